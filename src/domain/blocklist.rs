@@ -1,0 +1,124 @@
+//! State and rules of blocking.
+
+use serde::{Deserialize, Serialize};
+
+use super::command::Target;
+use super::event::{Event, RemovalReason};
+use super::id::{Timestamp, UserId};
+use super::policy::Policy;
+use super::rejection::Rejection;
+use super::roll::Entry;
+use super::user::{Outcome, User};
+
+/// One entry of a blocklist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Block {
+    /// Who is blocked.
+    pub peer: UserId,
+    /// Its place: the oldest entry has the smallest number.
+    pub place: u32,
+    /// When, in unix seconds.
+    pub at: u32,
+}
+
+impl Entry for Block {
+    fn peer(&self) -> &UserId {
+        &self.peer
+    }
+}
+
+impl User {
+    /// Whether `peer` is on this user's blocklist.
+    pub fn blocks(&self, peer: &UserId) -> bool {
+        self.blocks.contains(peer)
+    }
+
+    /// How many users are on the blocklist.
+    pub fn blocked_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The blocklist from `start` on, oldest first, at most `max` entries; and the list's sequence
+    /// number, which grows with each record that changed it and is 0 if none ever did.
+    /// Rule: rest-api.md 3.4.
+    pub fn blocklist_page(&self, start: usize, max: usize) -> (Vec<Block>, u32) {
+        let mut entries: Vec<Block> = self.blocks.iter().copied().collect();
+        entries.sort_unstable_by_key(|block| block.place);
+        (entries.into_iter().skip(start).take(max).collect(), self.block_sequence)
+    }
+
+    /// Puts `target` on the blocklist, ending what is between the two.
+    ///
+    /// Repeat: blocking a blocked user is refused with [`Rejection::AlreadyBlocked`] and records
+    /// nothing. Rejects: `SelfTarget`, `AlreadyBlocked`, `AccountUnknown`, `BlocklistFull`.
+    /// Rule: rest-api.md 3.1 and 3.2; cluster.md 5, `Block`.
+    pub(super) fn block(
+        &self,
+        target: &Target,
+        policy: &Policy,
+    ) -> Result<(Vec<Event>, Outcome), Rejection> {
+        let peer = target.user;
+        if peer == self.id {
+            return Err(Rejection::SelfTarget);
+        }
+        if self.blocks(&peer) {
+            return Err(Rejection::AlreadyBlocked);
+        }
+        if !target.imported {
+            return Err(Rejection::AccountUnknown);
+        }
+        if self.blocks.len() >= policy.blocks_max {
+            return Err(Rejection::BlocklistFull);
+        }
+        let mut events = Vec::with_capacity(2);
+        if let Some(offer) = self.offers.get(&peer).filter(|offer| offer.is_unanswered()) {
+            events.push(Event::OfferEnded { peer, edge: offer.edge, why: Rejection::PeerBlocked });
+        }
+        if let Some(request) = self.requests.get(&peer) {
+            events.push(Event::FriendRefused {
+                peer,
+                offer: request.edge,
+                why: Rejection::BlockedByPeer,
+            });
+        }
+        if let Some(friend) = self.friends.get(&peer).filter(|_| !policy.remain_friends) {
+            events.push(Event::FriendRemoved {
+                peer,
+                edge: friend.edge(self.id),
+                reason: RemovalReason::Blocked,
+                announced: false,
+            });
+        }
+        events.push(Event::UserBlocked { target: peer, remain_friends: policy.remain_friends });
+        Ok((events, Outcome::Severing { peer }))
+    }
+
+    /// Takes `target` off the blocklist, also when its account is gone by now.
+    ///
+    /// Rejects: `NotBlocked`, or `AccountUnknown` when the account is not imported either.
+    /// Rule: rest-api.md 3.3.
+    pub(super) fn unblock(&self, target: &Target) -> Result<(Vec<Event>, Outcome), Rejection> {
+        if self.blocks(&target.user) {
+            return Ok((vec![Event::UserUnblocked { target: target.user }], Outcome::Recorded));
+        }
+        Err(if target.imported { Rejection::NotBlocked } else { Rejection::AccountUnknown })
+    }
+
+    pub(super) fn note_block(&mut self, peer: UserId, at: Timestamp) {
+        self.block_count += 1;
+        self.touch_blocklist();
+        self.blocks.put(Block { peer, place: self.block_count, at: at.unix_seconds() });
+    }
+
+    pub(super) fn note_unblock(&mut self, peer: &UserId) {
+        self.touch_blocklist();
+        self.blocks.remove(peer);
+    }
+
+    /// The sequence number of the blocklist is the version of the last record that changed it:
+    /// it grows once with each request, without a counter of its own to keep in step.
+    fn touch_blocklist(&mut self) {
+        self.block_sequence =
+            u32::try_from(self.version.0 + 1).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
+    }
+}

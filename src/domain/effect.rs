@@ -1,0 +1,169 @@
+//! What one user's fact asks of another user. Rule: cluster.md 5.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Card, Event, OfferForm, RemovalReason};
+use super::id::{EdgeId, UserId};
+use super::rejection::Rejection;
+
+/// A demand on another user, derived from a record and delivered exactly once, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Effect {
+    /// Let go of the friendship with the sender, whatever its id.
+    Sever {
+        /// Why.
+        why: Severance,
+        /// The friendship survives (`block.remain_friends`); only a pending request goes.
+        keep_friend: bool,
+        /// The sender's record announces the removal of both directions.
+        announced: bool,
+    },
+    /// The sender wants a friendship.
+    Propose {
+        /// The offer.
+        edge: EdgeId,
+        /// What is wanted.
+        form: OfferForm,
+        /// An administrator forces it.
+        forced: bool,
+        /// The sender has the receiver as a friend already.
+        over: bool,
+        /// Where the request comes from, and its words.
+        card: Card,
+    },
+    /// The sender accepts the receiver's offer.
+    Confirm {
+        /// The receiver's offer.
+        offer: EdgeId,
+        /// The edge that both hold.
+        edge: EdgeId,
+        /// The sender's list grew, and nobody has announced it.
+        added: bool,
+    },
+    /// The receiver's offer waits for the sender's confirmation.
+    Pend {
+        /// The receiver's offer.
+        offer: EdgeId,
+    },
+    /// The sender refuses the receiver's offer.
+    Refuse {
+        /// The receiver's offer.
+        offer: EdgeId,
+        /// Why.
+        why: Rejection,
+    },
+    /// The sender takes back an offer.
+    Withdraw {
+        /// The sender's offer.
+        offer: EdgeId,
+    },
+    /// The sender does not hold `edge`: let go of exactly this one.
+    Removed {
+        /// The edge.
+        edge: EdgeId,
+    },
+}
+
+/// Why a friendship is severed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Severance {
+    /// The sender blocked the receiver.
+    Blocked,
+    /// The sender removed the friendship from both lists.
+    Deleted,
+    /// The sender's account is gone.
+    AccountDeleted,
+}
+
+impl Severance {
+    /// The reason as the receiver's record keeps it.
+    pub fn removal_reason(self) -> RemovalReason {
+        match self {
+            Self::Blocked => RemovalReason::BlockedByPeer,
+            Self::Deleted => RemovalReason::DeletedByPeer,
+            Self::AccountDeleted => RemovalReason::PeerAccountDeleted,
+        }
+    }
+}
+
+/// Hands each effect of one record's `events` to `emit`, with its receiver, in order.
+///
+/// A pure function of the record: the journal is the outbox.
+pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
+    for event in events {
+        match event {
+            Event::UserBlocked { target, remain_friends } => {
+                let announced = events.iter().any(
+                    |other| matches!(other, Event::FriendRemoved { peer, .. } if peer == target),
+                );
+                emit(
+                    *target,
+                    Effect::Sever {
+                        why: Severance::Blocked,
+                        keep_friend: *remain_friends,
+                        announced,
+                    },
+                );
+            }
+            Event::FriendRemoved { peer, reason, .. } => match reason {
+                RemovalReason::DeletedBoth => {
+                    emit(*peer, sever(Severance::Deleted, true));
+                }
+                RemovalReason::AccountDeleted => {
+                    emit(*peer, sever(Severance::AccountDeleted, true));
+                }
+                // A block severs by its own event; the rest needs no act of the peer.
+                RemovalReason::Blocked
+                | RemovalReason::BlockedByPeer
+                | RemovalReason::DeletedByPeer
+                | RemovalReason::DeletedSingle
+                | RemovalReason::PeerAccountDeleted
+                | RemovalReason::Orphaned => {}
+            },
+            Event::UnfriendAsked { peer } => emit(*peer, sever(Severance::Deleted, false)),
+            Event::FriendOffered { peer, edge, form, forced, over, card } => emit(
+                *peer,
+                Effect::Propose {
+                    edge: *edge,
+                    form: *form,
+                    forced: *forced,
+                    over: over.is_some(),
+                    card: Card {
+                        source: card.source.clone(),
+                        wording: card.wording.clone(),
+                        ..Card::default()
+                    },
+                },
+            ),
+            Event::FriendAccepted { peer, offer, edge, added } => {
+                emit(*peer, Effect::Confirm { offer: *offer, edge: *edge, added: *added });
+            }
+            Event::FriendRequested { peer, edge, .. } => {
+                emit(*peer, Effect::Pend { offer: *edge });
+            }
+            Event::FriendRefused { peer, offer, why } => {
+                emit(*peer, Effect::Refuse { offer: *offer, why: *why });
+            }
+            Event::OfferWithdrawn { peer, edge } => {
+                emit(*peer, Effect::Withdraw { offer: *edge });
+            }
+            Event::OrphanReleased { peer, edge } => emit(*peer, Effect::Removed { edge: *edge }),
+            Event::AccountImported {}
+            | Event::ProfileChanged(_)
+            | Event::AccountDeleted {}
+            | Event::UserUnblocked { .. }
+            | Event::FriendAdded { .. }
+            | Event::FriendLinked { .. }
+            | Event::FriendUpdated { .. }
+            | Event::OfferPending { .. }
+            | Event::OfferConfirmed { .. }
+            | Event::OfferEnded { .. }
+            | Event::OffersSettled { .. }
+            | Event::RequestDropped { .. } => {}
+        }
+    }
+}
+
+fn sever(why: Severance, announced: bool) -> Effect {
+    Effect::Sever { why, keep_friend: false, announced }
+}

@@ -1,0 +1,303 @@
+//! Every fact we keep, with its stored name.
+//!
+//! Events are never edited: a new shape is a new version of the record's envelope and an upcaster in
+//! `journal/record.rs`. Their JSON Schemas are in `schemas/events/`.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{EdgeId, UserId, Version};
+use super::rejection::Rejection;
+
+/// One fact about one user, the owner of the stream it stands in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Event {
+    /// The account exists from now on.
+    AccountImported {},
+    /// Profile fields got new values; absent ones kept theirs.
+    ProfileChanged(ProfileChange),
+    /// The account is gone, with everything that is its own.
+    AccountDeleted {},
+    /// `target` is on the owner's blocklist from now on; an edge or an open offer between the two
+    /// has been ended by events before this one in the same record.
+    UserBlocked {
+        /// Who was blocked.
+        target: UserId,
+        /// The app keeps friendships over a block (`block.remain_friends`).
+        #[serde(default, skip_serializing_if = "is_false")]
+        remain_friends: bool,
+    },
+    /// `target` is off the owner's blocklist.
+    UserUnblocked {
+        /// Who was unblocked.
+        target: UserId,
+    },
+    /// The owner wants `peer` as a friend and awaits the answer.
+    FriendOffered {
+        /// The wanted friend.
+        peer: UserId,
+        /// The id of the offer, and of the edge unless another offer crosses it.
+        edge: EdgeId,
+        /// What is wanted.
+        form: OfferForm,
+        /// An administrator forces it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        forced: bool,
+        /// The edge by which the owner had `peer` already; the offer asks for the other direction.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        over: Option<EdgeId>,
+        /// What the owner's record of the friend will hold.
+        #[serde(default, skip_serializing_if = "Card::is_empty")]
+        card: Card,
+    },
+    /// `peer` asks for the owner's friendship, and the owner has to confirm.
+    FriendRequested {
+        /// Who asks.
+        peer: UserId,
+        /// Their offer.
+        edge: EdgeId,
+        /// What came with the request.
+        #[serde(default, skip_serializing_if = "Card::is_empty")]
+        card: Card,
+    },
+    /// The owner accepts `peer`'s offer.
+    FriendAccepted {
+        /// Who offered.
+        peer: UserId,
+        /// Their offer.
+        offer: EdgeId,
+        /// The edge that both hold from now on.
+        edge: EdgeId,
+        /// The owner's own list grew (with a `FriendAdded` in the same record).
+        added: bool,
+    },
+    /// The owner refuses `peer`'s offer.
+    FriendRefused {
+        /// Who offered.
+        peer: UserId,
+        /// Their offer.
+        offer: EdgeId,
+        /// Why.
+        why: Rejection,
+    },
+    /// `peer` is in the owner's friend list from now on, by `edge`.
+    FriendAdded {
+        /// The friend.
+        peer: UserId,
+        /// The friendship's id.
+        edge: EdgeId,
+        /// What the owner's record of the friend holds.
+        #[serde(default, skip_serializing_if = "Card::is_empty")]
+        card: Card,
+    },
+    /// `peer`, who was in the owner's list already, belongs to another edge from now on.
+    FriendLinked {
+        /// The friend.
+        peer: UserId,
+        /// The friendship's new id.
+        edge: EdgeId,
+    },
+    /// The owner's record of a friend was overwritten.
+    FriendUpdated {
+        /// The friend.
+        peer: UserId,
+        /// The new record.
+        card: Card,
+    },
+    /// `peer` is no longer in the owner's friend list.
+    FriendRemoved {
+        /// The former friend.
+        peer: UserId,
+        /// The friendship that ended.
+        edge: EdgeId,
+        /// Why.
+        reason: RemovalReason,
+        /// The record that caused this one announces the removal to subscribers.
+        #[serde(default, skip_serializing_if = "is_false")]
+        announced: bool,
+    },
+    /// The owner, who has no record of `peer`, asks `peer`'s side to forget the owner.
+    UnfriendAsked {
+        /// Who has the owner as a friend.
+        peer: UserId,
+    },
+    /// The owner's offer to `peer` waits for `peer`'s confirmation.
+    OfferPending {
+        /// The wanted friend.
+        peer: UserId,
+        /// The offer.
+        edge: EdgeId,
+    },
+    /// The owner's offer to `peer` is answered with yes.
+    OfferConfirmed {
+        /// The wanted friend.
+        peer: UserId,
+        /// The offer.
+        edge: EdgeId,
+        /// The owner's list grew.
+        mine: bool,
+        /// The peer's list grew.
+        theirs: bool,
+    },
+    /// The owner's offer to `peer` is over without a friendship.
+    OfferEnded {
+        /// The wanted friend.
+        peer: UserId,
+        /// The offer.
+        edge: EdgeId,
+        /// Why.
+        why: Rejection,
+    },
+    /// The owner's offer to `peer` is taken back, because the owner's account is deleted.
+    OfferWithdrawn {
+        /// The wanted friend.
+        peer: UserId,
+        /// The offer.
+        edge: EdgeId,
+    },
+    /// All offers of one request are answered; these friendships came of it.
+    OffersSettled {
+        /// The version of the record with the offers.
+        offered: Version,
+        /// An administrator forced them.
+        #[serde(default, skip_serializing_if = "is_false")]
+        forced: bool,
+        /// Whose lists grew, in the order of the peers' names.
+        friends: Vec<Settled>,
+    },
+    /// An accept that the owner no longer waits for: `peer` has to let go of `edge`.
+    OrphanReleased {
+        /// Who accepted.
+        peer: UserId,
+        /// The edge that nobody wants.
+        edge: EdgeId,
+    },
+    /// `peer`'s pending request is gone without an answer.
+    RequestDropped {
+        /// Who asked.
+        peer: UserId,
+        /// Their offer.
+        edge: EdgeId,
+    },
+}
+
+/// One friendship of an [`Event::OffersSettled`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The friend.
+    pub peer: UserId,
+    /// The owner's list grew.
+    pub mine: bool,
+    /// The peer's list grew.
+    pub theirs: bool,
+}
+
+/// What an offer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferForm {
+    /// Both get the other as a friend.
+    TwoWay,
+    /// Only the offerer gets a friend.
+    OneWay,
+    /// Like `OneWay`, for migration: silent, and only blocklists are asked.
+    Import,
+}
+
+impl OfferForm {
+    /// Whether the peer's list is to grow as well.
+    pub fn is_two_way(self) -> bool {
+        self == Self::TwoWay
+    }
+}
+
+/// Why a friendship ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovalReason {
+    /// The owner blocked the peer.
+    Blocked,
+    /// The peer blocked the owner.
+    BlockedByPeer,
+    /// The owner removed the friendship from both lists.
+    DeletedBoth,
+    /// The peer removed the friendship from both lists.
+    DeletedByPeer,
+    /// The owner removed the peer from the owner's list only.
+    DeletedSingle,
+    /// The owner's account was deleted.
+    AccountDeleted,
+    /// The peer's account was deleted.
+    PeerAccountDeleted,
+    /// The peer did not wait for this edge any more: an accept that came too late.
+    Orphaned,
+}
+
+/// What a user keeps about one friend, or sends along with a request. Empty fields are left out.
+///
+/// Units: `added_at` and `remark_at` are unix seconds, absent = the record's own time or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Card {
+    /// The remark, at most 96 bytes.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub remark: Box<str>,
+    /// Friend groups that hold the friend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Box<str>>,
+    /// `AddSource_Type_…`.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub source: Box<str>,
+    /// The words of the request, at most 256 bytes.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub wording: Box<str>,
+    /// Custom fields: tag and value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom: Vec<(Box<str>, Box<str>)>,
+    /// When the friend was added, if not at the time of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_at: Option<u32>,
+    /// When the remark was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark_at: Option<u32>,
+}
+
+impl Card {
+    /// Whether no field is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// New values of profile fields; absent ones stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProfileChange {
+    /// `Tag_Profile_IM_Nick`, at most 500 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nick: Option<Box<str>>,
+    /// `Tag_Profile_IM_Image`, at most 500 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub face_url: Option<Box<str>>,
+    /// `Tag_Profile_IM_AllowType`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_type: Option<AllowType>,
+    /// `Tag_Profile_IM_AdminForbidType` is `AdminForbid_Type_SendOut`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_forbidden: Option<bool>,
+}
+
+/// Whom a user lets add them as a friend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllowType {
+    /// Anybody, at once.
+    AllowAny,
+    /// Anybody, after the user's confirmation.
+    NeedConfirm,
+    /// Nobody.
+    DenyAny,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
+}

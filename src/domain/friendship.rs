@@ -1,0 +1,556 @@
+//! State and rules of offers, requests and friends: the handshake of cluster.md 5.
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{FormerFriend, NewFriend};
+use super::effect::{Effect, Severance};
+use super::event::{AllowType, Card, Event, OfferForm, RemovalReason, Settled};
+use super::id::{EdgeId, Timestamp, UserId, Version};
+use super::policy::Policy;
+use super::rejection::Rejection;
+use super::roll::Entry;
+use super::user::{Outcome, User};
+
+/// One friend in a user's list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Friend {
+    /// The friend.
+    pub peer: UserId,
+    /// The owner of the list offered the friendship, not the peer: half of the edge's id.
+    pub offered_by_owner: bool,
+    /// The other half of the edge's id.
+    pub offered_at: Version,
+    /// When the friend was added, in unix seconds.
+    pub at: u32,
+    /// The rest of the record, if any of it is set.
+    pub card: Option<Box<Card>>,
+}
+
+impl Friend {
+    /// The friendship's id, in the list of `owner`.
+    pub fn edge(&self, owner: UserId) -> EdgeId {
+        EdgeId {
+            offerer: if self.offered_by_owner { owner } else { self.peer },
+            version: self.offered_at,
+        }
+    }
+}
+
+/// A friendship that the owner offered to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Offer {
+    /// The wanted friend.
+    pub peer: UserId,
+    /// The offer's id.
+    pub edge: EdgeId,
+    /// What is wanted.
+    pub form: OfferForm,
+    /// An administrator forces it.
+    pub forced: bool,
+    /// The edge that the owner had with the peer at the time.
+    pub over: Option<EdgeId>,
+    /// What the owner's record of the friend will hold.
+    pub card: Box<Card>,
+    /// How far it has come.
+    pub state: OfferState,
+}
+
+impl Offer {
+    /// Whether the peer's yes or no is still to come.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.state, OfferState::Open | OfferState::Pending)
+    }
+}
+
+/// How far an offer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OfferState {
+    /// The peer has not answered.
+    Open,
+    /// The peer has to confirm.
+    Pending,
+    /// Accepted; kept until all offers of the same request are answered, to be announced together.
+    Confirmed {
+        /// The owner's list grew.
+        mine: bool,
+        /// The peer's list grew.
+        theirs: bool,
+    },
+}
+
+/// A peer's offer that waits for the owner's confirmation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Request {
+    /// Who asks.
+    pub peer: UserId,
+    /// Their offer.
+    pub edge: EdgeId,
+    /// Source and words of the request.
+    pub card: Box<Card>,
+    /// When it came, in unix seconds.
+    pub at: u32,
+}
+
+impl Entry for Friend {
+    fn peer(&self) -> &UserId {
+        &self.peer
+    }
+}
+
+impl Entry for Offer {
+    fn peer(&self) -> &UserId {
+        &self.peer
+    }
+}
+
+impl Entry for Request {
+    fn peer(&self) -> &UserId {
+        &self.peer
+    }
+}
+
+type Decided = Result<(Vec<Event>, Outcome), Rejection>;
+
+// What a caller asks of the user.
+impl User {
+    /// Whether `peer` is in this user's friend list.
+    pub fn has_friend(&self, peer: &UserId) -> bool {
+        self.friends.contains(peer)
+    }
+
+    /// The friend list, by peer.
+    pub fn friends(&self) -> impl Iterator<Item = &Friend> {
+        self.friends.iter()
+    }
+
+    /// Offers that are not settled, by peer.
+    pub fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.offers.iter()
+    }
+
+    /// Requests that wait for the user's confirmation, by peer.
+    pub fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.requests.iter()
+    }
+
+    /// Offers a friendship. While an offer to the same peer is unanswered, the item waits for that
+    /// one; a pending one is offered anew, with the new words.
+    ///
+    /// Rejects, in this order: `AccountUnknown`, `SelfTarget`, `AlreadyFriend` (one-way),
+    /// `PeerBlocked`, `RequestsForbidden`, `FriendListFull`, `TooManyGroups`. The peer may refuse
+    /// with more. Rule: rest-api.md 4.2; those of its checks that are the peer's come after ours.
+    pub(super) fn add_friend(
+        &self,
+        item: &NewFriend,
+        form: OfferForm,
+        forced: bool,
+        policy: &Policy,
+    ) -> Decided {
+        let peer = item.user;
+        if !item.imported {
+            return Err(Rejection::AccountUnknown);
+        }
+        if peer == self.id {
+            return Err(Rejection::SelfTarget);
+        }
+        let known = self.friends.get(&peer);
+        if known.is_some() && !form.is_two_way() {
+            return Err(Rejection::AlreadyFriend);
+        }
+        if self.blocks(&peer) {
+            return Err(Rejection::PeerBlocked);
+        }
+        if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
+            return Ok((Vec::new(), Outcome::Offering { peer, edge: offer.edge }));
+        }
+        if !forced && self.profile().is_some_and(|profile| profile.requests_forbidden) {
+            return Err(Rejection::RequestsForbidden);
+        }
+        self.offer(item, form, forced, policy)
+    }
+
+    /// Imports a friend: one-way, without the peer's consent, but not against a blocklist. One who
+    /// is a friend already gets the new record. Rule: rest-api.md 4.3, extensions.md 7.
+    pub(super) fn import_friend(&self, item: &NewFriend, policy: &Policy) -> Decided {
+        let peer = item.user;
+        if !item.imported {
+            return Err(Rejection::AccountUnknown);
+        }
+        if peer == self.id {
+            return Err(Rejection::SelfTarget);
+        }
+        if self.has_friend(&peer) {
+            self.check_groups(&item.card, policy)?;
+            let card = item.card.clone();
+            return Ok((vec![Event::FriendUpdated { peer, card }], Outcome::Recorded));
+        }
+        if self.blocks(&peer) && !policy.import_ignores_blocklist {
+            return Err(Rejection::PeerBlocked);
+        }
+        if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
+            return Ok((Vec::new(), Outcome::Offering { peer, edge: offer.edge }));
+        }
+        self.offer(item, OfferForm::Import, false, policy)
+    }
+
+    fn offer(&self, item: &NewFriend, form: OfferForm, forced: bool, policy: &Policy) -> Decided {
+        let peer = item.user;
+        let over = self.friends.get(&peer).map(|friend| friend.edge(self.id));
+        if over.is_none() {
+            let coming = self.offers.iter().filter(|o| o.state == OfferState::Open).count();
+            if self.friends.len() + coming >= policy.friends_max {
+                return Err(Rejection::FriendListFull);
+            }
+        }
+        self.check_groups(&item.card, policy)?;
+        let edge = EdgeId { offerer: self.id, version: self.version.next() };
+        let card = item.card.clone();
+        // A confirmed offer to the same peer that waits to be announced with others of its request
+        // would be overwritten: it is announced now.
+        let earlier = self.offers.get(&peer).and_then(|o| self.settlement(o.edge.version));
+        let offered = Event::FriendOffered { peer, edge, form, forced, over, card };
+        Ok((earlier.into_iter().chain([offered]).collect(), Outcome::Offering { peer, edge }))
+    }
+
+    fn check_groups(&self, card: &Card, policy: &Policy) -> Result<(), Rejection> {
+        let new = card.groups.iter().filter(|group| !self.groups.contains(group)).count();
+        if new > 0 && self.groups.len() + new > policy.groups_max {
+            return Err(Rejection::TooManyGroups);
+        }
+        Ok(())
+    }
+
+    /// Removes a friend; with `both`, the user from the peer's list as well.
+    /// Rejects: `SelfTarget`, `NotFriend`. Rule: rest-api.md 4.5.
+    pub(super) fn remove_friend(&self, target: &FormerFriend, both: bool) -> Decided {
+        let peer = target.user;
+        if peer == self.id {
+            return Err(Rejection::SelfTarget);
+        }
+        let outcome = if both { Outcome::Severing { peer } } else { Outcome::Recorded };
+        let event = match self.friends.get(&peer) {
+            Some(friend) => Event::FriendRemoved {
+                peer,
+                edge: friend.edge(self.id),
+                reason: if both {
+                    RemovalReason::DeletedBoth
+                } else {
+                    RemovalReason::DeletedSingle
+                },
+                announced: false,
+            },
+            None if both && target.has_me => Event::UnfriendAsked { peer },
+            None => return Err(Rejection::NotFriend),
+        };
+        Ok((vec![event], outcome))
+    }
+}
+
+// What another user's fact asks of the user.
+impl User {
+    /// Answers what follows from one effect of `peer`'s. Rule: the table of cluster.md 5.
+    pub(super) fn answer(&self, peer: UserId, effect: &Effect, policy: &Policy) -> Vec<Event> {
+        match effect {
+            Effect::Sever { why, keep_friend, announced } => {
+                self.be_severed(peer, *why, *keep_friend, *announced)
+            }
+            Effect::Propose { edge, form, forced, over, card } => {
+                match self.consider(peer, *form, *forced, *over, policy) {
+                    Ok(Consent::Now) => self.accept(peer, *edge, *form, card),
+                    Ok(Consent::Later) => {
+                        vec![Event::FriendRequested { peer, edge: *edge, card: card.clone() }]
+                    }
+                    Err(why) => self.refuse(peer, *edge, why),
+                }
+            }
+            Effect::Confirm { offer, edge, added } => self.confirmed(peer, *offer, *edge, *added),
+            Effect::Pend { offer } => match self.open_offer(&peer, offer) {
+                Some(_) => vec![Event::OfferPending { peer, edge: *offer }],
+                None => Vec::new(),
+            },
+            Effect::Refuse { offer, why } => match self.open_offer(&peer, offer) {
+                Some(_) => vec![Event::OfferEnded { peer, edge: *offer, why: *why }],
+                None => Vec::new(),
+            },
+            Effect::Withdraw { offer } => match self.requests.get(&peer) {
+                Some(request) if request.edge == *offer => {
+                    vec![Event::RequestDropped { peer, edge: *offer }]
+                }
+                Some(_) | None => Vec::new(),
+            },
+            Effect::Removed { edge } => match self.friends.get(&peer) {
+                Some(friend) if friend.edge(self.id) == *edge => vec![Event::FriendRemoved {
+                    peer,
+                    edge: *edge,
+                    reason: RemovalReason::Orphaned,
+                    announced: true,
+                }],
+                Some(_) | None => Vec::new(),
+            },
+        }
+    }
+
+    fn open_offer(&self, peer: &UserId, edge: &EdgeId) -> Option<&Offer> {
+        self.offers.get(peer).filter(|offer| offer.edge == *edge && offer.is_unanswered())
+    }
+
+    fn be_severed(
+        &self,
+        peer: UserId,
+        why: Severance,
+        keep_friend: bool,
+        announced: bool,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        // An unanswered offer of our own is not cancelled here: its answer is on the way.
+        if let Some(friend) = self.friends.get(&peer).filter(|_| !keep_friend) {
+            events.push(Event::FriendRemoved {
+                peer,
+                edge: friend.edge(self.id),
+                reason: why.removal_reason(),
+                announced,
+            });
+        }
+        let drops_request = match why {
+            Severance::Blocked | Severance::AccountDeleted => true,
+            Severance::Deleted => false,
+        };
+        if let Some(request) = self.requests.get(&peer).filter(|_| drops_request) {
+            events.push(Event::RequestDropped { peer, edge: request.edge });
+        }
+        events
+    }
+
+    /// Judges a proposal. Rule: rest-api.md 4.2, the checks that are the wanted friend's.
+    fn consider(
+        &self,
+        peer: UserId,
+        form: OfferForm,
+        forced: bool,
+        over: bool,
+        policy: &Policy,
+    ) -> Result<Consent, Rejection> {
+        if !self.imported {
+            return Err(Rejection::AccountUnknown);
+        }
+        let known = self.has_friend(&peer);
+        if form.is_two_way() && over && known {
+            return Err(Rejection::AlreadyFriend);
+        }
+        let import = form == OfferForm::Import;
+        if self.blocks(&peer) && !(import && policy.import_ignores_blocklist) {
+            return Err(Rejection::BlockedByPeer);
+        }
+        if import {
+            return Ok(Consent::Now);
+        }
+        if form.is_two_way() && !known && self.friends.len() >= policy.friends_max {
+            return Err(Rejection::PeerFriendListFull);
+        }
+        if forced {
+            return Ok(Consent::Now);
+        }
+        match self.allow_type(policy) {
+            AllowType::DenyAny => Err(Rejection::PeerAcceptsNobody),
+            AllowType::AllowAny => Ok(Consent::Now),
+            AllowType::NeedConfirm if !form.is_two_way() => Ok(Consent::Now),
+            // Who has asked for the same friendship has confirmed it.
+            AllowType::NeedConfirm if self.crossing_offer(&peer).is_some() => Ok(Consent::Now),
+            AllowType::NeedConfirm
+                if !self.requests.contains(&peer) && self.requests.len() >= policy.requests_max =>
+            {
+                Err(Rejection::TooManyRequests)
+            }
+            AllowType::NeedConfirm => Ok(Consent::Later),
+        }
+    }
+
+    fn crossing_offer(&self, peer: &UserId) -> Option<&Offer> {
+        self.offers.get(peer).filter(|offer| offer.form.is_two_way() && offer.is_unanswered())
+    }
+
+    fn refuse(&self, peer: UserId, offer: EdgeId, why: Rejection) -> Vec<Event> {
+        // A refusal of a request made anew ends the older one that it stood for.
+        let replaced = self.requests.get(&peer).filter(|request| request.edge != offer);
+        replaced
+            .map(|request| Event::RequestDropped { peer, edge: request.edge })
+            .into_iter()
+            .chain([Event::FriendRefused { peer, offer, why }])
+            .collect()
+    }
+
+    fn accept(&self, peer: UserId, offer: EdgeId, form: OfferForm, card: &Card) -> Vec<Event> {
+        if !form.is_two_way() {
+            return vec![Event::FriendAccepted { peer, offer, edge: offer, added: false }];
+        }
+        let mut events = Vec::with_capacity(2);
+        let crossing = self.crossing_offer(&peer);
+        let edge = crossing.map_or(offer, |mine| mine.edge.min(offer));
+        let added = match self.friends.get(&peer) {
+            None => {
+                let card = crossing.map_or(card, |mine| &mine.card).clone();
+                events.push(Event::FriendAdded { peer, edge, card });
+                true
+            }
+            Some(friend) => {
+                if friend.edge(self.id) != edge {
+                    events.push(Event::FriendLinked { peer, edge });
+                }
+                false
+            }
+        };
+        if let Some(mine) = crossing {
+            let confirmed =
+                Event::OfferConfirmed { peer, edge: mine.edge, mine: added, theirs: false };
+            events.push(confirmed);
+        }
+        // With a crossing offer each side announces its own direction.
+        let added = added && crossing.is_none();
+        events.push(Event::FriendAccepted { peer, offer, edge, added });
+        events
+    }
+
+    fn confirmed(&self, peer: UserId, offer: EdgeId, edge: EdgeId, theirs: bool) -> Vec<Event> {
+        let friend = self.friends.get(&peer);
+        let holds = friend.map(|friend| friend.edge(self.id));
+        let Some(mine) = self.open_offer(&peer, &offer) else {
+            if holds == Some(edge) {
+                return Vec::new();
+            }
+            return vec![Event::OrphanReleased { peer, edge }];
+        };
+        let mut events = Vec::with_capacity(3);
+        let grew = holds.is_none();
+        match holds {
+            None => events.push(Event::FriendAdded { peer, edge, card: (*mine.card).clone() }),
+            Some(held) if held == edge || !mine.form.is_two_way() => {}
+            Some(held) if mine.over == Some(held) => {
+                events.push(Event::FriendLinked { peer, edge });
+            }
+            Some(_) => events.push(Event::OrphanReleased { peer, edge }),
+        }
+        if let Some(request) = self.requests.get(&peer).filter(|_| mine.form.is_two_way()) {
+            events.push(Event::RequestDropped { peer, edge: request.edge });
+        }
+        events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs });
+        events
+    }
+
+    /// Announces what came of the requests whose last open offer was answered just now: all
+    /// friendships of one request stand in one event, because subscribers hear of them in one call.
+    pub(super) fn settle(&mut self, events: &mut Vec<Event>, at: Timestamp) {
+        let mut answered: Vec<Version> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::OfferConfirmed { edge, .. }
+                | Event::OfferEnded { edge, .. }
+                | Event::OfferPending { edge, .. } => Some(edge.version),
+                _ => None,
+            })
+            .collect();
+        answered.dedup();
+        for offered in answered {
+            let mut offers = self.offers.iter().filter(|offer| offer.edge.version == offered);
+            if offers.any(|offer| offer.state == OfferState::Open) {
+                continue;
+            }
+            if let Some(event) = self.settlement(offered) {
+                self.evolve(&event, at);
+                events.push(event);
+            }
+        }
+    }
+
+    /// What came of the offers made at `offered`, as far as they are confirmed and not announced.
+    fn settlement(&self, offered: Version) -> Option<Event> {
+        let mut forced = false;
+        let mut confirmed = false;
+        let mut friends = Vec::new();
+        for offer in self.offers.iter().filter(|offer| offer.edge.version == offered) {
+            let OfferState::Confirmed { mine, theirs } = offer.state else { continue };
+            confirmed = true;
+            forced = offer.forced;
+            if offer.form != OfferForm::Import && (mine || theirs) {
+                friends.push(Settled { peer: offer.peer, mine, theirs });
+            }
+        }
+        confirmed.then_some(Event::OffersSettled { offered, forced, friends })
+    }
+
+    /// The announcements still owed, for an account that is deleted.
+    pub(super) fn settlements(&self) -> Vec<Event> {
+        let mut versions: Vec<Version> =
+            self.offers.iter().map(|offer| offer.edge.version).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions.into_iter().filter_map(|offered| self.settlement(offered)).collect()
+    }
+}
+
+/// How a proposal is accepted.
+enum Consent {
+    Now,
+    Later,
+}
+
+// How facts change the user.
+impl User {
+    pub(super) fn note_friend(&mut self, peer: UserId, edge: EdgeId, card: &Card, at: Timestamp) {
+        self.note_groups(card);
+        self.friends.put(Friend {
+            peer,
+            offered_by_owner: edge.offerer == self.id,
+            offered_at: edge.version,
+            at: card.added_at.unwrap_or(at.unix_seconds()),
+            card: (!card.is_empty()).then(|| Box::new(card.clone())),
+        });
+    }
+
+    pub(super) fn note_link(&mut self, peer: &UserId, edge: EdgeId) {
+        let owner = self.id;
+        if let Some(friend) = self.friends.get_mut(peer) {
+            friend.offered_by_owner = edge.offerer == owner;
+            friend.offered_at = edge.version;
+        }
+    }
+
+    pub(super) fn note_card(&mut self, peer: &UserId, card: &Card) {
+        self.note_groups(card);
+        if let Some(friend) = self.friends.get_mut(peer) {
+            friend.at = card.added_at.unwrap_or(friend.at);
+            friend.card = (!card.is_empty()).then(|| Box::new(card.clone()));
+        }
+    }
+
+    fn note_groups(&mut self, card: &Card) {
+        for group in &card.groups {
+            if !self.groups.contains(group) {
+                self.groups.push(group.clone());
+            }
+        }
+    }
+
+    pub(super) fn note_pending(&mut self, peer: &UserId) {
+        if let Some(offer) = self.offers.get_mut(peer) {
+            offer.state = OfferState::Pending;
+        }
+    }
+
+    pub(super) fn note_confirmed(&mut self, peer: &UserId, mine: bool, theirs: bool) {
+        if let Some(offer) = self.offers.get_mut(peer) {
+            offer.state = OfferState::Confirmed { mine, theirs };
+        }
+    }
+
+    pub(super) fn note_settled(&mut self, offered: Version) {
+        self.offers.retain(|offer| {
+            offer.edge.version != offered || !matches!(offer.state, OfferState::Confirmed { .. })
+        });
+    }
+
+    pub(super) fn drop_request(&mut self, peer: &UserId, edge: &EdgeId) {
+        if self.requests.get(peer).is_some_and(|request| request.edge == *edge) {
+            self.requests.remove(peer);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What is true and what is allowed; pure.
+//!
+//! A [`User`] is one unit of consistency with one stream of events. [`User::decide`] answers what
+//! follows from one wish, [`User::react`] what follows from another user's fact, and
+//! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
+//! `blocklist.rs`, `friendship.rs` and `account.rs`; nothing here knows files, clocks or actors.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod account;
+pub mod blocklist;
+pub mod command;
+pub mod effect;
+pub mod event;
+pub mod friendship;
+pub mod id;
+pub mod policy;
+pub mod rejection;
+pub mod roll;
+pub mod user;
+
+pub use account::Profile;
+pub use blocklist::Block;
+pub use command::{Command, FormerFriend, NewFriend, Target};
+pub use effect::{Effect, Severance, effects};
+pub use event::{AllowType, Card, Event, OfferForm, ProfileChange, RemovalReason, Settled};
+pub use friendship::{Friend, Offer, OfferState, Request};
+pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
+pub use policy::Policy;
+pub use rejection::Rejection;
+pub use roll::Roll;
+pub use user::{Decision, Outcome, Relation, User};

@@ -1,0 +1,355 @@
+//! The aggregate: one user's state, what they decide, and how facts change them.
+
+use serde::{Deserialize, Serialize};
+
+use super::account::Profile;
+use super::blocklist::Block;
+use super::command::Command;
+use super::effect::Effect;
+use super::event::{Event, OfferForm};
+use super::friendship::{Friend, Offer, Request};
+use super::id::{EdgeId, Timestamp, UserId, Version};
+use super::policy::Policy;
+use super::rejection::Rejection;
+use super::roll::Roll;
+
+/// One account with its blocklist, friends, open offers and pending requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct User {
+    pub(super) id: UserId,
+    pub(super) version: Version,
+    pub(super) imported: bool,
+    pub(super) profile: Option<Box<Profile>>,
+    pub(super) block_sequence: u32,
+    pub(super) block_count: u32,
+    pub(super) groups: Vec<Box<str>>,
+    pub(super) blocks: Roll<Block>,
+    pub(super) friends: Roll<Friend>,
+    pub(super) offers: Roll<Offer>,
+    pub(super) requests: Roll<Request>,
+}
+
+/// What follows from a command: the facts, and one outcome per item in request order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// The facts of one record; none means that nothing changes.
+    pub events: Vec<Event>,
+    /// What each item of the batch came to; one for a command without a list.
+    pub outcomes: Vec<Result<Outcome, Rejection>>,
+}
+
+/// What an accepted item still waits for before it may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Only for the record itself.
+    Recorded,
+    /// For the peer to have let go of the friendship.
+    Severing {
+        /// The peer.
+        peer: UserId,
+    },
+    /// For the peer's answer to an offer.
+    Offering {
+        /// The peer.
+        peer: UserId,
+        /// The offer.
+        edge: EdgeId,
+    },
+}
+
+/// The numbers and texts of a user that belong to no peer: the head row of the state store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    version: Version,
+    imported: bool,
+    profile: Option<Box<Profile>>,
+    block_sequence: u32,
+    block_count: u32,
+    groups: Vec<Box<str>>,
+}
+
+/// Everything between a user and one peer: a row of the state store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// The peer is blocked.
+    pub block: Option<Block>,
+    /// The peer is a friend.
+    pub friend: Option<Friend>,
+    /// The user offered a friendship.
+    pub offer: Option<Offer>,
+    /// The peer's request waits for the user's confirmation.
+    pub request: Option<Request>,
+}
+
+impl Relation {
+    /// Whether nothing is between the two.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl User {
+    /// A user of whom nothing is recorded.
+    pub fn new(id: UserId) -> Self {
+        Self {
+            id,
+            version: Version(0),
+            imported: false,
+            profile: None,
+            block_sequence: 0,
+            block_count: 0,
+            groups: Vec::new(),
+            blocks: Roll::default(),
+            friends: Roll::default(),
+            offers: Roll::default(),
+            requests: Roll::default(),
+        }
+    }
+
+    /// Puts a user together from the rows of the state store.
+    pub fn restore(id: UserId, head: Head, relations: Vec<Relation>) -> Self {
+        let mut user = Self {
+            version: head.version,
+            imported: head.imported,
+            profile: head.profile,
+            block_sequence: head.block_sequence,
+            block_count: head.block_count,
+            groups: head.groups,
+            ..Self::new(id)
+        };
+        let (mut blocks, mut friends) = (Vec::new(), Vec::new());
+        for relation in relations {
+            blocks.extend(relation.block);
+            friends.extend(relation.friend);
+            relation.offer.into_iter().for_each(|offer| user.offers.put(offer));
+            relation.request.into_iter().for_each(|request| user.requests.put(request));
+        }
+        user.blocks = blocks.into_iter().collect();
+        user.friends = friends.into_iter().collect();
+        user
+    }
+
+    /// The head row.
+    pub fn head(&self) -> Head {
+        Head {
+            version: self.version,
+            imported: self.imported,
+            profile: self.profile.clone(),
+            block_sequence: self.block_sequence,
+            block_count: self.block_count,
+            groups: self.groups.clone(),
+        }
+    }
+
+    /// The row about `peer`.
+    pub fn relation(&self, peer: &UserId) -> Relation {
+        Relation {
+            block: self.blocks.get(peer).copied(),
+            friend: self.friends.get(peer).cloned(),
+            offer: self.offers.get(peer).cloned(),
+            request: self.requests.get(peer).cloned(),
+        }
+    }
+
+    /// Every peer that a row is about, by name, each once.
+    pub fn peers(&self) -> Vec<UserId> {
+        let mut peers: Vec<UserId> = self
+            .blocks
+            .iter()
+            .map(|block| block.peer)
+            .chain(self.friends.iter().map(|friend| friend.peer))
+            .chain(self.offers.iter().map(|offer| offer.peer))
+            .chain(self.requests.iter().map(|request| request.peer))
+            .collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+
+    /// Who this is.
+    pub fn id(&self) -> UserId {
+        self.id
+    }
+
+    /// The version of the last record taken into account.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether the account exists.
+    pub fn is_imported(&self) -> bool {
+        self.imported
+    }
+
+    /// A rough count of the bytes this user holds, for the bound on resident memory.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.blocks.heap_bytes()
+            + self.friends.heap_bytes()
+            + self.offers.heap_bytes()
+            + self.requests.heap_bytes()
+            + self.friends.iter().filter(|friend| friend.card.is_some()).count() * 176
+    }
+
+    /// Answers what follows from `command` and takes it into account, item after item, so that
+    /// each item is judged on what the ones before it came to.
+    ///
+    /// No event means the wish is already true or refused. If there are events they belong to one
+    /// record with the version `self.version().next()` of before; [`User::recorded`] closes it.
+    /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import.
+    pub fn perform(
+        &mut self,
+        command: &Command,
+        policy: &Policy,
+        at: Timestamp,
+    ) -> Result<Decision, Rejection> {
+        if !self.imported && !matches!(command, Command::ImportAccount(_)) {
+            return Err(Rejection::AccountUnknown);
+        }
+        let mut decision = Decision::default();
+        match command {
+            Command::ImportAccount(change) => {
+                let events = self.import(change);
+                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+            }
+            Command::DeleteAccount => {
+                let events = self.delete();
+                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+            }
+            Command::Block { targets } => {
+                for target in targets {
+                    let decided = self.block(target, policy);
+                    self.take(&mut decision, decided, at);
+                }
+                self.settle(&mut decision.events, at);
+            }
+            Command::Unblock { targets } => {
+                for target in targets {
+                    let decided = self.unblock(target);
+                    self.take(&mut decision, decided, at);
+                }
+            }
+            Command::AddFriends { items, form, forced } => {
+                for item in items {
+                    let decided = if *form == OfferForm::Import {
+                        self.import_friend(item, policy)
+                    } else {
+                        self.add_friend(item, *form, *forced, policy)
+                    };
+                    self.take(&mut decision, decided, at);
+                }
+            }
+            Command::RemoveFriends { targets, both } => {
+                for target in targets {
+                    let decided = self.remove_friend(target, *both);
+                    self.take(&mut decision, decided, at);
+                }
+            }
+        }
+        Ok(decision)
+    }
+
+    /// Answers what follows from effects of `peer`'s facts, in order, and takes it into account.
+    /// No event means that they change nothing here.
+    pub fn react<'a>(
+        &mut self,
+        peer: UserId,
+        effects: impl IntoIterator<Item = &'a Effect>,
+        policy: &Policy,
+        at: Timestamp,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        for effect in effects {
+            let caused = self.answer(peer, effect, policy);
+            for event in &caused {
+                self.evolve(event, at);
+            }
+            events.extend(caused);
+            self.settle(&mut events, at);
+        }
+        events
+    }
+
+    /// Closes a record: the user's version moves on by one.
+    pub fn recorded(&mut self) {
+        self.version = self.version.next();
+    }
+
+    /// Takes the events of one record of the journal into account.
+    pub fn replay(&mut self, version: Version, events: &[Event], at: Timestamp) {
+        for event in events {
+            self.evolve(event, at);
+        }
+        self.version = version;
+    }
+
+    fn take(
+        &mut self,
+        decision: &mut Decision,
+        decided: Result<(Vec<Event>, Outcome), Rejection>,
+        at: Timestamp,
+    ) {
+        decision.outcomes.push(match decided {
+            Ok((events, outcome)) => {
+                for event in &events {
+                    self.evolve(event, at);
+                }
+                decision.events.extend(events);
+                Ok(outcome)
+            }
+            Err(rejection) => Err(rejection),
+        });
+    }
+
+    /// Takes a fact into account. Total: what the journal holds has happened, so it never fails.
+    ///
+    /// During a record, `self.version` is still that of the record before.
+    pub fn evolve(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::AccountImported {} => self.imported = true,
+            Event::ProfileChanged(change) => self.change_profile(change),
+            Event::AccountDeleted {} => self.forget_everything(),
+            Event::UserBlocked { target, .. } => self.note_block(*target, at),
+            Event::UserUnblocked { target } => self.note_unblock(target),
+            Event::FriendOffered { peer, edge, form, forced, over, card } => {
+                self.offers.put(Offer {
+                    peer: *peer,
+                    edge: *edge,
+                    form: *form,
+                    forced: *forced,
+                    over: *over,
+                    card: Box::new(card.clone()),
+                    state: super::friendship::OfferState::Open,
+                });
+            }
+            Event::FriendRequested { peer, edge, card } => {
+                self.requests.put(Request {
+                    peer: *peer,
+                    edge: *edge,
+                    card: Box::new(card.clone()),
+                    at: at.unix_seconds(),
+                });
+            }
+            Event::FriendAccepted { peer, .. } => {
+                self.requests.remove(peer);
+            }
+            Event::FriendRefused { peer, offer, .. } => self.drop_request(peer, offer),
+            Event::RequestDropped { peer, edge } => self.drop_request(peer, edge),
+            Event::FriendAdded { peer, edge, card } => self.note_friend(*peer, *edge, card, at),
+            Event::FriendLinked { peer, edge } => self.note_link(peer, *edge),
+            Event::FriendUpdated { peer, card } => self.note_card(peer, card),
+            Event::FriendRemoved { peer, .. } => {
+                self.friends.remove(peer);
+            }
+            Event::OfferPending { peer, .. } => self.note_pending(peer),
+            Event::OfferConfirmed { peer, mine, theirs, .. } => {
+                self.note_confirmed(peer, *mine, *theirs);
+            }
+            Event::OfferEnded { peer, .. } | Event::OfferWithdrawn { peer, .. } => {
+                self.offers.remove(peer);
+            }
+            Event::OffersSettled { offered, .. } => self.note_settled(*offered),
+            Event::UnfriendAsked { .. } | Event::OrphanReleased { .. } => {}
+        }
+    }
+}

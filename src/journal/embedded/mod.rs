@@ -1,0 +1,1 @@
+//! The default journal: checksummed segment files in one folder.

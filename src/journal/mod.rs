@@ -1,0 +1,198 @@
+//! The durable, ordered record: one trait, two adapters, and the rules every reader and writer
+//! follows.
+//!
+//! Promises: records of one partition are read in the order of their offsets, which have no gaps
+//! between readable records that matter to [`fence`]; what was acknowledged stays; a record is read
+//! whole or not at all. It knows nothing of actors and HTTP.
+
+pub mod embedded;
+pub mod fence;
+pub mod partitioner;
+pub mod record;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+pub use fence::{Ack, Admitted, ReaderRule, WriterRule};
+pub use partitioner::partition_of;
+pub use record::{Body, Cause, Commit, Kind, Origin, Record, RecordError};
+
+/// One ordered slice of the journal.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Partition(pub u16);
+
+/// A place in a partition, from 0.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Offset(pub u64);
+
+/// A term of office over a partition; 0 before the first claim.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What became of records handed to [`Journal::append`], in the order in which they were handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The next `count` records are durable, at `first` and the offsets behind it.
+    Durable {
+        /// The first one's offset.
+        first: Offset,
+        /// How many, at least 1.
+        count: u64,
+    },
+    /// The next record and everything behind it were not acknowledged. They may or may not be there:
+    /// claim again and read before deciding anything.
+    Lost,
+}
+
+/// The order in which records of different partitions become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// In the order of [`Journal::append`] over all partitions: if a record is durable, so is every
+    /// record appended before it, in whatever partition (prefix durability).
+    Prefix,
+    /// In the order of each partition alone.
+    PerPartition,
+}
+
+/// The journal as the rest of the program sees it. All methods return at once, or read from disk;
+/// none waits for durability.
+pub trait Journal: Send + Sync + 'static {
+    /// How many partitions there are, fixed when the journal was created.
+    fn partitions(&self) -> u16;
+
+    /// What order durability has.
+    fn durability(&self) -> Durability;
+
+    /// Where the fate of `partition`'s appended records is told from now on: each append's exactly
+    /// once, in order. The queue is bounded by what its owner has in flight.
+    fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>);
+
+    /// Puts one encoded record behind all that were appended to `partition` before.
+    ///
+    /// Errors: [`JournalError::Full`] when more is in flight than the adapter takes,
+    /// [`JournalError::Unavailable`] while it cannot write; then nothing was appended.
+    fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError>;
+
+    /// Says that a batch may go out now if the journal is idle. Without it, appended records may
+    /// wait for company.
+    fn flush(&self);
+
+    /// Reads each of `from`'s partitions from its offset on, durable records only.
+    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError>;
+
+    /// The offset behind the last durable record of `partition`.
+    fn end(&self, partition: Partition) -> Result<Offset, JournalError>;
+
+    /// Changes whenever more records became durable: what a follower at the end waits for. The value
+    /// itself only grows.
+    fn progress(&self) -> watch::Receiver<u64>;
+
+    /// Whether records can be written at present; the reason if not.
+    fn writable(&self) -> Result<(), JournalError>;
+}
+
+/// One record as it stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its place there.
+    pub offset: Offset,
+    /// The encoded record.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads some partitions, each in order; between partitions in the order of durability where the
+/// journal has one.
+pub trait Reader: Send {
+    /// The next records that are durable by now, up to about `bytes_max` bytes but at least one if
+    /// there is one; empty at the end. Never waits for records to come.
+    fn next(&mut self, bytes_max: usize) -> Result<Vec<Entry>, JournalError>;
+}
+
+/// What can go wrong with a journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// More is in flight than the adapter takes. Try again later.
+    #[error("the journal has as much in flight as it takes")]
+    Full,
+    /// Nothing can be written at present: disk full, read-only, or broken.
+    #[error("the journal cannot be written: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// Another process holds the journal.
+    #[error("the journal at {} is in use by another process", path.display())]
+    Locked {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// A record that was durable is not readable any more. Never skipped.
+    #[error("the journal is damaged at {place}: {detail}")]
+    Corrupt {
+        /// File and byte, or partition and offset.
+        place: String,
+        /// What is wrong there.
+        detail: String,
+    },
+    /// The journal was created with other settings than asked for.
+    #[error("the journal has {found} partitions, the settings say {expected}")]
+    Partitions {
+        /// What the journal has.
+        found: u16,
+        /// What was asked for.
+        expected: u16,
+    },
+    /// An offset that the journal does not hold.
+    #[error("partition {partition} has no offset {offset}: it ends at {end}")]
+    NoSuchOffset {
+        /// The partition.
+        partition: Partition,
+        /// The offset asked for.
+        offset: Offset,
+        /// The partition's end.
+        end: Offset,
+    },
+    /// The operating system said no.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was tried, with the path.
+        action: String,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,4 @@
+//! Cordon: the relationship guard of a chat platform.
+pub mod actors;
+pub mod domain;
+pub mod journal;
