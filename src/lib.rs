@@ -1,7 +1,9 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod journal;
 pub mod pairing;
 pub mod store;
+pub mod usersig;
