@@ -7,7 +7,7 @@ use super::blocklist::Block;
 use super::command::Command;
 use super::effect::Effect;
 use super::event::{Event, OfferForm};
-use super::friendship::{Friend, Offer, Request};
+use super::friendship::{Friend, Offer, OfferState, Request};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;
 use super::rejection::Rejection;
@@ -303,6 +303,7 @@ impl User {
                     let decided = self.remove_friend(target, *both);
                     self.take(&mut decision, decided, at);
                 }
+                self.settle(&mut decision.events, at);
             }
         }
         Ok(decision)
@@ -378,7 +379,7 @@ impl User {
                     forced: *forced,
                     over: *over,
                     card: Box::new(card.clone()),
-                    state: super::friendship::OfferState::Open,
+                    state: OfferState::Open,
                 });
             }
             Event::FriendRequested { peer, edge, card } => {
@@ -400,12 +401,15 @@ impl User {
             Event::FriendRemoved { peer, .. } => {
                 self.friends.remove(peer);
             }
-            Event::OfferPending { peer, .. } => self.note_pending(peer),
-            Event::OfferConfirmed { peer, mine, theirs, .. } => {
-                self.note_confirmed(peer, *mine, *theirs);
+            Event::OfferPending { peer, edge } => {
+                self.note_offer(peer, *edge, OfferState::Pending);
             }
-            Event::OfferEnded { peer, .. } | Event::OfferWithdrawn { peer, .. } => {
-                self.offers.remove(peer);
+            Event::OfferConfirmed { peer, edge, mine, theirs } => {
+                let state = OfferState::Confirmed { mine: *mine, theirs: *theirs };
+                self.note_offer(peer, *edge, state);
+            }
+            Event::OfferEnded { peer, edge, .. } | Event::OfferWithdrawn { peer, edge } => {
+                self.drop_offer(peer, edge);
             }
             Event::OffersSettled { offered, .. } => self.note_settled(*offered),
             Event::UnfriendAsked { .. } | Event::OrphanReleased { .. } => {}
