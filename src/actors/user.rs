@@ -127,6 +127,7 @@ impl UserActor {
             Ok(Outcome::Recorded) => Plan::Done(Ok(())),
             Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
             Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
+            Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
             Err(rejection) => match blocked(slot) {
                 Some(peer)
                     if rejection == Rejection::AlreadyBlocked

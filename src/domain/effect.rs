@@ -90,12 +90,11 @@ impl Severance {
 ///
 /// A pure function of the record: the journal is the outbox.
 pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
+    let mut removed = None;
     for event in events {
         match event {
             Event::UserBlocked { target, remain_friends } => {
-                let announced = events.iter().any(
-                    |other| matches!(other, Event::FriendRemoved { peer, .. } if peer == target),
-                );
+                let announced = removed == Some(target);
                 emit(
                     *target,
                     Effect::Sever {
@@ -106,15 +105,15 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                 );
             }
             Event::FriendRemoved { peer, reason, .. } => match reason {
+                RemovalReason::Blocked => removed = Some(peer),
                 RemovalReason::DeletedBoth => {
                     emit(*peer, sever(Severance::Deleted, true));
                 }
                 RemovalReason::AccountDeleted => {
                     emit(*peer, sever(Severance::AccountDeleted, true));
                 }
-                // A block severs by its own event; the rest needs no act of the peer.
-                RemovalReason::Blocked
-                | RemovalReason::BlockedByPeer
+                // The rest needs no act of the peer.
+                RemovalReason::BlockedByPeer
                 | RemovalReason::DeletedByPeer
                 | RemovalReason::DeletedSingle
                 | RemovalReason::PeerAccountDeleted

@@ -133,8 +133,8 @@ impl User {
         self.requests.iter()
     }
 
-    /// Offers a friendship. While an offer to the same peer is unanswered, the item waits for that
-    /// one; a pending one is offered anew, with the new words.
+    /// Offers a friendship. While a like offer to the same peer is open, the item waits for that one,
+    /// and an unlike one has to come again; a pending one is offered anew, with the new words.
     ///
     /// Rejects, in this order: `AccountUnknown`, `SelfTarget`, `AlreadyFriend` (one-way),
     /// `PeerBlocked`, `RequestsForbidden`, `FriendListFull`, `TooManyGroups`. The peer may refuse
@@ -161,7 +161,8 @@ impl User {
             return Err(Rejection::PeerBlocked);
         }
         if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            return Ok((Vec::new(), Outcome::Offering { peer, edge: offer.edge }));
+            let alike = offer.form == form && offer.forced == forced;
+            return Ok((Vec::new(), Self::await_answer(offer, alike)));
         }
         if !forced && self.profile().is_some_and(|profile| profile.requests_forbidden) {
             return Err(Rejection::RequestsForbidden);
@@ -188,19 +189,26 @@ impl User {
             return Err(Rejection::PeerBlocked);
         }
         if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            return Ok((Vec::new(), Outcome::Offering { peer, edge: offer.edge }));
+            let alike = offer.form == OfferForm::Import && *offer.card == item.card;
+            return Ok((Vec::new(), Self::await_answer(offer, alike)));
         }
         self.offer(item, OfferForm::Import, false, policy)
+    }
+
+    fn await_answer(offer: &Offer, alike: bool) -> Outcome {
+        let peer = offer.peer;
+        if alike {
+            Outcome::Offering { peer, edge: offer.edge }
+        } else {
+            Outcome::Occupied { peer }
+        }
     }
 
     fn offer(&self, item: &NewFriend, form: OfferForm, forced: bool, policy: &Policy) -> Decided {
         let peer = item.user;
         let over = self.friends.get(&peer).map(|friend| friend.edge(self.id));
-        if over.is_none() {
-            let coming = self.offers.iter().filter(|o| o.state == OfferState::Open).count();
-            if self.friends.len() + coming >= policy.friends_max {
-                return Err(Rejection::FriendListFull);
-            }
+        if over.is_none() && self.friends_expected(&peer) >= policy.friends_max {
+            return Err(Rejection::FriendListFull);
         }
         self.check_groups(&item.card, policy)?;
         let edge = EdgeId { offerer: self.id, version: self.version.next() };
@@ -210,6 +218,15 @@ impl User {
         let earlier = self.offers.get(&peer).and_then(|o| self.settlement(o.edge.version));
         let offered = Event::FriendOffered { peer, edge, form, forced, over, card };
         Ok((earlier.into_iter().chain([offered]).collect(), Outcome::Offering { peer, edge }))
+    }
+
+    /// How many friends there are if the peers other than `peer` accept what is open. Both ends of a
+    /// friendship ask this, so that answers on the way never lead past the limit.
+    fn friends_expected(&self, peer: &UserId) -> usize {
+        let coming = |offer: &&Offer| {
+            offer.state == OfferState::Open && offer.over.is_none() && offer.peer != *peer
+        };
+        self.friends.len() + self.offers.iter().filter(coming).count()
     }
 
     fn check_groups(&self, card: &Card, policy: &Policy) -> Result<(), Rejection> {
@@ -354,7 +371,7 @@ impl User {
         if import {
             return Ok(Consent::Now);
         }
-        if form.is_two_way() && !known && self.friends.len() >= policy.friends_max {
+        if form.is_two_way() && !known && self.friends_expected(&peer) >= policy.friends_max {
             return Err(Rejection::PeerFriendListFull);
         }
         if forced {

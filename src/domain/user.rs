@@ -55,6 +55,12 @@ pub enum Outcome {
         /// The offer.
         edge: EdgeId,
     },
+    /// For nothing: an open offer of another kind to the same peer is in the way, and nothing is
+    /// recorded. The call may be repeated once that one is answered.
+    Occupied {
+        /// The peer.
+        peer: UserId,
+    },
 }
 
 /// What [`Head`] is written from.
