@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{AllowType, Event, ProfileChange, RemovalReason};
+use super::id::UserId;
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::user::User;
@@ -102,6 +103,14 @@ impl User {
             .chain(friends)
             .chain([Event::AccountDeleted {}])
             .collect()
+    }
+
+    pub(super) fn note_forgotten(&mut self, peer: &UserId) {
+        if self.blocks.contains(peer) {
+            self.note_unblock(peer);
+        }
+        self.friends.remove(peer);
+        self.requests.remove(peer);
     }
 
     /// What is left of a deleted account is its version, so that the stream goes on without a gap

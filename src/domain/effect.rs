@@ -57,6 +57,9 @@ pub enum Effect {
         /// The sender's offer.
         offer: EdgeId,
     },
+    /// The sender's account is gone: nobody may go on naming it. Goes to partitions as a whole, since
+    /// the sender does not know who names it; see [`crate::pairing::owed_by`].
+    Forget,
     /// The sender does not hold `edge`: let go of exactly this one.
     Removed {
         /// The edge.
@@ -158,7 +161,8 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             | Event::OfferConfirmed { .. }
             | Event::OfferEnded { .. }
             | Event::OffersSettled { .. }
-            | Event::RequestDropped { .. } => {}
+            | Event::RequestDropped { .. }
+            | Event::PeerForgotten { .. } => {}
         }
     }
 }

@@ -175,6 +175,11 @@ pub enum Event {
         /// The edge that nobody wants.
         edge: EdgeId,
     },
+    /// `peer`'s account was deleted: the owner's blocklist, friend list and requests no longer name it.
+    PeerForgotten {
+        /// The deleted account.
+        peer: UserId,
+    },
     /// `peer`'s pending request is gone without an answer.
     RequestDropped {
         /// Who asked.
@@ -208,6 +213,7 @@ impl Event {
             | Self::OfferEnded { peer, .. }
             | Self::OfferWithdrawn { peer, .. }
             | Self::OrphanReleased { peer, .. }
+            | Self::PeerForgotten { peer }
             | Self::RequestDropped { peer, .. } => Some(*peer),
         }
     }

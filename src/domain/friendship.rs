@@ -313,6 +313,8 @@ impl User {
                 }
                 Some(_) | None => Vec::new(),
             },
+            // Asked of the partition, which tells each user that names the sender.
+            Effect::Forget => Vec::new(),
             Effect::Removed { edge } => match self.friends.get(&peer) {
                 Some(friend) if friend.edge(self.id) == *edge => {
                     self.end(friend, RemovalReason::Orphaned, true).collect()

@@ -48,6 +48,8 @@ pub enum Outcome {
         /// The peer.
         peer: UserId,
     },
+    /// For every partition to have forgotten the account.
+    Forgetting,
     /// For the peer's answer to an offer.
     Offering {
         /// The peer.
@@ -279,7 +281,7 @@ impl User {
             }
             Command::DeleteAccount => {
                 let events = self.delete();
-                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+                self.take(&mut decision, Ok((events, Outcome::Forgetting)), at);
             }
             Command::Block { targets } => {
                 for target in targets {
@@ -334,6 +336,20 @@ impl User {
             self.settle(&mut events, at);
         }
         events
+    }
+
+    /// Forgets `peer`, whose account is gone, and takes that into account. An offer stays: its answer,
+    /// a refusal, is on the way. No event means that nothing names them.
+    pub fn forget(&mut self, peer: UserId, at: Timestamp) -> Vec<Event> {
+        if !(self.blocks.contains(&peer)
+            || self.friends.contains(&peer)
+            || self.requests.contains(&peer))
+        {
+            return Vec::new();
+        }
+        let event = Event::PeerForgotten { peer };
+        self.evolve(&event, at);
+        vec![event]
     }
 
     /// Closes a record: the user's version moves on by one.
@@ -418,6 +434,7 @@ impl User {
                 self.drop_offer(peer, edge);
             }
             Event::OffersSettled { offered, .. } => self.note_settled(*offered),
+            Event::PeerForgotten { peer } => self.note_forgotten(peer),
             Event::UnfriendAsked { .. } | Event::OrphanReleased { .. } => {}
         }
     }
