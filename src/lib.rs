@@ -1,6 +1,8 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod journal;
+pub mod telemetry;
 pub mod usersig;
