@@ -1,9 +1,11 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod journal;
 pub mod pairing;
 pub mod store;
+pub mod telemetry;
 pub mod usersig;
