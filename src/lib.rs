@@ -1,4 +1,5 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
+pub mod clock;
 pub mod domain;
 pub mod journal;
