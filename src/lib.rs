@@ -2,5 +2,6 @@
 pub mod actors;
 pub mod clock;
 pub mod domain;
+pub mod http;
 pub mod journal;
 pub mod usersig;
