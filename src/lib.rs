@@ -2,3 +2,4 @@
 pub mod actors;
 pub mod domain;
 pub mod journal;
+pub mod webhooks;

@@ -1,0 +1,2 @@
+//! What subscribers hear.
+pub mod payload;
