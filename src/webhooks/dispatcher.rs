@@ -15,14 +15,15 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::attempt::{Call, Caller, Outcome};
+use super::attempt::{Caller, Outcome};
 use super::cursor::{CursorError, Cursors, Position};
+use super::health::{Attempt, Health};
 use super::lane::{Lane, SaveMark};
 use super::retry::Next;
 use super::{FollowError, Metrics, Schedule, Settings, Subscription};
 use crate::clock::Clock;
 use crate::domain::UserId;
-use crate::journal::{Journal, Offset, Partition, Reader};
+use crate::journal::{Entry, Journal, Offset, Partition, Reader};
 
 /// Bytes of records that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -35,10 +36,6 @@ const SAVE_PERIOD_MS: u64 = 1_000;
 
 /// How long the save of a cursor may take, in milliseconds.
 const SAVE_TIMEOUT_MS: u64 = 2_000;
-
-/// Failed attempts in a row, over all users, after which the receiver counts as down: from then on
-/// one attempt at a time finds out whether it is back.
-const FAILURES_IN_A_ROW_MAX: u32 = 16;
 
 /// What a dispatcher is told from outside.
 #[derive(Debug)]
@@ -67,14 +64,6 @@ enum Happened {
     },
 }
 
-struct Attempt {
-    partition: Partition,
-    offset: Offset,
-    user: UserId,
-    call: Arc<Call>,
-    index: u32,
-}
-
 /// A lane and how far the dispatcher is with it.
 struct Followed {
     lane: Lane,
@@ -87,6 +76,7 @@ struct Followed {
     /// The last save before it is let go has been tried.
     final_save_tried: bool,
     saving: bool,
+    save_fails: bool,
     save_not_before: Instant,
 }
 
@@ -108,10 +98,11 @@ pub(super) struct Dispatcher<C> {
     /// Reads all lanes that can take more; made anew when their set changes.
     reader: Option<Box<dyn Reader>>,
     read_not_before: Option<Instant>,
+    read_fails: bool,
     ready: VecDeque<(Partition, UserId)>,
     parked: BinaryHeap<Reverse<(Instant, Partition, UserId)>>,
     in_flight: usize,
-    failures_in_a_row: u32,
+    health: Health,
     work: FuturesUnordered<Waiting>,
     leaves: Vec<(Vec<Partition>, oneshot::Sender<()>)>,
     ending: bool,
@@ -127,8 +118,10 @@ impl<C: Cursors> Dispatcher<C> {
         metrics: Metrics,
         caller: Caller,
     ) -> Self {
+        let name: Arc<str> = subscription.name().into();
         Self {
-            name: subscription.name().into(),
+            health: Health::new(Arc::clone(&name)),
+            name,
             subscription,
             journal,
             cursors,
@@ -140,10 +133,10 @@ impl<C: Cursors> Dispatcher<C> {
             lanes: BTreeMap::new(),
             reader: None,
             read_not_before: None,
+            read_fails: false,
             ready: VecDeque::new(),
             parked: BinaryHeap::new(),
             in_flight: 0,
-            failures_in_a_row: 0,
             work: FuturesUnordered::new(),
             leaves: Vec::new(),
             ending: false,
@@ -163,7 +156,7 @@ impl<C: Cursors> Dispatcher<C> {
             self.launch();
             self.save(now);
             self.let_go();
-            if self.ending && self.lanes.is_empty() && self.work.is_empty() {
+            if self.ending && self.lanes.is_empty() {
                 return;
             }
             let wake = self.wake();
@@ -175,6 +168,8 @@ impl<C: Cursors> Dispatcher<C> {
                 }
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
                 () = tokio::task::yield_now(), if more => {}
+                // Nothing can happen any more.
+                else => return,
             }
         }
     }
@@ -245,14 +240,19 @@ impl<C: Cursors> Dispatcher<C> {
                 let Some(followed) = self.lanes.get_mut(&partition) else { return };
                 followed.saving = false;
                 match result {
-                    Ok(()) => followed.lane.saved(&mark),
+                    Ok(()) => {
+                        followed.save_fails = false;
+                        followed.lane.saved(&mark);
+                    }
                     Err(error) => {
-                        tracing::warn!(
-                            webhook.subscription = &*self.name,
-                            journal.partition = partition.0,
-                            %error,
-                            "a webhook's cursor was not saved"
-                        );
+                        if !std::mem::replace(&mut followed.save_fails, true) {
+                            tracing::warn!(
+                                webhook.subscription = &*self.name,
+                                journal.partition = partition.0,
+                                %error,
+                                "a webhook's cursor cannot be saved"
+                            );
+                        }
                         followed.lane.save_failed(&mark);
                     }
                 }
@@ -274,6 +274,7 @@ impl<C: Cursors> Dispatcher<C> {
                 leaving: false,
                 final_save_tried: false,
                 saving: false,
+                save_fails: false,
                 save_not_before: Instant::now(),
             };
             self.lanes.insert(partition, followed);
@@ -304,6 +305,7 @@ impl<C: Cursors> Dispatcher<C> {
         match read {
             Ok((entries, reader)) => {
                 self.reader = Some(reader);
+                self.read_fails = false;
                 let more = !entries.is_empty();
                 for entry in entries {
                     self.take(&entry);
@@ -311,18 +313,20 @@ impl<C: Cursors> Dispatcher<C> {
                 more
             }
             Err(error) => {
-                tracing::error!(
-                    webhook.subscription = &*self.name,
-                    %error,
-                    "the journal cannot be read for a webhook"
-                );
+                if !std::mem::replace(&mut self.read_fails, true) {
+                    tracing::error!(
+                        webhook.subscription = &*self.name,
+                        %error,
+                        "the journal cannot be read for a webhook"
+                    );
+                }
                 self.read_not_before = Some(now + Duration::from_millis(READ_RETRY_MS));
                 false
             }
         }
     }
 
-    fn take(&mut self, entry: &crate::journal::Entry) {
+    fn take(&mut self, entry: &Entry) {
         let Some(followed) = self.lanes.get_mut(&entry.partition) else { return };
         if !followed.is_read() {
             // Read ahead of a full window: it will be read again.
@@ -367,7 +371,7 @@ impl<C: Cursors> Dispatcher<C> {
 
     /// Sends off as many calls as may be in flight.
     fn launch(&mut self) {
-        let in_flight_max = if self.is_receiver_down() { 1 } else { self.in_flight_max };
+        let in_flight_max = if self.health.is_down() { 1 } else { self.in_flight_max };
         while self.in_flight < in_flight_max {
             let Some((partition, user)) = self.ready.pop_front() else { return };
             let Some(followed) = self.lanes.get_mut(&partition) else { continue };
@@ -386,24 +390,10 @@ impl<C: Cursors> Dispatcher<C> {
         }
     }
 
-    fn is_receiver_down(&self) -> bool {
-        self.failures_in_a_row >= FAILURES_IN_A_ROW_MAX
-    }
-
     fn settle(&mut self, attempt: &Attempt, outcome: &Outcome, took: Duration) {
         self.in_flight -= 1;
-        self.log(attempt, outcome, took);
-        if outcome.is_delivered() {
-            if self.is_receiver_down() {
-                tracing::info!(webhook.subscription = &*self.name, "the receiver is back");
-                self.unpark_all();
-            }
-            self.failures_in_a_row = 0;
-        } else {
-            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-            if self.failures_in_a_row == FAILURES_IN_A_ROW_MAX {
-                tracing::warn!(webhook.subscription = &*self.name, "the receiver seems to be down");
-            }
+        if self.health.note(attempt, outcome, took) {
+            self.unpark_all();
         }
         let Some(followed) = self.lanes.get_mut(&attempt.partition) else { return };
         match self.schedule.next(outcome, attempt.index, &attempt.call.id) {
@@ -434,32 +424,6 @@ impl<C: Cursors> Dispatcher<C> {
             {
                 self.ready.push_back((partition, user));
             }
-        }
-    }
-
-    /// Tells of a delivery when it begins to fail and when it has come through after all; the
-    /// tries in between are for those who look closely.
-    fn log(&self, attempt: &Attempt, outcome: &Outcome, took: Duration) {
-        let call = &attempt.call;
-        macro_rules! tell {
-            ($level:ident, $message:literal) => {
-                tracing::$level!(
-                    webhook.subscription = &*self.name,
-                    webhook.command = call.command.name(),
-                    webhook.attempt = attempt.index,
-                    journal.partition = attempt.partition.0,
-                    journal.offset = attempt.offset.0,
-                    duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                    outcome = ?outcome,
-                    $message
-                )
-            };
-        }
-        match (outcome.is_delivered(), attempt.index) {
-            (true, 0) => tell!(debug, "webhook delivered"),
-            (true, _) => tell!(info, "webhook delivered after failures"),
-            (false, 0) if !self.is_receiver_down() => tell!(warn, "webhook not delivered"),
-            (false, _) => tell!(debug, "webhook not delivered"),
         }
     }
 
