@@ -3,4 +3,6 @@ pub mod actors;
 pub mod clock;
 pub mod domain;
 pub mod journal;
+pub mod pairing;
+pub mod store;
 pub mod webhooks;

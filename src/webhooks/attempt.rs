@@ -10,8 +10,8 @@ use awc::{Client, Connector};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::IgnoredAny;
 
+use super::command::CallbackCommand;
 use super::endpoint::Endpoint;
-use super::payload::CallbackCommand;
 use crate::domain::{AppId, Timestamp};
 
 /// How much of a subscriber's answer is kept; a longer one is no answer.

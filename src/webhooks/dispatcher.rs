@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Caller, Outcome};
 use super::cursor::{CursorError, Cursors, Position};
+use super::followed::{Followed, Leave};
 use super::health::{Attempt, Health};
 use super::lane::{Lane, SaveMark};
 use super::retry::Next;
@@ -30,9 +31,6 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// How long a journal that could not be read is left alone, in milliseconds.
 const READ_RETRY_MS: u64 = 1_000;
-
-/// How long at least lies between two saves of one cursor, in milliseconds.
-const SAVE_PERIOD_MS: u64 = 1_000;
 
 /// How long the save of a cursor may take, in milliseconds.
 const SAVE_TIMEOUT_MS: u64 = 2_000;
@@ -62,22 +60,6 @@ enum Happened {
         mark: SaveMark,
         result: Result<(), CursorError>,
     },
-}
-
-/// A lane and how far the dispatcher is with it.
-struct Followed {
-    lane: Lane,
-    /// Not read: it is full.
-    full: bool,
-    /// Not read any more: it holds bytes that are no record.
-    halted: bool,
-    /// Nothing is sent any more: its partition is to be let go.
-    leaving: bool,
-    /// The last save before it is let go has been tried.
-    final_save_tried: bool,
-    saving: bool,
-    save_fails: bool,
-    save_not_before: Instant,
 }
 
 type Waiting = Pin<Box<dyn Future<Output = Happened>>>;
@@ -238,23 +220,13 @@ impl<C: Cursors> Dispatcher<C> {
             }
             Happened::Saved { partition, mark, result } => {
                 let Some(followed) = self.lanes.get_mut(&partition) else { return };
-                followed.saving = false;
-                match result {
-                    Ok(()) => {
-                        followed.save_fails = false;
-                        followed.lane.saved(&mark);
-                    }
-                    Err(error) => {
-                        if !std::mem::replace(&mut followed.save_fails, true) {
-                            tracing::warn!(
-                                webhook.subscription = &*self.name,
-                                journal.partition = partition.0,
-                                %error,
-                                "a webhook's cursor cannot be saved"
-                            );
-                        }
-                        followed.lane.save_failed(&mark);
-                    }
+                if let Err(error) = followed.end_save(&mark, result) {
+                    tracing::warn!(
+                        webhook.subscription = &*self.name,
+                        journal.partition = partition.0,
+                        %error,
+                        "a webhook's cursor cannot be saved"
+                    );
                 }
             }
         }
@@ -267,17 +239,7 @@ impl<C: Cursors> Dispatcher<C> {
             }
             let lane = Lane::new(partition, position);
             self.metrics.watch(&self.name, partition, lane.mark());
-            let followed = Followed {
-                lane,
-                full: false,
-                halted: false,
-                leaving: false,
-                final_save_tried: false,
-                saving: false,
-                save_fails: false,
-                save_not_before: Instant::now(),
-            };
-            self.lanes.insert(partition, followed);
+            self.lanes.insert(partition, Followed::new(lane, Instant::now()));
             self.reader = None;
         }
     }
@@ -430,13 +392,7 @@ impl<C: Cursors> Dispatcher<C> {
     /// Saves the cursors that moved, each at most once in a while.
     fn save(&mut self, now: Instant) {
         for (partition, followed) in &mut self.lanes {
-            if followed.leaving || followed.saving || followed.save_not_before > now {
-                continue;
-            }
-            if let Some(position) = followed.lane.cursor_worth_saving() {
-                followed.saving = true;
-                followed.save_not_before = now + Duration::from_millis(SAVE_PERIOD_MS);
-                let mark = followed.lane.begin_save(position);
+            if let Some((position, mark)) = followed.begin_save(now) {
                 self.work.push(saving(&self.cursors, *partition, &self.name, position, mark));
             }
         }
@@ -446,18 +402,12 @@ impl<C: Cursors> Dispatcher<C> {
     fn let_go(&mut self) {
         let mut left = Vec::new();
         for (partition, followed) in &mut self.lanes {
-            if !followed.leaving || followed.saving || followed.lane.in_flight() > 0 {
-                continue;
-            }
-            let unsaved = followed.lane.cursor_at_the_end().filter(|_| !followed.final_save_tried);
-            match unsaved {
-                Some(position) => {
-                    followed.final_save_tried = true;
-                    followed.saving = true;
-                    let mark = followed.lane.begin_save(position);
+            match followed.leave() {
+                Leave::NotYet => {}
+                Leave::Save(position, mark) => {
                     self.work.push(saving(&self.cursors, *partition, &self.name, position, mark));
                 }
-                None => left.push(*partition),
+                Leave::Done => left.push(*partition),
             }
         }
         for partition in left {
@@ -476,20 +426,8 @@ impl<C: Cursors> Dispatcher<C> {
     /// When the next thing is due that nothing else announces.
     fn wake(&self) -> Option<Instant> {
         let parked = self.parked.peek().map(|Reverse((due, _, _))| *due);
-        let saves = self
-            .lanes
-            .values()
-            .filter(|followed| !followed.leaving && !followed.saving)
-            .filter(|followed| followed.lane.cursor_worth_saving().is_some())
-            .map(|followed| followed.save_not_before)
-            .min();
+        let saves = self.lanes.values().filter_map(Followed::save_due);
         parked.into_iter().chain(saves).chain(self.read_not_before).min()
-    }
-}
-
-impl Followed {
-    fn is_read(&self) -> bool {
-        !self.full && !self.halted && !self.leaving
     }
 }
 

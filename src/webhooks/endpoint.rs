@@ -8,7 +8,7 @@ use awc::http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-use super::payload::CallbackCommand;
+use super::command::CallbackCommand;
 use crate::domain::{AppId, Timestamp};
 
 /// What stands in the query as it is: addresses and platform names stay readable, as in the

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::attempt::Call;
+use super::command::Switches;
 use super::cursor::Position;
-use super::payload::{Switches, deliveries};
+use super::payload::deliveries;
 use crate::domain::{AppId, UserId};
 use crate::journal::{Admitted, Body, Entry, Offset, Partition, ReaderRule, RecordError, record};
 

@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::attempt::Outcome;
-use super::payload::CallbackCommand;
+use super::command::CallbackCommand;
 use crate::domain::AppId;
 use crate::journal::{Journal, Partition};
 

@@ -11,13 +11,16 @@
 //! as the first cursor by [`Handle::follow`], which a node awaits before it serves the partition,
 //! so nothing that happens from then on is missed.
 //!
-//! [`payload`] says what is told, [`endpoint`] and [`attempt`] how, [`retry`] when again;
-//! `dispatcher` follows the journal for one subscription, with one `lane` per partition.
+//! [`command`] and [`payload`] say what is told, [`endpoint`] and [`attempt`] how, [`retry`] when again;
+//! `dispatcher` follows the journal for one subscription, with one `lane` per partition,
+//! of which `followed` says when it is read, saved and left.
 
 pub mod attempt;
+pub mod command;
 pub mod cursor;
 mod dispatcher;
 pub mod endpoint;
+mod followed;
 mod health;
 mod lane;
 mod metrics;
@@ -35,12 +38,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 pub use attempt::TlsError;
+pub use command::{CallbackCommand, Switches};
 pub use cursor::{CursorError, Cursors, Position};
 pub use endpoint::{Endpoint, EndpointError};
 pub use health::FAILURES_IN_A_ROW_MAX;
 pub use lane::{REPEATED_RECORDS_MAX, SILENT_RECORDS_MAX, WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
 pub use metrics::Metrics;
-pub use payload::{CallbackCommand, Switches};
 pub use retry::Schedule;
 
 use crate::clock::Clock;
