@@ -10,3 +10,4 @@ pub mod pairing;
 pub mod store;
 pub mod telemetry;
 pub mod usersig;
+pub mod webhooks;
