@@ -1,5 +1,6 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
+pub mod audit;
 pub mod domain;
 pub mod journal;
 pub mod pairing;
