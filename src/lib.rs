@@ -1,6 +1,8 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
 pub mod audit;
+pub mod clock;
 pub mod domain;
 pub mod journal;
 pub mod pairing;
+pub mod store;

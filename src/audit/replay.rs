@@ -182,7 +182,7 @@ impl Replay<'_> {
                     seen.iter().map(|(partition, seq)| format!("{partition}:{seq}")).collect();
                 format!("took effects that change nothing, up to {}", seen.join(", "))
             }
-            Body::Cursor { subscription, next } => {
+            Body::Cursor { subscription, next, .. } => {
                 format!("{} is done with all before offset {next}", Plain(subscription))
             }
             Body::Release { hash } => format!("released, row hash {}", Plain(hash)),

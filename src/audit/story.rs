@@ -59,38 +59,11 @@ pub fn event_type(event: &Event) -> &'static str {
     }
 }
 
-/// Whom `event` is about besides its owner, if it is one.
-pub fn peer(event: &Event) -> Option<UserId> {
-    match event {
-        Event::UserBlocked { target: peer, .. }
-        | Event::UserUnblocked { target: peer }
-        | Event::FriendOffered { peer, .. }
-        | Event::FriendRequested { peer, .. }
-        | Event::FriendAccepted { peer, .. }
-        | Event::FriendRefused { peer, .. }
-        | Event::FriendAdded { peer, .. }
-        | Event::FriendLinked { peer, .. }
-        | Event::FriendUpdated { peer, .. }
-        | Event::FriendRemoved { peer, .. }
-        | Event::UnfriendAsked { peer }
-        | Event::OfferPending { peer, .. }
-        | Event::OfferConfirmed { peer, .. }
-        | Event::OfferEnded { peer, .. }
-        | Event::OfferWithdrawn { peer, .. }
-        | Event::OrphanReleased { peer, .. }
-        | Event::RequestDropped { peer, .. } => Some(*peer),
-        Event::AccountImported {}
-        | Event::ProfileChanged(_)
-        | Event::AccountDeleted {}
-        | Event::OffersSettled { .. } => None,
-    }
-}
-
 /// Whether `event` names `user` besides its owner.
 pub fn names(event: &Event, user: &UserId) -> bool {
     match event {
         Event::OffersSettled { friends, .. } => friends.iter().any(|friend| friend.peer == *user),
-        other => peer(other).as_ref() == Some(user),
+        other => other.peer().as_ref() == Some(user),
     }
 }
 

@@ -181,6 +181,35 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The peer whose row the event is about, if it is about one.
+    pub fn peer(&self) -> Option<UserId> {
+        match self {
+            Self::AccountImported {}
+            | Self::ProfileChanged(_)
+            | Self::AccountDeleted {}
+            | Self::OffersSettled { .. } => None,
+            Self::UserBlocked { target: peer, .. }
+            | Self::UserUnblocked { target: peer }
+            | Self::FriendOffered { peer, .. }
+            | Self::FriendRequested { peer, .. }
+            | Self::FriendAccepted { peer, .. }
+            | Self::FriendRefused { peer, .. }
+            | Self::FriendAdded { peer, .. }
+            | Self::FriendLinked { peer, .. }
+            | Self::FriendUpdated { peer, .. }
+            | Self::FriendRemoved { peer, .. }
+            | Self::UnfriendAsked { peer }
+            | Self::OfferPending { peer, .. }
+            | Self::OfferConfirmed { peer, .. }
+            | Self::OfferEnded { peer, .. }
+            | Self::OfferWithdrawn { peer, .. }
+            | Self::OrphanReleased { peer, .. }
+            | Self::RequestDropped { peer, .. } => Some(*peer),
+        }
+    }
+}
+
 /// One friendship of an [`Event::OffersSettled`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {

@@ -57,8 +57,19 @@ pub enum Outcome {
     },
 }
 
+/// What [`Head`] is written from.
+#[derive(Debug, Serialize)]
+pub struct HeadView<'a> {
+    version: Version,
+    imported: bool,
+    profile: &'a Option<Box<Profile>>,
+    block_sequence: u32,
+    block_count: u32,
+    groups: &'a [Box<str>],
+}
+
 /// The numbers and texts of a user that belong to no peer: the head row of the state store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Head {
     version: Version,
     imported: bool,
@@ -81,12 +92,22 @@ pub struct Relation {
     pub request: Option<Request>,
 }
 
+impl Head {
+    /// Whether the account exists.
+    pub fn is_imported(&self) -> bool {
+        self.imported
+    }
+}
+
 impl Relation {
     /// Whether nothing is between the two.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
+
+/// What a friend's record takes on the heap, about: the card and its texts.
+const CARD_BYTES: usize = 176;
 
 impl User {
     /// A user of whom nothing is recorded.
@@ -129,16 +150,54 @@ impl User {
         user
     }
 
-    /// The head row.
-    pub fn head(&self) -> Head {
-        Head {
+    /// The head row, to be written.
+    pub fn head(&self) -> HeadView<'_> {
+        HeadView {
             version: self.version,
             imported: self.imported,
-            profile: self.profile.clone(),
+            profile: &self.profile,
             block_sequence: self.block_sequence,
             block_count: self.block_count,
-            groups: self.groups.clone(),
+            groups: &self.groups,
         }
+    }
+
+    /// The peers whose rows `command` can change, and no others that exist: what a caller looks at
+    /// before and after to find the rows that did change.
+    pub fn scope(&self, command: &Command) -> Vec<UserId> {
+        let named: Vec<UserId> = match command {
+            Command::ImportAccount(_) => Vec::new(),
+            Command::DeleteAccount => return self.peers(),
+            Command::Block { targets } | Command::Unblock { targets } => {
+                targets.iter().map(|target| target.user).collect()
+            }
+            Command::AddFriends { items, .. } => items.iter().map(|item| item.user).collect(),
+            Command::RemoveFriends { targets, .. } => {
+                targets.iter().map(|target| target.user).collect()
+            }
+        };
+        self.with_offers(named)
+    }
+
+    /// Like [`User::scope`], for the events of a record.
+    pub fn scope_of_events(&self, events: &[Event]) -> Vec<UserId> {
+        if events.iter().any(|event| matches!(event, Event::AccountDeleted {})) {
+            return self.peers();
+        }
+        self.with_offers(events.iter().filter_map(Event::peer).collect())
+    }
+
+    /// Like [`User::scope`], for effects of `peer`'s.
+    pub fn scope_of_effects(&self, peer: UserId) -> Vec<UserId> {
+        self.with_offers(vec![peer])
+    }
+
+    /// An announcement closes every offer of its request, so all that are open belong to the scope.
+    fn with_offers(&self, mut named: Vec<UserId>) -> Vec<UserId> {
+        named.extend(self.offers.iter().map(|offer| offer.peer));
+        named.sort_unstable();
+        named.dedup();
+        named
     }
 
     /// The row about `peer`.
@@ -188,7 +247,7 @@ impl User {
             + self.friends.heap_bytes()
             + self.offers.heap_bytes()
             + self.requests.heap_bytes()
-            + self.friends.iter().filter(|friend| friend.card.is_some()).count() * 176
+            + self.friends.len() * CARD_BYTES
     }
 
     /// Answers what follows from `command` and takes it into account, item after item, so that

@@ -1,5 +1,7 @@
 //! The envelope around events: encode, decode, upcast. Shape: design.md 3, `schemas/record.json`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -43,6 +45,10 @@ pub enum Body {
         subscription: String,
         /// The first offset of this partition that is not done with.
         next: Offset,
+        /// The epoch in force before `next`.
+        epoch: Epoch,
+        /// The number of valid records of that epoch before `next`.
+        n: u64,
     },
     /// The owner leaves the partition in order.
     Release {
@@ -68,7 +74,7 @@ pub struct Commit {
     /// When.
     pub at: Timestamp,
     /// Who asked for it.
-    pub by: Origin,
+    pub by: Arc<Origin>,
     /// The effects that this record answers, if a peer's record caused it.
     pub cause: Option<Cause>,
     /// At least one.
@@ -168,6 +174,10 @@ struct Stored<E, O, S> {
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     next: Option<Offset>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    at_epoch: Option<Epoch>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    at_n: Option<u64>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     hash: Option<S>,
 }
 
@@ -195,6 +205,8 @@ impl<E, O, S> Stored<E, O, S> {
             seen: None,
             subscription: None,
             next: None,
+            at_epoch: None,
+            at_n: None,
             hash: None,
         }
     }
@@ -233,9 +245,11 @@ pub fn encode(epoch: Epoch, n: u64, body: &Body, into: &mut Vec<u8>) {
             stored.nonce = Some(*nonce);
         }
         Body::Watermark { seen } => stored.seen = Some(seen.clone()),
-        Body::Cursor { subscription, next } => {
+        Body::Cursor { subscription, next, epoch, n } => {
             stored.subscription = Some(subscription);
             stored.next = Some(*next);
+            stored.at_epoch = Some(*epoch);
+            stored.at_n = Some(*n);
         }
         Body::Release { hash } | Body::Checkpoint { hash } => stored.hash = Some(hash),
     }
@@ -244,7 +258,7 @@ pub fn encode(epoch: Epoch, n: u64, body: &Body, into: &mut Vec<u8>) {
 
 /// Reads the JSON of a record. Errors: [`RecordError`].
 pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
-    let stored: Stored<Vec<Event>, Origin, String> = serde_json::from_slice(bytes)?;
+    let stored: Stored<Vec<Event>, Arc<Origin>, String> = serde_json::from_slice(bytes)?;
     if stored.v != ENVELOPE_VERSION {
         return Err(RecordError::Version(stored.v));
     }
@@ -271,6 +285,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         Kind::Cursor => Body::Cursor {
             subscription: stored.subscription.ok_or_else(|| missing("subscription"))?,
             next: stored.next.ok_or_else(|| missing("next"))?,
+            epoch: stored.at_epoch.ok_or_else(|| missing("at_epoch"))?,
+            n: stored.at_n.ok_or_else(|| missing("at_n"))?,
         },
         Kind::Release => Body::Release { hash: stored.hash.ok_or_else(|| missing("hash"))? },
         Kind::Checkpoint => Body::Checkpoint { hash: stored.hash.ok_or_else(|| missing("hash"))? },

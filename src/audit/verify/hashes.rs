@@ -17,17 +17,19 @@ pub struct StoredRows {
 }
 
 impl StoredRows {
-    /// Hashes the rows, key and value, that the store holds of `partition` up to `next`.
-    pub fn of<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    /// Hashes the rows, key and value, that the store holds of `partition` up to `next`. Mark and
+    /// rows have to be of one checkpoint. Errors: the first one that reading a row gives.
+    pub fn of<K: AsRef<[u8]>, V: AsRef<[u8]>, E>(
         partition: Partition,
         next: Offset,
-        rows: impl IntoIterator<Item = (K, V)>,
-    ) -> Self {
+        rows: impl IntoIterator<Item = Result<(K, V), E>>,
+    ) -> Result<Self, E> {
         let mut hash = RowHash::default();
-        for (key, value) in rows {
+        for row in rows {
+            let (key, value) = row?;
             hash.toggle(RowHash::of(key.as_ref(), value.as_ref()));
         }
-        Self { partition, next, hash }
+        Ok(Self { partition, next, hash })
     }
 }
 

@@ -21,7 +21,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use channels::Channels;
-use cursors::Cursors;
+use cursors::{Cursor, Cursors};
 use hashes::Hashes;
 use people::People;
 
@@ -119,7 +119,7 @@ impl Check {
             channels: Channels::new(partitions),
             people: People::new(options.import_ignores_blocklist),
             hashes: Hashes::new(partitions, &options.stored, &mut problems),
-            cursors: Cursors::default(),
+            cursors: Cursors::new(partitions),
             late: false,
             report: Report { notes: options.notes.clone(), ..Report::default() },
             problems,
@@ -140,7 +140,7 @@ impl Check {
         let (record, admitted) = match step.reading {
             Reading::Record(record, admitted) => (record, admitted),
             Reading::Unreadable { admitted: Admitted::Void, .. } => {
-                self.report.voids += 1;
+                self.void(place);
                 return;
             }
             Reading::Unreadable { error, .. } => {
@@ -149,10 +149,15 @@ impl Check {
             }
         };
         match admitted {
-            Admitted::Void => self.report.voids += 1,
+            Admitted::Void => self.void(place),
             Admitted::Claimed => self.claimed(place, record.epoch),
             Admitted::Valid => self.valid(place, record),
         }
+    }
+
+    fn void(&mut self, place: (Partition, Offset)) {
+        self.report.voids += 1;
+        self.cursors.void(place);
     }
 
     fn claimed(&mut self, place: (Partition, Offset), epoch: Epoch) {
@@ -163,6 +168,7 @@ impl Check {
             self.warnings.add(Rule::NextEpoch, place, detail);
         }
         *known = epoch;
+        self.cursors.claimed(place, epoch);
     }
 
     fn valid(&mut self, place: (Partition, Offset), record: Record) {
@@ -172,8 +178,9 @@ impl Check {
             Body::Watermark { seen } => {
                 self.channels.watermark(place, &seen, self.late, problems);
             }
-            Body::Cursor { subscription, next } => {
-                self.cursors.set(place, subscription, next, problems);
+            Body::Cursor { subscription, next, epoch, n } => {
+                let cursor = Cursor { subscription, next, epoch, n };
+                self.cursors.set(place, cursor, problems);
             }
             Body::Release { hash } | Body::Checkpoint { hash } => {
                 self.hashes.compare(place, &hash, problems);

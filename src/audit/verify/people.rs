@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::super::story::peer;
 use super::channels::Pair;
 use super::report::{Findings, Report, Rule};
 use crate::domain::{
@@ -82,7 +81,7 @@ impl Person {
                 *note = Note { remains: false, form: None, ..*note };
             }
         }
-        let Some(peer) = peer(event) else { return };
+        let Some(peer) = event.peer() else { return };
         // An offer of one direction is confirmed under its own id; all other edges are of both.
         let offered = |edge: &EdgeId| {
             let mine = self.state.offers().find(|offer| offer.peer == peer && offer.edge == *edge);
@@ -142,7 +141,7 @@ impl People {
             Before::look_for_events(place.0, key, person.head, &person.state, &commit.events);
         person.state.replay(version, &commit.events, commit.at);
         person.head = before.compare(&person.state, hash, |_| {});
-        for peer in commit.events.iter().filter_map(peer) {
+        for peer in commit.events.iter().filter_map(Event::peer) {
             let imported = self.import_ignores_blocklist
                 && person.form(&peer) == Some(OfferForm::Import);
             if person.bans(&peer) && person.state.has_friend(&peer) && !imported {

@@ -55,6 +55,8 @@ pub enum Rule {
     CursorForward,
     /// A subscription's cursor is not ahead of the journal.
     CursorInsideJournal,
+    /// A cursor knows the epoch and the number before its offset.
+    CursorPlace,
 }
 
 /// One place where a rule is broken.

@@ -1,0 +1,318 @@
+//! State = checkpoint + the records after it. Start, doubt, take-over and tests run this same fold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::domain::{User, UserKey, effects};
+use crate::journal::record::decode;
+use crate::journal::{
+    Admitted, Body, Commit, Entry, Journal, JournalError, Offset, Partition, ReaderRule,
+    RecordError, partition_of,
+};
+use crate::pairing::{Answer, Inbox, Outbox};
+use crate::store::rows::{Before, RowChange, RowHash};
+use crate::store::{CursorMark, Mark, OutboxMark, OwedEffect, StoreError, Tables};
+
+/// Bytes read from the journal at once.
+const READ_BYTES: usize = 4 << 20;
+/// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
+const RECORDS_PER_CHECKPOINT: u64 = 20_000;
+
+/// A partition's state behind the last record of the journal.
+pub struct Recovered {
+    /// Which partition.
+    pub partition: Partition,
+    /// The epoch in force and the number of its valid records.
+    pub rule: ReaderRule,
+    /// The first offset that was not read.
+    pub next: Offset,
+    /// The hash of all rows.
+    pub hash: RowHash,
+    /// The last record is the former owner's `release`.
+    pub released: bool,
+    /// One per source partition.
+    pub inbox: Vec<Inbox>,
+    /// One per destination partition.
+    pub outbox: Vec<Outbox<Arc<OwedEffect>>>,
+    /// Where the followers stand.
+    pub cursors: BTreeMap<String, CursorMark>,
+    /// How many records were read.
+    pub replayed: u64,
+    /// The last claim among them that took effect: its nonce and its offset.
+    pub claim: Option<(Uuid, Offset)>,
+}
+
+/// Why a partition cannot be recovered. None of these is ever passed over in silence.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record is unreadable.
+    #[error("partition {partition}, offset {offset}: {source}")]
+    Record {
+        /// Where.
+        partition: Partition,
+        /// Where.
+        offset: Offset,
+        /// What is wrong with it.
+        #[source]
+        source: RecordError,
+    },
+    /// A record does not follow from the ones before it.
+    #[error("partition {partition}, offset {offset}: {what}")]
+    Order {
+        /// Where.
+        partition: Partition,
+        /// Where.
+        offset: Offset,
+        /// What is wrong.
+        what: String,
+    },
+    /// The journal ends before the checkpoint: durable records are missing.
+    #[error(
+        "partition {partition}: the state store stands at offset {store}, the journal ends at \
+         {journal}: records that were durable are missing. Bring the journal back; or, to go on \
+         without them, delete the state store"
+    )]
+    JournalBehind {
+        /// Which partition.
+        partition: Partition,
+        /// The store's position.
+        store: Offset,
+        /// The journal's end.
+        journal: Offset,
+    },
+}
+
+impl Recovered {
+    fn from_mark(partition: Partition, mark: Mark, partitions: u16) -> Self {
+        let count = usize::from(partitions);
+        let mut inbox: Vec<Inbox> = mark.inbox.into_iter().map(Inbox::restore).collect();
+        inbox.resize_with(count, Inbox::default);
+        let mut outbox: Vec<_> = mark
+            .outbox
+            .into_iter()
+            .map(|owed| {
+                let mut outbox = Outbox::restore(owed.acked);
+                for effect in owed.owed {
+                    outbox.push(0, effect);
+                }
+                outbox
+            })
+            .collect();
+        outbox.resize_with(count, Outbox::default);
+        Self {
+            partition,
+            rule: ReaderRule::resume(mark.epoch, mark.n),
+            next: mark.next,
+            hash: RowHash(mark.hash),
+            released: mark.released,
+            inbox,
+            outbox,
+            cursors: mark.cursors.into_iter().collect(),
+            replayed: 0,
+            claim: None,
+        }
+    }
+
+    /// The checkpoint of this state.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            next: self.next,
+            epoch: self.rule.epoch(),
+            n: self.rule.n(),
+            hash: self.hash.0,
+            released: self.released,
+            inbox: self.inbox.iter().map(Inbox::seen).collect(),
+            outbox: self
+                .outbox
+                .iter()
+                .map(|outbox| OutboxMark {
+                    acked: outbox.acked(),
+                    owed: outbox.owed(u64::MAX).cloned().collect(),
+                })
+                .collect(),
+            cursors: self.cursors.clone().into_iter().collect(),
+        }
+    }
+}
+
+/// Brings the store up to the journal's end for each of `partitions`, and answers their states.
+///
+/// Blocks; runs on the store's thread. Errors: [`RecoveryError`]; what was checkpointed stays.
+pub fn recover(
+    journal: &dyn Journal,
+    tables: &Tables,
+    partitions: &[Partition],
+) -> Result<Vec<Recovered>, RecoveryError> {
+    let total = journal.partitions();
+    let mut states = BTreeMap::new();
+    let mut from = Vec::new();
+    for &partition in partitions {
+        let mark = match tables.mark(partition) {
+            Ok(mark) => mark.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, journal.partition = %partition, "rebuilding the state from zero");
+                tables.clear(partition)?;
+                Mark::default()
+            }
+        };
+        let end = journal.end(partition)?;
+        if mark.next > end {
+            return Err(RecoveryError::JournalBehind { partition, store: mark.next, journal: end });
+        }
+        from.push((partition, mark.next));
+        states.insert(partition, Recovering::new(Recovered::from_mark(partition, mark, total)));
+    }
+    let mut reader = journal.reader(&from)?;
+    loop {
+        let entries = reader.next(READ_BYTES)?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in entries {
+            let state = states.get_mut(&entry.partition).expect("only these are read");
+            state.apply(&entry, tables, total)?;
+        }
+        release_received(&mut states);
+    }
+    states
+        .into_values()
+        .map(|mut state| {
+            if state.recovered.replayed > 0 {
+                state.checkpoint(tables)?;
+            }
+            Ok(state.recovered)
+        })
+        .collect()
+}
+
+/// Lets go of effects whose destination, recovered beside their source, has taken them: a rebuild
+/// from zero would otherwise hold every effect that ever was.
+fn release_received(states: &mut BTreeMap<Partition, Recovering>) {
+    let partitions: Vec<Partition> = states.keys().copied().collect();
+    for &source in &partitions {
+        for &destination in &partitions {
+            let durable = states[&destination].recovered.inbox[usize::from(source.0)].seen();
+            let state = states.get_mut(&source).expect("it was listed");
+            let outbox = &mut state.recovered.outbox[usize::from(destination.0)];
+            // A destination that was read further than its source is asked again after the start.
+            if let Ok(released) = outbox.take_answer(Answer { durable, refused: None }) {
+                released.for_each(drop);
+            }
+        }
+    }
+}
+
+struct Recovering {
+    recovered: Recovered,
+    users: HashMap<UserKey, (User, RowHash)>,
+    changes: Vec<RowChange>,
+    since_checkpoint: u64,
+}
+
+impl Recovering {
+    fn new(recovered: Recovered) -> Self {
+        Self { recovered, users: HashMap::new(), changes: Vec::new(), since_checkpoint: 0 }
+    }
+
+    fn checkpoint(&mut self, tables: &Tables) -> Result<(), RecoveryError> {
+        self.users = HashMap::new();
+        self.since_checkpoint = 0;
+        let changes = std::mem::take(&mut self.changes);
+        Ok(tables.write(self.recovered.partition, changes, &self.recovered.mark())?)
+    }
+
+    fn apply(&mut self, entry: &Entry, tables: &Tables, total: u16) -> Result<(), RecoveryError> {
+        let (partition, offset) = (entry.partition, entry.offset);
+        let record = decode(&entry.bytes).map_err(|source| RecoveryError::Record {
+            partition,
+            offset,
+            source,
+        })?;
+        let state = &mut self.recovered;
+        state.next = Offset(offset.0 + 1);
+        state.replayed += 1;
+        self.since_checkpoint += 1;
+        let admitted = state.rule.admit(&record);
+        if admitted == Admitted::Void {
+            return Ok(());
+        }
+        state.released = matches!(record.body, Body::Release { .. });
+        match record.body {
+            Body::Commit(commit) => self.commit(commit, offset, tables, total)?,
+            Body::Watermark { seen } => {
+                for (source, seq) in seen {
+                    self.seen(source, seq);
+                }
+            }
+            Body::Cursor { subscription, next, epoch, n } => {
+                state.cursors.insert(subscription, CursorMark { next, epoch, n });
+            }
+            Body::Claim { nonce, .. } => state.claim = Some((nonce, offset)),
+            Body::Release { .. } | Body::Checkpoint { .. } => {}
+        }
+        if self.since_checkpoint >= RECORDS_PER_CHECKPOINT {
+            self.checkpoint(tables)?;
+        }
+        Ok(())
+    }
+
+    fn seen(&mut self, source: Partition, seq: u64) {
+        if let Some(inbox) = self.recovered.inbox.get_mut(usize::from(source.0)) {
+            *inbox = Inbox::restore(inbox.seen().max(seq));
+        }
+    }
+
+    fn commit(
+        &mut self,
+        commit: Commit,
+        offset: Offset,
+        tables: &Tables,
+        total: u16,
+    ) -> Result<(), RecoveryError> {
+        let partition = self.recovered.partition;
+        let (user, head) = match self.users.entry(commit.key) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(tables.user(partition, &commit.key)?)
+            }
+        };
+        if user.version().next() != commit.version {
+            let what = format!(
+                "{} is at version {}, the record says {}",
+                commit.key,
+                user.version(),
+                commit.version
+            );
+            return Err(RecoveryError::Order { partition, offset, what });
+        }
+        let before =
+            Before::look_for_events(partition, commit.key, *head, user, &commit.events);
+        user.replay(commit.version, &commit.events, commit.at);
+        *head = before.compare(user, &mut self.recovered.hash, |change| self.changes.push(change));
+        let outbox = &mut self.recovered.outbox;
+        effects(&commit.events, |to, effect| {
+            let receiver = UserKey { app: commit.key.app, user: to };
+            let owed = OwedEffect {
+                app: commit.key.app,
+                from: commit.key.user,
+                version: commit.version,
+                to,
+                effect,
+                origin: commit.by.clone(),
+            };
+            outbox[usize::from(partition_of(&receiver, total).0)].push(0, Arc::new(owed));
+        });
+        if let Some(cause) = commit.cause {
+            self.seen(cause.partition, cause.seq);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Finds, starts and retires the user actors of one partition.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, AsyncContext as _, Context, Handler, Message};
+
+use super::ExecuteError;
+use super::ledger::Ledger;
+use super::user::UserActor;
+use crate::domain::{User, UserKey};
+use crate::store::StoreError;
+
+/// What an actor takes beside its user: context, mailbox, registry entry. Measured, see
+/// `ARCHITECTURE.md`.
+const ACTOR_BYTES: usize = 1200;
+/// Residents looked at in one sweep: bounds a sweep's share of the arbiter.
+const SWEEP_MAX: usize = 1000;
+
+/// What the registry knows of a resident actor.
+pub(super) struct Residence {
+    pending: Cell<u32>,
+    used: Cell<Instant>,
+    changed: Cell<u64>,
+    bytes: Cell<usize>,
+}
+
+impl Residence {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            pending: Cell::new(0),
+            used: Cell::new(Instant::now()),
+            changed: Cell::new(0),
+            bytes: Cell::new(0),
+        })
+    }
+
+    /// A message has reached the actor.
+    pub(super) fn arrived(&self) {
+        self.pending.set(self.pending.get().saturating_sub(1));
+    }
+
+    /// The actor appended record `n`.
+    pub(super) fn note_change(&self, n: u64, user: &User) {
+        self.changed.set(n);
+        self.measure(user);
+    }
+
+    pub(super) fn measure(&self, user: &User) {
+        self.bytes.set(ACTOR_BYTES + user.heap_bytes());
+    }
+
+    /// The last record that the actor appended in this epoch, 0 if none.
+    pub(super) fn changed(&self) -> u64 {
+        self.changed.get()
+    }
+}
+
+#[derive(Clone)]
+struct Resident {
+    addr: Addr<UserActor>,
+    residence: Rc<Residence>,
+}
+
+/// The resident actors of one partition.
+pub(super) struct Registry {
+    ledger: Rc<Ledger>,
+    residents: RefCell<HashMap<UserKey, Resident>>,
+    ring: RefCell<Vec<UserKey>>,
+    hand: Cell<usize>,
+    saved: Cell<u64>,
+}
+
+impl Registry {
+    pub(super) fn new(ledger: Rc<Ledger>) -> Rc<Self> {
+        Rc::new(Self {
+            ledger,
+            residents: RefCell::default(),
+            ring: RefCell::default(),
+            hand: Cell::new(0),
+            saved: Cell::new(0),
+        })
+    }
+
+    /// Whether `key` has an actor.
+    pub(super) fn is_resident(&self, key: &UserKey) -> bool {
+        self.residents.borrow().contains_key(key)
+    }
+
+    /// How many actors there are.
+    pub(super) fn len(&self) -> usize {
+        self.residents.borrow().len()
+    }
+
+    fn resident(&self, key: UserKey) -> Result<Resident, StoreError> {
+        if let Some(resident) = self.residents.borrow().get(&key) {
+            resident.residence.used.set(Instant::now());
+            return Ok(resident.clone());
+        }
+        let context = &self.ledger.context;
+        let (user, head) = context.store.tables().user(self.ledger.partition, &key)?;
+        let residence = Residence::new();
+        let actor = UserActor::new(self.ledger.clone(), residence.clone(), key, user, head);
+        let mailbox = context.settings.mailbox_max;
+        let addr = UserActor::create(|here: &mut Context<UserActor>| {
+            here.set_mailbox_capacity(mailbox);
+            actor
+        });
+        let resident = Resident { addr, residence };
+        self.residents.borrow_mut().insert(key, resident.clone());
+        self.ring.borrow_mut().push(key);
+        context.metrics.started.inc();
+        context.metrics.resident.inc();
+        if self.len() > context.settings.residents_max {
+            self.sweep(Duration::ZERO, SWEEP_MAX.min(16));
+        }
+        Ok(resident)
+    }
+
+    fn store_failed(&self, error: &StoreError) {
+        tracing::error!(%error, journal.partition = %self.ledger.partition, "rebuilding the state");
+        self.ledger.rebuild.set(true);
+        self.ledger.lost.notify_one();
+    }
+
+    /// Hands `message` to the actor of `key`, starting it if need be.
+    /// Errors: `Overloaded` when its mailbox is full; the message comes back.
+    pub(super) fn send<M>(&self, key: UserKey, message: M) -> Result<(), (ExecuteError, M)>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        UserActor: Handler<M>,
+        Context<UserActor>: ToEnvelope<UserActor, M>,
+    {
+        let resident = match self.resident(key) {
+            Ok(resident) => resident,
+            Err(error) => {
+                self.store_failed(&error);
+                return Err((ExecuteError::Unavailable, message));
+            }
+        };
+        match resident.addr.try_send(message) {
+            Ok(()) => {
+                let pending = &resident.residence.pending;
+                pending.set(pending.get() + 1);
+                Ok(())
+            }
+            Err(error) => Err((ExecuteError::Overloaded, error.into_inner())),
+        }
+    }
+
+    /// Asks the actor of `key`, waiting for a place in its mailbox. Nothing if it is gone meanwhile.
+    pub(super) async fn ask<M>(&self, key: UserKey, message: M) -> Option<M::Result>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        UserActor: Handler<M>,
+        Context<UserActor>: ToEnvelope<UserActor, M>,
+    {
+        let resident = match self.resident(key) {
+            Ok(resident) => resident,
+            Err(error) => {
+                self.store_failed(&error);
+                return None;
+            }
+        };
+        let pending = &resident.residence.pending;
+        pending.set(pending.get() + 1);
+        resident.addr.send(message).await.ok()
+    }
+
+    /// A checkpoint holds every record up to `n`.
+    pub(super) fn note_saved(&self, n: u64) {
+        self.saved.set(n);
+    }
+
+    /// Drops all actors: their state may not be the journal's.
+    pub(super) fn clear(&self) {
+        let count = self.len();
+        self.residents.borrow_mut().clear();
+        self.ring.borrow_mut().clear();
+        self.hand.set(0);
+        self.saved.set(0);
+        self.ledger.context.metrics.resident.dec_by(count as i64);
+    }
+
+    /// Retires actors that nobody used for `idle_max`, and more of them while there are too many or
+    /// they take too much memory; looks at `looks` of them at most. An actor stays while a message is
+    /// on its way to it or a record of its is in no checkpoint.
+    pub(super) fn sweep(&self, idle_max: Duration, looks: usize) {
+        let settings = &self.ledger.context.settings;
+        let now = Instant::now();
+        let mut residents = self.residents.borrow_mut();
+        let mut ring = self.ring.borrow_mut();
+        for _ in 0..looks.min(ring.len()) {
+            let index = self.hand.get() % ring.len().max(1);
+            let Some(key) = ring.get(index).copied() else { break };
+            self.hand.set(index + 1);
+            let Some(resident) = residents.get(&key) else { continue };
+            let residence = &resident.residence;
+            let idle = now.saturating_duration_since(residence.used.get());
+            let crowded = residents.len() > settings.residents_max
+                || residents.len() * residence.bytes.get() > settings.resident_bytes_max;
+            let free = residence.pending.get() == 0 && residence.changed() <= self.saved.get();
+            if free && (idle >= idle_max || crowded) {
+                residents.remove(&key);
+                ring.swap_remove(index);
+                self.hand.set(index);
+                let metrics = &self.ledger.context.metrics;
+                metrics.retired.inc();
+                metrics.resident.dec();
+            }
+        }
+    }
+
+    /// The regular sweep.
+    pub(super) fn tick(&self) {
+        self.sweep(self.ledger.context.settings.idle_max, SWEEP_MAX);
+    }
+}

@@ -1,0 +1,256 @@
+//! One actor per active user: decide, evolve, append.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, Message};
+
+use super::ledger::{Draft, Ledger, Plan};
+use super::registry::Residence;
+use super::waiting::ReplyTo;
+use super::{ExecuteError, ItemError, Standing};
+use crate::domain::{Block, Command, Outcome, Rejection, User, UserId, UserKey};
+use crate::journal::{Cause, Origin, Partition};
+use crate::store::OwedEffect;
+use crate::store::rows::{Before, RowHash};
+
+/// Owns the block and friend sets of one user. Its turns never wait: what they record is in flight
+/// when they end, and answers wait in the ledger until it is durable.
+pub(super) struct UserActor {
+    ledger: Rc<Ledger>,
+    residence: Rc<Residence>,
+    key: UserKey,
+    user: User,
+    head: RowHash,
+    era: u64,
+}
+
+impl UserActor {
+    pub(super) fn new(
+        ledger: Rc<Ledger>,
+        residence: Rc<Residence>,
+        key: UserKey,
+        user: User,
+        head: RowHash,
+    ) -> Self {
+        let era = ledger.era();
+        residence.measure(&user);
+        Self { ledger, residence, key, user, head, era }
+    }
+
+    /// The partition was recovered since this actor was started: its state may not be the journal's.
+    fn is_stale(&self) -> bool {
+        self.era != self.ledger.era()
+    }
+
+    fn look(&self, peers: Vec<UserId>) -> Before {
+        Before::look(self.ledger.partition, self.key, self.head, &self.user, peers)
+    }
+
+    /// Closes the turn's record and puts its rows together.
+    fn draft(
+        &mut self,
+        events: Vec<crate::domain::Event>,
+        before: Before,
+        at: crate::domain::Timestamp,
+        by: Arc<Origin>,
+        cause: Option<Cause>,
+    ) -> Draft {
+        self.user.recorded();
+        let mut hash = self.ledger.hash();
+        let mut changes = Vec::new();
+        self.head = before.compare(&self.user, &mut hash, |change| changes.push(change));
+        let version = self.user.version();
+        Draft { key: self.key, version, at, by, cause, events, changes, hash }
+    }
+}
+
+impl Actor for UserActor {
+    type Context = Context<Self>;
+}
+
+/// A caller's command.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Run {
+    pub(super) command: Command,
+    pub(super) origin: Arc<Origin>,
+    pub(super) reply: ReplyTo,
+}
+
+impl Handler<Run> for UserActor {
+    type Result = ();
+
+    fn handle(&mut self, Run { command, origin, reply }: Run, _: &mut Context<Self>) {
+        self.residence.arrived();
+        let admitted = if self.is_stale() {
+            Err(ExecuteError::Unavailable)
+        } else {
+            self.ledger.admit()
+        };
+        if let Err(error) = admitted {
+            // Nobody may be left to hear it.
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let context = self.ledger.context.clone();
+        let at = context.clock.now();
+        let before = self.look(self.user.scope(&command));
+        let decision = match self.user.perform(&command, context.policy(self.key.app), at) {
+            Ok(decision) => decision,
+            Err(rejection) => {
+                let refuse = move |_| drop(reply.send(Err(ExecuteError::Rejected(rejection))));
+                self.ledger.when_final(self.residence.changed(), Box::new(refuse));
+                return;
+            }
+        };
+        let plans = self.plans(&command, decision.outcomes);
+        if decision.events.is_empty() {
+            self.ledger.answer_after(self.residence.changed(), self.key, reply, &plans);
+            return;
+        }
+        if matches!(command, Command::DeleteAccount) {
+            context.accounts.remove(&self.key);
+        }
+        let draft = self.draft(decision.events, before, at, origin, None);
+        let n = self.ledger.commit(draft, Some((reply, plans)));
+        self.residence.note_change(n, &self.user);
+    }
+}
+
+impl UserActor {
+    /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
+    /// waits for the same removal.
+    fn plans(
+        &self,
+        command: &Command,
+        outcomes: Vec<Result<Outcome, Rejection>>,
+    ) -> Vec<Plan> {
+        let blocked = |slot: usize| match command {
+            Command::Block { targets } => targets.get(slot).map(|target| target.user),
+            _ => None,
+        };
+        let plan = |(slot, outcome)| match outcome {
+            Ok(Outcome::Recorded) => Plan::Done(Ok(())),
+            Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
+            Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
+            Err(rejection) => match blocked(slot) {
+                Some(peer)
+                    if rejection == Rejection::AlreadyBlocked
+                        && self.ledger.owes_sever(self.key, peer) =>
+                {
+                    Plan::OwedSever(peer)
+                }
+                Some(_) | None => Plan::Done(Err(ItemError::Rejected(rejection))),
+            },
+        };
+        outcomes.into_iter().enumerate().map(plan).collect()
+    }
+}
+
+/// Effects of one user's facts on this one, in order.
+#[derive(Message)]
+#[rtype(result = "Applied")]
+pub(super) struct Apply {
+    pub(super) source: Partition,
+    pub(super) effects: Vec<Arc<OwedEffect>>,
+    /// The channel number of the last one.
+    pub(super) seq: u64,
+}
+
+/// What effects came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, actix::MessageResponse)]
+pub(super) enum Applied {
+    /// A record answers them.
+    Recorded,
+    /// They change nothing.
+    Nothing,
+    /// The partition was recovered meanwhile.
+    Stale,
+}
+
+impl Handler<Apply> for UserActor {
+    type Result = Applied;
+
+    fn handle(&mut self, Apply { source, effects, seq }: Apply, _: &mut Context<Self>) -> Applied {
+        self.residence.arrived();
+        if self.is_stale() {
+            return Applied::Stale;
+        }
+        let Some(last) = effects.last() else { return Applied::Nothing };
+        let context = self.ledger.context.clone();
+        let at = context.clock.now();
+        let before = self.look(self.user.scope_of_effects(last.from));
+        let policy = context.policy(self.key.app);
+        let each = effects.iter().map(|owed| &owed.effect);
+        let events = self.user.react(last.from, each, policy, at);
+        if events.is_empty() {
+            return Applied::Nothing;
+        }
+        let cause = Cause { partition: source, seq, user: last.from, version: last.version };
+        let draft = self.draft(events, before, at, last.origin.clone(), Some(cause));
+        let n = self.ledger.commit(draft, None);
+        self.residence.note_change(n, &self.user);
+        Applied::Recorded
+    }
+}
+
+/// What does the user keep about `peer`? Answers with the record up to which that must be final.
+#[derive(Message)]
+#[rtype(result = "Seen<Standing>")]
+pub(super) struct LookAt {
+    pub(super) peer: UserId,
+}
+
+/// A page of the blocklist.
+#[derive(Message)]
+#[rtype(result = "Seen<Listed>")]
+pub(super) struct ListBlocked {
+    pub(super) start: usize,
+    pub(super) max: usize,
+}
+
+/// An answer, and the record up to which it has to be final before anybody hears it.
+#[derive(actix::MessageResponse)]
+pub(super) struct Seen<T: 'static> {
+    pub(super) answer: T,
+    pub(super) n: u64,
+}
+
+/// What [`ListBlocked`] answers.
+pub(super) struct Listed {
+    pub(super) imported: bool,
+    pub(super) entries: Vec<Block>,
+    pub(super) total: usize,
+    pub(super) sequence: u32,
+}
+
+impl Handler<LookAt> for UserActor {
+    type Result = Seen<Standing>;
+
+    fn handle(&mut self, LookAt { peer }: LookAt, _: &mut Context<Self>) -> Seen<Standing> {
+        self.residence.arrived();
+        let answer = Standing {
+            owner_imported: self.user.is_imported(),
+            blocks: self.user.blocks(&peer),
+            has_friend: self.user.has_friend(&peer),
+        };
+        Seen { answer, n: self.residence.changed() }
+    }
+}
+
+impl Handler<ListBlocked> for UserActor {
+    type Result = Seen<Listed>;
+
+    fn handle(&mut self, page: ListBlocked, _: &mut Context<Self>) -> Seen<Listed> {
+        self.residence.arrived();
+        let (entries, sequence) = self.user.blocklist_page(page.start, page.max);
+        let answer = Listed {
+            imported: self.user.is_imported(),
+            entries,
+            total: self.user.blocked_count(),
+            sequence,
+        };
+        Seen { answer, n: self.residence.changed() }
+    }
+}

@@ -1,0 +1,158 @@
+//! Those who wait for an answer: a reply leaves only when all that it speaks of is durable, or says
+//! at its deadline which items are owed.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::{ExecuteError, Executed, ItemError};
+use crate::domain::{UserId, UserKey, Version};
+use crate::journal::{Offset, Partition};
+
+/// The caller's end of an answer.
+pub(super) type ReplyTo = oneshot::Sender<Result<Executed, ExecuteError>>;
+
+/// One item of one waiting request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) request: u64,
+    pub(super) slot: u32,
+}
+
+/// What one item of a request waits for beside the record itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// Nothing more.
+    Done(Result<(), ItemError>),
+    /// A peer.
+    Open,
+}
+
+/// An offer that somebody waits for: of whom, to whom, and the version of the offer's record.
+pub(super) type OfferKey = (UserKey, UserId, Version);
+
+struct Request {
+    reply: ReplyTo,
+    slots: Vec<Slot>,
+    open: usize,
+    recorded: bool,
+    position: Option<Offset>,
+}
+
+/// All who wait at one partition.
+#[derive(Default)]
+pub(super) struct Desk {
+    requests: HashMap<u64, Request>,
+    last: u64,
+    deadlines: VecDeque<(Instant, u64)>,
+    offers: HashMap<OfferKey, SmallVec<[Ticket; 1]>>,
+}
+
+impl Desk {
+    /// Takes a request in. It is answered after [`Desk::recorded`], once no slot is open, or at its
+    /// deadline; deadlines never fall from one request to the next.
+    pub(super) fn open(&mut self, reply: ReplyTo, slots: Vec<Slot>, deadline: Instant) -> u64 {
+        self.last += 1;
+        let open = slots.iter().filter(|slot| **slot == Slot::Open).count();
+        let request = Request { reply, slots, open, recorded: false, position: None };
+        self.requests.insert(self.last, request);
+        self.deadlines.push_back((deadline, self.last));
+        self.last
+    }
+
+    /// Lets `ticket` hear of the answer to an offer.
+    pub(super) fn await_offer(&mut self, offer: OfferKey, ticket: Ticket) {
+        self.offers.entry(offer).or_default().push(ticket);
+    }
+
+    /// Whoever waits for `offer`, once it is answered.
+    pub(super) fn offer_answered(&mut self, offer: &OfferKey) -> SmallVec<[Ticket; 1]> {
+        if self.offers.is_empty() {
+            return SmallVec::new();
+        }
+        self.offers.remove(offer).unwrap_or_default()
+    }
+
+    /// Everything that `request` was judged on is final; its own record, if any, stands at
+    /// `position`.
+    pub(super) fn recorded(&mut self, request: u64, position: Option<Offset>, here: Partition) {
+        if let Some(known) = self.requests.get_mut(&request) {
+            known.recorded = true;
+            known.position = known.position.or(position);
+            self.answer_if_complete(request, here);
+        }
+    }
+
+    /// What `ticket` waited for has come.
+    pub(super) fn fill(&mut self, ticket: Ticket, result: Result<(), ItemError>, here: Partition) {
+        let Some(request) = self.requests.get_mut(&ticket.request) else { return };
+        let Some(slot) = request.slots.get_mut(ticket.slot as usize) else { return };
+        if *slot == Slot::Open {
+            *slot = Slot::Done(result);
+            request.open -= 1;
+            self.answer_if_complete(ticket.request, here);
+        }
+    }
+
+    fn answer_if_complete(&mut self, request: u64, here: Partition) {
+        let complete = |known: &Request| known.recorded && known.open == 0;
+        if self.requests.get(&request).is_some_and(complete)
+            && let Some(known) = self.requests.remove(&request)
+        {
+            known.answer(here);
+        }
+    }
+
+    /// Answers those whose deadline has passed: with what they have if their own record is final,
+    /// else with [`ExecuteError::TimedOut`].
+    pub(super) fn expire(&mut self, now: Instant, here: Partition) {
+        while let Some((deadline, request)) = self.deadlines.front().copied() {
+            // Those answered long ago are swept away with the ones that are late.
+            if deadline > now && self.requests.contains_key(&request) {
+                break;
+            }
+            self.deadlines.pop_front();
+            match self.requests.remove(&request) {
+                Some(late) if late.recorded => late.answer(here),
+                Some(late) => late.refuse(ExecuteError::TimedOut),
+                None => {}
+            }
+        }
+        let requests = &self.requests;
+        self.offers.retain(|_, tickets| {
+            tickets.retain(|ticket| requests.contains_key(&ticket.request));
+            !tickets.is_empty()
+        });
+    }
+
+    /// Answers everybody that nothing can be said.
+    pub(super) fn abandon(&mut self) {
+        self.deadlines.clear();
+        self.offers.clear();
+        for request in std::mem::take(&mut self.requests).into_values() {
+            request.refuse(ExecuteError::Unavailable);
+        }
+    }
+}
+
+impl Request {
+    fn answer(self, here: Partition) {
+        let outcomes = self
+            .slots
+            .into_iter()
+            .map(|slot| match slot {
+                Slot::Done(result) => result,
+                Slot::Open => Err(ItemError::Owed),
+            })
+            .collect();
+        let position = self.position.map(|offset| (here, offset));
+        // A caller who has gone away is answered in vain.
+        let _ = self.reply.send(Ok(Executed { outcomes, position }));
+    }
+
+    fn refuse(self, error: ExecuteError) {
+        let _ = self.reply.send(Err(error));
+    }
+}

@@ -1,0 +1,307 @@
+//! The local state store: rows, checkpoint, row hash; disposable.
+//!
+//! A checkpoint of a partition is one atomic batch: the rows that changed since the last one, and a
+//! [`Mark`] that says up to which record they stand. It holds final records only and is never synced
+//! on purpose: the journal is the truth, and a store that was lost, or lags, costs time alone.
+//! Writing happens on one thread of its own; reading on any. It knows nothing of actors.
+
+pub mod rows;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Effect, Head, Relation, User, UserId, UserKey, Version};
+use crate::journal::{Epoch, Offset, Origin, Partition};
+use rows::{RowChange, RowHash};
+
+/// Checkpoints and recoveries that may wait for the store's thread.
+const JOBS_MAX: usize = 1024;
+
+/// What the store needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder. May be deleted while nothing runs.
+    pub dir: PathBuf,
+    /// Memory for cached blocks, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// Up to where a partition's rows stand, and the partition's own state there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The first offset that is not in the rows.
+    pub next: Offset,
+    /// The epoch in force before `next`.
+    pub epoch: Epoch,
+    /// The number of valid records of that epoch before `next`.
+    pub n: u64,
+    /// The hash of all rows of the partition.
+    pub hash: u128,
+    /// The last record before `next` is a `release`.
+    pub released: bool,
+    /// How much was taken from each source partition.
+    pub inbox: Vec<u64>,
+    /// What is owed to each destination partition.
+    pub outbox: Vec<OutboxMark>,
+    /// The follower cursors kept in this partition.
+    pub cursors: Vec<(String, CursorMark)>,
+}
+
+/// What is owed to one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxMark {
+    /// The number of the last acknowledged effect.
+    pub acked: u64,
+    /// The effects behind it.
+    pub owed: Vec<Arc<OwedEffect>>,
+}
+
+/// An effect on its way from one user to another: what travels between partitions and nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedEffect {
+    /// The app of both.
+    pub app: crate::domain::AppId,
+    /// Whose fact asks for it.
+    pub from: UserId,
+    /// The version of that fact.
+    pub version: Version,
+    /// Of whom it is asked.
+    pub to: UserId,
+    /// What is asked.
+    pub effect: Effect,
+    /// Who made the call that started it.
+    pub origin: Arc<Origin>,
+}
+
+/// Where a follower stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorMark {
+    /// The first offset that is not done with.
+    pub next: Offset,
+    /// The epoch in force before it.
+    pub epoch: Epoch,
+    /// The number of valid records of that epoch before it.
+    pub n: u64,
+}
+
+/// What can go wrong with the store. Every one of these is cured by deleting its folder.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database says no.
+    #[error("the state store at {}: {source}", path.display())]
+    Database {
+        /// Its folder.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: Box<fjall::Error>,
+    },
+    /// A row is not readable.
+    #[error("the state store has an unreadable row: {0}")]
+    Row(#[from] postcard::Error),
+    /// A key is not readable.
+    #[error("the state store has a row with a key that is no row key")]
+    Key,
+    /// The store's thread is gone or behind.
+    #[error("the state store does not keep up")]
+    Busy,
+}
+
+/// A handle on the store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    tables: Tables,
+    jobs: SyncSender<Job>,
+    thread: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// The tables, for reading and for the store's own thread.
+#[derive(Clone)]
+pub struct Tables {
+    database: Database,
+    rows: Keyspace,
+    marks: Keyspace,
+    path: Arc<Path>,
+    failed: Arc<AtomicBool>,
+}
+
+type Work = Box<dyn FnOnce(&Tables) + Send>;
+
+enum Job {
+    Work(Work),
+    Stop,
+}
+
+impl Store {
+    /// Opens the store, or makes an empty one.
+    pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let tables = Tables::open(settings)?;
+        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let worker = tables.clone();
+        let thread = std::thread::Builder::new()
+            .name("cordon-store".into())
+            .spawn(move || work(&worker, &queue))
+            .map_err(|error| StoreError::Database {
+                path: settings.dir.clone(),
+                source: Box::new(fjall::Error::Io(error)),
+            })?;
+        Ok(Self { tables, jobs, thread: Arc::new(std::sync::Mutex::new(Some(thread))) })
+    }
+
+    /// The tables, to read from.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Runs `work` on the store's thread, behind everything handed over before. Errors:
+    /// [`StoreError::Busy`]; then `work` will not run.
+    pub fn run(&self, work: impl FnOnce(&Tables) + Send + 'static) -> Result<(), StoreError> {
+        self.jobs.try_send(Job::Work(Box::new(work))).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => StoreError::Busy,
+        })
+    }
+
+    /// Waits until everything handed over is written, and ends the thread.
+    pub fn close(&self) {
+        // The thread may be gone already; then there is nothing left to wait for.
+        let _ = self.jobs.send(Job::Stop);
+        let thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the state store's thread has panicked");
+        }
+    }
+}
+
+fn work(tables: &Tables, queue: &Receiver<Job>) {
+    while let Ok(Job::Work(job)) = queue.recv() {
+        job(tables);
+    }
+}
+
+impl Tables {
+    fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let fail = |source| StoreError::Database {
+            path: settings.dir.clone(),
+            source: Box::new(source),
+        };
+        let database = Database::builder(&settings.dir)
+            .cache_size(settings.cache_bytes)
+            .manual_journal_persist(true)
+            .worker_threads(1)
+            .open()
+            .map_err(fail)?;
+        let rows = database.keyspace("rows", KeyspaceCreateOptions::default).map_err(fail)?;
+        let marks = database.keyspace("marks", KeyspaceCreateOptions::default).map_err(fail)?;
+        let path = Arc::from(settings.dir.as_path());
+        Ok(Self { database, rows, marks, path, failed: Arc::default() })
+    }
+
+    fn fail(&self, source: fjall::Error) -> StoreError {
+        self.failed.store(true, Ordering::Relaxed);
+        StoreError::Database { path: self.path.to_path_buf(), source: Box::new(source) }
+    }
+
+    /// Whether any access has failed since the start: the store is not trusted any more then, and a
+    /// node says so in its log and on `/readyz`.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Writes a checkpoint: all of it or nothing. Later changes of a row win.
+    pub fn write(
+        &self,
+        partition: Partition,
+        changes: Vec<RowChange>,
+        mark: &Mark,
+    ) -> Result<(), StoreError> {
+        let mut last: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::with_capacity(changes.len());
+        last.extend(changes.into_iter().map(|change| (change.key, change.value)));
+        let mut batch = self.database.batch();
+        for (key, value) in last {
+            match value {
+                Some(value) => batch.insert(&self.rows, key, value),
+                None => batch.remove(&self.rows, key),
+            }
+        }
+        let mark = postcard::to_stdvec(mark)?;
+        batch.insert(&self.marks, partition.0.to_be_bytes(), mark);
+        batch.commit().map_err(|error| self.fail(error))
+    }
+
+    /// The mark of `partition`'s last checkpoint.
+    pub fn mark(&self, partition: Partition) -> Result<Option<Mark>, StoreError> {
+        let value =
+            self.marks.get(partition.0.to_be_bytes()).map_err(|error| self.fail(error))?;
+        Ok(value.map(|value| postcard::from_bytes(&value)).transpose()?)
+    }
+
+    /// The user `key`, with the hash of their head row; a new one if nothing is recorded.
+    pub fn user(&self, partition: Partition, key: &UserKey) -> Result<(User, RowHash), StoreError> {
+        let mut head = None;
+        let mut relations = Vec::new();
+        for row in self.rows.prefix(rows::rows_prefix(partition, key)) {
+            let (name, value) = row.into_inner().map_err(|error| self.fail(error))?;
+            match rows::parse_key(&name) {
+                Some((_, _, None)) => {
+                    head = Some((rows::decode_head(&value)?, RowHash::of(&name, &value)));
+                }
+                Some((_, _, Some(_))) => relations.push(rows::decode_relation(&value)?),
+                None => return Err(StoreError::Key),
+            }
+        }
+        Ok(match head {
+            None => (User::new(key.user), RowHash::default()),
+            Some((head, hash)) => (User::restore(key.user, head, relations), hash),
+        })
+    }
+
+    /// The head row of `key`.
+    pub fn head(&self, partition: Partition, key: &UserKey) -> Result<Option<Head>, StoreError> {
+        let value =
+            self.rows.get(rows::head_key(partition, key)).map_err(|error| self.fail(error))?;
+        Ok(value.map(|value| rows::decode_head(&value)).transpose()?)
+    }
+
+    /// The row of `key` about `peer`.
+    pub fn relation(
+        &self,
+        partition: Partition,
+        key: &UserKey,
+        peer: &UserId,
+    ) -> Result<Option<Relation>, StoreError> {
+        let row = rows::relation_key(partition, key, peer);
+        let value = self.rows.get(row).map_err(|error| self.fail(error))?;
+        Ok(value.map(|value| rows::decode_relation(&value)).transpose()?)
+    }
+
+    /// Every row of `partition`, key and value, as of the moment of the call.
+    pub fn partition_rows(
+        &self,
+        partition: Partition,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + use<> {
+        let tables = self.clone();
+        self.rows.prefix(rows::partition_prefix(partition)).map(move |row| {
+            let (key, value) = row.into_inner().map_err(|error| tables.fail(error))?;
+            Ok((key.to_vec(), value.to_vec()))
+        })
+    }
+
+    /// Takes every row and the mark of `partition` out, to rebuild it from zero.
+    pub fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+        let mut batch = self.database.batch();
+        for row in self.rows.prefix(rows::partition_prefix(partition)) {
+            batch.remove(&self.rows, row.key().map_err(|error| self.fail(error))?);
+        }
+        batch.remove(&self.marks, partition.0.to_be_bytes());
+        batch.commit().map_err(|error| self.fail(error))
+    }
+}

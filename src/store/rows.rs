@@ -1,0 +1,212 @@
+//! How a user lies in rows, and the hash that finds a lost one.
+//!
+//! One head row per user, one row per peer that anything is between. The hash of a partition is the
+//! exclusive or of its rows' hashes, so it does not depend on order and changes with each row.
+
+use std::fmt;
+use std::str::FromStr;
+
+use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
+
+use crate::domain::{AppId, Event, Head, Relation, User, UserId, UserKey};
+use crate::journal::Partition;
+
+/// The order-independent hash of a set of rows; written as 32 hex digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowHash(pub u128);
+
+impl RowHash {
+    /// The hash of one row.
+    pub fn of(key: &[u8], value: &[u8]) -> Self {
+        Self(row_hash(key, xxh3_128(value)))
+    }
+
+    /// Puts a row in, or takes it out again.
+    pub fn toggle(&mut self, row: Self) {
+        self.0 ^= row.0;
+    }
+}
+
+impl fmt::Display for RowHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for RowHash {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u128::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// A row that got a new value, or none any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowChange {
+    /// The row's key.
+    pub key: Vec<u8>,
+    /// The new value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// The value goes in as its hash, so that taking a row out needs no copy of its value.
+fn row_hash(key: &[u8], value: u128) -> u128 {
+    xxh3_128_with_seed(key, value as u64) ^ value
+}
+
+const HEAD: u8 = 0;
+const RELATION: u8 = 1;
+
+/// The key prefix of all rows of a partition.
+pub fn partition_prefix(partition: Partition) -> [u8; 2] {
+    partition.0.to_be_bytes()
+}
+
+fn user_prefix(partition: Partition, key: &UserKey) -> Vec<u8> {
+    let name = key.user.as_bytes();
+    let mut prefix = Vec::with_capacity(2 + 4 + 1 + name.len() + 1 + 33);
+    prefix.extend_from_slice(&partition.0.to_be_bytes());
+    prefix.extend_from_slice(&key.app.0.to_be_bytes());
+    prefix.push(name.len() as u8);
+    prefix.extend_from_slice(name);
+    prefix
+}
+
+/// The key of the head row.
+pub fn head_key(partition: Partition, key: &UserKey) -> Vec<u8> {
+    let mut row = user_prefix(partition, key);
+    row.push(HEAD);
+    row
+}
+
+/// The key of the row about `peer`.
+pub fn relation_key(partition: Partition, key: &UserKey, peer: &UserId) -> Vec<u8> {
+    let mut row = user_prefix(partition, key);
+    row.push(RELATION);
+    row.extend_from_slice(peer.as_bytes());
+    row
+}
+
+/// The key prefix of all rows of a user.
+pub fn rows_prefix(partition: Partition, key: &UserKey) -> Vec<u8> {
+    user_prefix(partition, key)
+}
+
+/// Takes a row key apart: whose row it is, and which peer it is about.
+pub fn parse_key(row: &[u8]) -> Option<(Partition, UserKey, Option<UserId>)> {
+    let (partition, rest) = row.split_first_chunk::<2>()?;
+    let (app, rest) = rest.split_first_chunk::<4>()?;
+    let (len, rest) = rest.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*len))?;
+    let (kind, peer) = rest.split_first()?;
+    let user = UserId::parse(std::str::from_utf8(name).ok()?).ok()?;
+    let peer = match *kind {
+        HEAD => None,
+        RELATION => Some(UserId::parse(std::str::from_utf8(peer).ok()?).ok()?),
+        _ => return None,
+    };
+    let key = UserKey { app: AppId(u32::from_be_bytes(*app)), user };
+    Some((Partition(u16::from_be_bytes(*partition)), key, peer))
+}
+
+/// Reads a head row.
+pub fn decode_head(value: &[u8]) -> Result<Head, postcard::Error> {
+    postcard::from_bytes(value)
+}
+
+/// Reads a row about a peer.
+pub fn decode_relation(value: &[u8]) -> Result<Relation, postcard::Error> {
+    postcard::from_bytes(value)
+}
+
+fn encode(value: &impl serde::Serialize, len: usize) -> Vec<u8> {
+    postcard::to_extend(value, Vec::with_capacity(len))
+        .expect("rows hold nothing that postcard cannot say")
+}
+
+fn relation_value(user: &User, peer: &UserId) -> Option<Vec<u8>> {
+    let relation = user.relation(peer);
+    (!relation.is_empty()).then(|| encode(&relation, 96))
+}
+
+/// Every row of `user`: key and value. What a state rebuilt from zero is hashed by.
+pub fn rows(partition: Partition, app: AppId, user: &User) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let key = UserKey { app, user: user.id() };
+    let head = (head_key(partition, &key), encode(&user.head(), 48));
+    let relations = user.peers().into_iter().filter_map(|peer| {
+        relation_value(user, &peer).map(|value| (relation_key(partition, &key, &peer), value))
+    });
+    std::iter::once(head).chain(relations).collect()
+}
+
+/// The rows that a record may change, as they were before it.
+pub struct Before {
+    partition: Partition,
+    key: UserKey,
+    head: RowHash,
+    relations: Vec<(UserId, Option<u128>)>,
+}
+
+impl Before {
+    /// Looks at the rows about `peers` before `user` changes. `head` is the hash of the head row as
+    /// it was written last, zero if it never was.
+    pub fn look(
+        partition: Partition,
+        key: UserKey,
+        head: RowHash,
+        user: &User,
+        peers: Vec<UserId>,
+    ) -> Self {
+        let relations = peers
+            .into_iter()
+            .map(|peer| {
+                let known = relation_value(user, &peer).map(|value| xxh3_128(&value));
+                (peer, known)
+            })
+            .collect();
+        Self { partition, key, head, relations }
+    }
+
+    /// The same, for the rows that `events` can change.
+    pub fn look_for_events(
+        partition: Partition,
+        key: UserKey,
+        head: RowHash,
+        user: &User,
+        events: &[Event],
+    ) -> Self {
+        Self::look(partition, key, head, user, user.scope_of_events(events))
+    }
+}
+
+impl Before {
+    /// Compares with the rows after the change: hands each changed row to `changed`, brings `hash`
+    /// up to date, and answers the hash of the head row as it is to be written now.
+    pub fn compare(
+        self,
+        user: &User,
+        hash: &mut RowHash,
+        mut changed: impl FnMut(RowChange),
+    ) -> RowHash {
+        for (peer, known) in self.relations {
+            let value = relation_value(user, &peer);
+            if value.as_deref().map(xxh3_128) == known {
+                continue;
+            }
+            let key = relation_key(self.partition, &self.key, &peer);
+            hash.toggle(RowHash(known.map_or(0, |known| row_hash(&key, known))));
+            if let Some(value) = &value {
+                hash.toggle(RowHash::of(&key, value));
+            }
+            changed(RowChange { key, value });
+        }
+        let key = head_key(self.partition, &self.key);
+        let value = encode(&user.head(), 48);
+        let head = RowHash::of(&key, &value);
+        hash.toggle(self.head);
+        hash.toggle(head);
+        changed(RowChange { key, value: Some(value) });
+        head
+    }
+}
