@@ -78,7 +78,9 @@ pub fn sentence(event: &Event) -> String {
             format!("blocked {target}, a friendship stays")
         }
         Event::UserUnblocked { target } => format!("unblocked {target}"),
-        Event::FriendOffered { peer, form, forced, card, .. } => offered(*peer, *form, *forced, card),
+        Event::FriendOffered { peer, form, forced, card, .. } => {
+            offered(*peer, *form, *forced, card)
+        }
         Event::FriendRequested { peer, card, .. } => {
             format!("is asked by {peer} for a friendship{}", saying(card))
         }

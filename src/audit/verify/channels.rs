@@ -183,7 +183,13 @@ impl Channel {
             if said != asked {
                 let detail = format!(
                     "says that {}:{} asked {} in effect {} of partition {source}, which was {}:{} to {}",
-                    said.from, said.version, said.to, answer.seq, asked.from, asked.version, asked.to
+                    said.from,
+                    said.version,
+                    said.to,
+                    answer.seq,
+                    asked.from,
+                    asked.version,
+                    asked.to
                 );
                 problems.add(Rule::CauseMatches, (destination, answer.offset), detail);
             }

@@ -109,7 +109,8 @@ impl Hashes {
             let partition = Partition(index as u16);
             self.reach((partition, *end), problems);
             if let Some(rows) = self.stored[index].take() {
-                let detail = format!("the state store stands at {}, behind the end {end}", rows.next);
+                let detail =
+                    format!("the state store stands at {}, behind the end {end}", rows.next);
                 problems.add(Rule::StoreInsideJournal, (partition, *end), detail);
             }
         }

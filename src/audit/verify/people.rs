@@ -127,8 +127,7 @@ impl People {
         problems: &mut Findings,
     ) {
         let (key, version) = (commit.key, commit.version);
-        let person =
-            self.people.entry(key).or_insert_with(|| Person::new(key.user, place.0));
+        let person = self.people.entry(key).or_insert_with(|| Person::new(key.user, place.0));
         let expected = person.state.version().next();
         if version != expected {
             let detail = format!("{key} has version {version} where {expected} follows");
@@ -142,8 +141,8 @@ impl People {
         person.state.replay(version, &commit.events, commit.at);
         person.head = before.compare(&person.state, hash, |_| {});
         for peer in commit.events.iter().filter_map(Event::peer) {
-            let imported = self.import_ignores_blocklist
-                && person.form(&peer) == Some(OfferForm::Import);
+            let imported =
+                self.import_ignores_blocklist && person.form(&peer) == Some(OfferForm::Import);
             if person.bans(&peer) && person.state.has_friend(&peer) && !imported {
                 let detail = format!("{key} has {peer} as a friend and blocks them");
                 problems.add(Rule::NoFriendBlocked, place, detail);
@@ -189,7 +188,8 @@ impl People {
         problems: &mut Findings,
     ) {
         for severed in &self.unexplained {
-            let known = unsettled.contains(&Pair::of(severed.by.app, severed.by.user, severed.whom));
+            let known =
+                unsettled.contains(&Pair::of(severed.by.app, severed.by.user, severed.whom));
             if !known && !self.is_explained(severed) {
                 let detail = format!(
                     "{} lost {} by a block that stands nowhere up to version {}",
@@ -242,12 +242,19 @@ impl People {
             }
             let edge = friend.edge(key.user);
             let held = other.and_then(|other| {
-                other.state.friends().find(|back| back.peer == key.user).map(|back| back.edge(*peer))
+                other
+                    .state
+                    .friends()
+                    .find(|back| back.peer == key.user)
+                    .map(|back| back.edge(*peer))
             });
-            let left = other.and_then(|other| other.notes.get(&key.user)).and_then(|note| note.left);
+            let left =
+                other.and_then(|other| other.notes.get(&key.user)).and_then(|note| note.left);
             if form == Some(OfferForm::TwoWay) && held != Some(edge) && left != Some(edge) {
                 let detail = match held {
-                    Some(held) => format!("{key} has {peer} by edge {edge}, who has them by {held}"),
+                    Some(held) => {
+                        format!("{key} has {peer} by edge {edge}, who has them by {held}")
+                    }
                     None => format!("{key} has {peer} by edge {edge}, who has no such friend"),
                 };
                 problems.add(Rule::BothSides, place, detail);
