@@ -2,7 +2,9 @@
 pub mod actors;
 pub mod audit;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod journal;
 pub mod pairing;
 pub mod store;
+pub mod usersig;

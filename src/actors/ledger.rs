@@ -252,11 +252,7 @@ impl Ledger {
     /// The first offset not known yet, with the epoch and number before it.
     pub(super) fn position(&self) -> CursorMark {
         let writer = self.state.borrow().writer;
-        CursorMark {
-            next: writer.next_offset(),
-            epoch: writer.epoch(),
-            n: writer.acknowledged(),
-        }
+        CursorMark { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
     }
 
     /// Effects that no destination has acknowledged yet.
@@ -439,13 +435,7 @@ impl Ledger {
     }
 
     /// Answers once everything up to record `n` is final: for turns that record nothing.
-    pub(super) fn answer_after(
-        &self,
-        n: u64,
-        key: UserKey,
-        reply: ReplyTo,
-        plans: &[Plan],
-    ) {
+    pub(super) fn answer_after(&self, n: u64, key: UserKey, reply: ReplyTo, plans: &[Plan]) {
         let request = self.wait(key, reply, plans);
         let mut state = self.state.borrow_mut();
         match state.in_flight_at(n) {

@@ -226,7 +226,7 @@ impl Recovering {
         self.users = HashMap::new();
         self.since_checkpoint = 0;
         let changes = std::mem::take(&mut self.changes);
-        Ok(tables.write(self.recovered.partition, changes, &self.recovered.mark())?)
+        Ok(tables.write(self.recovered.partition, &changes, &self.recovered.mark())?)
     }
 
     fn apply(&mut self, entry: &Entry, tables: &Tables, total: u16) -> Result<(), RecoveryError> {
@@ -293,8 +293,7 @@ impl Recovering {
             );
             return Err(RecoveryError::Order { partition, offset, what });
         }
-        let before =
-            Before::look_for_events(partition, commit.key, *head, user, &commit.events);
+        let before = Before::look_for_events(partition, commit.key, *head, user, &commit.events);
         user.replay(commit.version, &commit.events, commit.at);
         *head = before.compare(user, &mut self.recovered.hash, |change| self.changes.push(change));
         let outbox = &mut self.recovered.outbox;

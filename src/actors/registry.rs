@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, AsyncContext as _, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, Message};
 
 use super::ExecuteError;
 use super::ledger::Ledger;
@@ -26,15 +26,23 @@ pub(super) struct Residence {
     used: Cell<Instant>,
     changed: Cell<u64>,
     bytes: Cell<usize>,
+    total: Rc<Cell<usize>>,
+}
+
+impl Drop for Residence {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes.get());
+    }
 }
 
 impl Residence {
-    fn new() -> Rc<Self> {
+    fn new(total: Rc<Cell<usize>>) -> Rc<Self> {
         Rc::new(Self {
             pending: Cell::new(0),
             used: Cell::new(Instant::now()),
             changed: Cell::new(0),
             bytes: Cell::new(0),
+            total,
         })
     }
 
@@ -50,7 +58,8 @@ impl Residence {
     }
 
     pub(super) fn measure(&self, user: &User) {
-        self.bytes.set(ACTOR_BYTES + user.heap_bytes());
+        let bytes = ACTOR_BYTES + user.heap_bytes();
+        self.total.set(self.total.get() + bytes - self.bytes.replace(bytes));
     }
 
     /// The last record that the actor appended in this epoch, 0 if none.
@@ -72,6 +81,7 @@ pub(super) struct Registry {
     ring: RefCell<Vec<UserKey>>,
     hand: Cell<usize>,
     saved: Cell<u64>,
+    bytes: Rc<Cell<usize>>,
 }
 
 impl Registry {
@@ -82,6 +92,7 @@ impl Registry {
             ring: RefCell::default(),
             hand: Cell::new(0),
             saved: Cell::new(0),
+            bytes: Rc::default(),
         })
     }
 
@@ -102,7 +113,7 @@ impl Registry {
         }
         let context = &self.ledger.context;
         let (user, head) = context.store.tables().user(self.ledger.partition, &key)?;
-        let residence = Residence::new();
+        let residence = Residence::new(self.bytes.clone());
         let actor = UserActor::new(self.ledger.clone(), residence.clone(), key, user, head);
         let mailbox = context.settings.mailbox_max;
         let addr = UserActor::create(|here: &mut Context<UserActor>| {
@@ -114,13 +125,14 @@ impl Registry {
         self.ring.borrow_mut().push(key);
         context.metrics.started.inc();
         context.metrics.resident.inc();
-        if self.len() > context.settings.residents_max {
+        let limits = &context.settings;
+        if self.len() > limits.residents_max || self.bytes.get() > limits.resident_bytes_max {
             self.sweep(Duration::ZERO, SWEEP_MAX.min(16));
         }
         Ok(resident)
     }
 
-    fn store_failed(&self, error: &StoreError) {
+    pub(super) fn store_failed(&self, error: &StoreError) {
         tracing::error!(%error, journal.partition = %self.ledger.partition, "rebuilding the state");
         self.ledger.rebuild.set(true);
         self.ledger.lost.notify_one();
@@ -203,7 +215,7 @@ impl Registry {
             let residence = &resident.residence;
             let idle = now.saturating_duration_since(residence.used.get());
             let crowded = residents.len() > settings.residents_max
-                || residents.len() * residence.bytes.get() > settings.resident_bytes_max;
+                || self.bytes.get() > settings.resident_bytes_max;
             let free = residence.pending.get() == 0 && residence.changed() <= self.saved.get();
             if free && (idle >= idle_max || crowded) {
                 residents.remove(&key);

@@ -8,8 +8,8 @@ use actix::{Actor, Context, Handler, Message};
 use super::ledger::{Draft, Ledger, Plan};
 use super::registry::Residence;
 use super::waiting::ReplyTo;
-use super::{ExecuteError, ItemError, Standing};
-use crate::domain::{Block, Command, Outcome, Rejection, User, UserId, UserKey};
+use super::{BlocklistPage, ExecuteError, ItemError, Standing};
+use crate::domain::{Command, Outcome, Rejection, User, UserId, UserKey};
 use crate::journal::{Cause, Origin, Partition};
 use crate::store::OwedEffect;
 use crate::store::rows::{Before, RowHash};
@@ -83,11 +83,8 @@ impl Handler<Run> for UserActor {
 
     fn handle(&mut self, Run { command, origin, reply }: Run, _: &mut Context<Self>) {
         self.residence.arrived();
-        let admitted = if self.is_stale() {
-            Err(ExecuteError::Unavailable)
-        } else {
-            self.ledger.admit()
-        };
+        let admitted =
+            if self.is_stale() { Err(ExecuteError::Unavailable) } else { self.ledger.admit() };
         if let Err(error) = admitted {
             // Nobody may be left to hear it.
             let _ = reply.send(Err(error));
@@ -121,11 +118,7 @@ impl Handler<Run> for UserActor {
 impl UserActor {
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
     /// waits for the same removal.
-    fn plans(
-        &self,
-        command: &Command,
-        outcomes: Vec<Result<Outcome, Rejection>>,
-    ) -> Vec<Plan> {
+    fn plans(&self, command: &Command, outcomes: Vec<Result<Outcome, Rejection>>) -> Vec<Plan> {
         let blocked = |slot: usize| match command {
             Command::Block { targets } => targets.get(slot).map(|target| target.user),
             _ => None,
@@ -204,7 +197,7 @@ pub(super) struct LookAt {
 
 /// A page of the blocklist.
 #[derive(Message)]
-#[rtype(result = "Seen<Listed>")]
+#[rtype(result = "Seen<BlocklistPage>")]
 pub(super) struct ListBlocked {
     pub(super) start: usize,
     pub(super) max: usize,
@@ -215,14 +208,6 @@ pub(super) struct ListBlocked {
 pub(super) struct Seen<T: 'static> {
     pub(super) answer: T,
     pub(super) n: u64,
-}
-
-/// What [`ListBlocked`] answers.
-pub(super) struct Listed {
-    pub(super) imported: bool,
-    pub(super) entries: Vec<Block>,
-    pub(super) total: usize,
-    pub(super) sequence: u32,
 }
 
 impl Handler<LookAt> for UserActor {
@@ -240,12 +225,12 @@ impl Handler<LookAt> for UserActor {
 }
 
 impl Handler<ListBlocked> for UserActor {
-    type Result = Seen<Listed>;
+    type Result = Seen<BlocklistPage>;
 
-    fn handle(&mut self, page: ListBlocked, _: &mut Context<Self>) -> Seen<Listed> {
+    fn handle(&mut self, page: ListBlocked, _: &mut Context<Self>) -> Seen<BlocklistPage> {
         self.residence.arrived();
         let (entries, sequence) = self.user.blocklist_page(page.start, page.max);
-        let answer = Listed {
+        let answer = BlocklistPage {
             imported: self.user.is_imported(),
             entries,
             total: self.user.blocked_count(),

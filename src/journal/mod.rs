@@ -86,34 +86,47 @@ pub enum Durability {
     PerPartition,
 }
 
-/// The journal as the rest of the program sees it. All methods return at once, or read from disk;
-/// none waits for durability.
-pub trait Journal: Send + Sync + 'static {
+/// The journal as audits see it: something to read. All methods return at once or read from disk.
+pub trait ReadJournal: Send + Sync + 'static {
     /// How many partitions there are, fixed when the journal was created.
     fn partitions(&self) -> u16;
 
+    /// Reads each of `from`'s partitions from its offset on, durable records only.
+    ///
+    /// Errors: [`JournalError::NoSuchOffset`] for an offset behind the partition's end.
+    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError>;
+
+    /// The offset behind the last durable record of `partition`.
+    fn end(&self, partition: Partition) -> Result<Offset, JournalError>;
+}
+
+/// The journal as the rest of the program sees it. All methods return at once, or read from disk;
+/// none waits for durability.
+///
+/// After a [`Settlement::Lost`] the partition takes nothing more until its owner attaches again: an
+/// owner who has not heard of the loss yet must not get later records durable behind the hole. An
+/// adapter with [`Durability::Prefix`] tells *every* partition of a loss, because records of one
+/// partition may rest on lost ones of another.
+pub trait Journal: ReadJournal {
     /// What order durability has.
     fn durability(&self) -> Durability;
 
     /// Where the fate of `partition`'s appended records is told from now on: each append's exactly
     /// once, in order. The queue is bounded by what its owner has in flight.
+    ///
+    /// Attaching again is also how an owner says that it has heard of a loss and starts afresh.
     fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>);
 
     /// Puts one encoded record behind all that were appended to `partition` before.
     ///
     /// Errors: [`JournalError::Full`] when more is in flight than the adapter takes,
-    /// [`JournalError::Unavailable`] while it cannot write; then nothing was appended.
+    /// [`JournalError::Unavailable`] while it cannot write, or since a loss after which `partition`
+    /// was not attached again; then nothing was appended.
     fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError>;
 
     /// Says that a batch may go out now if the journal is idle. Without it, appended records may
     /// wait for company.
     fn flush(&self);
-
-    /// Reads each of `from`'s partitions from its offset on, durable records only.
-    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError>;
-
-    /// The offset behind the last durable record of `partition`.
-    fn end(&self, partition: Partition) -> Result<Offset, JournalError>;
 
     /// Changes whenever more records became durable: what a follower at the end waits for. The value
     /// itself only grows.

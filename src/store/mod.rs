@@ -189,10 +189,8 @@ fn work(tables: &Tables, queue: &Receiver<Job>) {
 
 impl Tables {
     fn open(settings: &Settings) -> Result<Self, StoreError> {
-        let fail = |source| StoreError::Database {
-            path: settings.dir.clone(),
-            source: Box::new(source),
-        };
+        let fail =
+            |source| StoreError::Database { path: settings.dir.clone(), source: Box::new(source) };
         let database = Database::builder(&settings.dir)
             .cache_size(settings.cache_bytes)
             .manual_journal_persist(true)
@@ -220,11 +218,11 @@ impl Tables {
     pub fn write(
         &self,
         partition: Partition,
-        changes: Vec<RowChange>,
+        changes: &[RowChange],
         mark: &Mark,
     ) -> Result<(), StoreError> {
-        let mut last: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::with_capacity(changes.len());
-        last.extend(changes.into_iter().map(|change| (change.key, change.value)));
+        let mut last: HashMap<&[u8], Option<&[u8]>> = HashMap::with_capacity(changes.len());
+        last.extend(changes.iter().map(|change| (&*change.key, change.value.as_deref())));
         let mut batch = self.database.batch();
         for (key, value) in last {
             match value {
@@ -239,8 +237,7 @@ impl Tables {
 
     /// The mark of `partition`'s last checkpoint.
     pub fn mark(&self, partition: Partition) -> Result<Option<Mark>, StoreError> {
-        let value =
-            self.marks.get(partition.0.to_be_bytes()).map_err(|error| self.fail(error))?;
+        let value = self.marks.get(partition.0.to_be_bytes()).map_err(|error| self.fail(error))?;
         Ok(value.map(|value| postcard::from_bytes(&value)).transpose()?)
     }
 
