@@ -3,8 +3,9 @@
 //! Promises: everything here only reads, takes no lock, and works beside a running node. Records are
 //! streamed; what is kept in memory is named by the module that keeps it. Which records count is
 //! decided by the same [`ReaderRule`](crate::journal::ReaderRule) and what they mean by the same
-//! [`User::replay`](crate::domain::User::replay) as in a node. It knows journals by [`Source`] alone,
-//! and neither actors nor the API edge.
+//! [`User::replay`](crate::domain::User::replay) as in a node. A folder, a running node and a Kafka
+//! cluster are all the same to it: a [`ReadJournal`](crate::journal::ReadJournal). It knows neither
+//! actors nor the API edge.
 
 pub mod filter;
 pub mod history;
@@ -12,14 +13,13 @@ mod progress;
 pub mod replay;
 #[cfg(test)]
 mod simulation;
-pub mod source;
 pub mod story;
 pub mod verify;
+mod walk;
 
 use std::io;
 
 pub use filter::Filter;
-pub use source::Source;
 
 use crate::journal::{JournalError, Partition};
 

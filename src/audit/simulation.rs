@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Source;
 use crate::domain::{
     AllowType, AppId, Card, Command, Decision, Effect, FormerFriend, NewFriend, OfferForm, Policy,
     ProfileChange, Target, Timestamp, User, UserId, UserKey, Version, effects,
 };
 use crate::journal::record::{decode, encode};
 use crate::journal::{
-    Body, Cause, Commit, Entry, Epoch, JournalError, Offset, Origin, Partition, Reader, Record,
-    partition_of,
+    Body, Cause, Commit, Entry, Epoch, JournalError, Offset, Origin, Partition, ReadJournal,
+    Reader, Record, partition_of,
 };
 use crate::store::rows::{RowHash, rows};
 
@@ -41,7 +40,7 @@ struct MemoryReader {
     pauses: Vec<usize>,
 }
 
-impl Source for Memory {
+impl ReadJournal for Memory {
     fn partitions(&self) -> u16 {
         self.partitions
     }
@@ -332,10 +331,11 @@ impl World {
         let mut batch: VecDeque<OnTheWay> = on_the_way.drain(..count).collect();
         let mut unsaid = None;
         while let Some(first) = batch.pop_front() {
+            let whose = (first.from, first.to);
             let mut run = vec![first];
-            let same = |next: &mut OnTheWay| (next.from, next.to) == (run[0].from, run[0].to);
-            let rest: Vec<OnTheWay> = std::iter::from_fn(|| batch.pop_front_if(same)).collect();
-            run.extend(rest);
+            while batch.front().is_some_and(|next| (next.from, next.to) == whose) {
+                run.extend(batch.pop_front());
+            }
             unsaid = self.deliver(channel.0, &run);
         }
         if let Some(seq) = unsaid {

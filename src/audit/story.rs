@@ -210,3 +210,116 @@ impl fmt::Display for Plain<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EdgeId, Rejection, Settled, Version};
+
+    /// One of each event, in the order of their definition.
+    fn all() -> Vec<Event> {
+        let peer = UserId::parse("bob").expect("a name");
+        let edge = EdgeId { offerer: peer, version: Version(3) };
+        let card = Card { wording: "hi\u{1b}[2J".into(), ..Card::default() };
+        let change = ProfileChange {
+            nick: Some("Amy".into()),
+            face_url: None,
+            allow_type: Some(AllowType::NeedConfirm),
+            requests_forbidden: Some(true),
+        };
+        let form = OfferForm::TwoWay;
+        let why = Rejection::PeerAcceptsNobody;
+        let reason = RemovalReason::BlockedByPeer;
+        let friends = vec![Settled { peer, mine: true, theirs: true }];
+        vec![
+            Event::AccountImported {},
+            Event::ProfileChanged(change),
+            Event::AccountDeleted {},
+            Event::UserBlocked { target: peer, remain_friends: false },
+            Event::UserUnblocked { target: peer },
+            Event::FriendOffered { peer, edge, form, forced: true, over: None, card: card.clone() },
+            Event::FriendRequested { peer, edge, card },
+            Event::FriendAccepted { peer, offer: edge, edge, added: true },
+            Event::FriendRefused { peer, offer: edge, why },
+            Event::FriendAdded { peer, edge, card: Card::default() },
+            Event::FriendLinked { peer, edge },
+            Event::FriendUpdated { peer, card: Card::default() },
+            Event::FriendRemoved { peer, edge, reason, announced: true },
+            Event::UnfriendAsked { peer },
+            Event::OfferPending { peer, edge },
+            Event::OfferConfirmed { peer, edge, mine: true, theirs: true },
+            Event::OfferEnded { peer, edge, why },
+            Event::OfferWithdrawn { peer, edge },
+            Event::OffersSettled { offered: Version(3), forced: false, friends },
+            Event::OrphanReleased { peer, edge },
+            Event::RequestDropped { peer, edge },
+        ]
+    }
+
+    #[test]
+    fn the_names_are_the_stored_ones() {
+        let stored: Vec<String> = all()
+            .iter()
+            .map(|event| {
+                let json = serde_json::to_value(event).expect("JSON");
+                assert_eq!(json["type"], event_type(event));
+                event_type(event).to_owned()
+            })
+            .collect();
+        assert_eq!(stored, EVENT_TYPES);
+    }
+
+    #[test]
+    fn each_event_reads_as_a_sentence_that_a_terminal_can_bear() {
+        let said: Vec<String> = all().iter().map(sentence).collect();
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        has an account from now on
+        changed the profile: nick "Amy", they confirm new friends, they may not send friend requests
+        has no account any more
+        blocked bob
+        unblocked bob
+        offered bob a friendship, forced, saying "hi\u{1b}[2J"
+        is asked by bob for a friendship, saying "hi\u{1b}[2J"
+        accepted bob's offer
+        refused bob's offer (the wanted friend accepts nobody)
+        has bob as a friend (edge bob:3)
+        has bob as a friend by another edge (bob:3)
+        has a new record of the friend bob
+        is no longer a friend of bob (blocked by them)
+        asked bob to end the friendship
+        waits for bob to confirm
+        got a yes from bob
+        got no friendship with bob (the wanted friend accepts nobody)
+        took the offer to bob back
+        has every answer to the request of version 3: bob
+        let go of bob's late accept (edge bob:3)
+        has no request from bob any more
+        "#);
+    }
+
+    #[test]
+    fn a_settlement_names_every_friend_of_it() {
+        let bob = UserId::parse("bob").expect("a name");
+        let carl = UserId::parse("carl").expect("a name");
+        for event in all() {
+            let about_bob = !matches!(
+                event,
+                Event::AccountImported {} | Event::ProfileChanged(_) | Event::AccountDeleted {}
+            );
+            assert_eq!(names(&event, &bob), about_bob, "{event:?}");
+            assert!(!names(&event, &carl));
+        }
+    }
+
+    #[test]
+    fn the_demand_of_a_block_is_the_block_whatever_else_it_ends() {
+        let peer = UserId::parse("bob").expect("a name");
+        let edge = EdgeId { offerer: peer, version: Version(3) };
+        let events = [
+            Event::FriendRefused { peer, offer: edge, why: Rejection::BlockedByPeer },
+            Event::UserBlocked { target: peer, remain_friends: false },
+        ];
+        assert_eq!(demand(&events, peer), Some("block"));
+        assert_eq!(demand(&events, UserId::parse("carl").expect("a name")), None);
+    }
+}

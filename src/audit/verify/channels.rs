@@ -175,7 +175,9 @@ impl Channels {
 impl Channel {
     /// Brings answers and questions together, as far as both were read.
     fn settle(&mut self, source: Partition, destination: Partition, problems: &mut Findings) {
-        while let Some(answer) = self.waiting.pop_front_if(|answer| answer.seq <= self.asked) {
+        while self.waiting.front().is_some_and(|answer| answer.seq <= self.asked)
+            && let Some(answer) = self.waiting.pop_front()
+        {
             let first = self.asked - self.owed.len() as u64 + 1;
             let count = (answer.seq + 1).saturating_sub(first) as usize;
             let asked = self.owed.drain(..count).next_back();

@@ -28,10 +28,12 @@ use people::People;
 pub use hashes::StoredRows;
 pub use report::{FINDINGS_SHOWN_MAX, Finding, Findings, Lag, PartitionReport, Report, Rule};
 
-use super::source::{Reading, Step, Walk, all_partitions};
-use super::{AuditError, Format, Source, until_closed};
+use super::walk::{Reading, Step, Walk, all_partitions};
+use super::{AuditError, Format, until_closed};
 use crate::domain::Timestamp;
-use crate::journal::{Admitted, Body, Commit, Epoch, Offset, Partition, Record, partition_of};
+use crate::journal::{
+    Admitted, Body, Commit, Epoch, Offset, Partition, ReadJournal, Record, partition_of,
+};
 
 /// How far the times of a partition may run backwards before it is worth a warning, in milliseconds:
 /// a new owner's clock may be behind the old one's.
@@ -53,11 +55,11 @@ pub struct Options {
 
 /// Checks the journal and writes the report. Whether all holds is [`Report::holds`].
 pub fn run(
-    source: &dyn Source,
+    journal: &dyn ReadJournal,
     options: &Options,
     out: &mut dyn Write,
 ) -> Result<Report, AuditError> {
-    let report = check(source, options)?;
+    let report = check(journal, options)?;
     let written = match options.format {
         Format::Json => report.write_json(out),
         Format::Table => report.write_table(out),
@@ -67,10 +69,10 @@ pub fn run(
 }
 
 /// Checks the journal.
-pub fn check(source: &dyn Source, options: &Options) -> Result<Report, AuditError> {
+pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
     let started = Instant::now();
-    let mut check = Check::new(source.partitions(), options);
-    let mut walk = Walk::over(source, &all_partitions(source))?;
+    let mut check = Check::new(journal.partitions(), options);
+    let mut walk = Walk::over(journal, &all_partitions(journal))?;
     for late in [false, true] {
         check.late = late;
         walk.run(|step, _| {

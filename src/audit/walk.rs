@@ -1,4 +1,4 @@
-//! Where records come from, and the walk over them that all audits share.
+//! The walk over records that all audits share.
 
 use std::ops::ControlFlow;
 
@@ -9,43 +9,15 @@ use super::AuditError;
 use super::progress::Progress;
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Body, Epoch, Journal, JournalError, Offset, Partition, Reader, ReaderRule, Record,
-    RecordError,
+    Admitted, Body, Epoch, Offset, Partition, ReadJournal, Reader, ReaderRule, Record, RecordError,
 };
 
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 1 << 20;
 
-/// Something that gives readers of a journal. An audit asks for nothing more, so that a folder, a
-/// running node and a Kafka cluster are all the same to it.
-pub trait Source {
-    /// How many partitions there are.
-    fn partitions(&self) -> u16;
-
-    /// Reads each of `from`'s partitions from its offset on.
-    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError>;
-
-    /// The offset behind the last readable record of `partition` at present.
-    fn end(&self, partition: Partition) -> Result<Offset, JournalError>;
-}
-
-impl<J: Journal + ?Sized> Source for J {
-    fn partitions(&self) -> u16 {
-        Journal::partitions(self)
-    }
-
-    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
-        Journal::reader(self, from)
-    }
-
-    fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
-        Journal::end(self, partition)
-    }
-}
-
-/// All partitions of `source`.
-pub(super) fn all_partitions(source: &dyn Source) -> Vec<Partition> {
-    (0..source.partitions()).map(Partition).collect()
+/// All partitions of `journal`.
+pub(super) fn all_partitions(journal: &dyn ReadJournal) -> Vec<Partition> {
+    (0..journal.partitions()).map(Partition).collect()
 }
 
 /// One record on the way.
@@ -80,15 +52,18 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Begins at the first record of each of `partitions`.
-    pub(super) fn over(source: &dyn Source, partitions: &[Partition]) -> Result<Self, AuditError> {
+    pub(super) fn over(
+        journal: &dyn ReadJournal,
+        partitions: &[Partition],
+    ) -> Result<Self, AuditError> {
         let from: Vec<_> = partitions.iter().map(|partition| (*partition, Offset(0))).collect();
         let mut total = 0;
         for partition in partitions {
-            total += source.end(*partition)?.0;
+            total += journal.end(*partition)?.0;
         }
         Ok(Self {
-            reader: source.reader(&from)?,
-            rules: vec![ReaderRule::default(); usize::from(source.partitions())],
+            reader: journal.reader(&from)?,
+            rules: vec![ReaderRule::default(); usize::from(journal.partitions())],
             progress: Progress::new(total),
         })
     }
