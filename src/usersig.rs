@@ -34,8 +34,8 @@ pub const FUTURE_S_MAX: i64 = 15 * 60;
 /// The one version that is spoken here. Version 1, an ECDSA key pair, is not.
 const VERSION: &str = "2.0";
 
-/// Base64 that needs no escaping in a URL: `*` for `+`, `-` for `/`, `_` for `=`. Libraries differ in
-/// whether they pad, so a missing padding is accepted.
+/// Base64 that needs no escaping in a URL: `*` for `+`, `-` for `/`, `_` for `=`. Libraries differ
+/// in whether they pad, so a missing padding is accepted.
 const URL_SAFE: GeneralPurpose = {
     let symbols = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*-";
     let padding = Symbol::new(b'_').expect("an underscore is printable");

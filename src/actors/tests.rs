@@ -133,3 +133,28 @@ async fn a_removal_from_both_lists_reaches_a_peer_who_alone_has_the_friendship()
     assert_eq!(run(&users, "amy", remove(false)).await, [refused]);
     users.stop().await;
 }
+
+#[actix::test]
+async fn a_deleted_account_is_forgotten_by_all_who_name_it_before_that_is_answered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let users = start(dir.path()).await;
+    let names = ["amy", "bob", "carl", "dora", "eve"];
+    import(&users, &names).await;
+    assert_eq!(run(&users, "amy", add("bob")).await, [Ok(())]);
+    assert_eq!(run(&users, "carl", block("bob")).await, [Ok(())]);
+    let item = NewFriend { user: id("bob"), imported: true, card: Card::default() };
+    let one_way = Command::AddFriends { items: vec![item], form: OfferForm::Import, forced: false };
+    assert_eq!(run(&users, "dora", one_way).await, [Ok(())]);
+
+    assert_eq!(run(&users, "bob", Command::DeleteAccount).await, [Ok(())]);
+    for name in names {
+        let known = standing(&users, name, "bob").await;
+        assert_eq!((known.blocks, known.has_friend), (false, false), "{name} names bob");
+    }
+    assert_eq!(users.imported(APP, &[id("bob"), id("amy")]).await, Ok(vec![false, true]));
+
+    import(&users, &["bob"]).await;
+    assert_eq!(run(&users, "amy", block("bob")).await, [Ok(())]);
+    assert!(standing(&users, "amy", "bob").await.blocks);
+    users.stop().await;
+}

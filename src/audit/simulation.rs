@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use crate::domain::{
     AllowType, AppId, Card, Command, Decision, Effect, FormerFriend, NewFriend, OfferForm, Policy,
-    ProfileChange, Target, Timestamp, User, UserId, UserKey, Version, effects,
+    ProfileChange, Target, Timestamp, User, UserId, UserKey, Version,
 };
 use crate::journal::record::{decode, encode};
 use crate::journal::{
     Body, Cause, Commit, Entry, Epoch, JournalError, Offset, Origin, Partition, ReadJournal,
     Reader, Record, partition_of,
 };
+use crate::pairing::{OwedEffect, owed_by};
 use crate::store::rows::{RowHash, rows};
 
 pub(super) const APP: AppId = AppId(1_400_000_001);
@@ -132,11 +133,15 @@ impl Memory {
 #[derive(Clone)]
 struct OnTheWay {
     seq: u64,
-    from: UserKey,
-    version: Version,
-    to: UserId,
-    effect: Effect,
-    by: Arc<Origin>,
+    effect: OwedEffect,
+}
+
+impl OnTheWay {
+    /// Whether one record may answer both.
+    fn follows(&self, first: &Self) -> bool {
+        let whose = |one: &Self| (one.effect.from, one.effect.to);
+        whose(self) == whose(first) && self.effect.effect != Effect::Forget
+    }
 }
 
 /// Users, channels and a journal, all in one thread.
@@ -296,19 +301,16 @@ impl World {
 
     /// Records a commit of a user whose state has it already, and puts its effects on their way.
     pub(super) fn record(&mut self, commit: Commit) {
-        let (key, by) = (commit.key, commit.by.clone());
-        let home = partition_of(&key, self.memory.partitions);
-        self.user(key).recorded();
-        let version = commit.version;
+        let home = partition_of(&commit.key, self.memory.partitions);
+        self.user(commit.key).recorded();
         let mut asked = Vec::new();
-        effects(&commit.events, |to, effect| asked.push((to, effect)));
+        owed_by(&commit, self.memory.partitions, |to, effect| asked.push((to, effect)));
         self.append(home, &Body::Commit(commit));
-        for (to, effect) in asked {
-            let receiver = UserKey { app: key.app, user: to };
-            let channel = (home, partition_of(&receiver, self.memory.partitions));
+        for (destination, effect) in asked {
+            let channel = (home, destination);
             let seq = self.asked.entry(channel).or_default();
             *seq += 1;
-            let on_the_way = OnTheWay { seq: *seq, from: key, version, to, effect, by: by.clone() };
+            let on_the_way = OnTheWay { seq: *seq, effect };
             self.channels.entry(channel).or_default().push_back(on_the_way);
         }
     }
@@ -331,9 +333,13 @@ impl World {
         let mut batch: VecDeque<OnTheWay> = on_the_way.drain(..count).collect();
         let mut unsaid = None;
         while let Some(first) = batch.pop_front() {
-            let whose = (first.from, first.to);
+            if first.effect.effect == Effect::Forget {
+                self.forget(channel.1, &first.effect);
+                unsaid = Some(first.seq);
+                continue;
+            }
             let mut run = vec![first];
-            while batch.front().is_some_and(|next| (next.from, next.to) == whose) {
+            while batch.front().is_some_and(|next| next.follows(&run[0])) {
                 run.extend(batch.pop_front());
             }
             unsaid = self.deliver(channel.0, &run);
@@ -343,22 +349,37 @@ impl World {
         }
     }
 
+    /// Every user of a partition forgets an account.
+    fn forget(&mut self, partition: Partition, gone: &OwedEffect) {
+        let here = |key: &UserKey| partition_of(key, self.memory.partitions) == partition;
+        let owners: Vec<UserKey> = self.users.keys().copied().filter(here).collect();
+        for owner in owners {
+            let now = self.now;
+            let events = self.user(owner).forget(gone.from, now);
+            if !events.is_empty() {
+                let by = gone.origin.clone();
+                let commit = Commit { by, ..self.commit_of(owner.user.as_str(), events) };
+                self.record(commit);
+            }
+        }
+    }
+
     /// Answers the number of a run that changed nothing.
     fn deliver(&mut self, source: Partition, run: &[OnTheWay]) -> Option<u64> {
         self.now.0 += 3;
         let (policy, now) = (self.policy.clone(), self.now);
-        let last = run.last()?;
-        let to = UserKey { app: last.from.app, user: last.to };
-        let caused = run.iter().map(|one| &one.effect);
-        let events = self.user(to).react(last.from.user, caused, &policy, now);
+        let OnTheWay { seq, effect: last } = run.last()?;
+        let to = UserKey { app: last.app, user: last.to };
+        let caused = run.iter().map(|one| &one.effect.effect);
+        let events = self.user(to).react(last.from, caused, &policy, now);
         if events.is_empty() {
-            return Some(last.seq);
+            return Some(*seq);
         }
         let cause =
-            Cause { partition: source, seq: last.seq, user: last.from.user, version: last.version };
+            Cause { partition: source, seq: *seq, user: last.from, version: last.version };
         let commit = Commit {
             cause: Some(cause),
-            by: last.by.clone(),
+            by: last.origin.clone(),
             ..self.commit_of(last.to.as_str(), events)
         };
         self.record(commit);
@@ -407,10 +428,6 @@ impl World {
     }
 
     pub(super) fn remove(&mut self, name: &str, peer: &str, both: bool) {
-        if both && self.users[&key(name)].offers().any(|o| o.peer == id(peer) && o.is_unanswered())
-        {
-            return;
-        }
         let has_me = self.users.get(&key(peer)).is_some_and(|user| user.has_friend(&id(name)));
         let targets = vec![FormerFriend { user: id(peer), has_me }];
         self.perform(name, &Command::RemoveFriends { targets, both });

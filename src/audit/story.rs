@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// The stored names of all events, in the order of their definition.
-pub const EVENT_TYPES: [&str; 21] = [
+pub const EVENT_TYPES: [&str; 22] = [
     "AccountImported",
     "ProfileChanged",
     "AccountDeleted",
@@ -29,6 +29,7 @@ pub const EVENT_TYPES: [&str; 21] = [
     "OfferWithdrawn",
     "OffersSettled",
     "OrphanReleased",
+    "PeerForgotten",
     "RequestDropped",
 ];
 
@@ -55,6 +56,7 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::OfferWithdrawn { .. } => "OfferWithdrawn",
         Event::OffersSettled { .. } => "OffersSettled",
         Event::OrphanReleased { .. } => "OrphanReleased",
+        Event::PeerForgotten { .. } => "PeerForgotten",
         Event::RequestDropped { .. } => "RequestDropped",
     }
 }
@@ -109,6 +111,7 @@ pub fn sentence(event: &Event) -> String {
         Event::OrphanReleased { peer, edge } => {
             format!("let go of {peer}'s late accept (edge {edge})")
         }
+        Event::PeerForgotten { peer } => format!("no longer names {peer}, whose account is gone"),
         Event::RequestDropped { peer, .. } => format!("has no request from {peer} any more"),
     }
 }
@@ -189,6 +192,7 @@ fn noun(effect: &Effect) -> &'static str {
         Effect::Pend { .. } => "need to confirm",
         Effect::Refuse { .. } => "refusal",
         Effect::Withdraw { .. } => "withdrawal",
+        Effect::Forget => "account deletion",
         Effect::Removed { .. } => "release of the edge",
     }
 }
@@ -252,6 +256,7 @@ mod tests {
             Event::OfferWithdrawn { peer, edge },
             Event::OffersSettled { offered: Version(3), forced: false, friends },
             Event::OrphanReleased { peer, edge },
+            Event::PeerForgotten { peer },
             Event::RequestDropped { peer, edge },
         ]
     }
@@ -293,6 +298,7 @@ mod tests {
         took the offer to bob back
         has every answer to the request of version 3: bob
         let go of bob's late accept (edge bob:3)
+        no longer names bob, whose account is gone
         has no request from bob any more
         "#);
     }

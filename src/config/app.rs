@@ -19,10 +19,12 @@ section! {
         /// Calls for an app that is not enabled are refused.
         enabled: bool = true;
         /// The accounts that may call. They are imported by themselves.
-        admins: Vec<UserId> = vec![UserId::parse(ADMIN).expect("it is a UserID")], in 1..=100, unit "accounts", env "CORDON_APP_ADMIN";
+        admins: Vec<UserId> = vec![UserId::parse(ADMIN).expect("it is a UserID")],
+            in 1..=100, unit "accounts", env "CORDON_APP_ADMIN";
         /// The secret keys that a UserSig may be made with; several during a change of keys.
         keys: Vec<Secret> = Vec::new(), in 1..=10, unit "keys", env "CORDON_APP_KEY";
-        /// How often each command may be called: `off`, or a table with other numbers than the default.
+        /// How often each command may be called: `off`, or a table with other numbers than the
+        /// default.
         rate_limits: RateLimits = RateLimits::default(), env "CORDON_RATE_LIMITS";
     } with {
         /// How much a user may have.

@@ -1,7 +1,7 @@
 //! Which apps there are, and which of them the variables are about.
 //!
-//! The variables are about the app that `CORDON_APP_ID` names, whether it stands in the file or not;
-//! without it, about the only app of the file; without any app, about the development app.
+//! The variables are about the app that `CORDON_APP_ID` names, whether it stands in the file or
+//! not; without it, about the only app of the file; without any app, about the development app.
 
 use std::collections::BTreeSet;
 

@@ -45,7 +45,9 @@ pub fn development_app(data_dir: &Path) -> anyhow::Result<App> {
 }
 
 /// The development app of the data folder `data_dir`, if it was ever made.
-pub(crate) fn existing_development_app(data_dir: &Path) -> anyhow::Result<Option<App>> {
+///
+/// Errors: the file cannot be read, or is not one of ours.
+pub fn existing_development_app(data_dir: &Path) -> anyhow::Result<Option<App>> {
     let path = data_dir.join(FILE);
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -59,7 +61,8 @@ pub(crate) fn existing_development_app(data_dir: &Path) -> anyhow::Result<Option
     Ok(Some(App { id: app_id, name, keys: vec![Secret::new(key)], ..App::default() }))
 }
 
-/// Writes a new app aside and then gives the file its name, so that it is there whole or not at all.
+/// Writes a new app aside and then gives the file its name, so that it is there whole or not at
+/// all.
 fn create(data_dir: &Path) -> anyhow::Result<()> {
     let mut random = [0; 4 + KEY_BYTES];
     rustls::crypto::ring::default_provider()

@@ -1,10 +1,10 @@
 //! Every setting: default, unit, limits; read and checked once.
 //!
-//! Settings come from a TOML file and from the environment; the environment wins. What is unknown or
-//! out of its limits is refused with its line or variable and with what is allowed, all faults at
-//! once. Each setting stands in one place, `node.rs` or `app.rs`; reading, checking, printing and
-//! the names of variables follow from there. Printing never shows a secret. This room knows values,
-//! not what is done with them.
+//! Settings come from a TOML file and from the environment; the environment wins. What is unknown
+//! or out of its limits is refused with its line or variable and with what is allowed, all faults
+//! at once. Each setting stands in one place, `node.rs` or `app.rs`; reading, checking, printing
+//! and the names of variables follow from there. Printing never shows a secret. This room knows
+//! values, not what is done with them.
 //!
 //! A variable is named after the table and the setting: `http.workers` is `CORDON_HTTP_WORKERS`,
 //! and `webhook.url` of an app is `CORDON_WEBHOOK_URL`. Rule: extensions.md 6.
@@ -13,6 +13,7 @@ mod app;
 mod apps;
 mod development;
 mod fault;
+mod kind;
 mod node;
 mod rate;
 mod scope;
@@ -27,13 +28,13 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use app::{Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand};
-pub use development::development_app;
+pub use development::{development_app, existing_development_app};
 pub use fault::{ConfigError, Fault, Place};
+pub use kind::{Address, Bytes, LogFilter, Name};
 pub use node::{Actors, Http, Journal, JournalKind, Kafka, Log, LogFormat, Node, Server, Store};
 pub use rate::{COMMANDS, RateLimits};
 pub use scope::{Environment, Setting, Source};
 pub use secret::{Secret, Url};
-pub use value::{Address, Bytes, LogFilter, Name};
 
 use scope::{Listens, Loader, PREFIX, Scope, Section};
 

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use super::kind::{Address, Bytes, LogFilter, Name};
 use super::scope::section;
-use super::value::{Address, Bytes, Choice, LogFilter, Name};
+use super::value::Choice;
 
 section! {
     /// What stands above all tables of the file.
     pub struct Server {
         /// The public listener: `host:port`; port 0 picks a free one.
         listen: Address = address("127.0.0.1:8080");
-        /// The listener of health and metrics. It never serves the API, and the other never serves these.
+        /// The listener of health and metrics. It never serves the API, and the other never serves
+        /// these.
         ops_listen: Address = address("127.0.0.1:9090");
         /// The folder of the embedded journal and the state store.
         data_dir: PathBuf = PathBuf::from("./data");

@@ -53,7 +53,8 @@ pub enum RateLimits {
     On {
         /// All calls of the app together, per second; no limit by default.
         app_per_second: Option<u32>,
-        /// Other limits than those of the table, per second; none for a command that is not limited.
+        /// Other limits than those of the table, per second; none for a command that is not
+        /// limited.
         changed: BTreeMap<String, Option<u32>>,
     },
 }
@@ -65,7 +66,8 @@ impl Default for RateLimits {
 }
 
 impl RateLimits {
-    /// How often `command`, written `service/command`, may be called per second, if that is limited.
+    /// How often `command`, written `service/command`, may be called per second, if that is
+    /// limited.
     pub fn per_second(&self, command: &str) -> Option<u32> {
         let Self::On { changed, .. } = self else { return None };
         let default =
@@ -158,5 +160,31 @@ impl Value for Limit {
 
     fn show(&self) -> String {
         self.0.map_or_else(|| "off".to_owned(), |limit| limit.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rule: rest-api.md 1.6.
+    #[test]
+    fn limits_are_those_of_the_reference_unless_set() {
+        let limits = RateLimits::default();
+        assert_eq!(limits.per_second("sns/black_list_add"), Some(200));
+        assert_eq!(limits.per_second("im_open_login_svc/multiaccount_import"), Some(100));
+        assert_eq!(limits.per_second("no/such_command"), None);
+        assert_eq!(limits.app_per_second(), None);
+        assert_eq!(RateLimits::Off.per_second("sns/black_list_add"), None);
+    }
+
+    #[test]
+    fn limits_in_a_variable_are_read_as_they_are_shown() {
+        for text in ["on", "off", "app_per_second=9, openim/sendmsg=off, sns/friend_add=400"] {
+            assert_eq!(RateLimits::from_text(text).unwrap().show(), text);
+        }
+        for text in ["yes", "sns/friend_add=0", "sns/friend_add=-1", "friend_add=3", "=", ""] {
+            assert!(RateLimits::from_text(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! How settings are found: the file first, then the environment, everything checked and noted once.
 //!
-//! A [`Section`] is a struct whose fields are settings. The macro `section!` is the one table that a
-//! setting stands in: its name, kind, default, limits, unit, variable and explanation. Reading,
+//! A [`Section`] is a struct whose fields are settings. The macro `section!` is the one table that
+//! a setting stands in: its name, kind, default, limits, unit, variable and explanation. Reading,
 //! refusing and printing all follow from there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,8 @@ pub(super) trait Section: Sized {
     fn read(scope: &mut Scope<'_, '_>) -> Self;
 }
 
-/// Declares sections. A setting may limit its numbers (`in 1..=9`), name its unit (`unit "ms"`), and
-/// have a variable that does not follow from its name (`env "CORDON_…"`).
+/// Declares sections. A setting may limit its numbers (`in 1..=9`), name its unit (`unit "ms"`),
+/// and have a variable that does not follow from its name (`env "CORDON_…"`).
 macro_rules! section {
     ($(
         $(#[doc = $about:literal])+
@@ -104,7 +104,7 @@ pub struct Setting {
     pub path: String,
     /// What is in force.
     pub value: String,
-    /// In what the value counts; empty if it does not count.
+    /// In what its limits count; empty if it has none.
     pub unit: &'static str,
     /// What holds when nobody sets it.
     pub default: String,
@@ -248,16 +248,18 @@ impl<'l, 'a> Scope<'l, 'a> {
             Listens::All => true,
             Listens::Only(name) => name == variable,
         };
-        if let Some(text) = self.loader.variable(&variable) {
-            let ears = if heard { &mut self.loader.heard } else { &mut self.loader.unheard };
-            ears.insert(variable.clone());
-            match within(T::from_text(text.trim()), rule.range.as_ref(), rule.unit) {
-                Ok(value) if heard => found = (value, Source::Environment),
-                Ok(_) => {}
-                Err(reason) => {
-                    self.loader.refuse(Place::Variable(variable.clone()), &path, reason);
+        match self.loader.variable(&variable) {
+            Some(text) if heard => {
+                self.loader.heard.insert(variable.clone());
+                match within(T::from_text(text.trim()), rule.range.as_ref(), rule.unit) {
+                    Ok(value) => found = (value, Source::Environment),
+                    Err(reason) => {
+                        self.loader.refuse(Place::Variable(variable.clone()), &path, reason);
+                    }
                 }
             }
+            Some(_) => drop(self.loader.unheard.insert(variable.clone())),
+            None => {}
         }
 
         let (value, source) = found;

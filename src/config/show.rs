@@ -7,6 +7,9 @@ use super::scope::{Setting, Source};
 
 const HEADINGS: [&str; 6] = ["setting", "value", "unit", "default", "from", "variable"];
 
+/// The longest list that is shown whole.
+const LIST_CHARACTERS_MAX: usize = 40;
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -42,8 +45,20 @@ impl Config {
 
 fn cells(setting: &Setting) -> [String; 6] {
     let Setting { path, value, unit, default, source, variable, .. } = setting;
-    let variable = variable.clone().unwrap_or_default();
-    [path.clone(), value.clone(), (*unit).to_owned(), default.clone(), source.to_string(), variable]
+    let counts = value.bytes().all(|byte| byte.is_ascii_digit());
+    let unit = if counts { unit } else { "" };
+    let variable = variable.as_deref().unwrap_or_default();
+    [path, &short(value), unit, &short(default), &source.to_string(), variable].map(str::to_owned)
+}
+
+/// A long list by its first item and its length: the table would be too wide to be read.
+fn short(value: &str) -> String {
+    match value.split_once(", ") {
+        Some((first, rest)) if value.len() > LIST_CHARACTERS_MAX => {
+            format!("{first}, and {} more", rest.split(", ").count())
+        }
+        _ => value.to_owned(),
+    }
 }
 
 fn line(cells: &[String; 6], widths: &[usize; 6]) -> String {

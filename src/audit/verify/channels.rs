@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::report::{Findings, Rule};
-use crate::domain::{AppId, UserId, UserKey, Version, effects};
-use crate::journal::{Commit, Offset, Partition, partition_of};
+use crate::domain::{AppId, UserId, UserKey, Version};
+use crate::journal::{Commit, Offset, Partition};
+use crate::pairing::owed_by;
 
 /// Two users of one app, the smaller name first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,12 +77,11 @@ impl Channels {
 
     /// Numbers the effects of a valid record in `partition`.
     pub(super) fn ask(&mut self, partition: Partition, commit: &Commit, problems: &mut Findings) {
-        effects(&commit.events, |to, _| {
-            let receiver = UserKey { app: commit.key.app, user: to };
-            let destination = partition_of(&receiver, self.partitions);
+        owed_by(commit, self.partitions, |destination, owed| {
             let channel = self.channels.entry((partition, destination)).or_default();
             channel.asked += 1;
-            channel.owed.push_back(Demand { from: commit.key, version: commit.version, to });
+            let (from, version) = (commit.key, owed.version);
+            channel.owed.push_back(Demand { from, version, to: owed.to });
             channel.settle(partition, destination, problems);
         });
     }

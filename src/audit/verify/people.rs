@@ -94,19 +94,36 @@ impl Person {
         };
         let note = self.notes.entry(peer).or_default();
         note.offset = offset;
-        note.form = form.or(note.form);
         match event {
             Event::UserBlocked { remain_friends, .. } => {
                 note.remains = *remain_friends;
                 note.first_block.get_or_insert(version);
             }
+            Event::FriendAdded { .. } | Event::FriendLinked { .. } => note.form = form,
             Event::FriendRemoved { edge, reason, .. } => {
                 if *reason == RemovalReason::DeletedSingle && note.form == Some(OfferForm::TwoWay) {
                     note.left = Some(*edge);
                 }
                 note.form = None;
             }
-            _ => {}
+            Event::PeerForgotten { .. } => note.form = None,
+            Event::AccountImported {}
+            | Event::ProfileChanged(_)
+            | Event::AccountDeleted {}
+            | Event::UserUnblocked { .. }
+            | Event::FriendOffered { .. }
+            | Event::FriendRequested { .. }
+            | Event::FriendAccepted { .. }
+            | Event::FriendRefused { .. }
+            | Event::FriendUpdated { .. }
+            | Event::UnfriendAsked { .. }
+            | Event::OfferPending { .. }
+            | Event::OfferConfirmed { .. }
+            | Event::OfferEnded { .. }
+            | Event::OfferWithdrawn { .. }
+            | Event::OffersSettled { .. }
+            | Event::OrphanReleased { .. }
+            | Event::RequestDropped { .. } => {}
         }
     }
 }
