@@ -1,5 +1,6 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
