@@ -1,5 +1,6 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
+pub mod app;
 pub mod audit;
 pub mod cli;
 pub mod clock;

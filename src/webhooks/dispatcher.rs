@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Caller, Outcome};
-use super::cursor::{CursorError, Cursors, Position};
+use super::cursor::{CursorError, Cursors, Position, SaveMark};
 use super::followed::{Followed, Leave};
 use super::health::{Attempt, Health};
-use super::lane::{Lane, SaveMark};
+use super::lane::Lane;
 use super::retry::Next;
 use super::{FollowError, Metrics, Schedule, Settings, Subscription};
 use crate::clock::Clock;
@@ -186,9 +186,8 @@ impl<C: Cursors> Dispatcher<C> {
         self.work.push(Box::pin(async move {
             let positions = try_join_all(new.into_iter().map(async |partition| {
                 let position = match cursors.load(partition, &name).await? {
-                    Some(position) => position,
-                    None => {
-                        let end = cursors.end(partition).await?;
+                    (Some(position), _) => position,
+                    (None, end) => {
                         cursors.save(partition, &name, end).await?;
                         end
                     }

@@ -154,7 +154,8 @@ impl Told {
             | Event::OfferEnded { .. }
             | Event::OfferWithdrawn { .. }
             | Event::OrphanReleased { .. }
-            | Event::RequestDropped { .. } => {}
+            | Event::RequestDropped { .. }
+            | Event::PeerForgotten { .. } => {}
         }
     }
 }
@@ -211,6 +212,8 @@ fn json(body: &impl Serialize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use uuid::Uuid;
 
     use super::*;
@@ -233,12 +236,12 @@ mod tests {
             key: UserKey { app: AppId(1_400_000_001), user: id("amy") },
             version: Version(2),
             at: Timestamp(0),
-            by: Origin {
+            by: Arc::new(Origin {
                 operator: "administrator".into(),
                 request: Uuid::nil(),
                 ip: "127.0.0.1".into(),
                 platform: platform.into(),
-            },
+            }),
             cause: None,
             events,
         }
