@@ -56,7 +56,7 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let targets = targets(call, users).await?;
     let executed = batch.execute(call, Command::Block { targets }).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 /// `black_list_delete`.
@@ -65,7 +65,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let targets = targets(call, users).await?;
     let executed = batch.execute(call, Command::Unblock { targets }).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 async fn targets(call: &Call<'_>, users: Vec<UserId>) -> Result<Vec<Target>, Failure> {

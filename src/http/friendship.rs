@@ -117,7 +117,7 @@ async fn offer(
         }
     }
     let executed = batch.execute(call, Command::AddFriends { items, form, forced }).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 /// `friend_delete`.
@@ -138,7 +138,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     };
     let mut executed = batch.execute(call, Command::RemoveFriends { targets, both }).await?;
     tell_strangers_from_unknown(call, &users, &mut executed).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 /// An account that is not imported is a friend of nobody: its own code says more. Asked only about

@@ -25,6 +25,8 @@ mod query;
 mod relation;
 pub mod settings;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::TcpListener;
