@@ -7,7 +7,7 @@ use super::Operation;
 use super::answer::{Answer, Failure, Info};
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
-use super::shape::{Account, List, Listed, WrongType};
+use super::shape::{Account, List, Listed, Malformed};
 use crate::actors::Executed;
 use crate::domain::{Command, UserId};
 
@@ -41,7 +41,7 @@ pub(super) fn owner(from: &Account<'_>) -> Result<UserId, Failure> {
 pub(super) fn entries<T>(list: &List<T>) -> Result<&[T], Failure> {
     match list.items() {
         Ok(Some(items)) if !items.is_empty() && items.len() <= ENTRIES_MAX => Ok(items),
-        Ok(Some(_) | None) | Err(WrongType) => Err(Failure::Whole(code::REQUEST_INVALID)),
+        Ok(Some(_) | None) | Err(Malformed) => Err(Failure::Whole(code::REQUEST_INVALID)),
     }
 }
 

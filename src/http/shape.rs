@@ -37,9 +37,9 @@ pub(super) fn parse<'a, S: Shape<'a>>(body: &'a str) -> Result<S, ErrorCode> {
     if shape.accounts_are_text() { Ok(shape) } else { Err(code::ACCOUNT_NOT_TEXT) }
 }
 
-/// A field has a type that it may not have.
+/// A field has not the type or the form that it must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WrongType;
+pub(super) struct Malformed;
 
 /// A value that a field of a [`Shape`], or an entry of a list, can have.
 pub(super) trait Field {
@@ -63,20 +63,20 @@ impl Field for Scalar<'_> {}
 
 impl Scalar<'_> {
     /// The text, if given.
-    pub(super) fn text(&self) -> Result<Option<&str>, WrongType> {
+    pub(super) fn text(&self) -> Result<Option<&str>, Malformed> {
         match self {
             Self::Absent => Ok(None),
             Self::Text(text) => Ok(Some(text)),
-            Self::Integer(_) | Self::Other => Err(WrongType),
+            Self::Integer(_) | Self::Other => Err(Malformed),
         }
     }
 
     /// The integer, if given.
-    pub(super) fn integer(&self) -> Result<Option<i64>, WrongType> {
+    pub(super) fn integer(&self) -> Result<Option<i64>, Malformed> {
         match self {
             Self::Absent => Ok(None),
             Self::Integer(value) => Ok(Some(*value)),
-            Self::Text(_) | Self::Other => Err(WrongType),
+            Self::Text(_) | Self::Other => Err(Malformed),
         }
     }
 }
@@ -140,11 +140,11 @@ impl<T> Field for List<T> {
 
 impl<T> List<T> {
     /// The entries, if given: at most [`KEPT_MAX`] of them.
-    pub(super) fn items(&self) -> Result<Option<&[T]>, WrongType> {
+    pub(super) fn items(&self) -> Result<Option<&[T]>, Malformed> {
         match self {
             Self::Absent => Ok(None),
             Self::Given { items, .. } => Ok(Some(items)),
-            Self::Other => Err(WrongType),
+            Self::Other => Err(Malformed),
         }
     }
 }
@@ -158,10 +158,10 @@ pub(super) enum Object<S> {
 
 impl<'a, S: Shape<'a>> Object<S> {
     /// The object.
-    pub(super) fn given(&self) -> Result<&S, WrongType> {
+    pub(super) fn given(&self) -> Result<&S, Malformed> {
         match self {
             Self::Given(shape) => Ok(shape),
-            Self::Other => Err(WrongType),
+            Self::Other => Err(Malformed),
         }
     }
 }
@@ -454,16 +454,16 @@ mod tests {
     fn other_fields_of_a_wrong_type_are_the_commands_own_business() {
         let sample: Sample<'_> =
             parse(r#"{"To_Account":"bob","Items":[7],"MaxLimited":"7"}"#).unwrap();
-        assert_eq!(sample.to.items(), Err(WrongType));
-        assert_eq!(sample.items.items().unwrap().unwrap()[0].given().err(), Some(WrongType));
-        assert_eq!(sample.max.integer(), Err(WrongType));
+        assert_eq!(sample.to.items(), Err(Malformed));
+        assert_eq!(sample.items.items().unwrap().unwrap()[0].given().err(), Some(Malformed));
+        assert_eq!(sample.max.integer(), Err(Malformed));
         let number = |text: &str| {
             let body = format!(r#"{{"MaxLimited":{text}}}"#);
             parse::<Sample<'_>>(&body).unwrap().max.integer()
         };
         assert_eq!(number("-3"), Ok(Some(-3)));
         for text in ["1.0", "18446744073709551615", "[]", "{}", "true"] {
-            assert_eq!(number(text), Err(WrongType), "{text}");
+            assert_eq!(number(text), Err(Malformed), "{text}");
         }
     }
 
