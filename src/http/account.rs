@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::answer::{Answered, Failure, Info};
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
-use super::shape::{Account, List, Listed, Object, Scalar, WrongType, shape};
+use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::{Command, ProfileChange, UserId};
 use crate::journal::{Offset, Partition};
@@ -80,7 +80,7 @@ fn change(asked: &Import<'_>) -> Result<ProfileChange, ErrorCode> {
     let value = |field: &Scalar<'_>| match field.text() {
         Ok(Some(text)) if text.len() > PROFILE_BYTES_MAX => Err(code::PROFILE_VALUE_TOO_LONG),
         Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(Box::from)),
-        Err(WrongType) => Err(code::ACCOUNT_PARAMETER_ILLEGAL),
+        Err(Malformed) => Err(code::ACCOUNT_PARAMETER_ILLEGAL),
     };
     let nick = value(&asked.nick)?;
     let face_url = value(&asked.face_url)?;
@@ -128,12 +128,12 @@ pub(super) async fn import_many(call: &Call<'_>, body: &str) -> Answered {
     let asked: ImportMany<'_> = call.parse(body)?;
     let illegal = Failure::Whole(code::ACCOUNT_PARAMETER_ILLEGAL);
     let mut accounts: Vec<(&str, Result<ProfileChange, ErrorCode>)> = Vec::new();
-    if let Some(items) = asked.list.items().map_err(|WrongType| illegal)? {
+    if let Some(items) = asked.list.items().map_err(|Malformed| illegal)? {
         for item in items {
-            let item = item.given().map_err(|WrongType| illegal)?;
+            let item = item.given().map_err(|Malformed| illegal)?;
             accounts.push((item.user.name().ok_or(illegal)?, change(item)));
         }
-    } else if let Some(names) = asked.names.items().map_err(|WrongType| illegal)? {
+    } else if let Some(names) = asked.names.items().map_err(|Malformed| illegal)? {
         accounts.extend(names.iter().map(|name| (name.name(), Ok(ProfileChange::default()))));
     }
     if accounts.is_empty() || accounts.len() > ACCOUNTS_MAX {
@@ -168,7 +168,7 @@ struct ImportedMany<'a> {
 /// The names in a required list of 1 to [`ACCOUNTS_MAX`] objects.
 fn names<'a>(list: &'a List<Object<Named<'_>>>) -> Result<Vec<&'a str>, Failure> {
     let illegal = Failure::Whole(code::ACCOUNT_PARAMETER_ILLEGAL);
-    let items = list.items().map_err(|WrongType| illegal)?.unwrap_or_default();
+    let items = list.items().map_err(|Malformed| illegal)?.unwrap_or_default();
     if items.is_empty() || items.len() > ACCOUNTS_MAX {
         return Err(illegal);
     }

@@ -7,7 +7,7 @@ use super::Operation;
 use super::answer::{Answer, Failure, Info};
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
-use super::shape::{Account, List, Listed, WrongType};
+use super::shape::{Account, List, Listed, Malformed};
 use crate::actors::Executed;
 use crate::domain::{Command, UserId};
 
@@ -41,7 +41,7 @@ pub(super) fn owner(from: &Account<'_>) -> Result<UserId, Failure> {
 pub(super) fn entries<T>(list: &List<T>) -> Result<&[T], Failure> {
     match list.items() {
         Ok(Some(items)) if !items.is_empty() && items.len() <= ENTRIES_MAX => Ok(items),
-        Ok(Some(_) | None) | Err(WrongType) => Err(Failure::Whole(code::REQUEST_INVALID)),
+        Ok(Some(_) | None) | Err(Malformed) => Err(Failure::Whole(code::REQUEST_INVALID)),
     }
 }
 
@@ -109,8 +109,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The answer of a call that changes: `ResultItem`, and `Fail_Account` with failures.
-    pub(super) fn answer(&self, call: &Call<'_>, executed: Executed) -> Answer {
-        let operation = call.operation;
+    pub(super) fn answer(&self, operation: Operation, executed: Executed) -> Answer {
         let outcomes = executed.outcomes.into_iter();
         let expected =
             outcomes.map(|outcome| outcome.map_err(|error| code::of_item(operation, error)));
@@ -123,7 +122,7 @@ impl<'a> Batch<'a> {
             Operation::FriendDelete => Vec::new(),
             _ => items.iter().filter(|item| item.code != 0).map(|item| item.name).collect(),
         };
-        call.success(&Results { items, failed }).at(executed.position)
+        Answer::success(operation.service(), &Results { items, failed }).at(executed.position)
     }
 
     /// The entries of a call that only looks; the relation of a failed one is `none`.
@@ -192,4 +191,129 @@ pub(super) struct RelationItem<'a> {
     code: u32,
     #[serde(rename = "ResultInfo")]
     info: Info,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::actors::ItemError;
+    use crate::domain::Rejection;
+    use crate::http::shape::{parse, shape};
+    use crate::journal::{Offset, Partition};
+
+    shape! {
+        Body<'a> {
+            from: Account<'a> = "From_Account",
+            to: List<Listed<'a>> = "To_Account",
+        }
+    }
+
+    fn executed(outcomes: Vec<Result<(), ItemError>>) -> Executed {
+        Executed { outcomes, position: Some((Partition(3), Offset(7))) }
+    }
+
+    fn answer(body: &str, operation: Operation, outcomes: Vec<Result<(), ItemError>>) -> Value {
+        let body: Body<'_> = parse(body).unwrap();
+        let (batch, _) = Batch::read(&body.from, &body.to).map_err(Failure::code).unwrap();
+        let answer = batch.answer(operation, executed(outcomes));
+        assert_eq!(answer.positions.as_slice(), [(Partition(3), Offset(7))]);
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    fn whole(body: &str) -> Option<Failure> {
+        let body: Body<'_> = parse(body).unwrap();
+        Batch::read(&body.from, &body.to).err()
+    }
+
+    #[test]
+    fn every_entry_has_its_result_in_request_order_and_the_failed_are_named() {
+        let answer = answer(
+            r#"{"From_Account":"amy","To_Account":["bob","a b","carl","bob",""]}"#,
+            Operation::BlackListAdd,
+            vec![Ok(()), Err(ItemError::Owed), Err(ItemError::Rejected(Rejection::AlreadyBlocked))],
+        );
+        let entry = |name: &str, code: u32, reason: &str| {
+            let info =
+                if code == 0 { String::new() } else { format!("Err_SNS_BlackListAdd_{reason}") };
+            json!({"To_Account": name, "ResultCode": code, "ResultInfo": info})
+        };
+        let expected = json!({
+            "ResultItem": [
+                entry("bob", 0, ""),
+                entry("a b", 30002, "SdkAppId_Illegal"),
+                entry("carl", 30007, "Timeout"),
+                entry("bob", 30001, "Already_Exist"),
+                entry("", 30002, "SdkAppId_Illegal"),
+            ],
+            "Fail_Account": ["a b", "carl", "bob", ""],
+            "ActionStatus": "OK", "ErrorCode": 0, "ErrorInfo": "", "ErrorDisplay": "",
+        });
+        assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn fail_account_is_absent_without_failures_and_always_from_friend_delete() {
+        let body = r#"{"From_Account":"amy","To_Account":["bob"]}"#;
+        let succeeded = answer(body, Operation::BlackListAdd, vec![Ok(())]);
+        assert_eq!(succeeded.get("Fail_Account"), None);
+        let stranger = Err(ItemError::Rejected(Rejection::NotFriend));
+        let failed = answer(body, Operation::FriendDelete, vec![stranger]);
+        assert_eq!(failed.get("Fail_Account"), None);
+        assert_eq!(failed["ResultItem"][0]["ResultCode"], 31704);
+    }
+
+    #[test]
+    fn a_missing_outcome_is_an_internal_error_of_its_entry() {
+        let body = r#"{"From_Account":"amy","To_Account":["bob","carl"]}"#;
+        let answer = answer(body, Operation::BlackListAdd, vec![Ok(())]);
+        assert_eq!(answer["ResultItem"][1]["ResultCode"], 30006);
+    }
+
+    #[test]
+    fn the_relation_of_a_failed_entry_is_none() {
+        let body = r#"{"From_Account":"amy","To_Account":["", "bob", "carl"]}"#;
+        let body: Body<'_> = parse(body).unwrap();
+        let (batch, _) = Batch::read(&body.from, &body.to).map_err(Failure::code).unwrap();
+        let found = [Ok("BOTH"), Err(code::ACCOUNT_NOT_IMPORTED)];
+        let Relations { items, failed } = batch.relations(Operation::FriendCheck, found, "NONE");
+        let relations: Vec<_> = items.iter().map(|item| (item.relation, item.code)).collect();
+        assert_eq!(relations, [("NONE", 30002), ("BOTH", 0), ("NONE", 30003)]);
+        assert_eq!(failed, ["", "carl"]);
+    }
+
+    #[test]
+    fn whole_request_failures_follow_2_3() {
+        let invalid = Some(Failure::Whole(code::REQUEST_INVALID));
+        for body in [
+            r#"{"To_Account":["bob"]}"#,
+            r#"{"From_Account":null,"To_Account":["bob"]}"#,
+            r#"{"From_Account":"","To_Account":["bob"]}"#,
+            r#"{"From_Account":"amy"}"#,
+            r#"{"From_Account":"amy","To_Account":null}"#,
+            r#"{"From_Account":"amy","To_Account":"bob"}"#,
+            r#"{"From_Account":"amy","To_Account":7}"#,
+            r#"{"From_Account":"amy","To_Account":[]}"#,
+            // An illegal account can never have been imported, but a malformed list comes first.
+            r#"{"From_Account":"a my","To_Account":[]}"#,
+        ] {
+            assert_eq!(whole(body), invalid, "{body}");
+        }
+        let unknown = Some(Failure::Whole(code::ACCOUNT_NOT_IMPORTED));
+        assert_eq!(whole(r#"{"From_Account":"a my","To_Account":["bob"]}"#), unknown);
+    }
+
+    #[test]
+    fn a_list_has_at_most_a_thousand_entries() {
+        let body = |entries: usize| {
+            format!(
+                r#"{{"From_Account":"amy","To_Account":["b"{}]}}"#,
+                ",\"b\"".repeat(entries - 1)
+            )
+        };
+        assert_eq!(whole(&body(1000)), None);
+        assert_eq!(whole(&body(1001)), Some(Failure::Whole(code::REQUEST_INVALID)));
+        assert_eq!(whole(&body(5000)), Some(Failure::Whole(code::REQUEST_INVALID)));
+    }
 }

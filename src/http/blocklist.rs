@@ -7,7 +7,7 @@ use super::batch::{Batch, RelationItem, Relations, owner};
 use super::call::Call;
 use super::error_code as code;
 use super::relation::{self, Names, Sides};
-use super::shape::{Account, List, Listed, Scalar, WrongType, shape};
+use super::shape::{Account, List, Listed, Malformed, Scalar, shape};
 use crate::domain::{Command, Target, UserId};
 
 /// The size of a page when none is asked for. Rule: rest-api.md 3.4.
@@ -56,7 +56,7 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let targets = targets(call, users).await?;
     let executed = batch.execute(call, Command::Block { targets }).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 /// `black_list_delete`.
@@ -65,7 +65,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let targets = targets(call, users).await?;
     let executed = batch.execute(call, Command::Unblock { targets }).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 async fn targets(call: &Call<'_>, users: Vec<UserId>) -> Result<Vec<Target>, Failure> {
@@ -96,12 +96,12 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
 }
 
 /// Where the page starts and how long it may be.
-fn page(asked: &Get<'_>) -> Result<(usize, usize), WrongType> {
+fn page(asked: &Get<'_>) -> Result<(usize, usize), Malformed> {
     let start = asked.start.integer()?.unwrap_or(0);
-    let start = usize::try_from(start).map_err(|_| WrongType)?;
+    let start = usize::try_from(start).map_err(|_| Malformed)?;
     let max = match asked.max.integer()? {
         None => PAGE_DEFAULT,
-        Some(max) if max < 1 => return Err(WrongType),
+        Some(max) if max < 1 => return Err(Malformed),
         Some(max) => usize::try_from(max).unwrap_or(PAGE_MAX).min(PAGE_MAX),
     };
     Ok((start, max))
@@ -135,7 +135,7 @@ pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
     let sides = match asked.sides.text() {
         Ok(Some("BlackCheckResult_Type_Single")) => Sides::Single,
         Ok(Some("BlackCheckResult_Type_Both")) => Sides::Both,
-        Ok(Some(_) | None) | Err(WrongType) => return call.fails(code::REQUEST_INVALID),
+        Ok(Some(_) | None) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let (batch, targets) = Batch::read(&asked.from, &asked.to)?;
     let found =

@@ -1,7 +1,7 @@
 //! What a caller writes about one wanted friend: the entries of `friend_add` and `friend_import`,
 //! parsed into a [`Card`]. Limits: rest-api.md 2.1.
 
-use super::shape::{Account, List, Object, Scalar, WrongType, shape};
+use super::shape::{Account, List, Malformed, Object, Scalar, shape};
 use crate::domain::Card;
 
 /// The longest remark, in bytes.
@@ -60,7 +60,7 @@ shape! {
 
 impl Wanted<'_> {
     /// The friend's record; an error if the entry is malformed.
-    pub(super) fn card(&self) -> Result<Card, WrongType> {
+    pub(super) fn card(&self) -> Result<Card, Malformed> {
         let group = text(&self.group, GROUP_BYTES_MAX)?;
         Ok(Card {
             remark: text(&self.remark, REMARK_BYTES_MAX)?.into(),
@@ -75,12 +75,12 @@ impl Wanted<'_> {
 
 impl Imported<'_> {
     /// The friend's record; an error if the entry is malformed.
-    pub(super) fn card(&self) -> Result<Card, WrongType> {
+    pub(super) fn card(&self) -> Result<Card, Malformed> {
         let mut groups: Vec<Box<str>> = Vec::new();
         for group in self.groups.items()?.unwrap_or_default() {
             let name = text(group, GROUP_BYTES_MAX)?;
             if name.is_empty() {
-                return Err(WrongType);
+                return Err(Malformed);
             }
             if !groups.iter().any(|known| **known == *name) {
                 groups.push(name.into());
@@ -99,15 +99,15 @@ impl Imported<'_> {
 }
 
 /// A text of at most `bytes_max` bytes; empty when not given.
-fn text<'a>(field: &'a Scalar<'_>, bytes_max: usize) -> Result<&'a str, WrongType> {
+fn text<'a>(field: &'a Scalar<'_>, bytes_max: usize) -> Result<&'a str, Malformed> {
     let text = field.text()?.unwrap_or_default();
-    if text.len() <= bytes_max { Ok(text) } else { Err(WrongType) }
+    if text.len() <= bytes_max { Ok(text) } else { Err(Malformed) }
 }
 
 /// `AddSource_Type_` and a keyword.
-fn source<'a>(field: &'a Scalar<'_>) -> Result<&'a str, WrongType> {
+fn source<'a>(field: &'a Scalar<'_>) -> Result<&'a str, Malformed> {
     let source = field.text()?.unwrap_or_default();
-    if is_keyword_behind(SOURCE_PREFIX, source) { Ok(source) } else { Err(WrongType) }
+    if is_keyword_behind(SOURCE_PREFIX, source) { Ok(source) } else { Err(Malformed) }
 }
 
 fn is_keyword_behind(prefix: &str, text: &str) -> bool {
@@ -119,39 +119,39 @@ fn is_keyword_behind(prefix: &str, text: &str) -> bool {
 
 /// A moment in seconds since 1970 that fits 31 bits, as answers must. 0 is what libraries send for
 /// "not set".
-fn seconds(field: &Scalar<'_>) -> Result<Option<u32>, WrongType> {
+fn seconds(field: &Scalar<'_>) -> Result<Option<u32>, Malformed> {
     match field.integer()? {
         None | Some(0) => Ok(None),
         Some(value) => i32::try_from(value)
             .ok()
             .and_then(|value| u32::try_from(value).ok())
             .map(Some)
-            .ok_or(WrongType),
+            .ok_or(Malformed),
     }
 }
 
 type CustomFields = Vec<(Box<str>, Box<str>)>;
 
 /// Custom fields; of a repeated tag the last one counts.
-fn custom(list: &List<Object<Custom<'_>>>) -> Result<CustomFields, WrongType> {
+fn custom(list: &List<Object<Custom<'_>>>) -> Result<CustomFields, Malformed> {
     let mut fields = CustomFields::new();
     for item in list.items()?.unwrap_or_default() {
         let item = item.given()?;
         let tag = item.tag.text()?.unwrap_or_default();
         if !is_keyword_behind(CUSTOM_PREFIX, tag) {
-            return Err(WrongType);
+            return Err(Malformed);
         }
         let value: Box<str> = match &item.value {
             Scalar::Integer(value) => value.to_string().into(),
             Scalar::Text(value) if value.len() <= CUSTOM_BYTES_MAX => (**value).into(),
-            Scalar::Text(_) | Scalar::Absent | Scalar::Other => return Err(WrongType),
+            Scalar::Text(_) | Scalar::Absent | Scalar::Other => return Err(Malformed),
         };
         match fields.iter_mut().find(|(known, _)| **known == *tag) {
             Some((_, known)) => *known = value,
             None => fields.push((tag.into(), value)),
         }
         if fields.len() > CUSTOM_FIELDS_MAX {
-            return Err(WrongType);
+            return Err(Malformed);
         }
     }
     Ok(fields)
@@ -162,11 +162,11 @@ mod tests {
     use super::*;
     use crate::http::shape::parse;
 
-    fn wanted(json: &str) -> Result<Card, WrongType> {
+    fn wanted(json: &str) -> Result<Card, Malformed> {
         parse::<Wanted<'_>>(json).unwrap().card()
     }
 
-    fn imported(json: &str) -> Result<Card, WrongType> {
+    fn imported(json: &str) -> Result<Card, Malformed> {
         parse::<Imported<'_>>(json).unwrap().card()
     }
 
@@ -186,7 +186,7 @@ mod tests {
             r#"{"AddSource":"AddSource_Type_a1"}"#,
             r#"{"AddSource":"addsource_type_a"}"#,
         ] {
-            assert_eq!(wanted(json), Err(WrongType), "{json}");
+            assert_eq!(wanted(json), Err(Malformed), "{json}");
         }
     }
 
@@ -197,7 +197,7 @@ mod tests {
         };
         for (field, max) in [("Remark", 96), ("AddWording", 256), ("GroupName", 30)] {
             assert!(with(field, &"ä".repeat(max / 2)).is_ok(), "{field}");
-            assert_eq!(with(field, &"ä".repeat(max / 2 + 1)), Err(WrongType), "{field}");
+            assert_eq!(with(field, &"ä".repeat(max / 2 + 1)), Err(Malformed), "{field}");
         }
     }
 
@@ -206,9 +206,9 @@ mod tests {
         let text = r#"{"AddSource":"AddSource_Type_a","GroupName":"work"}"#;
         let list = r#"{"AddSource":"AddSource_Type_a","GroupName":["work","chess","work"]}"#;
         assert_eq!(wanted(text).unwrap().groups, vec!["work".into()]);
-        assert_eq!(wanted(list), Err(WrongType));
+        assert_eq!(wanted(list), Err(Malformed));
         assert_eq!(imported(list).unwrap().groups, vec!["work".into(), "chess".into()]);
-        assert_eq!(imported(text), Err(WrongType));
+        assert_eq!(imported(text), Err(Malformed));
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(at("2147483647"), Ok(Some(2_147_483_647)));
         assert_eq!((at("0"), at("null")), (Ok(None), Ok(None)));
         for value in ["2147483648", "-1", "1.5", "\"1600000000\"", "true"] {
-            assert_eq!(at(value), Err(WrongType), "{value}");
+            assert_eq!(at(value), Err(Malformed), "{value}");
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
             r#"[{"Tag":"Tag_SNS_Custom_a"}]"#,
             r#"[{"Tag":"Tag_SNS_Custom_a","Value":["x"]}]"#,
         ] {
-            assert_eq!(with(custom), Err(WrongType), "{custom}");
+            assert_eq!(with(custom), Err(Malformed), "{custom}");
         }
     }
 }

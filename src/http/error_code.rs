@@ -224,3 +224,113 @@ impl From<usersig::Error> for ErrorCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Deserialize)]
+    struct Row {
+        code: u32,
+        name: String,
+        message: String,
+    }
+
+    #[test]
+    fn the_table_equals_the_published_one() {
+        let published: Vec<Row> =
+            serde_json::from_str(include_str!("../../schemas/error_codes.json")).unwrap();
+        let rows: Vec<Row> = ALL
+            .iter()
+            .map(|code| Row {
+                code: code.number,
+                name: code.name.to_owned(),
+                message: code.message.to_owned(),
+            })
+            .collect();
+        assert_eq!(rows, published);
+    }
+
+    #[test]
+    fn names_are_unique_and_numbers_ascend() {
+        let names: BTreeSet<&str> = ALL.iter().map(|code| code.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        assert!(ALL.is_sorted_by_key(|code| code.number));
+    }
+
+    /// Rows of rest-api.md 11 about commands that are not built.
+    const NOT_BUILT: [&str; 8] = [
+        "openim",
+        "batchsendmsg",
+        "friend_update",
+        "friend_get_list",
+        "group_add",
+        "client answer to a request",
+        "profile",
+        "portrait_get",
+    ];
+
+    #[test]
+    fn every_text_of_the_specification_is_in_the_table() {
+        let specification = include_str!("../../tests/spec/rest-api.md");
+        let (_, from) = specification.split_once("## 11. Text values").unwrap();
+        let (section, _) = from.split_once("## 12.").unwrap();
+        let mut compared = 0;
+        for row in section.lines().filter(|line| line.starts_with("| ")) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let Ok(number) = cells[0].parse::<u32>() else { continue };
+            let (place, text) = (cells[1], cells[2].trim_matches('`'));
+            if NOT_BUILT.contains(&place) {
+                continue;
+            }
+            let operation = Operation::ALL
+                .iter()
+                .find(|operation| operation.command().ends_with(&format!("/{place}")))
+                .copied();
+            assert!(operation.is_some() || place == "common" || place.starts_with("any"), "{row}");
+            let found = ALL
+                .iter()
+                .any(|code| code.number == number && code.text(operation).to_string() == text);
+            assert!(found, "{row}");
+            compared += 1;
+        }
+        assert!(compared > 35, "only {compared} rows were found");
+    }
+
+    #[test]
+    fn rejections_have_the_codes_of_the_specification() {
+        use Operation as O;
+        use Rejection as R;
+        for (operation, rejection, number, text) in [
+            (O::BlackListAdd, R::AlreadyBlocked, 30001, "Err_SNS_BlackListAdd_Already_Exist"),
+            (O::BlackListAdd, R::SelfTarget, 30001, "Err_SNS_BlackListAdd_Request_Invalid"),
+            (O::BlackListDelete, R::NotBlocked, 30001, "Err_SNS_BlackListDelete_Not_Exist"),
+            (O::FriendAdd, R::AlreadyFriend, 30001, "Err_SNS_FriendAdd_Friend_Exist"),
+            (O::FriendAdd, R::ConfirmationNeeded, 30539, "Err_SNS_FriendAdd_Need_Confirm"),
+            (O::FriendAdd, R::PeerBlocked, 30515, "Err_SNS_FriendAdd_Friend_In_Self_BlackList"),
+            (O::FriendAdd, R::BlockedByPeer, 30525, "Err_SNS_FriendAdd_Self_In_Friend_BlackList"),
+            (O::FriendAdd, R::AccountUnknown, 30003, "Err_SNS_FriendAdd_Account_Not_Exist"),
+            (O::FriendDelete, R::NotFriend, 31704, "Err_SNS_FriendDelete_Not_Friend"),
+            (O::AccountDelete, R::AccountUnknown, 70107, "Err_TLS_PT_Open_Login_Account_Not_Exist"),
+        ] {
+            let code = of_rejection(operation, rejection);
+            assert_eq!((code.number, &*code.text(Some(operation)).to_string()), (number, text));
+        }
+    }
+
+    #[test]
+    fn faults_have_the_codes_of_their_service() {
+        let number = |operation, error: ExecuteError| of_execute(operation, &error).number;
+        for (operation, timed_out, broken) in
+            [(Operation::BlackListAdd, 30007, 30006), (Operation::AccountImport, 70169, 70500)]
+        {
+            assert_eq!(number(operation, ExecuteError::TimedOut), timed_out);
+            assert_eq!(number(operation, ExecuteError::Unavailable), broken);
+            assert_eq!(number(operation, ExecuteError::Overloaded), 60008);
+        }
+    }
+}

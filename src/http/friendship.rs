@@ -8,7 +8,7 @@ use super::call::Call;
 use super::card;
 use super::error_code as code;
 use super::relation::{self, Names, Sides};
-use super::shape::{Account, List, Listed, Object, Scalar, WrongType, shape};
+use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::actors::{Executed, ItemError};
 use crate::domain::{Card, Command, FormerFriend, NewFriend, OfferForm, Rejection, UserId};
 
@@ -61,12 +61,12 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
     let form = match asked.form.text() {
         Ok(None | Some("Add_Type_Both")) => OfferForm::TwoWay,
         Ok(Some("Add_Type_Single")) => OfferForm::OneWay,
-        Ok(Some(_)) | Err(WrongType) => return call.fails(code::REQUEST_INVALID),
+        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let forced = match asked.force.integer() {
         Ok(None | Some(0)) => false,
         Ok(Some(1)) => true,
-        Ok(Some(_)) | Err(WrongType) => return call.fails(code::REQUEST_INVALID),
+        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let mut wanted = Vec::new();
     for item in entries(&asked.items)? {
@@ -93,7 +93,7 @@ pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
 async fn offer(
     call: &Call<'_>,
     owner: UserId,
-    wanted: Vec<(Option<&str>, Result<Card, WrongType>)>,
+    wanted: Vec<(Option<&str>, Result<Card, Malformed>)>,
     form: OfferForm,
     forced: bool,
 ) -> Answered {
@@ -109,7 +109,7 @@ async fn offer(
             (None, _, _) => batch.settle("", code::REQUEST_INVALID),
             (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
             (Some(name), Some(_), _) if !known => batch.settle(name, code::ACCOUNT_NOT_IMPORTED),
-            (Some(name), Some(_), Err(WrongType)) => batch.settle(name, code::REQUEST_INVALID),
+            (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
             (Some(name), Some(user), Ok(card)) => {
                 items.push(NewFriend { user, imported: true, card });
                 batch.expect(name);
@@ -117,7 +117,7 @@ async fn offer(
         }
     }
     let executed = batch.execute(call, Command::AddFriends { items, form, forced }).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 /// `friend_delete`.
@@ -126,7 +126,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let both = match asked.sides.text() {
         Ok(None | Some("Delete_Type_Single")) => false,
         Ok(Some("Delete_Type_Both")) => true,
-        Ok(Some(_)) | Err(WrongType) => return call.fails(code::REQUEST_INVALID),
+        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let targets = if both {
@@ -138,7 +138,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     };
     let mut executed = batch.execute(call, Command::RemoveFriends { targets, both }).await?;
     tell_strangers_from_unknown(call, &users, &mut executed).await?;
-    Ok(batch.answer(call, executed))
+    Ok(batch.answer(call.operation, executed))
 }
 
 /// An account that is not imported is a friend of nobody: its own code says more. Asked only about
@@ -168,7 +168,7 @@ pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
         // Old scripts misspell it.
         Ok(Some("CheckResult_Type_Single" | "CheckResult_Type_Singal")) => Sides::Single,
         Ok(Some("CheckResult_Type_Both")) => Sides::Both,
-        Ok(Some(_) | None) | Err(WrongType) => return call.fails(code::REQUEST_INVALID),
+        Ok(Some(_) | None) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let (batch, targets) = Batch::read(&asked.from, &asked.to)?;
     let found =

@@ -25,9 +25,12 @@ mod query;
 mod relation;
 pub mod settings;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::Request;
@@ -120,6 +123,13 @@ macro_rules! routes {
     };
 }
 
+impl Operation {
+    /// The operation called `command` in settings, for example `sns/black_list_add`.
+    pub fn of_command(command: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|operation| operation.command() == command)
+    }
+}
+
 // Command, operation, handler, calls per second; in the order of rest-api.md. Every other path of
 // the right form is answered 60009. Limits: rest-api.md 1.6.
 routes! {
@@ -164,9 +174,10 @@ pub fn serve(
     // The edge is the whole service: actix's router would match decoded paths by regex, and its
     // requests and responses cost several allocations that a table of literal paths does not need.
     let mut server = HttpServer::new(move || {
-        let edge = Arc::clone(&edge);
+        // Each worker counts its requests' references for itself: threads do not contend for it.
+        let edge = Rc::new(Arc::clone(&edge));
         fn_service(move |request: Request| {
-            let edge = Arc::clone(&edge);
+            let edge = Rc::clone(&edge);
             async move { Ok::<_, actix_web::Error>(edge.answer(request).await) }
         })
     })

@@ -77,16 +77,29 @@ pub(super) async fn look(
     if !ours.first().is_some_and(|standing| standing.owner_imported) {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);
     }
-    let found = targets.iter().zip(ours.iter().zip(&theirs)).map(|(target, (ours, theirs))| {
-        if *target == owner {
-            Err(code::REQUEST_INVALID)
-        } else if !theirs.owner_imported {
-            Err(code::ACCOUNT_NOT_IMPORTED)
-        } else {
-            Ok(names.name(has(ours), has(theirs)))
-        }
-    });
+    let standings = ours.iter().zip(&theirs);
+    let found = targets
+        .iter()
+        .zip(standings)
+        .map(|(target, (ours, theirs))| judge(owner, *target, (ours, theirs), has, names));
     Ok(found.collect())
+}
+
+/// The relation of `owner` to `target`, from what each keeps about the other.
+fn judge(
+    owner: UserId,
+    target: UserId,
+    (ours, theirs): (&Standing, &Standing),
+    has: fn(&Standing) -> bool,
+    names: &Names,
+) -> Result<&'static str, ErrorCode> {
+    if target == owner {
+        return Err(code::REQUEST_INVALID);
+    }
+    if !theirs.owner_imported {
+        return Err(code::ACCOUNT_NOT_IMPORTED);
+    }
+    Ok(names.name(has(ours), has(theirs)))
 }
 
 /// What `user` is for each of `owners`, in order.
@@ -104,4 +117,42 @@ async fn standings(call: &Call<'_>, pairs: &[(UserId, UserId)]) -> Result<Vec<St
         return Ok(Vec::new());
     }
     call.users.standings(call.app().id, pairs).await.map_err(|error| call.fault(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: Names = Names { none: "-", a_with_b: "a>b", b_with_a: "b>a", both_way: "a=b" };
+
+    fn standing(owner_imported: bool, blocks: bool) -> Standing {
+        Standing { owner_imported, blocks, has_friend: false }
+    }
+
+    fn judged(target: &str, ours: Standing, theirs: Standing) -> Result<&'static str, ErrorCode> {
+        let [owner, target] = ["amy", target].map(|name| UserId::parse(name).unwrap());
+        judge(owner, target, (&ours, &theirs), |s| s.blocks, &NAMES)
+    }
+
+    #[test]
+    fn the_relation_says_who_has_whom() {
+        for (ours, theirs, name) in
+            [(false, false, "-"), (true, false, "a>b"), (false, true, "b>a"), (true, true, "a=b")]
+        {
+            let found = judged("bob", standing(true, ours), standing(true, theirs));
+            assert_eq!(found, Ok(name));
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_not_imported_fails_even_if_it_stands_on_the_list() {
+        let found = judged("bob", standing(true, true), standing(false, false));
+        assert_eq!(found, Err(code::ACCOUNT_NOT_IMPORTED));
+    }
+
+    #[test]
+    fn the_owner_is_no_target() {
+        let found = judged("amy", standing(true, false), standing(true, false));
+        assert_eq!(found, Err(code::REQUEST_INVALID));
+    }
 }

@@ -37,11 +37,11 @@ pub(super) fn parse<'a, S: Shape<'a>>(body: &'a str) -> Result<S, ErrorCode> {
     if shape.accounts_are_text() { Ok(shape) } else { Err(code::ACCOUNT_NOT_TEXT) }
 }
 
-/// A field has a type that it may not have.
+/// A field has not the type or the form that it must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WrongType;
+pub(super) struct Malformed;
 
-/// A value that a field of a [`Shape`] can have.
+/// A value that a field of a [`Shape`], or an entry of a list, can have.
 pub(super) trait Field {
     /// Whether every account in it is a string.
     fn accounts_are_text(&self) -> bool {
@@ -63,20 +63,20 @@ impl Field for Scalar<'_> {}
 
 impl Scalar<'_> {
     /// The text, if given.
-    pub(super) fn text(&self) -> Result<Option<&str>, WrongType> {
+    pub(super) fn text(&self) -> Result<Option<&str>, Malformed> {
         match self {
             Self::Absent => Ok(None),
             Self::Text(text) => Ok(Some(text)),
-            Self::Integer(_) | Self::Other => Err(WrongType),
+            Self::Integer(_) | Self::Other => Err(Malformed),
         }
     }
 
     /// The integer, if given.
-    pub(super) fn integer(&self) -> Result<Option<i64>, WrongType> {
+    pub(super) fn integer(&self) -> Result<Option<i64>, Malformed> {
         match self {
             Self::Absent => Ok(None),
             Self::Integer(value) => Ok(Some(*value)),
-            Self::Text(_) | Self::Other => Err(WrongType),
+            Self::Text(_) | Self::Other => Err(Malformed),
         }
     }
 }
@@ -140,11 +140,11 @@ impl<T> Field for List<T> {
 
 impl<T> List<T> {
     /// The entries, if given: at most [`KEPT_MAX`] of them.
-    pub(super) fn items(&self) -> Result<Option<&[T]>, WrongType> {
+    pub(super) fn items(&self) -> Result<Option<&[T]>, Malformed> {
         match self {
             Self::Absent => Ok(None),
             Self::Given { items, .. } => Ok(Some(items)),
-            Self::Other => Err(WrongType),
+            Self::Other => Err(Malformed),
         }
     }
 }
@@ -158,33 +158,15 @@ pub(super) enum Object<S> {
 
 impl<'a, S: Shape<'a>> Object<S> {
     /// The object.
-    pub(super) fn given(&self) -> Result<&S, WrongType> {
+    pub(super) fn given(&self) -> Result<&S, Malformed> {
         match self {
             Self::Given(shape) => Ok(shape),
-            Self::Other => Err(WrongType),
+            Self::Other => Err(Malformed),
         }
     }
 }
 
-/// What a list may hold.
-pub(super) trait Entry<'a>: Deserialize<'a> {
-    /// Whether every account in it is a string.
-    fn accounts_are_text(&self) -> bool;
-}
-
-impl<'a> Entry<'a> for Listed<'a> {
-    fn accounts_are_text(&self) -> bool {
-        Field::accounts_are_text(self)
-    }
-}
-
-impl<'a> Entry<'a> for Scalar<'a> {
-    fn accounts_are_text(&self) -> bool {
-        true
-    }
-}
-
-impl<'a, S: Shape<'a>> Entry<'a> for Object<S> {
+impl<'a, S: Shape<'a>> Field for Object<S> {
     fn accounts_are_text(&self) -> bool {
         match self {
             Self::Given(shape) => shape.accounts_are_text(),
@@ -330,7 +312,7 @@ impl<'de> Lenient<'de> for Scalar<'de> {
     }
 }
 
-impl<'de, T: Entry<'de>> Lenient<'de> for List<T> {
+impl<'de, T: Deserialize<'de> + Field> Lenient<'de> for List<T> {
     const OTHER: Self = Self::Other;
 
     fn of_null() -> Self {
@@ -375,7 +357,7 @@ impl<'de> Deserialize<'de> for Listed<'de> {
     }
 }
 
-impl<'de, T: Entry<'de>> Deserialize<'de> for List<T> {
+impl<'de, T: Deserialize<'de> + Field> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue(PhantomData))
     }
@@ -384,5 +366,116 @@ impl<'de, T: Entry<'de>> Deserialize<'de> for List<T> {
 impl<'de, S: Shape<'de>> Deserialize<'de> for Object<S> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    shape! {
+        Sample<'a> {
+            from: Account<'a> = "From_Account",
+            to: List<Listed<'a>> = "To_Account",
+            items: List<Object<Item<'a>>> = "Items",
+            max: Scalar<'a> = "MaxLimited",
+        }
+    }
+
+    shape! {
+        Item<'a> {
+            user: Account<'a> = "UserID",
+        }
+    }
+
+    fn failure(body: &str) -> Option<ErrorCode> {
+        parse::<Sample<'_>>(body).err()
+    }
+
+    #[test]
+    fn only_a_json_object_is_a_body() {
+        for body in [
+            "",
+            " ",
+            "[]",
+            "null",
+            "7",
+            "\"x\"",
+            "{",
+            "{}x",
+            "{} {}",
+            "{\"a\":}",
+            "{'a':1}",
+            "{\"a\":1,}",
+            "[{\"From_Account\":\"amy\"}]",
+            "{\"x\":\"\u{1}\"}",
+            "\u{feff}{}",
+        ] {
+            assert_eq!(failure(body), Some(code::BODY_NOT_JSON), "{body:?}");
+        }
+        assert_eq!(failure(" { } \n"), None);
+    }
+
+    #[test]
+    fn an_account_that_is_no_string_is_refused_wherever_it_stands() {
+        for body in [
+            r#"{"From_Account":7}"#,
+            r#"{"From_Account":true}"#,
+            r#"{"From_Account":["amy"]}"#,
+            r#"{"From_Account":{}}"#,
+            r#"{"From_Account":1.5}"#,
+            r#"{"To_Account":[1001]}"#,
+            r#"{"To_Account":["bob",null]}"#,
+            r#"{"To_Account":[["bob"]]}"#,
+            r#"{"Items":[{"UserID":"a"},{"UserID":7}]}"#,
+        ] {
+            assert_eq!(failure(body), Some(code::ACCOUNT_NOT_TEXT), "{body}");
+        }
+        let far_behind = format!(r#"{{"To_Account":[{}7]}}"#, "\"b\",".repeat(2000));
+        assert_eq!(failure(&far_behind), Some(code::ACCOUNT_NOT_TEXT));
+    }
+
+    #[test]
+    fn broken_json_counts_before_an_account_of_a_wrong_type() {
+        assert_eq!(failure(r#"{"From_Account":7"#), Some(code::BODY_NOT_JSON));
+        assert_eq!(failure(r#"{"To_Account":[7,}"#), Some(code::BODY_NOT_JSON));
+    }
+
+    #[test]
+    fn null_is_not_given_and_unknown_fields_are_ignored() {
+        let body = r#"{"From_Account":null,"To_Account":null,"MaxLimited":null,"X":{"Y":[1]}}"#;
+        let sample: Sample<'_> = parse(body).unwrap();
+        assert_eq!(sample.from.name(), None);
+        assert_eq!(sample.to.items(), Ok(None));
+        assert_eq!(sample.max.integer(), Ok(None));
+    }
+
+    #[test]
+    fn other_fields_of_a_wrong_type_are_the_commands_own_business() {
+        let sample: Sample<'_> =
+            parse(r#"{"To_Account":"bob","Items":[7],"MaxLimited":"7"}"#).unwrap();
+        assert_eq!(sample.to.items(), Err(Malformed));
+        assert_eq!(sample.items.items().unwrap().unwrap()[0].given().err(), Some(Malformed));
+        assert_eq!(sample.max.integer(), Err(Malformed));
+        let number = |text: &str| {
+            let body = format!(r#"{{"MaxLimited":{text}}}"#);
+            parse::<Sample<'_>>(&body).unwrap().max.integer()
+        };
+        assert_eq!(number("-3"), Ok(Some(-3)));
+        for text in ["1.0", "18446744073709551615", "[]", "{}", "true"] {
+            assert_eq!(number(text), Err(Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_field_the_last_one_counts() {
+        let sample: Sample<'_> = parse(r#"{"From_Account":7,"From_Account":"amy"}"#).unwrap();
+        assert_eq!(sample.from.name(), Some("amy"));
+    }
+
+    #[test]
+    fn escapes_are_read_in_names_and_texts() {
+        let sample: Sample<'_> = parse(r#"{"From\u005fAccount":"\u0061my"}"#).unwrap();
+        assert_eq!(sample.from.name(), Some("amy"));
     }
 }
