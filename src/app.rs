@@ -147,8 +147,8 @@ impl Node {
     }
 
     /// Stops in order: no new calls, running ones finish, followers save their cursors, partitions
-    /// are released, the store holds everything. Idempotent facts aside, nothing is lost if it is
-    /// cut short: the journal has it all.
+    /// are released, the store holds everything. If it is cut short nothing is lost: the journal has
+    /// it all.
     pub async fn stop(self) {
         self.state.set(Phase::Draining);
         self.http.stop(true).await;
@@ -226,7 +226,7 @@ async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
         return Ok(());
     }
     let origin = Origin {
-        operator: key.user.as_str().into(),
+        operator: "cordon".into(),
         request: Uuid::now_v7(),
         ip: "".into(),
         platform: "RESTAPI".into(),
@@ -365,9 +365,9 @@ fn limits(app: &config::App) -> http::Limits {
     if app.rate_limits == config::RateLimits::Off {
         return http::Limits::Off;
     }
-    let overrides = http::Operation::ALL.iter().filter_map(|operation| {
-        let (_, command) = operation.command().split_once('/')?;
-        app.rate_limits.per_second(command).map(|limit| (*operation, limit))
+    let overrides = http::Operation::ALL.iter().map(|operation| {
+        let limit = app.rate_limits.per_second(operation.command());
+        (*operation, limit.unwrap_or(http::settings::CALLS_PER_SECOND_MAX))
     });
     http::Limits::PerCommand {
         overrides: overrides.collect(),
