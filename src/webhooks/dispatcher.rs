@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Caller, Outcome};
-use super::cursor::{CursorError, Cursors, Position};
+use super::cursor::{CursorError, Cursors, Position, SaveMark};
 use super::followed::{Followed, Leave};
 use super::health::{Attempt, Health};
-use super::lane::{Lane, SaveMark};
+use super::lane::Lane;
 use super::retry::Next;
 use super::{FollowError, Metrics, Schedule, Settings, Subscription};
 use crate::clock::Clock;
@@ -186,9 +186,8 @@ impl<C: Cursors> Dispatcher<C> {
         self.work.push(Box::pin(async move {
             let positions = try_join_all(new.into_iter().map(async |partition| {
                 let position = match cursors.load(partition, &name).await? {
-                    Some(position) => position,
-                    None => {
-                        let end = cursors.end(partition).await?;
+                    (Some(position), _) => position,
+                    (None, end) => {
                         cursors.save(partition, &name, end).await?;
                         end
                     }
@@ -210,9 +209,16 @@ impl<C: Cursors> Dispatcher<C> {
     fn note(&mut self, happened: Happened) {
         match happened {
             Happened::Registered { positions, reply } => {
-                let result = positions.map(|positions| self.follow(positions));
+                let result = match positions {
+                    Ok(_) if self.ending => Err(FollowError::Ended),
+                    Ok(positions) => {
+                        self.follow(positions);
+                        Ok(())
+                    }
+                    Err(error) => Err(FollowError::Cursor(error)),
+                };
                 // Who asked may have gone away; the partitions are followed just the same.
-                let _ = reply.send(result.map_err(FollowError::Cursor));
+                let _ = reply.send(result);
             }
             Happened::Attempted { attempt, outcome, took } => {
                 self.metrics.attempted(self.subscription.app, &outcome, took.as_secs_f64());
@@ -234,7 +240,7 @@ impl<C: Cursors> Dispatcher<C> {
 
     fn follow(&mut self, positions: Vec<(Partition, Position)>) {
         for (partition, position) in positions {
-            if self.ending || self.lanes.contains_key(&partition) {
+            if self.lanes.contains_key(&partition) {
                 continue;
             }
             let lane = Lane::new(partition, position);

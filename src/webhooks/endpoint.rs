@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::command::CallbackCommand;
 use crate::domain::{AppId, Timestamp};
+use crate::journal::Origin;
 
 /// What stands in the query as it is: addresses and platform names stay readable, as in the
 /// samples of the reference, and nothing can break out of its parameter.
@@ -81,12 +82,11 @@ impl Endpoint {
         &self,
         app: AppId,
         command: CallbackCommand,
-        ip: &str,
-        platform: &str,
+        by: &Origin,
         now: Timestamp,
     ) -> String {
-        let ip = utf8_percent_encode(ip, ESCAPED);
-        let platform = utf8_percent_encode(platform, ESCAPED);
+        let ip = utf8_percent_encode(&by.ip, ESCAPED);
+        let platform = utf8_percent_encode(&by.platform, ESCAPED);
         let mut address = format!(
             "{}SdkAppid={app}&CallbackCommand={command}&contenttype=json&ClientIP={ip}&OptPlatform={platform}",
             self.base
@@ -128,7 +128,13 @@ mod tests {
 
     fn address(url: &str, token: Option<&str>, ip: &str) -> String {
         let endpoint = Endpoint::parse(url, token).expect("an address of a test");
-        endpoint.address(AppId(1_400_000_001), CallbackCommand::BlackListAdd, ip, "RESTAPI", NOW)
+        let by = Origin {
+            operator: "administrator".into(),
+            request: uuid::Uuid::nil(),
+            ip: ip.into(),
+            platform: "RESTAPI".into(),
+        };
+        endpoint.address(AppId(1_400_000_001), CallbackCommand::BlackListAdd, &by, NOW)
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cursor::{CursorError, Position};
-use super::lane::{Lane, SaveMark};
+use super::cursor::{CursorError, Position, SaveMark};
+use super::lane::Lane;
 
 /// How long at least lies between two saves of one cursor, in milliseconds.
 const SAVE_PERIOD_MS: u64 = 1_000;
@@ -67,7 +67,7 @@ impl Followed {
         let position = self.lane.cursor_worth_saving()?;
         self.saving = true;
         self.save_not_before = now + Duration::from_millis(SAVE_PERIOD_MS);
-        Some((position, self.lane.begin_save(position)))
+        Some((position, self.lane.bookmark.begin_save(position)))
     }
 
     /// Takes note of what came of a save. Errors: the first failure of several in a row.
@@ -80,11 +80,11 @@ impl Followed {
         match result {
             Ok(()) => {
                 self.save_fails = false;
-                self.lane.saved(mark);
+                self.lane.bookmark.saved(mark);
                 Ok(())
             }
             Err(error) => {
-                self.lane.save_failed(mark);
+                self.lane.bookmark.save_failed(mark);
                 let told = std::mem::replace(&mut self.save_fails, true);
                 if told { Ok(()) } else { Err(error) }
             }
@@ -100,7 +100,7 @@ impl Followed {
             Some(position) if !self.final_save_tried => {
                 self.final_save_tried = true;
                 self.saving = true;
-                Leave::Save(position, self.lane.begin_save(position))
+                Leave::Save(position, self.lane.bookmark.begin_save(position))
             }
             Some(_) | None => Leave::Done,
         }

@@ -89,6 +89,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Origin;
     use crate::webhooks::CallbackCommand;
 
     fn attempt() -> Attempt {
@@ -96,8 +97,12 @@ mod tests {
             id: "0@1.Sns.CallbackBlackListAdd".to_owned(),
             command: CallbackCommand::BlackListAdd,
             body: Vec::new(),
-            ip: "".into(),
-            platform: "".into(),
+            by: Arc::new(Origin {
+                operator: "administrator".into(),
+                request: uuid::Uuid::nil(),
+                ip: "127.0.0.1".into(),
+                platform: "RESTAPI".into(),
+            }),
         };
         Attempt {
             partition: Partition(0),

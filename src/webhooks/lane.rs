@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::attempt::Call;
 use super::command::Switches;
-use super::cursor::Position;
+use super::cursor::{Bookmark, Position};
 use super::payload::deliveries;
 use crate::domain::{AppId, UserId};
 use crate::journal::{Admitted, Body, Entry, Offset, Partition, ReaderRule, RecordError, record};
@@ -25,9 +25,6 @@ pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Records between the low-water mark and the reading position: what a restart repeats at most.
 pub const REPEATED_RECORDS_MAX: u64 = 65_536;
 
-/// Records without a call for this subscription, after which the cursor is worth saving.
-pub const SILENT_RECORDS_MAX: u64 = 10_000;
-
 /// A partition as one subscription sees it.
 pub(super) struct Lane {
     partition: Partition,
@@ -37,11 +34,7 @@ pub(super) struct Lane {
     owed_bytes: usize,
     users: HashMap<UserId, Queue>,
     in_flight: usize,
-    saved: Offset,
-    /// Records with calls that were done with since the cursor was saved.
-    done_since_save: u64,
-    /// Commits that were read since then.
-    read_since_save: u64,
+    pub(super) bookmark: Bookmark,
     /// The low-water mark, for the lag that others look at.
     mark: Arc<AtomicU64>,
 }
@@ -79,9 +72,7 @@ impl Lane {
             owed_bytes: 0,
             users: HashMap::new(),
             in_flight: 0,
-            saved: from.next,
-            done_since_save: 0,
-            read_since_save: 0,
+            bookmark: Bookmark::new(from.next),
             mark: Arc::new(AtomicU64::new(from.next.0)),
         }
     }
@@ -146,7 +137,7 @@ impl Lane {
         self.read.next = Offset(entry.offset.0 + 1);
         let ready = match (admitted, record.body) {
             (Admitted::Valid, Body::Commit(commit)) => {
-                self.read_since_save += 1;
+                self.bookmark.note_read();
                 if commit.key.app == app {
                     self.queue(entry.offset, rule_before, &commit, switches)
                 } else {
@@ -173,8 +164,6 @@ impl Lane {
             return None;
         }
         let user = commit.key.user;
-        let ip: Arc<str> = (&*commit.by.ip).into();
-        let platform: Arc<str> = (&*commit.by.platform).into();
         self.owed.insert(offset, Owed { rule, calls: deliveries.len() });
         let was_idle = !self.users.contains_key(&user);
         let queue = self.users.entry(user).or_insert_with(|| Queue {
@@ -188,8 +177,7 @@ impl Lane {
                 id: format!("{}@{offset}.{}", self.partition, delivery.command),
                 command: delivery.command,
                 body: delivery.body,
-                ip: Arc::clone(&ip),
-                platform: Arc::clone(&platform),
+                by: Arc::clone(&commit.by),
             };
             queue.calls.push_back((offset, Arc::new(call)));
         }
@@ -222,7 +210,7 @@ impl Lane {
             owed.calls -= 1;
             if owed.calls == 0 {
                 self.owed.remove(&offset);
-                self.done_since_save += 1;
+                self.bookmark.note_done();
             }
         }
         self.note_mark();
@@ -254,45 +242,231 @@ impl Lane {
 
     /// The cursor to save, if it moved by something that is worth a record of its own.
     pub(super) fn cursor_worth_saving(&self) -> Option<Position> {
-        let worth = self.done_since_save > 0 || self.read_since_save >= SILENT_RECORDS_MAX;
-        self.moved_cursor().filter(|_| worth)
+        self.bookmark.worth_saving(self.low_water())
     }
 
     /// The cursor to save before the lane is left.
     pub(super) fn cursor_at_the_end(&self) -> Option<Position> {
-        let worth = self.done_since_save > 0 || self.read_since_save > 0;
-        self.moved_cursor().filter(|_| worth)
-    }
-
-    fn moved_cursor(&self) -> Option<Position> {
-        let low_water = self.low_water();
-        (low_water.next > self.saved).then_some(low_water)
-    }
-
-    /// Notes that a save of `position` is under way.
-    pub(super) fn begin_save(&mut self, position: Position) -> SaveMark {
-        SaveMark {
-            done: std::mem::take(&mut self.done_since_save),
-            read: std::mem::take(&mut self.read_since_save),
-            next: position.next,
-        }
-    }
-
-    /// The save is durable.
-    pub(super) fn saved(&mut self, mark: &SaveMark) {
-        self.saved = mark.next;
-    }
-
-    /// The save failed: what it would have covered is still to be saved.
-    pub(super) fn save_failed(&mut self, mark: &SaveMark) {
-        self.done_since_save += mark.done;
-        self.read_since_save += mark.read;
+        self.bookmark.worth_leaving(self.low_water())
     }
 }
 
-/// What one save of a cursor covers.
-pub(super) struct SaveMark {
-    done: u64,
-    read: u64,
-    next: Offset,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EdgeId, Event, RemovalReason, Version};
+    use crate::journal::Epoch;
+    use crate::webhooks::cursor::SILENT_RECORDS_MAX;
+    use crate::webhooks::testing::{APP, blocks, commit, id};
+    use uuid::Uuid;
+
+    /// A lane and the journal in front of it.
+    struct Scene {
+        lane: Lane,
+        offset: u64,
+        n: u64,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let mut scene =
+                Self { lane: Lane::new(Partition(3), Position::default()), offset: 0, n: 0 };
+            let claim = Body::Claim { node: "test".to_owned(), nonce: Uuid::nil() };
+            assert_eq!(scene.put(1, 0, &claim), None);
+            scene
+        }
+
+        fn put(&mut self, epoch: u64, n: u64, body: &Body) -> Option<UserId> {
+            let mut bytes = Vec::new();
+            record::encode(Epoch(epoch), n, body, &mut bytes);
+            let entry = Entry { partition: Partition(3), offset: Offset(self.offset), bytes };
+            self.offset += 1;
+            self.lane.take(&entry, APP, Switches::ALL).expect("it is a record")
+        }
+
+        fn take(&mut self, body: &Body) -> Option<UserId> {
+            self.n += 1;
+            self.put(1, self.n, body)
+        }
+
+        fn cursor(&mut self) {
+            let body = Body::Cursor {
+                subscription: "webhook/1".to_owned(),
+                next: Offset(0),
+                epoch: Epoch(0),
+                n: 0,
+            };
+            assert_eq!(self.take(&body), None);
+        }
+
+        fn deliver(&mut self, user: &str) -> (Offset, String) {
+            let (offset, call, _) = self.lane.start(&id(user)).expect("a call is ready");
+            self.lane.advance(&id(user));
+            (offset, call.id.clone())
+        }
+
+        fn save(&mut self) -> Option<Position> {
+            let position = self.lane.cursor_worth_saving()?;
+            let mark = self.lane.bookmark.begin_save(position);
+            self.lane.bookmark.saved(&mark);
+            Some(position)
+        }
+    }
+
+    #[test]
+    fn only_the_first_call_of_a_user_can_go_out() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.take(&blocks("amy", "bob")), Some(id("amy")));
+        assert_eq!(scene.take(&blocks("amy", "carl")), None, "amy is ready already");
+        assert_eq!(scene.take(&blocks("dora", "bob")), Some(id("dora")));
+        let (offset, call, index) = scene.lane.start(&id("amy")).expect("the first one");
+        assert_eq!((offset, &*call.id, index), (Offset(1), "3@1.Sns.CallbackBlackListAdd", 0));
+        assert!(scene.lane.start(&id("amy")).is_none(), "one is in flight");
+        scene.lane.park(&id("amy"));
+        assert!(scene.lane.start(&id("amy")).is_none(), "it waits");
+        assert!(scene.lane.unpark(&id("amy")));
+        assert!(!scene.lane.unpark(&id("amy")), "it waits no more");
+        let (offset, again, index) = scene.lane.start(&id("amy")).expect("the first one again");
+        assert_eq!((offset, &again.id, index), (Offset(1), &call.id, 1));
+        assert!(scene.lane.advance(&id("amy")), "amy has another one");
+        assert_eq!(scene.deliver("amy").0, Offset(2));
+        assert_eq!(scene.lane.in_flight(), 0);
+    }
+
+    #[test]
+    fn the_low_water_mark_is_the_first_record_that_is_not_done_with() {
+        let mut scene = Scene::new();
+        scene.take(&blocks("amy", "bob"));
+        scene.take(&blocks("bob", "amy"));
+        let at = |next, n| Position { next: Offset(next), rule: ReaderRule::resume(Epoch(1), n) };
+        assert_eq!(scene.lane.low_water(), at(1, 0));
+        scene.deliver("bob");
+        assert_eq!(scene.lane.low_water(), at(1, 0), "amy's is older");
+        assert_eq!(scene.save(), Some(at(1, 0)), "the claim in front of it is done with");
+        scene.deliver("amy");
+        assert_eq!(scene.lane.low_water(), at(3, 2));
+        assert_eq!(scene.save(), Some(at(3, 2)));
+    }
+
+    #[test]
+    fn a_record_with_two_calls_is_done_with_after_both() {
+        let mut scene = Scene::new();
+        let edge = EdgeId { offerer: id("amy"), version: Version(1) };
+        let removed = Event::FriendRemoved {
+            peer: id("bob"),
+            edge,
+            reason: RemovalReason::Blocked,
+            announced: false,
+        };
+        let blocked = Event::UserBlocked { target: id("bob"), remain_friends: false };
+        scene.take(&commit("amy", vec![removed, blocked]));
+        assert_eq!(scene.deliver("amy").1, "3@1.Sns.CallbackFriendDelete");
+        assert_eq!(scene.lane.low_water().next, Offset(1));
+        assert_eq!(scene.deliver("amy").1, "3@1.Sns.CallbackBlackListAdd");
+        assert_eq!(scene.lane.low_water().next, Offset(2));
+    }
+
+    #[test]
+    fn a_cursor_alone_is_never_worth_a_cursor() {
+        let mut scene = Scene::new();
+        scene.take(&blocks("amy", "bob"));
+        scene.deliver("amy");
+        assert!(scene.save().is_some());
+        for _ in 0..2 * SILENT_RECORDS_MAX {
+            scene.cursor();
+            scene.take(&Body::Watermark { seen: Vec::new() });
+        }
+        assert_eq!(scene.lane.low_water().next, Offset(scene.offset), "they are done with");
+        assert_eq!(scene.lane.cursor_worth_saving(), None);
+        assert_eq!(scene.lane.cursor_at_the_end(), None);
+    }
+
+    #[test]
+    fn records_without_a_call_are_worth_a_cursor_once_there_are_many() {
+        let mut scene = Scene::new();
+        let silent = commit("amy", vec![]);
+        for _ in 1..SILENT_RECORDS_MAX {
+            scene.take(&silent);
+        }
+        assert_eq!(scene.lane.cursor_worth_saving(), None);
+        assert!(scene.lane.cursor_at_the_end().is_some(), "leaving saves what there is");
+        scene.take(&silent);
+        assert!(scene.save().is_some());
+        assert_eq!(scene.lane.cursor_worth_saving(), None);
+    }
+
+    #[test]
+    fn a_failed_save_is_owed_on() {
+        let mut scene = Scene::new();
+        scene.take(&blocks("amy", "bob"));
+        scene.deliver("amy");
+        let position = scene.lane.cursor_worth_saving().expect("it moved");
+        let mark = scene.lane.bookmark.begin_save(position);
+        assert_eq!(scene.lane.cursor_worth_saving(), None, "it is under way");
+        scene.lane.bookmark.save_failed(&mark);
+        assert_eq!(scene.lane.cursor_worth_saving(), Some(position));
+    }
+
+    #[test]
+    fn a_void_record_causes_no_call() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.put(0, 1, &blocks("amy", "zombie")), None, "an old epoch");
+        assert_eq!(scene.put(1, 2, &blocks("amy", "hole")), None, "a number too far");
+        assert_eq!(scene.take(&blocks("amy", "valid")), Some(id("amy")));
+        assert_eq!(scene.deliver("amy").0, Offset(3));
+    }
+
+    #[test]
+    fn the_window_is_full_by_number_and_by_bytes_and_has_room_at_half() {
+        let mut scene = Scene::new();
+        for _ in 0..WINDOW_RECORDS_MAX {
+            assert!(!scene.lane.is_full());
+            scene.take(&blocks("amy", "bob"));
+        }
+        assert!(scene.lane.is_full());
+        for _ in 0..WINDOW_RECORDS_MAX / 2 {
+            scene.deliver("amy");
+            assert!(!scene.lane.has_room());
+        }
+        scene.deliver("amy");
+        assert!(scene.lane.has_room());
+
+        let mut scene = Scene::new();
+        let blocked = Event::UserBlocked { target: id("bob"), remain_friends: false };
+        let batch = commit("amy", vec![blocked; 1000]);
+        let mut records = 0;
+        while !scene.lane.is_full() {
+            scene.take(&batch);
+            records += 1;
+        }
+        assert!(records < WINDOW_RECORDS_MAX, "{records} records");
+        for _ in 0..records {
+            scene.deliver("amy");
+        }
+        assert!(scene.lane.has_room());
+    }
+
+    #[test]
+    fn one_stuck_user_ends_reading_when_a_restart_would_repeat_too_much() {
+        let mut scene = Scene::new();
+        scene.take(&blocks("amy", "stuck"));
+        while scene.offset - 1 < REPEATED_RECORDS_MAX {
+            assert!(!scene.lane.is_full());
+            scene.take(&commit("bob", vec![]));
+        }
+        scene.take(&commit("bob", vec![]));
+        assert!(scene.lane.is_full());
+        scene.deliver("amy");
+        assert!(scene.lane.has_room());
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_not_passed() {
+        let mut scene = Scene::new();
+        let entry =
+            Entry { partition: Partition(3), offset: Offset(1), bytes: b"rubbish".to_vec() };
+        assert!(scene.lane.take(&entry, APP, Switches::ALL).is_err());
+        assert_eq!(scene.lane.next_offset(), Offset(1));
+        assert_eq!(scene.lane.low_water().next, Offset(1));
+    }
 }

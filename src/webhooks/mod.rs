@@ -39,10 +39,10 @@ use tokio::task::LocalSet;
 
 pub use attempt::TlsError;
 pub use command::{CallbackCommand, Switches};
-pub use cursor::{CursorError, Cursors, Position};
+pub use cursor::{CursorError, Cursors, Position, SILENT_RECORDS_MAX};
 pub use endpoint::{Endpoint, EndpointError};
 pub use health::FAILURES_IN_A_ROW_MAX;
-pub use lane::{REPEATED_RECORDS_MAX, SILENT_RECORDS_MAX, WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
+pub use lane::{REPEATED_RECORDS_MAX, WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
 pub use metrics::Metrics;
 pub use retry::Schedule;
 
@@ -188,7 +188,8 @@ impl Handle {
     /// Follows `partitions` from their cursors on. A subscription without a cursor gets one at the
     /// partition's end, durable when this resolves: await it before the partitions are served.
     ///
-    /// Repeat: a partition that is followed already stays as it is. Errors: [`FollowError`].
+    /// Repeat: a partition that is followed already stays as it is. Orders about one partition are
+    /// given one at a time, each awaited before the next. Errors: [`FollowError`].
     pub async fn follow(&self, partitions: &[Partition]) -> Result<(), FollowError> {
         let answers = join_all(self.dispatchers.iter().map(async |dispatcher| {
             let (reply, answer) = oneshot::channel();
@@ -220,3 +221,8 @@ impl Handle {
         let _ = self.has_ended.await;
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

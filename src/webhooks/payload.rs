@@ -211,6 +211,8 @@ fn json(body: &impl Serialize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use uuid::Uuid;
 
     use super::*;
@@ -233,12 +235,12 @@ mod tests {
             key: UserKey { app: AppId(1_400_000_001), user: id("amy") },
             version: Version(2),
             at: Timestamp(0),
-            by: Origin {
+            by: Arc::new(Origin {
                 operator: "administrator".into(),
                 request: Uuid::nil(),
                 ip: "127.0.0.1".into(),
                 platform: platform.into(),
-            },
+            }),
             cause: None,
             events,
         }
