@@ -3,8 +3,8 @@
 //! There is one channel per ordered pair of partitions, also from a partition to itself. Its numbers
 //! are a pure function of the source's journal: each effect of each record, in order, from 1. The
 //! source keeps what it owes in an [`Outbox`]; the destination keeps in an [`Inbox`] how much it has
-//! taken. Both only count: they know no effects, no users, no clock and no network, which may lose,
-//! repeat and reorder whatever it likes.
+//! taken. Both only count: they know no users, no clock and no network, which may lose, repeat and
+//! reorder whatever it likes. [`owed_by`] says what is numbered.
 //!
 //! What the ends promise each other, and what breaks without it (cluster.md 4):
 //!
@@ -18,6 +18,51 @@
 //!   they follow each other without another user's effect in between.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{AppId, Effect, Event, UserId, UserKey, Version, effects};
+use crate::journal::{Commit, Origin, Partition, partition_of};
+
+/// An effect on its way from one user to another: what travels between partitions and nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedEffect {
+    /// The app of both.
+    pub app: AppId,
+    /// Whose fact asks for it.
+    pub from: UserId,
+    /// The version of that fact.
+    pub version: Version,
+    /// Of whom it is asked; of every user of the partition if it is an [`Effect::Forget`].
+    pub to: UserId,
+    /// What is asked.
+    pub effect: Effect,
+    /// Who made the call that started it.
+    pub origin: Arc<Origin>,
+}
+
+/// Hands what a record asks of others to `emit`, with the partition that it goes to, in order: the
+/// whole definition of what the channels carry. A deleted account is forgotten in every partition.
+pub fn owed_by(commit: &Commit, partitions: u16, mut emit: impl FnMut(Partition, OwedEffect)) {
+    let owed = |to, effect| OwedEffect {
+        app: commit.key.app,
+        from: commit.key.user,
+        version: commit.version,
+        to,
+        effect,
+        origin: commit.by.clone(),
+    };
+    effects(&commit.events, |to, effect| {
+        let receiver = UserKey { app: commit.key.app, user: to };
+        emit(partition_of(&receiver, partitions), owed(to, effect));
+    });
+    if commit.events.iter().any(|event| matches!(event, Event::AccountDeleted {})) {
+        for partition in (0..partitions).map(Partition) {
+            emit(partition, owed(commit.key.user, Effect::Forget));
+        }
+    }
+}
 
 /// What a source partition owes to one destination partition: numbered entries, kept until they are
 /// acknowledged.

@@ -19,15 +19,15 @@ use super::recovery::Recovered;
 use super::waiting::{Desk, ReplyTo, Slot, Ticket};
 use super::{Context, ExecuteError, ItemError};
 use crate::domain::{
-    EdgeId, Effect, Event, Rejection, Severance, Timestamp, UserId, UserKey, Version, effects,
+    EdgeId, Effect, Event, Rejection, Severance, Timestamp, UserId, UserKey, Version,
 };
 use crate::journal::record::encode;
 use crate::journal::{
     Ack, Body, Cause, Commit, Durability, Offset, Origin, Partition, WriterRule, partition_of,
 };
-use crate::pairing::{Answer, Inbox, Outbox};
+use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
 use crate::store::rows::{RowChange, RowHash};
-use crate::store::{CursorMark, Mark, OutboxMark, OwedEffect};
+use crate::store::{CursorMark, Mark, OutboxMark};
 
 /// Effects in one message to another partition.
 const EFFECTS_PER_BATCH: usize = 1000;
@@ -128,6 +128,8 @@ pub(super) enum Plan {
     OwedSever(UserId),
     /// For the answer to an offer.
     Offer(UserId, EdgeId),
+    /// For every partition to have forgotten the account.
+    Forgetting,
 }
 
 /// Something to send to another partition, on this node or another one.
@@ -361,10 +363,7 @@ impl Ledger {
         reply: Option<(ReplyTo, Vec<Plan>)>,
     ) -> u64 {
         let resolved = self.resolve_offers(draft.key, &draft.events);
-        let severing: Vec<(UserId, u32)> = match &reply {
-            Some((_, plans)) => severing(plans),
-            None => Vec::new(),
-        };
+        let awaited = reply.as_ref().map(|(_, plans)| Awaited::of(plans)).unwrap_or_default();
         let request = reply.map(|(reply, plans)| self.wait(draft.key, reply, &plans));
         let seen = draft.cause.iter().map(|cause| (cause.partition, cause.seq)).collect();
         let commit = Commit {
@@ -400,7 +399,7 @@ impl Ledger {
             },
         );
         if let Body::Commit(commit) = &body {
-            self.owe(n, commit, request, &severing);
+            self.owe(n, commit, request, &awaited);
         }
         self.schedule_turn();
         n
@@ -408,28 +407,26 @@ impl Ledger {
 
     /// Puts the record's effects into the outboxes, with the request that waits for them. The
     /// request's items and the effects stand in the same order.
-    fn owe(&self, n: u64, commit: &Commit, request: Option<u64>, severing: &[(UserId, u32)]) {
-        let mut severing = severing.iter().peekable();
+    fn owe(&self, n: u64, commit: &Commit, request: Option<u64>, awaited: &Awaited) {
+        let mut severing = awaited.severing.iter().peekable();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        effects(&commit.events, |to, effect| {
+        owed_by(commit, self.context.partitions, |to, effect| {
             let mut waiters = SmallVec::new();
-            if let (Some(request), Effect::Sever { .. }) = (request, &effect)
-                && let Some((_, slot)) = severing.next_if(|(peer, _)| *peer == to)
-            {
-                waiters.push(Ticket { request, slot: *slot });
+            if let Some(request) = request {
+                match effect.effect {
+                    Effect::Sever { .. } => {
+                        if let Some((_, slot)) = severing.next_if(|(peer, _)| *peer == effect.to) {
+                            waiters.push(Ticket { request, slot: *slot });
+                        }
+                    }
+                    Effect::Forget => {
+                        waiters.extend(awaited.forgetting.map(|slot| Ticket { request, slot }))
+                    }
+                    _ => {}
+                }
             }
-            let receiver = UserKey { app: commit.key.app, user: to };
-            let effect = Arc::new(OwedEffect {
-                app: commit.key.app,
-                from: commit.key.user,
-                version: commit.version,
-                to,
-                effect,
-                origin: commit.by.clone(),
-            });
-            let destination = partition_of(&receiver, self.context.partitions);
-            state.outbox[usize::from(destination.0)].push(n, Owed { effect, waiters });
+            state.outbox[usize::from(to.0)].push(n, Owed { effect: Arc::new(effect), waiters });
             state.owed += 1;
         });
     }
@@ -463,7 +460,21 @@ impl Ledger {
     pub(super) fn owes_sever(&self, key: UserKey, peer: UserId) -> bool {
         let destination = self.destination(key, peer);
         let mut state = self.state.borrow_mut();
-        state.outbox[destination].iter_mut().any(|owed| owed.effect.severs(&key, &peer))
+        state.outbox[destination].iter_mut().any(|owed| severs(&owed.effect, &key, &peer))
+    }
+
+    /// Whether a deletion of the account `key` has not reached every partition: it may not be
+    /// imported again before, or the new account would be forgotten with the old one.
+    pub(super) fn owes_forget(&self, key: UserKey) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.owed > 0
+            && state.outbox.iter_mut().any(|outbox| {
+                outbox.iter_mut().any(|owed| {
+                    matches!(owed.effect.effect, Effect::Forget)
+                        && owed.effect.from == key.user
+                        && owed.effect.app == key.app
+                })
+            })
     }
 
     fn destination(&self, key: UserKey, peer: UserId) -> usize {
@@ -474,7 +485,8 @@ impl Ledger {
     fn wait(&self, key: UserKey, reply: ReplyTo, plans: &[Plan]) -> u64 {
         let slots = plans.iter().map(|plan| match plan {
             Plan::Done(result) => Slot::Done(*result),
-            Plan::Sever(_) | Plan::OwedSever(_) | Plan::Offer(..) => Slot::Open,
+            Plan::Sever(_) | Plan::OwedSever(_) | Plan::Offer(..) => Slot::Open(1),
+            Plan::Forgetting => Slot::Open(u32::from(self.context.partitions)),
         });
         let deadline = Instant::now() + self.context.settings.time_limit;
         let mut state = self.state.borrow_mut();
@@ -482,7 +494,7 @@ impl Ledger {
         for (slot, plan) in plans.iter().enumerate() {
             let ticket = Ticket { request, slot: slot as u32 };
             match plan {
-                Plan::Done(_) | Plan::Sever(_) => {}
+                Plan::Done(_) | Plan::Sever(_) | Plan::Forgetting => {}
                 Plan::Offer(peer, edge) => {
                     state.desk.await_offer((key, *peer, edge.version), ticket);
                 }
@@ -491,7 +503,7 @@ impl Ledger {
                     let owed = state.outbox[destination]
                         .iter_mut()
                         .rev()
-                        .find(|owed| owed.effect.severs(&key, peer));
+                        .find(|owed| severs(&owed.effect, &key, peer));
                     match owed {
                         Some(owed) => owed.waiters.push(ticket),
                         None => state.desk.fill(ticket, Ok(()), self.partition),
@@ -756,23 +768,33 @@ impl State {
     }
 }
 
-/// The items that wait for a peer's side, in order.
-fn severing(plans: &[Plan]) -> Vec<(UserId, u32)> {
-    plans
-        .iter()
-        .enumerate()
-        .filter_map(|(slot, plan)| match plan {
-            Plan::Sever(peer) => Some((*peer, slot as u32)),
-            Plan::Done(_) | Plan::OwedSever(_) | Plan::Offer(..) => None,
-        })
-        .collect()
+/// The items that wait for acknowledgements of effects.
+#[derive(Default)]
+struct Awaited {
+    /// Those that wait for a peer's side, in order.
+    severing: Vec<(UserId, u32)>,
+    /// The one that waits for every partition.
+    forgetting: Option<u32>,
 }
 
-impl OwedEffect {
-    fn severs(&self, key: &UserKey, peer: &UserId) -> bool {
-        self.to == *peer
-            && self.from == key.user
-            && self.app == key.app
-            && matches!(self.effect, Effect::Sever { why: Severance::Blocked, .. })
+impl Awaited {
+    fn of(plans: &[Plan]) -> Self {
+        let mut awaited = Self::default();
+        for (slot, plan) in (0..).zip(plans) {
+            match plan {
+                Plan::Sever(peer) => awaited.severing.push((*peer, slot)),
+                Plan::Forgetting => awaited.forgetting = Some(slot),
+                Plan::Done(_) | Plan::OwedSever(_) | Plan::Offer(..) => {}
+            }
+        }
+        awaited
     }
+}
+
+/// Whether `owed` is the removal that a block of `peer` by `key` owes.
+fn severs(owed: &OwedEffect, key: &UserKey, peer: &UserId) -> bool {
+    owed.to == *peer
+        && owed.from == key.user
+        && owed.app == key.app
+        && matches!(owed.effect, Effect::Sever { why: Severance::Blocked, .. })
 }

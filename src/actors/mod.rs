@@ -7,13 +7,15 @@ mod ledger;
 mod partition;
 mod recovery;
 mod registry;
+#[cfg(test)]
+mod tests;
 mod user;
 mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
@@ -96,6 +98,9 @@ pub struct BlocklistPage {
     pub sequence: u32,
 }
 
+/// How often a starting node looks whether its partitions are claimed.
+const READY_POLL: Duration = Duration::from_millis(2);
+
 /// What the room needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -126,6 +131,26 @@ pub struct Settings {
     pub checkpoint_records: u64,
     /// Accounts whose existence is remembered, over all partitions.
     pub accounts_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            arbiters: 1,
+            residents_max: 12_500,
+            resident_bytes_max: 32 << 20,
+            idle_max: Duration::from_secs(300),
+            mailbox_max: 64,
+            partition_mailbox_max: 10_000,
+            in_flight_max: 20_000,
+            in_flight_bytes_max: 2 << 20,
+            outbox_max: 200_000,
+            time_limit: Duration::from_secs(3),
+            checkpoint_interval: Duration::from_secs(1),
+            checkpoint_records: 10_000,
+            accounts_max: 1_000_000,
+        }
+    }
 }
 
 /// What the actors tell the operator.
@@ -228,7 +253,7 @@ pub struct Parts {
 pub struct Users {
     directory: Arc<Directory>,
     accounts: Arc<Cache<UserKey, ()>>,
-    arbiters: Arc<Vec<Arbiter>>,
+    arbiters: Arc<Mutex<Vec<Arbiter>>>,
     store: Store,
 }
 
@@ -272,7 +297,12 @@ impl Users {
             // Each slot is filled once, here.
             let _ = directory[usize::from(partition.0)].set(addr);
         }
-        Ok(Self { directory, accounts, arbiters: Arc::new(arbiters), store: parts.store })
+        Ok(Self {
+            directory,
+            accounts,
+            arbiters: Arc::new(Mutex::new(arbiters)),
+            store: parts.store,
+        })
     }
 
     fn partition(&self, key: &UserKey) -> usize {
@@ -409,8 +439,20 @@ impl Users {
         health
     }
 
+    /// Waits until every partition takes commands, `patience` long at most; answers how it stands.
+    pub async fn ready(&self, patience: Duration) -> Health {
+        let start = Instant::now();
+        loop {
+            let health = self.health().await;
+            if health.serving == health.partitions || start.elapsed() >= patience {
+                return health;
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
     /// Leaves every partition in order: what is in flight is finished and released, and the store
-    /// holds everything.
+    /// holds everything. Afterwards nothing holds the journal on this room's behalf.
     pub async fn stop(&self) {
         let mut leaving = Vec::new();
         for slot in self.directory.iter() {
@@ -425,8 +467,20 @@ impl Users {
             let _ = left.await;
         }
         self.store.close();
-        for arbiter in self.arbiters.iter() {
-            arbiter.stop();
+        let arbiters = {
+            let mut known = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *known)
+        };
+        let ended = actix_web::rt::task::spawn_blocking(move || {
+            for arbiter in arbiters {
+                arbiter.stop();
+                if arbiter.join().is_err() {
+                    tracing::error!("a partition's thread has panicked");
+                }
+            }
+        });
+        if ended.await.is_err() {
+            tracing::error!("the partitions' threads were not waited for");
         }
     }
 }

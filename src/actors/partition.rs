@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::ledger::{Ledger, Outgoing, Status};
 use super::recovery::{Recovered, RecoveryError, recover};
 use super::registry::Registry;
-use super::user::{Applied, Apply, ListBlocked, LookAt, Run};
+use super::user::{Applied, Apply, Forget, ListBlocked, LookAt, Run};
 use super::waiting::ReplyTo;
 use super::{BlocklistPage, Context, ExecuteError, Standing};
 use crate::domain::{AppId, Command, Effect, UserId, UserKey};
@@ -24,8 +24,8 @@ use crate::journal::record::{decode, encode};
 use crate::journal::{
     Ack, Body, Durability, Epoch, JournalError, Offset, Origin, Partition, Settlement, WriterRule,
 };
-use crate::pairing::Answer;
-use crate::store::{CursorMark, OwedEffect};
+use crate::pairing::{Answer, OwedEffect};
+use crate::store::CursorMark;
 
 /// How often waiting requests, unanswered effects and idle actors are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -35,6 +35,10 @@ const RETRY: Duration = Duration::from_secs(1);
 const HASH_RECORD_INTERVAL: Duration = Duration::from_secs(600);
 /// Effects of one source that may wait here; more are sent again later.
 const INCOMING_MAX: usize = 100_000;
+/// Users told of a deleted account between two looks at the store.
+const FORGET_CHUNK: usize = 500;
+/// How often a deletion looks whether its checkpoint is written.
+const FORGET_POLL: Duration = Duration::from_millis(2);
 /// Effects of one user on one other that are answered by one record.
 const RUN_MAX: usize = 100;
 
@@ -513,9 +517,9 @@ impl Handler<Effects> for PartitionActor {
             }
         }
         let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
-        let incoming = incoming.clone();
+        let (pace, incoming) = (self.checkpoint.clone(), incoming.clone());
         actix::spawn(async move {
-            drain(&ledger, &registry, &incoming, source).await;
+            drain(&ledger, &registry, &pace, &incoming, source).await;
             incoming.borrow_mut().draining = false;
         });
     }
@@ -526,6 +530,7 @@ impl Handler<Effects> for PartitionActor {
 async fn drain(
     ledger: &Rc<Ledger>,
     registry: &Rc<Registry>,
+    pace: &Rc<RefCell<Pace>>,
     incoming: &RefCell<Incoming>,
     source: Partition,
 ) {
@@ -556,6 +561,8 @@ async fn drain(
                     next.to == effects[0].to
                         && next.from == effects[0].from
                         && next.app == effects[0].app
+                        && !matches!(effects[0].effect, Effect::Forget)
+                        && !matches!(next.effect, Effect::Forget)
                 })
                 && let Some((next_seq, next)) = incoming.queue.pop_front()
             {
@@ -564,6 +571,17 @@ async fn drain(
             }
             (UserKey { app: effects[0].app, user: effects[0].to }, seq, effects)
         };
+        if matches!(effects[0].effect, Effect::Forget) {
+            match forget(ledger, registry, pace, &effects[0]).await {
+                _ if ledger.era() != era => return,
+                Some(()) => ledger.mark_seen(source, seq),
+                None => {
+                    ledger.lost.notify_one();
+                    return;
+                }
+            }
+            continue;
+        }
         if nothing_to_sever(ledger, registry, &key, &effects) {
             ledger.mark_seen(source, seq);
             continue;
@@ -577,6 +595,51 @@ async fn drain(
                 ledger.lost.notify_one();
                 return;
             }
+        }
+    }
+}
+
+/// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
+/// meanwhile, or its store fails; then the effect is not done with and comes again.
+///
+/// Found by a scan of the store's rows on the store's thread, a bounded number of users at a time,
+/// after a checkpoint of everything that was recorded before.
+async fn forget(
+    ledger: &Rc<Ledger>,
+    registry: &Rc<Registry>,
+    pace: &Rc<RefCell<Pace>>,
+    effect: &OwedEffect,
+) -> Option<()> {
+    let (partition, era) = (ledger.partition, ledger.era());
+    let target = ledger.sent();
+    while registry.saved() < target {
+        if ledger.era() != era {
+            return None;
+        }
+        write_checkpoint(ledger, registry, pace, 1);
+        tokio::time::sleep(FORGET_POLL).await;
+    }
+    let (app, peer) = (effect.app, effect.from);
+    let mut after = None;
+    loop {
+        let (done, owners) = oneshot::channel();
+        let scan = move |tables: &crate::store::Tables| {
+            // The partition may be gone by now.
+            let _ = done.send(tables.who_names(partition, app, &peer, after, FORGET_CHUNK));
+        };
+        ledger.context.store.run(scan).ok()?;
+        let owners = owners.await.ok()?.map_err(|error| registry.store_failed(&error)).ok()?;
+        after = owners.last().copied();
+        let last = owners.len() < FORGET_CHUNK;
+        for owner in owners {
+            let message = Forget { peer, by: effect.origin.clone() };
+            match registry.ask(owner, message).await? {
+                Applied::Recorded | Applied::Nothing => {}
+                Applied::Stale => return None,
+            }
+        }
+        if last {
+            return Some(());
         }
     }
 }

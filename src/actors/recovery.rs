@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::domain::{User, UserKey, effects};
+use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
 use crate::journal::{
     Admitted, Body, Commit, Entry, Journal, JournalError, Offset, Partition, ReaderRule,
-    RecordError, partition_of,
+    RecordError,
 };
-use crate::pairing::{Answer, Inbox, Outbox};
+use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
 use crate::store::rows::{Before, RowChange, RowHash};
-use crate::store::{CursorMark, Mark, OutboxMark, OwedEffect, StoreError, Tables};
+use crate::store::{CursorMark, Mark, OutboxMark, StoreError, Tables};
 
 /// Bytes read from the journal at once.
 const READ_BYTES: usize = 4 << 20;
@@ -297,17 +297,8 @@ impl Recovering {
         user.replay(commit.version, &commit.events, commit.at);
         *head = before.compare(user, &mut self.recovered.hash, |change| self.changes.push(change));
         let outbox = &mut self.recovered.outbox;
-        effects(&commit.events, |to, effect| {
-            let receiver = UserKey { app: commit.key.app, user: to };
-            let owed = OwedEffect {
-                app: commit.key.app,
-                from: commit.key.user,
-                version: commit.version,
-                to,
-                effect,
-                origin: commit.by.clone(),
-            };
-            outbox[usize::from(partition_of(&receiver, total).0)].push(0, Arc::new(owed));
+        owed_by(&commit, total, |to, owed| {
+            outbox[usize::from(to.0)].push(0, Arc::new(owed));
         });
         if let Some(cause) = commit.cause {
             self.seen(cause.partition, cause.seq);

@@ -189,6 +189,11 @@ impl Registry {
         self.saved.set(n);
     }
 
+    /// The last record that a checkpoint holds.
+    pub(super) fn saved(&self) -> u64 {
+        self.saved.get()
+    }
+
     /// Drops all actors: their state may not be the journal's.
     pub(super) fn clear(&self) {
         let count = self.len();

@@ -9,9 +9,9 @@ use super::ledger::{Draft, Ledger, Plan};
 use super::registry::Residence;
 use super::waiting::ReplyTo;
 use super::{BlocklistPage, ExecuteError, ItemError, Standing};
-use crate::domain::{Command, Outcome, Rejection, User, UserId, UserKey};
+use crate::domain::{Command, Outcome, Rejection, User, UserId, UserKey, Version};
 use crate::journal::{Cause, Origin, Partition};
-use crate::store::OwedEffect;
+use crate::pairing::OwedEffect;
 use crate::store::rows::{Before, RowHash};
 
 /// Owns the block and friend sets of one user. Its turns never wait: what they record is in flight
@@ -90,6 +90,11 @@ impl Handler<Run> for UserActor {
             let _ = reply.send(Err(error));
             return;
         }
+        let reimports = matches!(command, Command::ImportAccount(_)) && !self.user.is_imported();
+        if reimports && self.user.version() > Version(0) && self.ledger.owes_forget(self.key) {
+            let _ = reply.send(Err(ExecuteError::TimedOut));
+            return;
+        }
         let context = self.ledger.context.clone();
         let at = context.clock.now();
         let before = self.look(self.user.scope(&command));
@@ -127,6 +132,8 @@ impl UserActor {
             Ok(Outcome::Recorded) => Plan::Done(Ok(())),
             Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
             Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
+            Ok(Outcome::Forgetting) => Plan::Forgetting,
+            Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
             Err(rejection) => match blocked(slot) {
                 Some(peer)
                     if rejection == Rejection::AlreadyBlocked
@@ -182,6 +189,36 @@ impl Handler<Apply> for UserActor {
         }
         let cause = Cause { partition: source, seq, user: last.from, version: last.version };
         let draft = self.draft(events, before, at, last.origin.clone(), Some(cause));
+        let n = self.ledger.commit(draft, None);
+        self.residence.note_change(n, &self.user);
+        Applied::Recorded
+    }
+}
+
+/// The account `peer` is gone: let go of it. Recorded without a cause, because the channel is not
+/// done with the deletion before every user of the partition is.
+#[derive(Message)]
+#[rtype(result = "Applied")]
+pub(super) struct Forget {
+    pub(super) peer: UserId,
+    pub(super) by: Arc<Origin>,
+}
+
+impl Handler<Forget> for UserActor {
+    type Result = Applied;
+
+    fn handle(&mut self, Forget { peer, by }: Forget, _: &mut Context<Self>) -> Applied {
+        self.residence.arrived();
+        if self.is_stale() {
+            return Applied::Stale;
+        }
+        let at = self.ledger.context.clock.now();
+        let before = self.look(self.user.scope_of_effects(peer));
+        let events = self.user.forget(peer, at);
+        if events.is_empty() {
+            return Applied::Nothing;
+        }
+        let draft = self.draft(events, before, at, by, None);
         let n = self.ledger.commit(draft, None);
         self.residence.note_change(n, &self.user);
         Applied::Recorded

@@ -26,8 +26,8 @@ pub(super) struct Ticket {
 pub(super) enum Slot {
     /// Nothing more.
     Done(Result<(), ItemError>),
-    /// A peer.
-    Open,
+    /// This many acknowledgements of others.
+    Open(u32),
 }
 
 /// An offer that somebody waits for: of whom, to whom, and the version of the offer's record.
@@ -55,7 +55,7 @@ impl Desk {
     /// deadline; deadlines never fall from one request to the next.
     pub(super) fn open(&mut self, reply: ReplyTo, slots: Vec<Slot>, deadline: Instant) -> u64 {
         self.last += 1;
-        let open = slots.iter().filter(|slot| **slot == Slot::Open).count();
+        let open = slots.iter().filter(|slot| matches!(slot, Slot::Open(_))).count();
         let request = Request { reply, slots, open, recorded: false, position: None };
         self.requests.insert(self.last, request);
         self.deadlines.push_back((deadline, self.last));
@@ -89,10 +89,14 @@ impl Desk {
     pub(super) fn fill(&mut self, ticket: Ticket, result: Result<(), ItemError>, here: Partition) {
         let Some(request) = self.requests.get_mut(&ticket.request) else { return };
         let Some(slot) = request.slots.get_mut(ticket.slot as usize) else { return };
-        if *slot == Slot::Open {
-            *slot = Slot::Done(result);
-            request.open -= 1;
-            self.answer_if_complete(ticket.request, here);
+        match slot {
+            Slot::Open(more @ 2..) if result.is_ok() => *more -= 1,
+            Slot::Open(_) => {
+                *slot = Slot::Done(result);
+                request.open -= 1;
+                self.answer_if_complete(ticket.request, here);
+            }
+            Slot::Done(_) => {}
         }
     }
 
@@ -144,7 +148,7 @@ impl Request {
             .into_iter()
             .map(|slot| match slot {
                 Slot::Done(result) => result,
-                Slot::Open => Err(ItemError::Owed),
+                Slot::Open(_) => Err(ItemError::Owed),
             })
             .collect();
         let position = self.position.map(|offset| (here, offset));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{AllowType, Event, ProfileChange, RemovalReason};
+use super::id::UserId;
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::user::User;
@@ -78,11 +79,12 @@ impl User {
     /// Deletes the account: ends its friendships on both sides, refuses the requests it holds and
     /// takes back its own. Rule: rest-api.md 6.3.
     pub(super) fn delete(&self) -> Vec<Event> {
-        let offers = self
-            .offers
-            .iter()
-            .filter(|offer| offer.is_unanswered())
-            .map(|offer| Event::OfferWithdrawn { peer: offer.peer, edge: offer.edge });
+        // A peer who has accepted an offer has the user as a friend without the user knowing it yet.
+        let offers = self.offers.iter().filter(|offer| offer.is_unanswered()).flat_map(|offer| {
+            let asked = Event::UnfriendAsked { peer: offer.peer };
+            let asked = (!self.has_friend(&offer.peer)).then_some(asked);
+            [Event::OfferWithdrawn { peer: offer.peer, edge: offer.edge }].into_iter().chain(asked)
+        });
         let requests = self.requests.iter().map(|request| Event::FriendRefused {
             peer: request.peer,
             offer: request.edge,
@@ -101,6 +103,14 @@ impl User {
             .chain(friends)
             .chain([Event::AccountDeleted {}])
             .collect()
+    }
+
+    pub(super) fn note_forgotten(&mut self, peer: &UserId) {
+        if self.blocks.contains(peer) {
+            self.note_unblock(peer);
+        }
+        self.friends.remove(peer);
+        self.requests.remove(peer);
     }
 
     /// What is left of a deleted account is its version, so that the stream goes on without a gap

@@ -82,12 +82,7 @@ impl User {
             });
         }
         if let Some(friend) = self.friends.get(&peer).filter(|_| !policy.remain_friends) {
-            events.push(Event::FriendRemoved {
-                peer,
-                edge: friend.edge(self.id),
-                reason: RemovalReason::Blocked,
-                announced: false,
-            });
+            events.extend(self.end(friend, RemovalReason::Blocked, false));
         }
         events.push(Event::UserBlocked { target: peer, remain_friends: policy.remain_friends });
         Ok((events, Outcome::Severing { peer }))

@@ -57,6 +57,9 @@ pub enum Effect {
         /// The sender's offer.
         offer: EdgeId,
     },
+    /// The sender's account is gone: nobody may go on naming it. Goes to partitions as a whole, since
+    /// the sender does not know who names it; see [`crate::pairing::owed_by`].
+    Forget,
     /// The sender does not hold `edge`: let go of exactly this one.
     Removed {
         /// The edge.
@@ -90,12 +93,11 @@ impl Severance {
 ///
 /// A pure function of the record: the journal is the outbox.
 pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
+    let mut removed = None;
     for event in events {
         match event {
             Event::UserBlocked { target, remain_friends } => {
-                let announced = events.iter().any(
-                    |other| matches!(other, Event::FriendRemoved { peer, .. } if peer == target),
-                );
+                let announced = removed == Some(target);
                 emit(
                     *target,
                     Effect::Sever {
@@ -106,15 +108,15 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                 );
             }
             Event::FriendRemoved { peer, reason, .. } => match reason {
+                RemovalReason::Blocked => removed = Some(peer),
                 RemovalReason::DeletedBoth => {
                     emit(*peer, sever(Severance::Deleted, true));
                 }
                 RemovalReason::AccountDeleted => {
                     emit(*peer, sever(Severance::AccountDeleted, true));
                 }
-                // A block severs by its own event; the rest needs no act of the peer.
-                RemovalReason::Blocked
-                | RemovalReason::BlockedByPeer
+                // The rest needs no act of the peer.
+                RemovalReason::BlockedByPeer
                 | RemovalReason::DeletedByPeer
                 | RemovalReason::DeletedSingle
                 | RemovalReason::PeerAccountDeleted
@@ -159,7 +161,8 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             | Event::OfferConfirmed { .. }
             | Event::OfferEnded { .. }
             | Event::OffersSettled { .. }
-            | Event::RequestDropped { .. } => {}
+            | Event::RequestDropped { .. }
+            | Event::PeerForgotten { .. } => {}
         }
     }
 }

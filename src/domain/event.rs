@@ -66,7 +66,8 @@ pub enum Event {
         peer: UserId,
         /// Their offer.
         offer: EdgeId,
-        /// The edge that both hold from now on.
+        /// The edge that both hold from now on: the offer's, or that of an offer of the owner's which
+        /// `peer` accepted while theirs was waiting.
         edge: EdgeId,
         /// The owner's own list grew (with a `FriendAdded` in the same record).
         added: bool,
@@ -90,7 +91,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Card::is_empty")]
         card: Card,
     },
-    /// `peer`, who was in the owner's list already, belongs to another edge from now on.
+    /// `peer`, who was in the owner's list already, belongs to another edge from now on: the other
+    /// direction came later, or two offers crossed.
     FriendLinked {
         /// The friend.
         peer: UserId,
@@ -148,7 +150,8 @@ pub enum Event {
         /// Why.
         why: Rejection,
     },
-    /// The owner's offer to `peer` is taken back, because the owner's account is deleted.
+    /// The owner's offer to `peer` is taken back, because the owner ends what is between the two or
+    /// the owner's account is deleted.
     OfferWithdrawn {
         /// The wanted friend.
         peer: UserId,
@@ -171,6 +174,11 @@ pub enum Event {
         peer: UserId,
         /// The edge that nobody wants.
         edge: EdgeId,
+    },
+    /// `peer`'s account was deleted: the owner's blocklist, friend list and requests no longer name it.
+    PeerForgotten {
+        /// The deleted account.
+        peer: UserId,
     },
     /// `peer`'s pending request is gone without an answer.
     RequestDropped {
@@ -205,6 +213,7 @@ impl Event {
             | Self::OfferEnded { peer, .. }
             | Self::OfferWithdrawn { peer, .. }
             | Self::OrphanReleased { peer, .. }
+            | Self::PeerForgotten { peer }
             | Self::RequestDropped { peer, .. } => Some(*peer),
         }
     }

@@ -133,8 +133,8 @@ impl User {
         self.requests.iter()
     }
 
-    /// Offers a friendship. While an offer to the same peer is unanswered, the item waits for that
-    /// one; a pending one is offered anew, with the new words.
+    /// Offers a friendship. While a like offer to the same peer is open, the item waits for that one,
+    /// and an unlike one has to come again; a pending one is offered anew, with the new words.
     ///
     /// Rejects, in this order: `AccountUnknown`, `SelfTarget`, `AlreadyFriend` (one-way),
     /// `PeerBlocked`, `RequestsForbidden`, `FriendListFull`, `TooManyGroups`. The peer may refuse
@@ -161,7 +161,8 @@ impl User {
             return Err(Rejection::PeerBlocked);
         }
         if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            return Ok((Vec::new(), Outcome::Offering { peer, edge: offer.edge }));
+            let alike = offer.form == form && offer.forced == forced;
+            return Ok((Vec::new(), Self::await_answer(offer, alike)));
         }
         if !forced && self.profile().is_some_and(|profile| profile.requests_forbidden) {
             return Err(Rejection::RequestsForbidden);
@@ -188,19 +189,26 @@ impl User {
             return Err(Rejection::PeerBlocked);
         }
         if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            return Ok((Vec::new(), Outcome::Offering { peer, edge: offer.edge }));
+            let alike = offer.form == OfferForm::Import && *offer.card == item.card;
+            return Ok((Vec::new(), Self::await_answer(offer, alike)));
         }
         self.offer(item, OfferForm::Import, false, policy)
+    }
+
+    fn await_answer(offer: &Offer, alike: bool) -> Outcome {
+        let peer = offer.peer;
+        if alike {
+            Outcome::Offering { peer, edge: offer.edge }
+        } else {
+            Outcome::Occupied { peer }
+        }
     }
 
     fn offer(&self, item: &NewFriend, form: OfferForm, forced: bool, policy: &Policy) -> Decided {
         let peer = item.user;
         let over = self.friends.get(&peer).map(|friend| friend.edge(self.id));
-        if over.is_none() {
-            let coming = self.offers.iter().filter(|o| o.state == OfferState::Open).count();
-            if self.friends.len() + coming >= policy.friends_max {
-                return Err(Rejection::FriendListFull);
-            }
+        if over.is_none() && self.friends_expected(&peer) >= policy.friends_max {
+            return Err(Rejection::FriendListFull);
         }
         self.check_groups(&item.card, policy)?;
         let edge = EdgeId { offerer: self.id, version: self.version.next() };
@@ -212,6 +220,15 @@ impl User {
         Ok((earlier.into_iter().chain([offered]).collect(), Outcome::Offering { peer, edge }))
     }
 
+    /// How many friends there are if the peers other than `peer` accept what is open. Both ends of a
+    /// friendship ask this, so that answers on the way never lead past the limit.
+    fn friends_expected(&self, peer: &UserId) -> usize {
+        let coming = |offer: &&Offer| {
+            offer.state == OfferState::Open && offer.over.is_none() && offer.peer != *peer
+        };
+        self.friends.len() + self.offers.iter().filter(coming).count()
+    }
+
     fn check_groups(&self, card: &Card, policy: &Policy) -> Result<(), Rejection> {
         let new = card.groups.iter().filter(|group| !self.groups.contains(group)).count();
         if new > 0 && self.groups.len() + new > policy.groups_max {
@@ -220,29 +237,47 @@ impl User {
         Ok(())
     }
 
-    /// Removes a friend; with `both`, the user from the peer's list as well.
+    /// Removes a friend; with `both`, the user from the peer's list as well, and an offer to the peer
+    /// that is still under way is taken back: else its answer would come after the removal and leave
+    /// the user with a friend who was told to let go.
     /// Rejects: `SelfTarget`, `NotFriend`. Rule: rest-api.md 4.5.
     pub(super) fn remove_friend(&self, target: &FormerFriend, both: bool) -> Decided {
         let peer = target.user;
         if peer == self.id {
             return Err(Rejection::SelfTarget);
         }
-        let outcome = if both { Outcome::Severing { peer } } else { Outcome::Recorded };
-        let event = match self.friends.get(&peer) {
-            Some(friend) => Event::FriendRemoved {
-                peer,
-                edge: friend.edge(self.id),
-                reason: if both {
-                    RemovalReason::DeletedBoth
-                } else {
-                    RemovalReason::DeletedSingle
-                },
-                announced: false,
-            },
-            None if both && target.has_me => Event::UnfriendAsked { peer },
-            None => return Err(Rejection::NotFriend),
-        };
-        Ok((vec![event], outcome))
+        let friend = self.friends.get(&peer);
+        if friend.is_none() && !(both && target.has_me) {
+            return Err(Rejection::NotFriend);
+        }
+        if !both {
+            let ended = friend.map(|friend| self.end(friend, RemovalReason::DeletedSingle, false));
+            return Ok((ended.into_iter().flatten().collect(), Outcome::Recorded));
+        }
+        let mut events = Vec::with_capacity(2);
+        if let Some(offer) = self.offers.get(&peer).filter(|offer| offer.is_unanswered()) {
+            events.push(Event::OfferWithdrawn { peer, edge: offer.edge });
+        }
+        match friend {
+            Some(friend) => events.extend(self.end(friend, RemovalReason::DeletedBoth, false)),
+            None => events.push(Event::UnfriendAsked { peer }),
+        }
+        Ok((events, Outcome::Severing { peer }))
+    }
+
+    /// Ends a friendship. If it is not announced yet, because it waits for others of its request, it
+    /// is announced now: subscribers hear of a beginning before they hear of the end.
+    pub(super) fn end(
+        &self,
+        friend: &Friend,
+        reason: RemovalReason,
+        announced: bool,
+    ) -> impl Iterator<Item = Event> + use<> {
+        let peer = friend.peer;
+        let unannounced = self.offers.get(&peer).filter(|offer| !offer.is_unanswered());
+        let settled = unannounced.and_then(|offer| self.settlement(offer.edge.version));
+        let edge = friend.edge(self.id);
+        settled.into_iter().chain([Event::FriendRemoved { peer, edge, reason, announced }])
     }
 }
 
@@ -278,13 +313,12 @@ impl User {
                 }
                 Some(_) | None => Vec::new(),
             },
+            // Asked of the partition, which tells each user that names the sender.
+            Effect::Forget => Vec::new(),
             Effect::Removed { edge } => match self.friends.get(&peer) {
-                Some(friend) if friend.edge(self.id) == *edge => vec![Event::FriendRemoved {
-                    peer,
-                    edge: *edge,
-                    reason: RemovalReason::Orphaned,
-                    announced: true,
-                }],
+                Some(friend) if friend.edge(self.id) == *edge => {
+                    self.end(friend, RemovalReason::Orphaned, true).collect()
+                }
                 Some(_) | None => Vec::new(),
             },
         }
@@ -304,12 +338,7 @@ impl User {
         let mut events = Vec::new();
         // An unanswered offer of our own is not cancelled here: its answer is on the way.
         if let Some(friend) = self.friends.get(&peer).filter(|_| !keep_friend) {
-            events.push(Event::FriendRemoved {
-                peer,
-                edge: friend.edge(self.id),
-                reason: why.removal_reason(),
-                announced,
-            });
+            events.extend(self.end(friend, why.removal_reason(), announced));
         }
         let drops_request = match why {
             Severance::Blocked | Severance::AccountDeleted => true,
@@ -344,7 +373,7 @@ impl User {
         if import {
             return Ok(Consent::Now);
         }
-        if form.is_two_way() && !known && self.friends.len() >= policy.friends_max {
+        if form.is_two_way() && !known && self.friends_expected(&peer) >= policy.friends_max {
             return Err(Rejection::PeerFriendListFull);
         }
         if forced {
@@ -380,59 +409,54 @@ impl User {
     }
 
     fn accept(&self, peer: UserId, offer: EdgeId, form: OfferForm, card: &Card) -> Vec<Event> {
+        let edge = offer;
         if !form.is_two_way() {
-            return vec![Event::FriendAccepted { peer, offer, edge: offer, added: false }];
+            return vec![Event::FriendAccepted { peer, offer, edge, added: false }];
         }
-        let mut events = Vec::with_capacity(2);
-        let crossing = self.crossing_offer(&peer);
-        let edge = crossing.map_or(offer, |mine| mine.edge.min(offer));
-        let added = match self.friends.get(&peer) {
+        // An offer of our own that crosses this one stays open: the peer may have taken this one back
+        // already, and knows nothing of what we do here. Its answer is on the way, see `confirmed`.
+        let known = self.friends.get(&peer);
+        let joined = match known {
+            Some(_) => Event::FriendLinked { peer, edge },
             None => {
-                let card = crossing.map_or(card, |mine| &mine.card).clone();
-                events.push(Event::FriendAdded { peer, edge, card });
-                true
-            }
-            Some(friend) => {
-                if friend.edge(self.id) != edge {
-                    events.push(Event::FriendLinked { peer, edge });
-                }
-                false
+                let card = self.crossing_offer(&peer).map_or(card, |mine| &mine.card).clone();
+                Event::FriendAdded { peer, edge, card }
             }
         };
-        if let Some(mine) = crossing {
-            let confirmed =
-                Event::OfferConfirmed { peer, edge: mine.edge, mine: added, theirs: false };
-            events.push(confirmed);
-        }
-        // With a crossing offer each side announces its own direction.
-        let added = added && crossing.is_none();
-        events.push(Event::FriendAccepted { peer, offer, edge, added });
-        events
+        vec![joined, Event::FriendAccepted { peer, offer, edge, added: known.is_none() }]
     }
 
     fn confirmed(&self, peer: UserId, offer: EdgeId, edge: EdgeId, theirs: bool) -> Vec<Event> {
         let friend = self.friends.get(&peer);
         let holds = friend.map(|friend| friend.edge(self.id));
+        // The peer answers a request of ours that waited for them by having been accepted by us, under
+        // the edge of their own offer: that one we hold, or have let go of since.
+        let answered_by_theirs = edge != offer;
         let Some(mine) = self.open_offer(&peer, &offer) else {
-            if holds == Some(edge) {
+            if answered_by_theirs || holds == Some(edge) {
                 return Vec::new();
             }
             return vec![Event::OrphanReleased { peer, edge }];
         };
         let mut events = Vec::with_capacity(3);
-        let grew = holds.is_none();
+        let grew = holds.is_none() && !answered_by_theirs;
         match holds {
+            None if answered_by_theirs => {}
             None => events.push(Event::FriendAdded { peer, edge, card: (*mine.card).clone() }),
-            Some(held) if held == edge || !mine.form.is_two_way() => {}
+            Some(_) if answered_by_theirs || !mine.form.is_two_way() => {}
             Some(held) if mine.over == Some(held) => {
                 events.push(Event::FriendLinked { peer, edge });
             }
-            Some(_) => events.push(Event::OrphanReleased { peer, edge }),
-        }
-        if let Some(request) = self.requests.get(&peer).filter(|_| mine.form.is_two_way()) {
-            events.push(Event::RequestDropped { peer, edge: request.edge });
+            // We have accepted an offer of the peer's that crossed ours, and the peer, who has accepted
+            // ours, is about to learn that: both go on with the smaller of the two.
+            Some(held) if edge < held => events.push(Event::FriendLinked { peer, edge }),
+            Some(_) => {}
         }
         events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs });
+        if let Some(request) = self.requests.get(&peer).filter(|_| mine.form.is_two_way()) {
+            let offer = request.edge;
+            events.push(Event::FriendAccepted { peer, offer, edge, added: false });
+        }
         events
     }
 
@@ -444,6 +468,7 @@ impl User {
             .filter_map(|event| match event {
                 Event::OfferConfirmed { edge, .. }
                 | Event::OfferEnded { edge, .. }
+                | Event::OfferWithdrawn { edge, .. }
                 | Event::OfferPending { edge, .. } => Some(edge.version),
                 _ => None,
             })
@@ -530,15 +555,15 @@ impl User {
         }
     }
 
-    pub(super) fn note_pending(&mut self, peer: &UserId) {
-        if let Some(offer) = self.offers.get_mut(peer) {
-            offer.state = OfferState::Pending;
+    pub(super) fn note_offer(&mut self, peer: &UserId, edge: EdgeId, state: OfferState) {
+        if let Some(offer) = self.offers.get_mut(peer).filter(|offer| offer.edge == edge) {
+            offer.state = state;
         }
     }
 
-    pub(super) fn note_confirmed(&mut self, peer: &UserId, mine: bool, theirs: bool) {
-        if let Some(offer) = self.offers.get_mut(peer) {
-            offer.state = OfferState::Confirmed { mine, theirs };
+    pub(super) fn drop_offer(&mut self, peer: &UserId, edge: &EdgeId) {
+        if self.offers.get(peer).is_some_and(|offer| offer.edge == *edge) {
+            self.offers.remove(peer);
         }
     }
 

@@ -7,7 +7,7 @@ use super::blocklist::Block;
 use super::command::Command;
 use super::effect::Effect;
 use super::event::{Event, OfferForm};
-use super::friendship::{Friend, Offer, Request};
+use super::friendship::{Friend, Offer, OfferState, Request};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;
 use super::rejection::Rejection;
@@ -48,12 +48,20 @@ pub enum Outcome {
         /// The peer.
         peer: UserId,
     },
+    /// For every partition to have forgotten the account.
+    Forgetting,
     /// For the peer's answer to an offer.
     Offering {
         /// The peer.
         peer: UserId,
         /// The offer.
         edge: EdgeId,
+    },
+    /// For nothing: an open offer of another kind to the same peer is in the way, and nothing is
+    /// recorded. The call may be repeated once that one is answered.
+    Occupied {
+        /// The peer.
+        peer: UserId,
     },
 }
 
@@ -273,7 +281,7 @@ impl User {
             }
             Command::DeleteAccount => {
                 let events = self.delete();
-                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+                self.take(&mut decision, Ok((events, Outcome::Forgetting)), at);
             }
             Command::Block { targets } => {
                 for target in targets {
@@ -303,6 +311,7 @@ impl User {
                     let decided = self.remove_friend(target, *both);
                     self.take(&mut decision, decided, at);
                 }
+                self.settle(&mut decision.events, at);
             }
         }
         Ok(decision)
@@ -327,6 +336,20 @@ impl User {
             self.settle(&mut events, at);
         }
         events
+    }
+
+    /// Forgets `peer`, whose account is gone, and takes that into account. An offer stays: its answer,
+    /// a refusal, is on the way. No event means that nothing names them.
+    pub fn forget(&mut self, peer: UserId, at: Timestamp) -> Vec<Event> {
+        if !(self.blocks.contains(&peer)
+            || self.friends.contains(&peer)
+            || self.requests.contains(&peer))
+        {
+            return Vec::new();
+        }
+        let event = Event::PeerForgotten { peer };
+        self.evolve(&event, at);
+        vec![event]
     }
 
     /// Closes a record: the user's version moves on by one.
@@ -378,7 +401,7 @@ impl User {
                     forced: *forced,
                     over: *over,
                     card: Box::new(card.clone()),
-                    state: super::friendship::OfferState::Open,
+                    state: OfferState::Open,
                 });
             }
             Event::FriendRequested { peer, edge, card } => {
@@ -400,14 +423,18 @@ impl User {
             Event::FriendRemoved { peer, .. } => {
                 self.friends.remove(peer);
             }
-            Event::OfferPending { peer, .. } => self.note_pending(peer),
-            Event::OfferConfirmed { peer, mine, theirs, .. } => {
-                self.note_confirmed(peer, *mine, *theirs);
+            Event::OfferPending { peer, edge } => {
+                self.note_offer(peer, *edge, OfferState::Pending);
             }
-            Event::OfferEnded { peer, .. } | Event::OfferWithdrawn { peer, .. } => {
-                self.offers.remove(peer);
+            Event::OfferConfirmed { peer, edge, mine, theirs } => {
+                let state = OfferState::Confirmed { mine: *mine, theirs: *theirs };
+                self.note_offer(peer, *edge, state);
+            }
+            Event::OfferEnded { peer, edge, .. } | Event::OfferWithdrawn { peer, edge } => {
+                self.drop_offer(peer, edge);
             }
             Event::OffersSettled { offered, .. } => self.note_settled(*offered),
+            Event::PeerForgotten { peer } => self.note_forgotten(peer),
             Event::UnfriendAsked { .. } | Event::OrphanReleased { .. } => {}
         }
     }

@@ -17,8 +17,9 @@ use std::thread::JoinHandle;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Effect, Head, Relation, User, UserId, UserKey, Version};
-use crate::journal::{Epoch, Offset, Origin, Partition};
+use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
+use crate::journal::{Epoch, Offset, Partition};
+use crate::pairing::OwedEffect;
 use rows::{RowChange, RowHash};
 
 /// Checkpoints and recoveries that may wait for the store's thread.
@@ -61,23 +62,6 @@ pub struct OutboxMark {
     pub acked: u64,
     /// The effects behind it.
     pub owed: Vec<Arc<OwedEffect>>,
-}
-
-/// An effect on its way from one user to another: what travels between partitions and nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedEffect {
-    /// The app of both.
-    pub app: crate::domain::AppId,
-    /// Whose fact asks for it.
-    pub from: UserId,
-    /// The version of that fact.
-    pub version: Version,
-    /// Of whom it is asked.
-    pub to: UserId,
-    /// What is asked.
-    pub effect: Effect,
-    /// Who made the call that started it.
-    pub origin: Arc<Origin>,
 }
 
 /// Where a follower stands.
@@ -290,6 +274,35 @@ impl Tables {
             let (key, value) = row.into_inner().map_err(|error| tables.fail(error))?;
             Ok((key.to_vec(), value.to_vec()))
         })
+    }
+
+    /// Which users of `partition` have a row about `peer`, from `after` on, as far as checkpoints know;
+    /// `max` of them at most. Reads every key of the partition once in the end: deletions are rare,
+    /// and an index for them would be paid for by each block.
+    pub fn who_names(
+        &self,
+        partition: Partition,
+        app: AppId,
+        peer: &UserId,
+        after: Option<UserKey>,
+        max: usize,
+    ) -> Result<Vec<UserKey>, StoreError> {
+        let start = match after {
+            Some(last) => rows::behind(partition, &last),
+            None => rows::partition_prefix(partition).to_vec(),
+        };
+        let mut owners = Vec::new();
+        for row in self.rows.range(start..) {
+            let key = row.key().map_err(|error| self.fail(error))?;
+            let (here, owner, about) = rows::parse_key(&key).ok_or(StoreError::Key)?;
+            if here != partition || owners.len() >= max {
+                break;
+            }
+            if owner.app == app && about.as_ref() == Some(peer) {
+                owners.push(owner);
+            }
+        }
+        Ok(owners)
     }
 
     /// Takes every row and the mark of `partition` out, to rebuild it from zero.

@@ -93,6 +93,13 @@ pub fn rows_prefix(partition: Partition, key: &UserKey) -> Vec<u8> {
     user_prefix(partition, key)
 }
 
+/// The first key behind all rows of a user.
+pub fn behind(partition: Partition, key: &UserKey) -> Vec<u8> {
+    let mut row = user_prefix(partition, key);
+    row.push(RELATION + 1);
+    row
+}
+
 /// Takes a row key apart: whose row it is, and which peer it is about.
 pub fn parse_key(row: &[u8]) -> Option<(Partition, UserKey, Option<UserId>)> {
     let (partition, rest) = row.split_first_chunk::<2>()?;

@@ -94,14 +94,17 @@ impl Folder {
 
     /// Creates the folder, if need be.
     pub(super) fn create(&self) -> Result<(), JournalError> {
-        let create = || {
-            fs::create_dir_all(&self.path)?;
-            match self.path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-                Some(_) | None => Ok(()),
-            }
-        };
-        create().map_err(|source| failed("create", &self.path, source))
+        fs::create_dir_all(&self.path).map_err(|source| failed("create", &self.path, source))
+    }
+
+    /// Makes the folder's own name durable.
+    pub(super) fn sync_name(&self) -> Result<(), JournalError> {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)
+                .and_then(|parent| parent.sync_all())
+                .map_err(|source| failed("sync", parent, source)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Takes the folder for this process, as long as the answer lives.

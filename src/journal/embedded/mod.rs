@@ -20,6 +20,8 @@ mod queue;
 mod reader;
 mod recovery;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::File;

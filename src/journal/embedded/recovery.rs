@@ -121,6 +121,7 @@ fn create(folder: &Folder) -> Result<(), JournalError> {
             detail: "there are segments, but no meta.json".to_owned(),
         });
     }
+    folder.sync_name()?;
     let next = vec![0; usize::from(folder.partitions())];
     let header = SegmentHeader { segment: 1, first_group: 1, next };
     SegmentFile::create(

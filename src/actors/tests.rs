@@ -1,0 +1,160 @@
+//! The room through its own door, over the embedded journal.
+
+use std::path::Path;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{Card, FormerFriend, NewFriend, OfferForm, ProfileChange, Target};
+use crate::journal::embedded;
+use crate::store;
+
+const APP: AppId = AppId(1_400_000_001);
+
+fn id(name: &str) -> UserId {
+    UserId::parse(name).expect("test names are legal")
+}
+
+fn key(name: &str) -> UserKey {
+    UserKey { app: APP, user: id(name) }
+}
+
+fn origin() -> Origin {
+    Origin {
+        operator: "administrator".into(),
+        request: Uuid::now_v7(),
+        ip: "127.0.0.1".into(),
+        platform: "RESTAPI".into(),
+    }
+}
+
+async fn start(dir: &Path) -> Users {
+    let journal = embedded::Journal::open(embedded::Settings::new(dir.join("journal")))
+        .expect("the journal opens");
+    let settings = store::Settings { dir: dir.join("state"), cache_bytes: 8 << 20 };
+    let users = Users::start(Parts {
+        node: "test".into(),
+        journal,
+        store: Store::open(&settings).expect("the store opens"),
+        clock: Clock::system(),
+        policies: Policies::new(),
+        settings: Settings::default(),
+        metrics: Metrics::default(),
+    })
+    .expect("the state is recovered");
+    let health = users.ready(Duration::from_secs(10)).await;
+    assert_eq!(health.serving, health.partitions);
+    users
+}
+
+async fn run(users: &Users, name: &str, command: Command) -> Vec<Result<(), ItemError>> {
+    users.execute(key(name), command, origin()).await.expect("the command is executed").outcomes
+}
+
+async fn import(users: &Users, names: &[&str]) {
+    for name in names {
+        run(users, name, Command::ImportAccount(ProfileChange::default())).await;
+    }
+}
+
+fn block(name: &str) -> Command {
+    Command::Block { targets: vec![Target { user: id(name), imported: true }] }
+}
+
+fn add(name: &str) -> Command {
+    let item = NewFriend { user: id(name), imported: true, card: Card::default() };
+    Command::AddFriends { items: vec![item], form: OfferForm::TwoWay, forced: false }
+}
+
+async fn standing(users: &Users, owner: &str, peer: &str) -> Standing {
+    users.standings(APP, &[(id(owner), id(peer))]).await.expect("the question is answered")[0]
+}
+
+#[actix::test]
+async fn a_block_ends_the_friendship_on_both_sides_before_it_is_answered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let users = start(dir.path()).await;
+    import(&users, &["amy", "bob"]).await;
+    assert_eq!(run(&users, "amy", add("bob")).await, [Ok(())]);
+    assert!(standing(&users, "amy", "bob").await.has_friend);
+    assert!(standing(&users, "bob", "amy").await.has_friend);
+
+    assert_eq!(run(&users, "amy", block("bob")).await, [Ok(())]);
+    let mine = Standing { owner_imported: true, blocks: true, has_friend: false };
+    assert_eq!(standing(&users, "amy", "bob").await, mine);
+    let theirs = Standing { owner_imported: true, blocks: false, has_friend: false };
+    assert_eq!(standing(&users, "bob", "amy").await, theirs);
+    let again = Err(ItemError::Rejected(Rejection::AlreadyBlocked));
+    assert_eq!(run(&users, "amy", block("bob")).await, [again]);
+    let refused = Err(ItemError::Rejected(Rejection::BlockedByPeer));
+    assert_eq!(run(&users, "bob", add("amy")).await, [refused]);
+    users.stop().await;
+}
+
+#[actix::test]
+async fn a_restart_finds_everything_as_it_was_with_and_without_the_store() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let users = start(dir.path()).await;
+    import(&users, &["amy", "bob", "carl"]).await;
+    assert_eq!(run(&users, "amy", add("bob")).await, [Ok(())]);
+    assert_eq!(run(&users, "bob", add("carl")).await, [Ok(())]);
+    assert_eq!(run(&users, "carl", block("bob")).await, [Ok(())]);
+    users.stop().await;
+    drop(users);
+    for delete_store in [false, true] {
+        if delete_store {
+            std::fs::remove_dir_all(dir.path().join("state")).expect("the store is deleted");
+        }
+        let users = start(dir.path()).await;
+        assert!(standing(&users, "amy", "bob").await.has_friend);
+        assert!(standing(&users, "bob", "amy").await.has_friend);
+        assert!(standing(&users, "carl", "bob").await.blocks);
+        assert!(!standing(&users, "bob", "carl").await.has_friend);
+        users.stop().await;
+    }
+}
+
+#[actix::test]
+async fn a_removal_from_both_lists_reaches_a_peer_who_alone_has_the_friendship() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let users = start(dir.path()).await;
+    import(&users, &["amy", "bob"]).await;
+    let item = NewFriend { user: id("amy"), imported: true, card: Card::default() };
+    let import = Command::AddFriends { items: vec![item], form: OfferForm::Import, forced: false };
+    assert_eq!(run(&users, "bob", import).await, [Ok(())]);
+    let remove = |has_me| Command::RemoveFriends {
+        targets: vec![FormerFriend { user: id("bob"), has_me }],
+        both: true,
+    };
+    assert_eq!(run(&users, "amy", remove(true)).await, [Ok(())]);
+    assert!(!standing(&users, "bob", "amy").await.has_friend);
+    let refused = Err(ItemError::Rejected(Rejection::NotFriend));
+    assert_eq!(run(&users, "amy", remove(false)).await, [refused]);
+    users.stop().await;
+}
+
+#[actix::test]
+async fn a_deleted_account_is_forgotten_by_all_who_name_it_before_that_is_answered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let users = start(dir.path()).await;
+    let names = ["amy", "bob", "carl", "dora", "eve"];
+    import(&users, &names).await;
+    assert_eq!(run(&users, "amy", add("bob")).await, [Ok(())]);
+    assert_eq!(run(&users, "carl", block("bob")).await, [Ok(())]);
+    let item = NewFriend { user: id("bob"), imported: true, card: Card::default() };
+    let one_way = Command::AddFriends { items: vec![item], form: OfferForm::Import, forced: false };
+    assert_eq!(run(&users, "dora", one_way).await, [Ok(())]);
+
+    assert_eq!(run(&users, "bob", Command::DeleteAccount).await, [Ok(())]);
+    for name in names {
+        let known = standing(&users, name, "bob").await;
+        assert_eq!((known.blocks, known.has_friend), (false, false), "{name} names bob");
+    }
+    assert_eq!(users.imported(APP, &[id("bob"), id("amy")]).await, Ok(vec![false, true]));
+
+    import(&users, &["bob"]).await;
+    assert_eq!(run(&users, "amy", block("bob")).await, [Ok(())]);
+    assert!(standing(&users, "amy", "bob").await.blocks);
+    users.stop().await;
+}

@@ -1,0 +1,331 @@
+//! Records as sentences. Pure; the subject of each sentence is the owner of the stream.
+
+use std::fmt;
+
+use crate::domain::{
+    AllowType, Card, Effect, Event, OfferForm, ProfileChange, RemovalReason, Severance, UserId,
+    effects,
+};
+
+/// The stored names of all events, in the order of their definition.
+pub const EVENT_TYPES: [&str; 22] = [
+    "AccountImported",
+    "ProfileChanged",
+    "AccountDeleted",
+    "UserBlocked",
+    "UserUnblocked",
+    "FriendOffered",
+    "FriendRequested",
+    "FriendAccepted",
+    "FriendRefused",
+    "FriendAdded",
+    "FriendLinked",
+    "FriendUpdated",
+    "FriendRemoved",
+    "UnfriendAsked",
+    "OfferPending",
+    "OfferConfirmed",
+    "OfferEnded",
+    "OfferWithdrawn",
+    "OffersSettled",
+    "OrphanReleased",
+    "PeerForgotten",
+    "RequestDropped",
+];
+
+/// The stored name of `event`.
+pub fn event_type(event: &Event) -> &'static str {
+    match event {
+        Event::AccountImported {} => "AccountImported",
+        Event::ProfileChanged(_) => "ProfileChanged",
+        Event::AccountDeleted {} => "AccountDeleted",
+        Event::UserBlocked { .. } => "UserBlocked",
+        Event::UserUnblocked { .. } => "UserUnblocked",
+        Event::FriendOffered { .. } => "FriendOffered",
+        Event::FriendRequested { .. } => "FriendRequested",
+        Event::FriendAccepted { .. } => "FriendAccepted",
+        Event::FriendRefused { .. } => "FriendRefused",
+        Event::FriendAdded { .. } => "FriendAdded",
+        Event::FriendLinked { .. } => "FriendLinked",
+        Event::FriendUpdated { .. } => "FriendUpdated",
+        Event::FriendRemoved { .. } => "FriendRemoved",
+        Event::UnfriendAsked { .. } => "UnfriendAsked",
+        Event::OfferPending { .. } => "OfferPending",
+        Event::OfferConfirmed { .. } => "OfferConfirmed",
+        Event::OfferEnded { .. } => "OfferEnded",
+        Event::OfferWithdrawn { .. } => "OfferWithdrawn",
+        Event::OffersSettled { .. } => "OffersSettled",
+        Event::OrphanReleased { .. } => "OrphanReleased",
+        Event::PeerForgotten { .. } => "PeerForgotten",
+        Event::RequestDropped { .. } => "RequestDropped",
+    }
+}
+
+/// Whether `event` names `user` besides its owner.
+pub fn names(event: &Event, user: &UserId) -> bool {
+    match event {
+        Event::OffersSettled { friends, .. } => friends.iter().any(|friend| friend.peer == *user),
+        other => other.peer().as_ref() == Some(user),
+    }
+}
+
+/// `event` as a sentence without its subject: "blocked bob".
+pub fn sentence(event: &Event) -> String {
+    match event {
+        Event::AccountImported {} => "has an account from now on".into(),
+        Event::ProfileChanged(change) => format!("changed the profile: {}", profile(change)),
+        Event::AccountDeleted {} => "has no account any more".into(),
+        Event::UserBlocked { target, remain_friends: false } => format!("blocked {target}"),
+        Event::UserBlocked { target, remain_friends: true } => {
+            format!("blocked {target}, a friendship stays")
+        }
+        Event::UserUnblocked { target } => format!("unblocked {target}"),
+        Event::FriendOffered { peer, form, forced, card, .. } => {
+            offered(*peer, *form, *forced, card)
+        }
+        Event::FriendRequested { peer, card, .. } => {
+            format!("is asked by {peer} for a friendship{}", saying(card))
+        }
+        Event::FriendAccepted { peer, .. } => format!("accepted {peer}'s offer"),
+        Event::FriendRefused { peer, why, .. } => format!("refused {peer}'s offer ({why})"),
+        Event::FriendAdded { peer, edge, .. } => format!("has {peer} as a friend (edge {edge})"),
+        Event::FriendLinked { peer, edge } => {
+            format!("has {peer} as a friend by another edge ({edge})")
+        }
+        Event::FriendUpdated { peer, .. } => format!("has a new record of the friend {peer}"),
+        Event::FriendRemoved { peer, reason, .. } => {
+            format!("is no longer a friend of {peer} ({})", removal(*reason))
+        }
+        Event::UnfriendAsked { peer } => format!("asked {peer} to end the friendship"),
+        Event::OfferPending { peer, .. } => format!("waits for {peer} to confirm"),
+        Event::OfferConfirmed { peer, .. } => format!("got a yes from {peer}"),
+        Event::OfferEnded { peer, why, .. } => format!("got no friendship with {peer} ({why})"),
+        Event::OfferWithdrawn { peer, .. } => format!("took the offer to {peer} back"),
+        Event::OffersSettled { offered, friends, .. } if friends.is_empty() => {
+            format!("has every answer to the request of version {offered}")
+        }
+        Event::OffersSettled { offered, friends, .. } => {
+            let names: Vec<&str> = friends.iter().map(|friend| friend.peer.as_str()).collect();
+            format!("has every answer to the request of version {offered}: {}", names.join(", "))
+        }
+        Event::OrphanReleased { peer, edge } => {
+            format!("let go of {peer}'s late accept (edge {edge})")
+        }
+        Event::PeerForgotten { peer } => format!("no longer names {peer}, whose account is gone"),
+        Event::RequestDropped { peer, .. } => format!("has no request from {peer} any more"),
+    }
+}
+
+fn offered(peer: UserId, form: OfferForm, forced: bool, card: &Card) -> String {
+    let wish = match form {
+        OfferForm::TwoWay => format!("offered {peer} a friendship"),
+        OfferForm::OneWay => format!("asked to have {peer} as a friend"),
+        OfferForm::Import => format!("is to have {peer} as a friend, imported"),
+    };
+    format!("{wish}{}{}", if forced { ", forced" } else { "" }, saying(card))
+}
+
+fn saying(card: &Card) -> String {
+    if card.wording.is_empty() {
+        return String::new();
+    }
+    format!(", saying \"{}\"", Plain(&card.wording))
+}
+
+fn removal(reason: RemovalReason) -> &'static str {
+    match reason {
+        RemovalReason::Blocked => "blocked",
+        RemovalReason::BlockedByPeer => "blocked by them",
+        RemovalReason::DeletedBoth => "removed from both lists",
+        RemovalReason::DeletedByPeer => "removed from both lists by them",
+        RemovalReason::DeletedSingle => "removed from this list",
+        RemovalReason::AccountDeleted => "account deleted",
+        RemovalReason::PeerAccountDeleted => "their account was deleted",
+        RemovalReason::Orphaned => "accepted too late",
+    }
+}
+
+fn profile(change: &ProfileChange) -> String {
+    let mut fields = Vec::new();
+    if let Some(nick) = &change.nick {
+        fields.push(format!("nick \"{}\"", Plain(nick)));
+    }
+    if let Some(face_url) = &change.face_url {
+        fields.push(format!("face \"{}\"", Plain(face_url)));
+    }
+    if let Some(allow) = change.allow_type {
+        fields.push(
+            match allow {
+                AllowType::AllowAny => "anybody may add them",
+                AllowType::NeedConfirm => "they confirm new friends",
+                AllowType::DenyAny => "nobody may add them",
+            }
+            .into(),
+        );
+    }
+    if let Some(forbidden) = change.requests_forbidden {
+        let verb = if forbidden { "may not" } else { "may" };
+        fields.push(format!("they {verb} send friend requests"));
+    }
+    fields.join(", ")
+}
+
+/// What `events` of one record ask of `receiver`, as the noun of a reason: "block". The last demand
+/// is the record's point: a block refuses a pending request first, on the way.
+pub fn demand(events: &[Event], receiver: UserId) -> Option<&'static str> {
+    let mut demand = None;
+    effects(events, |to, effect| {
+        if to == receiver {
+            demand = Some(noun(&effect));
+        }
+    });
+    demand
+}
+
+fn noun(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Sever { why: Severance::Blocked, .. } => "block",
+        Effect::Sever { why: Severance::Deleted, .. } => "removal of the friendship",
+        Effect::Sever { why: Severance::AccountDeleted, .. } => "account deletion",
+        Effect::Propose { .. } => "offer",
+        Effect::Confirm { .. } => "accept",
+        Effect::Pend { .. } => "need to confirm",
+        Effect::Refuse { .. } => "refusal",
+        Effect::Withdraw { .. } => "withdrawal",
+        Effect::Forget => "account deletion",
+        Effect::Removed { .. } => "release of the edge",
+    }
+}
+
+/// Text of unknown origin, fit for a terminal: what could move the cursor, change colours or turn
+/// the direction of writing is shown as an escape.
+pub struct Plain<'a>(pub &'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if c.is_control() || turns {
+                write!(f, "{}", c.escape_unicode())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EdgeId, Rejection, Settled, Version};
+
+    /// One of each event, in the order of their definition.
+    fn all() -> Vec<Event> {
+        let peer = UserId::parse("bob").expect("a name");
+        let edge = EdgeId { offerer: peer, version: Version(3) };
+        let card = Card { wording: "hi\u{1b}[2J".into(), ..Card::default() };
+        let change = ProfileChange {
+            nick: Some("Amy".into()),
+            face_url: None,
+            allow_type: Some(AllowType::NeedConfirm),
+            requests_forbidden: Some(true),
+        };
+        let form = OfferForm::TwoWay;
+        let why = Rejection::PeerAcceptsNobody;
+        let reason = RemovalReason::BlockedByPeer;
+        let friends = vec![Settled { peer, mine: true, theirs: true }];
+        vec![
+            Event::AccountImported {},
+            Event::ProfileChanged(change),
+            Event::AccountDeleted {},
+            Event::UserBlocked { target: peer, remain_friends: false },
+            Event::UserUnblocked { target: peer },
+            Event::FriendOffered { peer, edge, form, forced: true, over: None, card: card.clone() },
+            Event::FriendRequested { peer, edge, card },
+            Event::FriendAccepted { peer, offer: edge, edge, added: true },
+            Event::FriendRefused { peer, offer: edge, why },
+            Event::FriendAdded { peer, edge, card: Card::default() },
+            Event::FriendLinked { peer, edge },
+            Event::FriendUpdated { peer, card: Card::default() },
+            Event::FriendRemoved { peer, edge, reason, announced: true },
+            Event::UnfriendAsked { peer },
+            Event::OfferPending { peer, edge },
+            Event::OfferConfirmed { peer, edge, mine: true, theirs: true },
+            Event::OfferEnded { peer, edge, why },
+            Event::OfferWithdrawn { peer, edge },
+            Event::OffersSettled { offered: Version(3), forced: false, friends },
+            Event::OrphanReleased { peer, edge },
+            Event::PeerForgotten { peer },
+            Event::RequestDropped { peer, edge },
+        ]
+    }
+
+    #[test]
+    fn the_names_are_the_stored_ones() {
+        let stored: Vec<String> = all()
+            .iter()
+            .map(|event| {
+                let json = serde_json::to_value(event).expect("JSON");
+                assert_eq!(json["type"], event_type(event));
+                event_type(event).to_owned()
+            })
+            .collect();
+        assert_eq!(stored, EVENT_TYPES);
+    }
+
+    #[test]
+    fn each_event_reads_as_a_sentence_that_a_terminal_can_bear() {
+        let said: Vec<String> = all().iter().map(sentence).collect();
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        has an account from now on
+        changed the profile: nick "Amy", they confirm new friends, they may not send friend requests
+        has no account any more
+        blocked bob
+        unblocked bob
+        offered bob a friendship, forced, saying "hi\u{1b}[2J"
+        is asked by bob for a friendship, saying "hi\u{1b}[2J"
+        accepted bob's offer
+        refused bob's offer (the wanted friend accepts nobody)
+        has bob as a friend (edge bob:3)
+        has bob as a friend by another edge (bob:3)
+        has a new record of the friend bob
+        is no longer a friend of bob (blocked by them)
+        asked bob to end the friendship
+        waits for bob to confirm
+        got a yes from bob
+        got no friendship with bob (the wanted friend accepts nobody)
+        took the offer to bob back
+        has every answer to the request of version 3: bob
+        let go of bob's late accept (edge bob:3)
+        no longer names bob, whose account is gone
+        has no request from bob any more
+        "#);
+    }
+
+    #[test]
+    fn a_settlement_names_every_friend_of_it() {
+        let bob = UserId::parse("bob").expect("a name");
+        let carl = UserId::parse("carl").expect("a name");
+        for event in all() {
+            let about_bob = !matches!(
+                event,
+                Event::AccountImported {} | Event::ProfileChanged(_) | Event::AccountDeleted {}
+            );
+            assert_eq!(names(&event, &bob), about_bob, "{event:?}");
+            assert!(!names(&event, &carl));
+        }
+    }
+
+    #[test]
+    fn the_demand_of_a_block_is_the_block_whatever_else_it_ends() {
+        let peer = UserId::parse("bob").expect("a name");
+        let edge = EdgeId { offerer: peer, version: Version(3) };
+        let events = [
+            Event::FriendRefused { peer, offer: edge, why: Rejection::BlockedByPeer },
+            Event::UserBlocked { target: peer, remain_friends: false },
+        ];
+        assert_eq!(demand(&events, peer), Some("block"));
+        assert_eq!(demand(&events, UserId::parse("carl").expect("a name")), None);
+    }
+}

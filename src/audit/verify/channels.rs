@@ -1,0 +1,200 @@
+//! Who asked what of whom, and who has taken it: the channels between partitions, audited.
+//!
+//! The numbers of a channel are a function of the source's records (cluster.md 4), so they are
+//! counted here once more and compared with what the destinations say they have taken. Kept in
+//! memory is what is not taken yet; a journal that gives its partitions out of step costs memory
+//! for the difference.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use super::report::{Findings, Rule};
+use crate::domain::{AppId, UserId, UserKey, Version};
+use crate::journal::{Commit, Offset, Partition};
+use crate::pairing::owed_by;
+
+/// Two users of one app, the smaller name first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pair {
+    app: AppId,
+    users: (UserId, UserId),
+}
+
+impl Pair {
+    pub(super) fn of(app: AppId, a: UserId, b: UserId) -> Self {
+        Self { app, users: (a.min(b), a.max(b)) }
+    }
+}
+
+/// All channels of a journal.
+pub(super) struct Channels {
+    partitions: u16,
+    /// By source and destination.
+    channels: BTreeMap<(Partition, Partition), Channel>,
+}
+
+/// What is left when everything was read.
+pub(super) struct Remainder {
+    /// Effects that are not taken.
+    pub(super) owed: u64,
+    /// Between whom something is on the way.
+    pub(super) unsettled: HashSet<Pair>,
+    /// Answers whose question was not read yet: the journal went on meanwhile.
+    pub(super) ahead: u64,
+}
+
+#[derive(Default)]
+struct Channel {
+    /// How many effects the source's records have asked.
+    asked: u64,
+    /// Those not taken, oldest first; the last one has the number `asked`.
+    owed: VecDeque<Demand>,
+    /// The last number that the destination says it has taken.
+    taken: u64,
+    /// Answers to effects that were not read yet.
+    waiting: VecDeque<Answer>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Demand {
+    from: UserKey,
+    version: Version,
+    to: UserId,
+}
+
+struct Answer {
+    seq: u64,
+    /// What a record with a cause says it answers; `None` for a watermark.
+    said: Option<Demand>,
+    offset: Offset,
+    /// It was read when the end had been reached once already.
+    late: bool,
+}
+
+impl Channels {
+    pub(super) fn new(partitions: u16) -> Self {
+        Self { partitions, channels: BTreeMap::new() }
+    }
+
+    /// Numbers the effects of a valid record in `partition`.
+    pub(super) fn ask(&mut self, partition: Partition, commit: &Commit, problems: &mut Findings) {
+        owed_by(commit, self.partitions, |destination, owed| {
+            let channel = self.channels.entry((partition, destination)).or_default();
+            channel.asked += 1;
+            let (from, version) = (commit.key, owed.version);
+            channel.owed.push_back(Demand { from, version, to: owed.to });
+            channel.settle(partition, destination, problems);
+        });
+    }
+
+    /// Takes the cause of a valid record in `partition` into account.
+    pub(super) fn answer(
+        &mut self,
+        (partition, offset): (Partition, Offset),
+        commit: &Commit,
+        late: bool,
+        problems: &mut Findings,
+    ) {
+        let Some(cause) = commit.cause else { return };
+        let said = Demand {
+            from: UserKey { app: commit.key.app, user: cause.user },
+            version: cause.version,
+            to: commit.key.user,
+        };
+        let answer = Answer { seq: cause.seq, said: Some(said), offset, late };
+        self.take(cause.partition, partition, answer, problems);
+    }
+
+    /// Takes a valid watermark record in `partition` into account.
+    pub(super) fn watermark(
+        &mut self,
+        (partition, offset): (Partition, Offset),
+        seen: &[(Partition, u64)],
+        late: bool,
+        problems: &mut Findings,
+    ) {
+        for (source, seq) in seen {
+            let answer = Answer { seq: *seq, said: None, offset, late };
+            self.take(*source, partition, answer, problems);
+        }
+    }
+
+    fn take(
+        &mut self,
+        source: Partition,
+        destination: Partition,
+        answer: Answer,
+        problems: &mut Findings,
+    ) {
+        let channel = self.channels.entry((source, destination)).or_default();
+        let place = (destination, answer.offset);
+        let (seq, taken) = (answer.seq, channel.taken);
+        // A watermark may repeat what is known; a record is always the first to answer.
+        let forward = seq > taken || (seq == taken && answer.said.is_none());
+        if !forward {
+            let detail =
+                format!("takes {seq} from partition {source}, which was taken up to {taken}");
+            problems.add(Rule::AnswersForward, place, detail);
+            return;
+        }
+        channel.taken = seq;
+        channel.waiting.push_back(answer);
+        channel.settle(source, destination, problems);
+    }
+
+    /// What is left after the last record. An answer that still lacks its question is a problem
+    /// unless it was read late, when the question may have come behind the reader's back.
+    pub(super) fn finish(&self, problems: &mut Findings) -> Remainder {
+        let mut remainder = Remainder { owed: 0, unsettled: HashSet::new(), ahead: 0 };
+        for ((source, destination), channel) in &self.channels {
+            remainder.owed += channel.owed.len() as u64;
+            let answers = channel.waiting.iter().filter_map(|answer| answer.said.as_ref());
+            for demand in channel.owed.iter().chain(answers) {
+                let Demand { from, to, .. } = *demand;
+                remainder.unsettled.insert(Pair::of(from.app, from.user, to));
+            }
+            for answer in &channel.waiting {
+                if answer.late {
+                    remainder.ahead += 1;
+                    continue;
+                }
+                let (seq, asked) = (answer.seq, channel.asked);
+                let detail =
+                    format!("takes {seq} from partition {source}, which has asked only {asked}");
+                problems.add(Rule::AnswersAsked, (*destination, answer.offset), detail);
+            }
+        }
+        remainder
+    }
+
+    /// Whether answers were read whose questions were not.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.channels.values().any(|channel| !channel.waiting.is_empty())
+    }
+}
+
+impl Channel {
+    /// Brings answers and questions together, as far as both were read.
+    fn settle(&mut self, source: Partition, destination: Partition, problems: &mut Findings) {
+        while self.waiting.front().is_some_and(|answer| answer.seq <= self.asked)
+            && let Some(answer) = self.waiting.pop_front()
+        {
+            let first = self.asked - self.owed.len() as u64 + 1;
+            let count = (answer.seq + 1).saturating_sub(first) as usize;
+            let asked = self.owed.drain(..count).next_back();
+            let (Some(said), Some(asked)) = (answer.said, asked) else { continue };
+            if said != asked {
+                let detail = format!(
+                    "says that {}:{} asked {} in effect {} of partition {source}, which was {}:{} to {}",
+                    said.from,
+                    said.version,
+                    said.to,
+                    answer.seq,
+                    asked.from,
+                    asked.version,
+                    asked.to
+                );
+                problems.add(Rule::CauseMatches, (destination, answer.offset), detail);
+            }
+        }
+    }
+}

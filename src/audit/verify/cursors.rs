@@ -1,0 +1,103 @@
+//! How far the subscriptions have come, as their cursor records say.
+//!
+//! Kept in memory are the claims and the void records of each partition, by offset: they tell which
+//! epoch and number stand before any offset, and a follower that starts with others would take every
+//! record for void.
+
+use std::collections::BTreeMap;
+
+use super::report::{Findings, Lag, Rule};
+use crate::journal::{Epoch, Offset, Partition};
+
+/// The cursor of each subscription in each partition.
+pub(super) struct Cursors {
+    cursors: BTreeMap<(String, Partition), Offset>,
+    grounds: Vec<Ground>,
+}
+
+/// What a cursor record says.
+pub(super) struct Cursor {
+    pub(super) subscription: String,
+    pub(super) next: Offset,
+    /// The epoch and number before `next`.
+    pub(super) epoch: Epoch,
+    pub(super) n: u64,
+}
+
+/// The records of one partition that are not numbered.
+#[derive(Default)]
+struct Ground {
+    claims: Vec<(Offset, Epoch)>,
+    voids: Vec<Offset>,
+}
+
+impl Ground {
+    /// The epoch in force before `next`, and the number of its records that count.
+    fn before(&self, next: Offset) -> (Epoch, u64) {
+        let claims = self.claims.partition_point(|(offset, _)| *offset < next);
+        let (first, epoch) = match claims.checked_sub(1).map(|last| self.claims[last]) {
+            Some((claim, epoch)) => (claim.0 + 1, epoch),
+            None => (0, Epoch(0)),
+        };
+        let voids = self.voids.partition_point(|offset| *offset < next)
+            - self.voids.partition_point(|offset| offset.0 < first);
+        (epoch, (next.0 - first.min(next.0)) - voids as u64)
+    }
+}
+
+impl Cursors {
+    pub(super) fn new(partitions: u16) -> Self {
+        let grounds = (0..partitions).map(|_| Ground::default()).collect();
+        Self { cursors: BTreeMap::new(), grounds }
+    }
+
+    pub(super) fn claimed(&mut self, (partition, offset): (Partition, Offset), epoch: Epoch) {
+        self.grounds[usize::from(partition.0)].claims.push((offset, epoch));
+    }
+
+    pub(super) fn void(&mut self, (partition, offset): (Partition, Offset)) {
+        self.grounds[usize::from(partition.0)].voids.push(offset);
+    }
+
+    /// Takes a valid cursor record into account.
+    pub(super) fn set(
+        &mut self,
+        (partition, offset): (Partition, Offset),
+        cursor: Cursor,
+        problems: &mut Findings,
+    ) {
+        let Cursor { subscription, next, epoch, n } = cursor;
+        if next > offset {
+            let detail = format!("{subscription} is done with all before {next}, ahead of itself");
+            problems.add(Rule::CursorInsideJournal, (partition, offset), detail);
+        } else {
+            let ground = self.grounds[usize::from(partition.0)].before(next);
+            if ground != (epoch, n) {
+                let detail = format!(
+                    "{subscription} has epoch {epoch} and number {n} before {next}, where {} and {} stand",
+                    ground.0, ground.1
+                );
+                problems.add(Rule::CursorPlace, (partition, offset), detail);
+            }
+        }
+        let known = self.cursors.entry((subscription, partition)).or_default();
+        if next < *known {
+            let detail = format!("goes back from {known} to {next}");
+            problems.add(Rule::CursorForward, (partition, offset), detail);
+        }
+        *known = next;
+    }
+
+    /// What each subscription has before it, in partitions that end at `ends`.
+    pub(super) fn lags(&self, ends: &[Offset]) -> Vec<Lag> {
+        let mut lags: Vec<Lag> = Vec::new();
+        for ((subscription, partition), next) in &self.cursors {
+            let records = ends[usize::from(partition.0)].0.saturating_sub(next.0);
+            match lags.last_mut().filter(|lag| lag.subscription == *subscription) {
+                Some(lag) => lag.records += records,
+                None => lags.push(Lag { subscription: subscription.clone(), records }),
+            }
+        }
+        lags
+    }
+}

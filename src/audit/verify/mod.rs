@@ -1,0 +1,249 @@
+//! Rebuilds everything from zero and checks that the promises were kept.
+//!
+//! One pass over all partitions, with the reader rule and the fold that a node uses. It keeps the
+//! states of all users, a note for each pair of users that was ever mentioned, and the effects that
+//! are not taken yet; it does not keep the records. The rules are the variants of [`Rule`].
+//!
+//! Beside a running node the journal grows meanwhile. What was asked is durable before it is
+//! answered, so when the end was reached once, reading goes on once more; an answer of that second
+//! stretch whose question is still missing counts as not checked instead of broken.
+
+mod channels;
+mod cursors;
+mod hashes;
+mod people;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use channels::Channels;
+use cursors::{Cursor, Cursors};
+use hashes::Hashes;
+use people::People;
+
+pub use hashes::StoredRows;
+pub use report::{FINDINGS_SHOWN_MAX, Finding, Findings, Lag, PartitionReport, Report, Rule};
+
+use super::walk::{Reading, Step, Walk, all_partitions};
+use super::{AuditError, Format, until_closed};
+use crate::domain::Timestamp;
+use crate::journal::{
+    Admitted, Body, Commit, Epoch, Offset, Partition, ReadJournal, Record, partition_of,
+};
+
+/// How far the times of a partition may run backwards before it is worth a warning, in milliseconds:
+/// a new owner's clock may be behind the old one's.
+pub const CLOCK_TOLERANCE_MS: i64 = 10_000;
+
+/// What to verify, and how to write it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What the state store holds, read before the journal; empty if there is none to compare.
+    pub stored: Vec<StoredRows>,
+    /// Things that the report shall mention, such as a store that could not be opened.
+    pub notes: Vec<String>,
+    /// The app lets imports pass blocklists (`friend.import_ignores_blocklist`): an imported friend
+    /// may be blocked.
+    pub import_ignores_blocklist: bool,
+    /// How.
+    pub format: Format,
+}
+
+/// Checks the journal and writes the report. Whether all holds is [`Report::holds`].
+pub fn run(
+    journal: &dyn ReadJournal,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<Report, AuditError> {
+    let report = check(journal, options)?;
+    let written = match options.format {
+        Format::Json => report.write_json(out),
+        Format::Table => report.write_table(out),
+    };
+    until_closed(written.and_then(|()| Ok(out.flush()?)), ())?;
+    Ok(report)
+}
+
+/// Checks the journal.
+pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
+    let started = Instant::now();
+    let mut check = Check::new(journal.partitions(), options);
+    let mut walk = Walk::over(journal, &all_partitions(journal))?;
+    for late in [false, true] {
+        check.late = late;
+        walk.run(|step, _| {
+            check.step(step);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if !check.channels.is_ahead() {
+            break;
+        }
+    }
+    let mut report = check.finish();
+    for one in &mut report.partitions {
+        one.epoch = walk.epoch(one.partition);
+    }
+    report.duration_ms = started.elapsed().as_millis() as u64;
+    Ok(report)
+}
+
+struct Check {
+    partitions: u16,
+    /// The first offset of each partition that was not read.
+    ends: Vec<Offset>,
+    epochs: Vec<Epoch>,
+    /// The latest time of each partition.
+    times: Vec<Option<Timestamp>>,
+    channels: Channels,
+    people: People,
+    hashes: Hashes,
+    cursors: Cursors,
+    /// The end was reached once already.
+    late: bool,
+    report: Report,
+    problems: Findings,
+    warnings: Findings,
+}
+
+impl Check {
+    fn new(partitions: u16, options: &Options) -> Self {
+        let mut problems = Findings::default();
+        let count = usize::from(partitions);
+        Self {
+            partitions,
+            ends: vec![Offset(0); count],
+            epochs: vec![Epoch(0); count],
+            times: vec![None; count],
+            channels: Channels::new(partitions),
+            people: People::new(options.import_ignores_blocklist),
+            hashes: Hashes::new(partitions, &options.stored, &mut problems),
+            cursors: Cursors::new(partitions),
+            late: false,
+            report: Report { notes: options.notes.clone(), ..Report::default() },
+            problems,
+            warnings: Findings::default(),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let place = (step.partition, step.offset);
+        let end = &mut self.ends[usize::from(step.partition.0)];
+        if step.offset != *end {
+            let detail = format!("stands where offset {end} follows");
+            self.problems.add(Rule::OffsetsWithoutGap, place, detail);
+        }
+        *end = Offset(step.offset.0 + 1);
+        self.report.records += 1;
+        self.hashes.reach(place, &mut self.problems);
+        let (record, admitted) = match step.reading {
+            Reading::Record(record, admitted) => (record, admitted),
+            Reading::Unreadable { admitted: Admitted::Void, .. } => {
+                self.void(place);
+                return;
+            }
+            Reading::Unreadable { error, .. } => {
+                self.problems.add(Rule::Readable, place, error.to_string());
+                return;
+            }
+        };
+        match admitted {
+            Admitted::Void => self.void(place),
+            Admitted::Claimed => self.claimed(place, record.epoch),
+            Admitted::Valid => self.valid(place, record),
+        }
+    }
+
+    fn void(&mut self, place: (Partition, Offset)) {
+        self.report.voids += 1;
+        self.cursors.void(place);
+    }
+
+    fn claimed(&mut self, place: (Partition, Offset), epoch: Epoch) {
+        self.report.claims += 1;
+        let known = &mut self.epochs[usize::from(place.0.0)];
+        if epoch.0 != known.0 + 1 {
+            let detail = format!("claims epoch {epoch} after epoch {known}");
+            self.warnings.add(Rule::NextEpoch, place, detail);
+        }
+        *known = epoch;
+        self.cursors.claimed(place, epoch);
+    }
+
+    fn valid(&mut self, place: (Partition, Offset), record: Record) {
+        let problems = &mut self.problems;
+        match record.body {
+            Body::Commit(commit) => self.commit(place, &commit),
+            Body::Watermark { seen } => {
+                self.channels.watermark(place, &seen, self.late, problems);
+            }
+            Body::Cursor { subscription, next, epoch, n } => {
+                let cursor = Cursor { subscription, next, epoch, n };
+                self.cursors.set(place, cursor, problems);
+            }
+            Body::Release { hash } | Body::Checkpoint { hash } => {
+                self.hashes.compare(place, &hash, problems);
+            }
+            // A claim is never merely valid.
+            Body::Claim { .. } => {}
+        }
+    }
+
+    fn commit(&mut self, place: (Partition, Offset), commit: &Commit) {
+        let problems = &mut self.problems;
+        self.report.commits += 1;
+        let home = partition_of(&commit.key, self.partitions);
+        if home != place.0 {
+            let detail = format!("{} belongs into partition {home}", commit.key);
+            problems.add(Rule::RightPartition, place, detail);
+        }
+        if commit.events.is_empty() {
+            problems.add(Rule::HasEvents, place, format!("{} has no event", commit.key));
+        }
+        let time = &mut self.times[usize::from(place.0.0)];
+        match *time {
+            Some(latest) if commit.at.0 < latest.0 - CLOCK_TOLERANCE_MS => {
+                let detail = format!("is of {}, after a record of {latest}", commit.at);
+                self.warnings.add(Rule::TimeForward, place, detail);
+            }
+            Some(latest) if commit.at < latest => {}
+            _ => *time = Some(commit.at),
+        }
+        self.people.replay(place, commit, self.hashes.live(place.0), problems);
+        self.channels.answer(place, commit, self.late, problems);
+        self.channels.ask(place.0, commit, problems);
+    }
+
+    fn finish(mut self) -> Report {
+        let (report, problems) = (&mut self.report, &mut self.problems);
+        self.hashes.finish(&self.ends, problems);
+        let remainder = self.channels.finish(problems);
+        report.owed = remainder.owed;
+        if remainder.ahead > 0 {
+            report.notes.push(format!(
+                "{} answers were written while this was read, and are not checked",
+                remainder.ahead
+            ));
+        }
+        for (index, end) in self.ends.iter().enumerate() {
+            let partition = Partition(index as u16);
+            report.partitions.push(PartitionReport {
+                partition,
+                end: *end,
+                epoch: Epoch(0),
+                users: 0,
+                hash: self.hashes.live(partition).to_string(),
+            });
+        }
+        self.people.finish(&remainder.unsettled, report, problems);
+        report.hashes = self.hashes.compared();
+        report.lags = self.cursors.lags(&self.ends);
+        report.holds = self.problems.total == 0;
+        report.problems = self.problems;
+        report.warnings = self.warnings;
+        self.report
+    }
+}

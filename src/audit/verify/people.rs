@@ -1,0 +1,286 @@
+//! The users, rebuilt from zero, and what has to hold between two of them (cluster.md 5).
+//!
+//! Kept in memory are the states of all users and one note for each pair that was ever mentioned.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::channels::Pair;
+use super::report::{Findings, Report, Rule};
+use crate::domain::{
+    EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey, Version,
+};
+use crate::journal::{Commit, Offset, Partition};
+use crate::store::rows::{Before, RowHash};
+
+/// Where a record stands.
+type Place = (Partition, Offset);
+
+/// All users of a journal.
+pub(super) struct People {
+    people: HashMap<UserKey, Person>,
+    /// Friendships ended by a block that was not read yet.
+    unexplained: Vec<Severed>,
+    import_ignores_blocklist: bool,
+}
+
+struct Person {
+    state: User,
+    /// The hash of the head row.
+    head: RowHash,
+    partition: Partition,
+    notes: BTreeMap<UserId, Note>,
+}
+
+/// What the state does not tell about one peer.
+#[derive(Default)]
+struct Note {
+    /// The last record that mentions the peer.
+    offset: Offset,
+    /// The block in force keeps friendships.
+    remains: bool,
+    /// How the friendship in force came about.
+    form: Option<OfferForm>,
+    /// The last friendship of both that the user removed from their own list alone: the peer may
+    /// still have it.
+    left: Option<EdgeId>,
+    /// When the user blocked the peer for the first time.
+    first_block: Option<Version>,
+}
+
+/// A friendship that ended because `by` blocked `whom`.
+struct Severed {
+    by: UserKey,
+    whom: UserId,
+    /// The block stands in this version or before it.
+    until: Version,
+    place: Place,
+}
+
+impl Person {
+    fn new(id: UserId, partition: Partition) -> Self {
+        Self { state: User::new(id), head: RowHash::default(), partition, notes: BTreeMap::new() }
+    }
+
+    /// Whether the user blocks `peer` by a block that suffers no friendship.
+    fn bans(&self, peer: &UserId) -> bool {
+        self.state.blocks(peer) && !self.notes.get(peer).is_some_and(|note| note.remains)
+    }
+
+    fn form(&self, peer: &UserId) -> Option<OfferForm> {
+        self.notes.get(peer).and_then(|note| note.form)
+    }
+
+    fn place(&self, peer: &UserId) -> Place {
+        (self.partition, self.notes.get(peer).map_or(Offset(0), |note| note.offset))
+    }
+
+    /// Notes what `event` says beyond the state, before the state takes it into account.
+    fn note(&mut self, event: &Event, version: Version, offset: Offset) {
+        if let Event::AccountDeleted {} = event {
+            for note in self.notes.values_mut() {
+                *note = Note { remains: false, form: None, ..*note };
+            }
+        }
+        let Some(peer) = event.peer() else { return };
+        // An offer of one direction is confirmed under its own id; all other edges are of both.
+        let offered = |edge: &EdgeId| {
+            let mine = self.state.offers().find(|offer| offer.peer == peer && offer.edge == *edge);
+            mine.map_or(OfferForm::TwoWay, |offer| offer.form)
+        };
+        let form = match event {
+            Event::FriendAdded { edge, .. } => Some(offered(edge)),
+            Event::FriendLinked { .. } => Some(OfferForm::TwoWay),
+            _ => None,
+        };
+        let note = self.notes.entry(peer).or_default();
+        note.offset = offset;
+        match event {
+            Event::UserBlocked { remain_friends, .. } => {
+                note.remains = *remain_friends;
+                note.first_block.get_or_insert(version);
+            }
+            Event::FriendAdded { .. } | Event::FriendLinked { .. } => note.form = form,
+            Event::FriendRemoved { edge, reason, .. } => {
+                if *reason == RemovalReason::DeletedSingle && note.form == Some(OfferForm::TwoWay) {
+                    note.left = Some(*edge);
+                }
+                note.form = None;
+            }
+            Event::PeerForgotten { .. } => note.form = None,
+            Event::AccountImported {}
+            | Event::ProfileChanged(_)
+            | Event::AccountDeleted {}
+            | Event::UserUnblocked { .. }
+            | Event::FriendOffered { .. }
+            | Event::FriendRequested { .. }
+            | Event::FriendAccepted { .. }
+            | Event::FriendRefused { .. }
+            | Event::FriendUpdated { .. }
+            | Event::UnfriendAsked { .. }
+            | Event::OfferPending { .. }
+            | Event::OfferConfirmed { .. }
+            | Event::OfferEnded { .. }
+            | Event::OfferWithdrawn { .. }
+            | Event::OffersSettled { .. }
+            | Event::OrphanReleased { .. }
+            | Event::RequestDropped { .. } => {}
+        }
+    }
+}
+
+impl People {
+    /// Nobody yet. With `import_ignores_blocklist`, an imported friend may be blocked.
+    pub(super) fn new(import_ignores_blocklist: bool) -> Self {
+        Self { people: HashMap::new(), unexplained: Vec::new(), import_ignores_blocklist }
+    }
+
+    /// Takes a valid record into account: the same fold as in a node. `hash` is that of the
+    /// partition's rows.
+    pub(super) fn replay(
+        &mut self,
+        place: Place,
+        commit: &Commit,
+        hash: &mut RowHash,
+        problems: &mut Findings,
+    ) {
+        let (key, version) = (commit.key, commit.version);
+        let person = self.people.entry(key).or_insert_with(|| Person::new(key.user, place.0));
+        let expected = person.state.version().next();
+        if version != expected {
+            let detail = format!("{key} has version {version} where {expected} follows");
+            problems.add(Rule::VersionsWithoutGap, place, detail);
+        }
+        for event in &commit.events {
+            person.note(event, version, place.1);
+        }
+        let before =
+            Before::look_for_events(place.0, key, person.head, &person.state, &commit.events);
+        person.state.replay(version, &commit.events, commit.at);
+        person.head = before.compare(&person.state, hash, |_| {});
+        for peer in commit.events.iter().filter_map(Event::peer) {
+            let imported =
+                self.import_ignores_blocklist && person.form(&peer) == Some(OfferForm::Import);
+            if person.bans(&peer) && person.state.has_friend(&peer) && !imported {
+                let detail = format!("{key} has {peer} as a friend and blocks them");
+                problems.add(Rule::NoFriendBlocked, place, detail);
+            }
+        }
+        self.explain_severed(place, commit, problems);
+    }
+
+    fn explain_severed(&mut self, place: Place, commit: &Commit, problems: &mut Findings) {
+        for event in &commit.events {
+            let Event::FriendRemoved { peer, reason: RemovalReason::BlockedByPeer, .. } = event
+            else {
+                continue;
+            };
+            let Some(cause) = commit.cause.filter(|cause| cause.user == *peer) else {
+                let detail = format!("{} lost {peer} by a block that nobody made", commit.key);
+                problems.add(Rule::SeveredByBlock, place, detail);
+                continue;
+            };
+            let severed = Severed {
+                by: UserKey { app: commit.key.app, user: *peer },
+                whom: commit.key.user,
+                until: cause.version,
+                place,
+            };
+            if !self.is_explained(&severed) {
+                self.unexplained.push(severed);
+            }
+        }
+    }
+
+    fn is_explained(&self, severed: &Severed) -> bool {
+        let note = self.people.get(&severed.by).and_then(|by| by.notes.get(&severed.whom));
+        note.and_then(|note| note.first_block).is_some_and(|first| first <= severed.until)
+    }
+
+    /// Looks at everybody once all is read, and counts. Of a pair with something on the way nothing
+    /// is asked that only holds at rest.
+    pub(super) fn finish(
+        &self,
+        unsettled: &HashSet<Pair>,
+        report: &mut Report,
+        problems: &mut Findings,
+    ) {
+        for severed in &self.unexplained {
+            let known =
+                unsettled.contains(&Pair::of(severed.by.app, severed.by.user, severed.whom));
+            if !known && !self.is_explained(severed) {
+                let detail = format!(
+                    "{} lost {} by a block that stands nowhere up to version {}",
+                    severed.whom, severed.by, severed.until
+                );
+                problems.add(Rule::SeveredByBlock, severed.place, detail);
+            }
+        }
+        // In the order of names, so that two runs over one journal say the same.
+        let mut keys: Vec<&UserKey> = self.people.keys().collect();
+        keys.sort_unstable();
+        report.users = keys.len() as u64;
+        for key in keys {
+            let person = &self.people[key];
+            report.partitions[usize::from(person.partition.0)].users += 1;
+            report.blocks += person.state.blocked_count() as u64;
+            for friend in person.state.friends() {
+                let back = self.has_friend(key, &friend.peer);
+                report.friendships += u64::from(!back || key.user < friend.peer);
+            }
+            self.look_at(key, person, unsettled, problems);
+        }
+    }
+
+    fn other(&self, key: &UserKey, peer: &UserId) -> Option<&Person> {
+        self.people.get(&UserKey { app: key.app, user: *peer })
+    }
+
+    fn has_friend(&self, key: &UserKey, peer: &UserId) -> bool {
+        self.other(key, peer).is_some_and(|other| other.state.has_friend(&key.user))
+    }
+
+    fn look_at(
+        &self,
+        key: &UserKey,
+        person: &Person,
+        unsettled: &HashSet<Pair>,
+        problems: &mut Findings,
+    ) {
+        let at_rest = |peer: &UserId| !unsettled.contains(&Pair::of(key.app, key.user, *peer));
+        for friend in person.state.friends().filter(|friend| at_rest(&friend.peer)) {
+            let (peer, place) = (&friend.peer, person.place(&friend.peer));
+            let form = person.form(peer);
+            let other = self.other(key, peer);
+            let imported = self.import_ignores_blocklist && form == Some(OfferForm::Import);
+            // Who blocks a friend of their own is found at the record that made it so.
+            if !imported && other.is_some_and(|other| other.bans(&key.user)) {
+                let detail = format!("{key} has {peer} as a friend, who blocks them");
+                problems.add(Rule::NeverBlockedAndFriends, place, detail);
+            }
+            let edge = friend.edge(key.user);
+            let held = other.and_then(|other| {
+                other
+                    .state
+                    .friends()
+                    .find(|back| back.peer == key.user)
+                    .map(|back| back.edge(*peer))
+            });
+            let left =
+                other.and_then(|other| other.notes.get(&key.user)).and_then(|note| note.left);
+            if form == Some(OfferForm::TwoWay) && held != Some(edge) && left != Some(edge) {
+                let detail = match held {
+                    Some(held) => {
+                        format!("{key} has {peer} by edge {edge}, who has them by {held}")
+                    }
+                    None => format!("{key} has {peer} by edge {edge}, who has no such friend"),
+                };
+                problems.add(Rule::BothSides, place, detail);
+            }
+        }
+        let open = person.state.offers().filter(|offer| offer.state == OfferState::Open);
+        for offer in open.filter(|offer| at_rest(&offer.peer)) {
+            let detail = format!("{key} awaits an answer of {} to {}", offer.peer, offer.edge);
+            problems.add(Rule::OffersAnswered, person.place(&offer.peer), detail);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What a verification found, and how it is written.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::super::AuditError;
+use super::super::story::Plain;
+use crate::journal::{Epoch, Offset, Partition};
+
+/// How many problems, and how many warnings, are kept to be shown; all are counted.
+pub const FINDINGS_SHOWN_MAX: usize = 100;
+
+/// The rules that a journal keeps. The stored name of each (snake case) is part of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Every record is one that this program knows.
+    Readable,
+    /// The offsets of a partition have no gap.
+    OffsetsWithoutGap,
+    /// A claim takes the next epoch (a warning: readers go by the order alone).
+    NextEpoch,
+    /// Times of a partition do not run backwards (a warning: nothing depends on them).
+    TimeForward,
+    /// A record stands in the partition of its user.
+    RightPartition,
+    /// A record has an event.
+    HasEvents,
+    /// A user's versions have no gap.
+    VersionsWithoutGap,
+    /// What a partition has taken from another one grows.
+    AnswersForward,
+    /// Nothing is taken that was never asked.
+    AnswersAsked,
+    /// A record names the fact that caused it.
+    CauseMatches,
+    /// Nobody is a friend of someone they block themselves.
+    NoFriendBlocked,
+    /// With nothing owed between two: none of them blocks the other while one has a friend in them.
+    NeverBlockedAndFriends,
+    /// With nothing owed between two: a friendship of both is in both lists, by the same edge.
+    BothSides,
+    /// With nothing owed between two: every offer is answered.
+    OffersAnswered,
+    /// A friendship ended by a peer's block has that block before it.
+    SeveredByBlock,
+    /// A row hash in the journal is that of the state rebuilt up to it.
+    JournalHash,
+    /// The state store holds the state rebuilt up to its checkpoint.
+    StoreHash,
+    /// The state store's checkpoint lies inside the journal.
+    StoreInsideJournal,
+    /// A subscription's cursor moves forward.
+    CursorForward,
+    /// A subscription's cursor is not ahead of the journal.
+    CursorInsideJournal,
+    /// A cursor knows the epoch and the number before its offset.
+    CursorPlace,
+}
+
+/// One place where a rule is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// The partition.
+    pub partition: Partition,
+    /// The record that shows it.
+    pub offset: Offset,
+    /// What is wrong there.
+    pub detail: String,
+}
+
+/// Findings: the first ones whole, the others counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// How many there are.
+    pub total: u64,
+    /// The first [`FINDINGS_SHOWN_MAX`].
+    pub first: Vec<Finding>,
+}
+
+impl Findings {
+    /// One more, at `place`.
+    pub(super) fn add(
+        &mut self,
+        rule: Rule,
+        (partition, offset): (Partition, Offset),
+        detail: impl Into<String>,
+    ) {
+        self.total += 1;
+        if self.first.len() < FINDINGS_SHOWN_MAX {
+            self.first.push(Finding { rule, partition, offset, detail: detail.into() });
+        }
+    }
+}
+
+/// One partition, read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartitionReport {
+    /// Which.
+    pub partition: Partition,
+    /// The offset behind the last record.
+    pub end: Offset,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// Users of whom something is recorded.
+    pub users: u64,
+    /// The row hash of the state at the end, 32 hex digits.
+    pub hash: String,
+}
+
+/// How far one subscription is behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lag {
+    /// The subscription's name.
+    pub subscription: String,
+    /// Records, of whatever kind, that it is not known to be done with; over the partitions in
+    /// which it ever set a cursor.
+    pub records: u64,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether no rule is broken.
+    pub holds: bool,
+    /// Records read.
+    pub records: u64,
+    /// Those of them that are facts about a user and count.
+    pub commits: u64,
+    /// Those that never counted: late writes of a former owner, lost claims, duplicates.
+    pub voids: u64,
+    /// Claims that took effect.
+    pub claims: u64,
+    /// Row hashes in the journal that were compared.
+    pub hashes: u64,
+    /// Users of whom something is recorded.
+    pub users: u64,
+    /// Entries of all blocklists.
+    pub blocks: u64,
+    /// Pairs of users of whom at least one has the other as a friend.
+    pub friendships: u64,
+    /// Effects on other users that are not taken yet.
+    pub owed: u64,
+    /// The partitions, in order.
+    pub partitions: Vec<PartitionReport>,
+    /// The subscriptions, by name.
+    pub lags: Vec<Lag>,
+    /// Broken rules.
+    pub problems: Findings,
+    /// What is odd and breaks nothing.
+    pub warnings: Findings,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+impl Report {
+    /// One JSON object on one line.
+    pub(super) fn write_json(&self, out: &mut dyn Write) -> Result<(), AuditError> {
+        serde_json::to_writer(&mut *out, self).map_err(io::Error::from)?;
+        writeln!(out)?;
+        Ok(())
+    }
+
+    /// Lines for people.
+    pub(super) fn write_table(&self, out: &mut dyn Write) -> Result<(), AuditError> {
+        for (word, findings) in [("PROBLEM", &self.problems), ("warning", &self.warnings)] {
+            for finding in &findings.first {
+                let Finding { rule, partition, offset, detail } = finding;
+                let rule = serde_json::to_value(rule).map_err(io::Error::from)?;
+                let rule = rule.as_str().unwrap_or_default();
+                writeln!(out, "{word} {partition}@{offset} {rule}: {}", Plain(detail))?;
+            }
+            let unshown = findings.total - findings.first.len() as u64;
+            if unshown > 0 {
+                writeln!(out, "{word} and {unshown} more")?;
+            }
+        }
+        for note in &self.notes {
+            writeln!(out, "note {}", Plain(note))?;
+        }
+        writeln!(out, "partition  epoch  end         users       row hash")?;
+        for one in &self.partitions {
+            writeln!(
+                out,
+                "{:<9}  {:<5}  {:<10}  {:<10}  {}",
+                one.partition.0, one.epoch.0, one.end.0, one.users, one.hash
+            )?;
+        }
+        for lag in &self.lags {
+            writeln!(out, "webhook {}: {} records behind", Plain(&lag.subscription), lag.records)?;
+        }
+        let counts = [
+            ("records", self.records),
+            ("commits", self.commits),
+            ("voids", self.voids),
+            ("claims", self.claims),
+            ("hashes compared", self.hashes),
+            ("users", self.users),
+            ("blocks", self.blocks),
+            ("friendships", self.friendships),
+            ("owed", self.owed),
+            ("warnings", self.warnings.total),
+            ("problems", self.problems.total),
+        ];
+        for (name, count) in counts {
+            writeln!(out, "{name}: {count}")?;
+        }
+        let verdict = if self.holds { "all holds" } else { "NOT ALL HOLDS" };
+        writeln!(out, "{verdict}, {}.{:03} s", self.duration_ms / 1000, self.duration_ms % 1000)?;
+        Ok(())
+    }
+}

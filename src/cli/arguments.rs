@@ -1,0 +1,288 @@
+//! What may stand on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Environment};
+use crate::domain::{AppId, Timestamp, UserId};
+use crate::journal::{Offset, Partition};
+
+/// What a UserSig is valid for when nobody says otherwise, in seconds: 180 days, as the reference's
+/// libraries do it. Rule: rest-api.md 1.10.
+const EXPIRE_S: u64 = 180 * 86_400;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "cordon", version, about = "The relationship guard of a chat platform")]
+#[command(after_help = "\
+Examples:
+  cordon serve
+  cordon usersig
+  cordon config --config cordon.toml
+  cordon history amy --app 1400000001
+  cordon verify --data-dir /srv/cordon
+
+Exit codes: 0 done, 1 failed, 2 the command line is not right.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node in the foreground until it is asked to stop
+    #[command(after_help = "\
+Without any app in the settings, a development app is made and kept in the data folder.
+
+Examples:
+  cordon serve
+  cordon serve --config /etc/cordon.toml
+  CORDON_APP_ID=1400000001 CORDON_APP_KEY=... cordon serve")]
+    Serve(ServeArgs),
+    /// Print a UserSig
+    #[command(after_help = "\
+Without --key, the app comes from the settings, or is the development app of the data folder.
+
+Examples:
+  cordon usersig
+  cordon usersig --identifier administrator --expire-s 86400
+  cordon usersig --app-id 1400000001 --key ... --identifier administrator")]
+    Usersig(UsersigArgs),
+    /// Print the settings in force and where each comes from
+    #[command(after_help = "\
+Secrets are masked. The last column names the variable that sets a setting.
+
+Examples:
+  cordon config
+  CORDON_HTTP_WORKERS=8 cordon config --config cordon.toml --json")]
+    Config(ConfigArgs),
+    /// Print the records of a journal, in order
+    #[command(after_help = "\
+Reads only; a node may be running.
+
+Examples:
+  cordon replay --user amy --type UserBlocked
+  cordon replay --pair amy,bob --since 2026-11-22 --json
+  cordon replay --from-offset 3@120 --limit 10")]
+    Replay(ReplayArgs),
+    /// Tell what happened to a user: who did what, when and why
+    #[command(after_help = "\
+Reads only; a node may be running.
+
+Examples:
+  cordon history amy
+  cordon history amy --app 1400000001 --json")]
+    History(HistoryArgs),
+    /// Check that a journal holds what the server promised
+    #[command(after_help = "\
+Reads only; a node may be running. Exits with 0 only when all holds.
+
+Examples:
+  cordon verify
+  cordon verify --data-dir /srv/cordon --json")]
+    Verify(VerifyArgs),
+}
+
+/// Which settings.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SettingsArgs {
+    /// The file with the settings [default: what CORDON_CONFIG names, else none]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    /// The settings of that file and of `environment`.
+    pub fn load(&self, environment: &Environment) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), environment)
+    }
+}
+
+/// `cordon serve`
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// `cordon config`
+#[derive(Args, Debug)]
+pub struct ConfigArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Print JSON, with limits and explanations
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cordon usersig`
+#[derive(Args, Debug)]
+pub struct UsersigArgs {
+    /// The app's SDKAppID
+    #[arg(long, value_name = "N", value_parser = app_id)]
+    pub app_id: Option<AppId>,
+    /// The app's secret key
+    #[arg(long, value_name = "K", requires = "app_id", conflicts_with_all = ["config", "data_dir"])]
+    pub key: Option<String>,
+    /// The account that may call [default: the app's first admin]
+    #[arg(long, value_name = "ID")]
+    pub identifier: Option<UserId>,
+    /// How long it may call, in seconds
+    #[arg(long, value_name = "S", default_value_t = EXPIRE_S)]
+    pub expire_s: u64,
+    /// The data folder whose development app is meant if no app is configured
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Which settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Which journal, and how to print it.
+#[derive(Args, Clone, Debug)]
+pub struct JournalArgs {
+    /// The data folder [default: as in the settings]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Which settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Print JSON, one object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl JournalArgs {
+    /// The data folder. The settings are only read if the command line does not say it.
+    pub fn data_dir(&self, environment: &Environment) -> Result<PathBuf, ConfigError> {
+        match &self.data_dir {
+            Some(data_dir) => Ok(data_dir.clone()),
+            None => Ok(self.settings.load(environment)?.server.data_dir),
+        }
+    }
+}
+
+/// `cordon replay`
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// Which journal.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+    /// Only records of this app
+    #[arg(long, value_name = "N", value_parser = app_id)]
+    pub app: Option<AppId>,
+    /// Only records of this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<UserId>,
+    /// Only records of either user about the other
+    #[arg(long, value_name = "A,B", value_parser = pair, conflicts_with = "user")]
+    pub pair: Option<(UserId, UserId)>,
+    /// Only records with an event of this type, like UserBlocked; may be repeated
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub types: Vec<String>,
+    /// Begin at these places, the records that they name included; other partitions are left out
+    #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
+    pub from_offset: Vec<(Partition, Offset)>,
+    /// Only records from this moment on: a date, or like 2026-11-22T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Timestamp>,
+    /// Only records before this moment
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// At most so many records
+    #[arg(long, value_name = "COUNT")]
+    pub limit: Option<usize>,
+}
+
+/// `cordon history`
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    /// The user
+    #[arg(value_name = "USER")]
+    pub user: UserId,
+    /// The user's app, needed when the journal has several
+    #[arg(long, value_name = "N", value_parser = app_id)]
+    pub app: Option<AppId>,
+    /// Which journal.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+}
+
+/// `cordon verify`
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Which journal.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+}
+
+fn app_id(text: &str) -> Result<AppId, String> {
+    match text.parse() {
+        Ok(id) if id > 0 => Ok(AppId(id)),
+        _ => Err("an SDKAppID is a number from 1 to 4294967295".to_owned()),
+    }
+}
+
+fn pair(text: &str) -> Result<(UserId, UserId), String> {
+    let user = |text| UserId::parse(text).map_err(|error| error.to_string());
+    match text.split_once(',') {
+        // A UserID may hold a comma itself, and then nobody can tell where the first one ends.
+        Some((a, b)) if !b.contains(',') => Ok((user(a)?, user(b)?)),
+        _ => Err("a pair is two UserIDs with one comma between them".to_owned()),
+    }
+}
+
+fn position(text: &str) -> Result<(Partition, Offset), String> {
+    let parse = || {
+        let (partition, offset) = text.split_once('@')?;
+        Some((Partition(partition.parse().ok()?), Offset(offset.parse().ok()?)))
+    };
+    parse().ok_or_else(|| "a place looks like 3@120: partition 3, offset 120".to_owned())
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let midnight = || format!("{text}T00:00:00Z").parse();
+    let moment = text.parse().or_else(|_| midnight());
+    moment.map_err(|_| "a moment is a date, or like 2026-11-22T10:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pair_is_two_users() {
+        let user = |text| UserId::parse(text).unwrap();
+        assert_eq!(pair("amy,bob"), Ok((user("amy"), user("bob"))));
+        for text in ["amy", "amy,", ",bob", "amy,bob,carl"] {
+            assert!(pair(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_partition_and_an_offset() {
+        assert_eq!(position("3@120"), Ok((Partition(3), Offset(120))));
+        for text in ["3", "@", "3@", "70000@1", "3@-1"] {
+            assert!(position(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_date_or_more() {
+        assert_eq!(moment("1970-01-02"), Ok(Timestamp(86_400_000)));
+        assert_eq!(moment("1970-01-01T01:00:00.5+01:00"), Ok(Timestamp(500)));
+        assert!(moment("yesterday").is_err());
+    }
+}

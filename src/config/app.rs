@@ -1,0 +1,148 @@
+//! The settings of one app: who may call, what its rules are, who hears of it.
+
+use super::rate::RateLimits;
+use super::scope::section;
+use super::secret::{Secret, Url};
+use super::value::Choice;
+use crate::domain::{AllowType, AppId, UserId};
+
+/// The admin of an app that names none.
+const ADMIN: &str = "administrator";
+
+section! {
+    /// One app.
+    pub struct App {
+        /// The SDKAppID.
+        id: AppId = AppId(0);
+        /// What people call the app.
+        name: Option<String> = None;
+        /// Calls for an app that is not enabled are refused.
+        enabled: bool = true;
+        /// The accounts that may call. They are imported by themselves.
+        admins: Vec<UserId> = vec![UserId::parse(ADMIN).expect("it is a UserID")],
+            in 1..=100, unit "accounts", env "CORDON_APP_ADMIN";
+        /// The secret keys that a UserSig may be made with; several during a change of keys.
+        keys: Vec<Secret> = Vec::new(), in 1..=10, unit "keys", env "CORDON_APP_KEY";
+        /// How often each command may be called: `off`, or a table with other numbers than the
+        /// default.
+        rate_limits: RateLimits = RateLimits::default(), env "CORDON_RATE_LIMITS";
+    } with {
+        /// How much a user may have.
+        limits: Limits;
+        /// Blocking.
+        block: Block;
+        /// Friendship.
+        friend: Friend;
+        /// Messages from one user to another.
+        c2c: C2c;
+        /// Accounts.
+        account: Account;
+        /// The subscriber.
+        webhook: Webhook;
+    }
+
+    /// How much one user may have.
+    pub struct Limits {
+        /// Users on a blocklist.
+        blocks_max: usize = 1000, in 1..=100_000, unit "users";
+        /// Friends.
+        friends_max: usize = 3000, in 1..=100_000, unit "users";
+        /// Friend requests that wait for an answer.
+        requests_max: usize = 100, in 1..=10_000, unit "requests";
+        /// Friend groups.
+        groups_max: usize = 32, in 1..=1000, unit "groups";
+    }
+
+    /// What a block does besides.
+    pub struct Block {
+        /// A block leaves the friendship as it is.
+        remain_friends: bool = false;
+    }
+
+    /// How friends are made.
+    pub struct Friend {
+        /// Whom a user who never said so lets add them: allow_any, need_confirm or deny_any.
+        default_allow_type: AllowType = AllowType::AllowAny;
+        /// An import asks no blocklist.
+        import_ignores_blocklist: bool = false;
+    }
+
+    /// Who may write to whom.
+    pub struct C2c {
+        /// The writer is not told that the receiver blocks them.
+        blocked_send_looks_ok: bool = true;
+        /// Only friends may write.
+        require_friend: bool = false;
+        /// A block in either direction stops both.
+        block_stops_both: bool = false;
+    }
+
+    /// What may be done with accounts.
+    pub struct Account {
+        /// Accounts may be deleted.
+        delete_allowed: bool = true;
+    }
+
+    /// The subscriber of an app's events.
+    pub struct Webhook {
+        /// Where deliveries go; without it there are none.
+        url: Option<Url> = None;
+        /// The token that deliveries are signed with; without it they are not signed.
+        token: Option<Secret> = None;
+        /// What the subscriber hears of.
+        commands: Vec<WebhookCommand> = WebhookCommand::AFTER.to_vec();
+        /// How long one delivery attempt may take.
+        timeout_ms: u64 = 2000, in 100..=30_000, unit "ms";
+        /// The wait before the second attempt; each further wait is longer.
+        retry_min_ms: u64 = 500, in 10..=600_000, unit "ms";
+        /// The longest wait between two attempts.
+        retry_max_ms: u64 = 60_000, in 10..=86_400_000, unit "ms";
+        /// One attempt per delivery, as the reference does it: what fails is lost.
+        call_once: bool = false;
+    }
+}
+
+/// A kind of delivery, by the name that the subscriber sees.
+///
+/// Rule: webhooks.md 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WebhookCommand(pub &'static str);
+
+impl WebhookCommand {
+    /// What is said after the fact. On unless settings say otherwise.
+    pub const AFTER: [Self; 7] = [
+        Self("Sns.CallbackBlackListAdd"),
+        Self("Sns.CallbackBlackListDelete"),
+        Self("Sns.CallbackFriendAdd"),
+        Self("Sns.CallbackFriendDelete"),
+        Self("Profile.CallbackPortraitSet"),
+        Self("C2C.CallbackAfterSendMsg"),
+        Self("State.StateChange"),
+    ];
+
+    /// What is asked before the fact. Off unless settings say otherwise.
+    pub const BEFORE: [Self; 3] = [
+        Self("Sns.CallbackPrevFriendAdd"),
+        Self("Sns.CallbackPrevFriendResponse"),
+        Self("C2C.CallbackBeforeSendMsg"),
+    ];
+}
+
+impl Choice for WebhookCommand {
+    const CHOICES: &'static [(&'static str, Self)] = &{
+        let [a, b, c, d, e, f, g] = Self::AFTER;
+        let [h, i, j] = Self::BEFORE;
+        [
+            (a.0, a),
+            (b.0, b),
+            (c.0, c),
+            (d.0, d),
+            (e.0, e),
+            (f.0, f),
+            (g.0, g),
+            (h.0, h),
+            (i.0, i),
+            (j.0, j),
+        ]
+    };
+}

@@ -1,0 +1,183 @@
+//! Kinds of settings with a form of their own: amounts of bytes, addresses, names, log filters.
+
+use std::fmt;
+
+use super::value::{Value, whole_number};
+
+/// An amount of bytes, written as a number or like `64 MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    const UNITS: [(&str, u64); 4] =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+    /// `count` times 1024 bytes.
+    pub const fn kib(count: u64) -> Self {
+        Self(count << 10)
+    }
+
+    /// `count` times 1024 KiB.
+    pub const fn mib(count: u64) -> Self {
+        Self(count << 20)
+    }
+
+    /// The amount as a length in memory, as far as this machine can have one.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |size: u64| size == 1 || self.0 > 0 && self.0.is_multiple_of(size);
+        let unit = Self::UNITS.iter().find(|(_, size)| whole(*size));
+        let (name, size) = unit.expect("every amount is a whole number of bytes");
+        write!(f, "{} {name}", self.0 / size)
+    }
+}
+
+impl Value for Bytes {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let unit =
+            Self::UNITS.iter().find_map(|(name, size)| Some((text.strip_suffix(name)?, size)));
+        let (count, size) = unit.unwrap_or((text, &1));
+        whole_number(count.trim(), 10)
+            .and_then(|count| count.checked_mul(*size))
+            .map(Self)
+            .ok_or_else(|| "it is no amount like 1048576 or \"1 MiB\"".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn size(&self) -> u64 {
+        self.0
+    }
+
+    fn show_size(size: u64) -> String {
+        Self(size).to_string()
+    }
+}
+
+/// A listener's or peer's `host:port`; port 0 picks a free one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// The address as text, for binding or connecting.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let one_host = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+        let port_is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = !host.is_empty() && one_host && port_is_number && port.parse::<u16>().is_ok();
+        fits.then(|| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for Address {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| "an address looks like 127.0.0.1:8080".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A name that goes into headers and topic names as it is: ASCII letters, digits, `.`, `_`, `-`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        (!text.is_empty() && text.bytes().all(fits)).then(|| Self(text.to_owned()))
+    }
+}
+
+impl Value for Name {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| "a name has only letters, digits, and . _ -".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+/// A directive for what is logged, like `info` or `info,cordon::webhooks=debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(pub String);
+
+impl Value for LogFilter {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err("a filter looks like info or info,cordon::webhooks=debug".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_bytes_are_read_and_shown_in_the_largest_whole_unit() {
+        for (text, bytes, shown) in [
+            ("1048576", 1 << 20, "1 MiB"),
+            ("64 MiB", 64 << 20, "64 MiB"),
+            ("1_536KiB", 1536 << 10, "1536 KiB"),
+            ("1000", 1000, "1000 B"),
+            ("0 B", 0, "0 B"),
+        ] {
+            assert_eq!(Bytes::from_text(text), Ok(Bytes(bytes)), "{text}");
+            assert_eq!(Bytes(bytes).show(), shown);
+        }
+        for text in ["", "MiB", "1 MB", "-1", "18446744073709551615 KiB"] {
+            assert!(Bytes::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_has_a_host_and_a_port() {
+        for text in ["127.0.0.1:8080", "localhost:0", "[::1]:80"] {
+            assert!(Address::from_text(text).is_ok(), "{text}");
+        }
+        for text in ["8080", ":8080", "localhost", "localhost:", "::1:80", "host:65536", "host:+1"]
+        {
+            assert!(Address::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_checked_when_it_is_read() {
+        assert!(LogFilter::from_text("info,cordon::webhooks=debug").is_ok());
+        assert!(LogFilter::from_text("info,cordon=loud").is_err());
+    }
+}

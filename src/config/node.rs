@@ -1,0 +1,150 @@
+//! The settings of a node as a whole, room by room.
+
+use std::path::PathBuf;
+
+use super::kind::{Address, Bytes, LogFilter, Name};
+use super::scope::section;
+use super::value::Choice;
+
+section! {
+    /// What stands above all tables of the file.
+    pub struct Server {
+        /// The public listener: `host:port`; port 0 picks a free one.
+        listen: Address = address("127.0.0.1:8080");
+        /// The listener of health and metrics. It never serves the API, and the other never serves
+        /// these.
+        ops_listen: Address = address("127.0.0.1:9090");
+        /// The folder of the embedded journal and the state store.
+        data_dir: PathBuf = PathBuf::from("./data");
+        /// How long calls under way may take to end once a stop was asked for.
+        shutdown_grace_s: u64 = 10, in 0..=600, unit "s";
+    }
+
+    /// The API edge.
+    pub struct Http {
+        /// Threads that take calls.
+        workers: usize = cores(), in 1..=1024, unit "threads";
+        /// The largest body of a call.
+        body_bytes_max: Bytes = Bytes::mib(1), in Bytes::kib(1).0..=Bytes::mib(64).0;
+        /// How long a call may take before it is answered with a timeout.
+        request_timeout_ms: u64 = 3000, in 100..=60_000, unit "ms";
+        /// How long an idle connection stays open.
+        keep_alive_s: u64 = 75, in 1..=3600, unit "s";
+        /// Connections that are open at the same time.
+        connections_max: usize = 25_000, in 1..=1_000_000, unit "connections";
+    }
+
+    /// The journal, whichever it is.
+    pub struct Journal {
+        /// Which journal: `embedded` keeps it in the data folder, `kafka` in a Kafka cluster.
+        kind: JournalKind = JournalKind::Embedded, env "CORDON_JOURNAL";
+        /// Partitions, fixed when the journal is created.
+        partitions: u16 = 16, in 1..=4096, unit "partitions";
+        /// The size at which the embedded journal begins a new segment file.
+        segment_bytes: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(4096).0;
+        /// Appended and not yet durable at most; beyond it, calls are answered as overload.
+        pending_bytes_max: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(4096).0;
+    }
+
+    /// The Kafka cluster, if that is the journal.
+    pub struct Kafka {
+        /// Bootstrap servers.
+        brokers: Vec<Address> = Vec::new(), in 1..=64, unit "brokers";
+        /// What the names of all topics begin with.
+        prefix: Name = name("cordon."), in 1..=100, unit "characters";
+    }
+
+    /// This node among others.
+    pub struct Node {
+        /// The node's name, unique in its cluster.
+        name: Name = host_name(), in 1..=64, unit "characters";
+        /// The listener for other nodes.
+        listen: Option<Address> = None;
+        /// The address at which other nodes reach that listener.
+        advertise: Option<Address> = None;
+    }
+
+    /// The users' actors.
+    pub struct Actors {
+        /// Threads that users live on.
+        arbiters: usize = (cores() / 2).max(1), in 1..=1024, unit "threads";
+        /// Users kept in memory, all partitions together.
+        resident_users_max: usize = 200_000, in 1..=100_000_000, unit "users";
+        /// Memory that they may take, roughly.
+        resident_bytes_max: Bytes = Bytes::mib(512), in Bytes::mib(1).0..=Bytes::mib(1 << 20).0;
+        /// How long a user nobody asks for stays in memory.
+        idle_s: u64 = 300, in 1..=86_400, unit "s";
+        /// Commands that wait for one user.
+        mailbox_max: usize = 64, in 1..=65_536, unit "commands";
+        /// Commands that wait for one partition.
+        partition_mailbox_max: usize = 10_000, in 1..=1_000_000, unit "commands";
+        /// Records of one partition that are appended and not yet durable.
+        in_flight_max: usize = 20_000, in 1..=1_000_000, unit "records";
+        /// Effects of one partition that wait for the other user's side.
+        outbox_max: usize = 200_000, in 1..=10_000_000, unit "effects";
+    }
+
+    /// The state store: a checkpoint of what the journal says.
+    pub struct Store {
+        /// The longest time between two checkpoints while something changes.
+        checkpoint_interval_ms: u64 = 1000, in 10..=600_000, unit "ms";
+        /// The most records between two checkpoints.
+        checkpoint_records: u64 = 10_000, in 1..=10_000_000, unit "records";
+        /// Memory for blocks read from disk.
+        cache_bytes: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(64 << 10).0;
+    }
+
+    /// What is logged, and how. Logs go to standard error.
+    pub struct Log {
+        /// `human` for people, `json` for machines.
+        format: LogFormat = LogFormat::Human;
+        /// What is logged: a level, and other levels for single rooms.
+        level: LogFilter = LogFilter("info".to_owned());
+    }
+}
+
+/// Which journal a node writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalKind {
+    /// Segment files in the data folder.
+    Embedded,
+    /// Topics of a Kafka cluster.
+    Kafka,
+}
+
+impl Choice for JournalKind {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("embedded", Self::Embedded), ("kafka", Self::Kafka)];
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people, in colour on a terminal.
+    Human,
+    /// A JSON object per line.
+    Json,
+}
+
+impl Choice for LogFormat {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("human", Self::Human), ("json", Self::Json)];
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).expect("the default is a host and a port")
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("the default is a name")
+}
+
+/// The machine's name as the kernel tells it. A name of our own stands in where it does not.
+fn host_name() -> Name {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Name::parse(told.trim()).unwrap_or_else(|| name("node-1"))
+}

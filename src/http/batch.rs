@@ -1,0 +1,195 @@
+//! The batch contract of the relationship calls: one result per entry, in request order; a failed
+//! entry does not undo others. Rule: rest-api.md 2.2.
+
+use serde::Serialize;
+
+use super::Operation;
+use super::answer::{Answer, Failure, Info};
+use super::call::Call;
+use super::error_code::{self as code, ErrorCode};
+use super::shape::{Account, List, Listed, WrongType};
+use crate::actors::Executed;
+use crate::domain::{Command, UserId};
+
+/// The most entries of one relationship call. Rule: rest-api.md 1.8.
+pub(super) const ENTRIES_MAX: usize = 1000;
+
+/// The entries of a request, with the verdicts on those that need no actor.
+pub(super) struct Batch<'a> {
+    /// `From_Account`.
+    pub(super) owner: UserId,
+    entries: Vec<Entry<'a>>,
+}
+
+struct Entry<'a> {
+    /// As the request has it.
+    name: &'a str,
+    /// `None`: the actors decide.
+    settled: Option<ErrorCode>,
+}
+
+/// Reads `From_Account`. Fails with 30001 when it is missing or empty, and with 30003 when it is no
+/// legal UserID: such an account can never have been imported. Rule: rest-api.md 2.3.
+pub(super) fn owner(from: &Account<'_>) -> Result<UserId, Failure> {
+    match from.name() {
+        None | Some("") => Err(Failure::Whole(code::REQUEST_INVALID)),
+        Some(name) => UserId::parse(name).map_err(|_| Failure::Whole(code::ACCOUNT_NOT_IMPORTED)),
+    }
+}
+
+/// Reads a required list: missing, not a list, empty or too long is 30001. Rule: rest-api.md 2.3.
+pub(super) fn entries<T>(list: &List<T>) -> Result<&[T], Failure> {
+    match list.items() {
+        Ok(Some(items)) if !items.is_empty() && items.len() <= ENTRIES_MAX => Ok(items),
+        Ok(Some(_) | None) | Err(WrongType) => Err(Failure::Whole(code::REQUEST_INVALID)),
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// A batch without entries, to be filled with [`Batch::expect`] and [`Batch::settle`].
+    pub(super) fn new(owner: UserId, entries_max: usize) -> Self {
+        Self { owner, entries: Vec::with_capacity(entries_max) }
+    }
+
+    /// Reads `From_Account` and `To_Account`; answers the legal targets as well.
+    pub(super) fn read(
+        from: &Account<'_>,
+        to: &'a List<Listed<'_>>,
+    ) -> Result<(Self, Vec<UserId>), Failure> {
+        let names = entries(to)?;
+        let mut batch = Self::new(owner(from)?, names.len());
+        let mut targets = Vec::with_capacity(names.len());
+        for name in names.iter().map(Listed::name) {
+            match UserId::parse(name) {
+                Ok(user) => {
+                    targets.push(user);
+                    batch.expect(name);
+                }
+                Err(_) => batch.settle(name, code::ACCOUNT_ILLEGAL),
+            }
+        }
+        Ok((batch, targets))
+    }
+
+    /// Adds an entry that the actors decide.
+    pub(super) fn expect(&mut self, name: &'a str) {
+        self.entries.push(Entry { name, settled: None });
+    }
+
+    /// Adds an entry that fails whatever the actors say.
+    pub(super) fn settle(&mut self, name: &'a str, code: ErrorCode) {
+        self.entries.push(Entry { name, settled: Some(code) });
+    }
+
+    /// Executes `command`, which has one item for each expected entry. Also without any: then it
+    /// tells whether the owner is imported.
+    pub(super) async fn execute(
+        &self,
+        call: &Call<'_>,
+        command: Command,
+    ) -> Result<Executed, Failure> {
+        call.execute(self.owner, command).await.map_err(|error| call.fault(&error))
+    }
+
+    /// What all entries came to, given that of the expected ones, in order.
+    fn verdicts<T>(
+        &self,
+        operation: Operation,
+        expected: impl IntoIterator<Item = Result<T, ErrorCode>>,
+    ) -> impl Iterator<Item = (&'a str, Result<T, ErrorCode>)> {
+        let mut expected = expected.into_iter();
+        self.entries.iter().map(move |entry| {
+            let verdict = match entry.settled {
+                Some(code) => Err(code),
+                // The actors answer one outcome per item; a missing one would be their fault.
+                None => expected.next().unwrap_or(Err(code::broken(operation))),
+            };
+            (entry.name, verdict)
+        })
+    }
+
+    /// The answer of a call that changes: `ResultItem`, and `Fail_Account` with failures.
+    pub(super) fn answer(&self, call: &Call<'_>, executed: Executed) -> Answer {
+        let operation = call.operation;
+        let outcomes = executed.outcomes.into_iter();
+        let expected =
+            outcomes.map(|outcome| outcome.map_err(|error| code::of_item(operation, error)));
+        let items: Vec<Item<'_>> = self
+            .verdicts(operation, expected)
+            .map(|(name, verdict)| Item::of(name, verdict, operation))
+            .collect();
+        // Rule: rest-api.md 4.5.
+        let failed = match operation {
+            Operation::FriendDelete => Vec::new(),
+            _ => items.iter().filter(|item| item.code != 0).map(|item| item.name).collect(),
+        };
+        call.success(&Results { items, failed }).at(executed.position)
+    }
+
+    /// The entries of a call that only looks; the relation of a failed one is `none`.
+    pub(super) fn relations(
+        &self,
+        operation: Operation,
+        found: impl IntoIterator<Item = Result<&'static str, ErrorCode>>,
+        none: &'static str,
+    ) -> Relations<'a> {
+        let items: Vec<RelationItem<'a>> = self
+            .verdicts(operation, found)
+            .map(|(name, found)| RelationItem {
+                name,
+                relation: found.unwrap_or(none),
+                code: found.err().map_or(0, |code| code.number),
+                info: Info::of(found.map(|_| ()), operation),
+            })
+            .collect();
+        let failed = items.iter().filter(|item| item.code != 0).map(|item| item.name).collect();
+        Relations { items, failed }
+    }
+}
+
+/// The data of an answer to a call that changes.
+#[derive(Serialize)]
+struct Results<'a> {
+    #[serde(rename = "ResultItem")]
+    items: Vec<Item<'a>>,
+    #[serde(rename = "Fail_Account", skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<&'a str>,
+}
+
+/// What one entry came to: always all three members.
+#[derive(Serialize)]
+struct Item<'a> {
+    #[serde(rename = "To_Account")]
+    name: &'a str,
+    #[serde(rename = "ResultCode")]
+    code: u32,
+    #[serde(rename = "ResultInfo")]
+    info: Info,
+}
+
+impl<'a> Item<'a> {
+    fn of(name: &'a str, verdict: Result<(), ErrorCode>, operation: Operation) -> Self {
+        let code = verdict.err().map_or(0, |code| code.number);
+        Self { name, code, info: Info::of(verdict, operation) }
+    }
+}
+
+/// What a call that only looks has found.
+pub(super) struct Relations<'a> {
+    pub(super) items: Vec<RelationItem<'a>>,
+    /// `Fail_Account`.
+    pub(super) failed: Vec<&'a str>,
+}
+
+/// An entry with the relation between the two.
+#[derive(Serialize)]
+pub(super) struct RelationItem<'a> {
+    #[serde(rename = "To_Account")]
+    name: &'a str,
+    #[serde(rename = "Relation")]
+    relation: &'static str,
+    #[serde(rename = "ResultCode")]
+    code: u32,
+    #[serde(rename = "ResultInfo")]
+    info: Info,
+}

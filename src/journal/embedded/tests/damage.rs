@@ -1,0 +1,200 @@
+//! Torn tails are cut, damage is named, and neither is taken for the other.
+
+use super::*;
+use crate::journal::embedded::ReadOnly;
+use crate::journal::embedded::format::SegmentHeader;
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_and_nothing_before_it() {
+    let dir = crashed(&["first", "second", "third"]);
+    let path = segment(dir.path(), 1);
+    let whole = fs::read(&path).unwrap();
+    let (start, end) = *groups(dir.path()).last().unwrap();
+    for torn in start..end {
+        // What a cut-short write leaves behind: nothing, the zeros from before, or anything.
+        for rest in [None, Some(0_u8), Some(0xff), Some(b'g')] {
+            let mut bytes = whole.clone();
+            match rest {
+                None => bytes.truncate(torn),
+                Some(byte) => bytes[torn..end].fill(byte),
+            }
+            if bytes[..end.min(bytes.len())] == whole[..end] {
+                continue;
+            }
+            fs::write(&path, &bytes).unwrap();
+            let journal = open(dir.path()).unwrap();
+            assert_eq!(read_all(&*journal), ["first", "second"], "byte {torn}, {rest:?}");
+            assert_eq!(journal.end(ONE).unwrap(), Offset(2));
+            if rest != Some(0xff) {
+                continue;
+            }
+            commit(&journal, ONE, "instead");
+            drop(journal);
+            assert_eq!(read_all(&*open(dir.path()).unwrap()), ["first", "second", "instead"]);
+        }
+    }
+}
+
+#[test]
+fn a_torn_tail_is_left_alone_by_an_audit() {
+    let dir = crashed(&["first", "second"]);
+    let path = segment(dir.path(), 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let (_, end) = *groups(dir.path()).last().unwrap();
+    bytes[end - 1] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let audit = ReadOnly::open(dir.path()).unwrap();
+    assert_eq!(read_all(&audit), ["first"]);
+    assert_eq!(audit.end(ONE).unwrap(), Offset(1));
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_flipped_bit_before_the_last_group_names_file_and_byte() {
+    let dir = crashed(&["first", "second", "third"]);
+    let path = segment(dir.path(), 1);
+    let whole = fs::read(&path).unwrap();
+    for (start, end) in &groups(dir.path())[..2] {
+        for at in *start..*end {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            fs::write(&path, &bytes).unwrap();
+            let expected = format!("{} byte {start}", path.display());
+            for error in [
+                open(dir.path()).unwrap_err(),
+                ReadOnly::open(dir.path()).unwrap().end(ONE).unwrap_err(),
+            ] {
+                let JournalError::Corrupt { place, .. } = error else { panic!("{error}") };
+                assert_eq!(place, expected, "byte {at}");
+            }
+            assert_eq!(fs::read(&path).unwrap(), bytes, "a damaged file is evidence");
+        }
+    }
+}
+
+#[test]
+fn a_hole_of_zeros_before_the_last_group_is_damage() {
+    let dir = crashed(&["first", "second", "third"]);
+    let path = segment(dir.path(), 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let (start, end) = groups(dir.path())[1];
+    bytes[start..end].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    assert!(matches!(open(dir.path()), Err(JournalError::Corrupt { .. })));
+}
+
+#[test]
+fn after_a_clean_close_damage_to_the_last_record_is_no_torn_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).unwrap();
+    commit(&journal, ONE, "only");
+    drop(journal);
+    let path = segment(dir.path(), 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let (start, end) = groups(dir.path())[0];
+    bytes[end - 1] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    let JournalError::Corrupt { place, .. } = error else { panic!("{error}") };
+    assert_eq!(place, format!("{} byte {start}", path.display()));
+}
+
+#[test]
+fn opening_and_closing_again_and_again_adds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    commit(&open(dir.path()).unwrap(), ONE, "only");
+    let before = groups(dir.path()).len();
+    for _ in 0..3 {
+        drop(open(dir.path()).unwrap());
+    }
+    assert_eq!(groups(dir.path()).len(), before);
+}
+
+/// A journal of several segments, closed; answers its records.
+fn several_segments(dir: &Path) -> Vec<String> {
+    let journal = Journal::open(Settings { segment_bytes: 1000, ..settings(dir) }).unwrap();
+    let records: Vec<String> = (0..30).map(|index| format!("{index:0100}")).collect();
+    for record in &records {
+        commit(&journal, ONE, record);
+    }
+    drop(journal);
+    assert!(Folder::new(dir, PARTITIONS).last_segment().unwrap() >= 4);
+    records
+}
+
+#[test]
+fn an_older_segment_is_checked_when_it_is_read_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = several_segments(dir.path());
+    let path = segment(dir.path(), 2);
+    let whole = fs::read(&path).unwrap();
+    let damages: [fn(&mut Vec<u8>); 5] = [
+        |bytes| *bytes.last_mut().unwrap() ^= 1,
+        |bytes| bytes[0] ^= 1,
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.truncate(SegmentHeader::bytes(PARTITIONS)),
+        |bytes| {
+            let end = bytes.len();
+            bytes[end - 100 - GROUP_HEADER_BYTES..].fill(0);
+        },
+    ];
+    for (index, damage) in damages.iter().enumerate() {
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        fs::write(&path, &bytes).unwrap();
+        let journal = open(dir.path()).unwrap();
+        let readers: [&dyn ReadJournal; 2] = [&*journal, &ReadOnly::open(dir.path()).unwrap()];
+        for reader in readers {
+            let error = read_entries(reader).unwrap_err();
+            let JournalError::Corrupt { place, .. } = error else { panic!("{index}: {error}") };
+            assert!(place.starts_with(&path.display().to_string()), "{index}: {place}");
+        }
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(read_all(&*open(dir.path()).unwrap()), records);
+}
+
+#[test]
+fn a_reader_hands_out_what_is_right_before_the_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = several_segments(dir.path());
+    let path = segment(dir.path(), 2);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let journal = open(dir.path()).unwrap();
+    let mut reader = journal.reader(&[(ONE, Offset(0))]).unwrap();
+    let before = reader.next(usize::MAX).unwrap();
+    assert!(!before.is_empty());
+    for (entry, record) in before.iter().zip(&records) {
+        assert_eq!(entry.bytes, record.as_bytes());
+    }
+    for _ in 0..2 {
+        assert!(matches!(reader.next(1), Err(JournalError::Corrupt { .. })));
+    }
+}
+
+#[test]
+fn a_missing_segment_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    several_segments(dir.path());
+    fs::remove_file(segment(dir.path(), 2)).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    let JournalError::Corrupt { place, .. } = error else { panic!("{error}") };
+    assert_eq!(place, segment(dir.path(), 2).display().to_string());
+}
+
+#[test]
+fn a_segment_whose_creation_was_cut_short_at_any_byte_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = several_segments(dir.path());
+    let folder = Folder::new(dir.path(), PARTITIONS);
+    let last = folder.last_segment().unwrap();
+    let header = fs::read(segment(dir.path(), last)).unwrap();
+    for torn in 0..SegmentHeader::bytes(PARTITIONS) {
+        fs::write(segment(dir.path(), last + 1), &header[..torn]).unwrap();
+        assert_eq!(read_all(&ReadOnly::open(dir.path()).unwrap()), records);
+        assert_eq!(read_all(&*open(dir.path()).unwrap()), records, "byte {torn}");
+        assert_eq!(folder.last_segment().unwrap(), last);
+    }
+}
