@@ -209,9 +209,16 @@ impl<C: Cursors> Dispatcher<C> {
     fn note(&mut self, happened: Happened) {
         match happened {
             Happened::Registered { positions, reply } => {
-                let result = positions.map(|positions| self.follow(positions));
+                let result = match positions {
+                    Ok(_) if self.ending => Err(FollowError::Ended),
+                    Ok(positions) => {
+                        self.follow(positions);
+                        Ok(())
+                    }
+                    Err(error) => Err(FollowError::Cursor(error)),
+                };
                 // Who asked may have gone away; the partitions are followed just the same.
-                let _ = reply.send(result.map_err(FollowError::Cursor));
+                let _ = reply.send(result);
             }
             Happened::Attempted { attempt, outcome, took } => {
                 self.metrics.attempted(self.subscription.app, &outcome, took.as_secs_f64());
@@ -233,7 +240,7 @@ impl<C: Cursors> Dispatcher<C> {
 
     fn follow(&mut self, positions: Vec<(Partition, Position)>) {
         for (partition, position) in positions {
-            if self.ending || self.lanes.contains_key(&partition) {
+            if self.lanes.contains_key(&partition) {
                 continue;
             }
             let lane = Lane::new(partition, position);

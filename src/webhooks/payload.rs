@@ -139,6 +139,8 @@ impl Told {
                     self.forced |= *forced;
                 }
             }
+            // What vanishes with a peer's account is not announced, see `announcement`.
+            Event::PeerForgotten { peer: _ } => {}
             Event::AccountImported {}
             | Event::ProfileChanged(_)
             | Event::AccountDeleted {}
@@ -450,6 +452,7 @@ mod tests {
             Event::OfferWithdrawn { peer, edge },
             Event::OrphanReleased { peer, edge },
             Event::RequestDropped { peer, edge },
+            Event::PeerForgotten { peer },
         ];
         for event in silent {
             assert_eq!(calls(vec![event.clone()]), [], "{event:?}");

@@ -1,7 +1,6 @@
 //! The promises of the room, through its door: a real journal, a real receiver.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 
@@ -24,10 +23,9 @@ fn settings(url: &str, token: Option<&str>) -> Settings {
     }
 }
 
-fn begin(owner: &Owner, settings: Settings) -> Handle {
+fn begin(owner: &Owner, settings: Settings, metrics: Metrics) -> Handle {
     let journal = owner.journal();
-    start(settings, journal, owner.clone(), Clock::fixed(NOW), Metrics::default())
-        .expect("the webhooks start")
+    start(settings, journal, owner.clone(), Clock::fixed(NOW), metrics).expect("the webhooks start")
 }
 
 async fn follow(owner: &Owner, url: &str, partitions: &[u16]) -> Handle {
@@ -35,7 +33,16 @@ async fn follow(owner: &Owner, url: &str, partitions: &[u16]) -> Handle {
 }
 
 async fn follow_with(owner: &Owner, settings: Settings, partitions: &[u16]) -> Handle {
-    let handle = begin(owner, settings);
+    follow_measured(owner, settings, partitions, Metrics::default()).await
+}
+
+async fn follow_measured(
+    owner: &Owner,
+    settings: Settings,
+    partitions: &[u16],
+    metrics: Metrics,
+) -> Handle {
+    let handle = begin(owner, settings, metrics);
     let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
     within("to follow", handle.follow(&partitions)).await.expect("the partitions are followed");
     handle
@@ -43,6 +50,36 @@ async fn follow_with(owner: &Owner, settings: Settings, partitions: &[u16]) -> H
 
 async fn stop(handle: Handle) {
     within("to stop", handle.stop()).await;
+}
+
+/// The metrics of one node, as they are scraped.
+struct Scrape {
+    metrics: Metrics,
+    registry: Registry,
+}
+
+impl Scrape {
+    fn new(owner: &Owner) -> Self {
+        let metrics = Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry, owner.journal());
+        Self { metrics, registry }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("it is text");
+        text
+    }
+
+    async fn until(&self, line: &str) {
+        within(line, async {
+            while !self.text().lines().any(|found| found == line) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
 }
 
 fn targets_by_user(heard: &[Heard]) -> BTreeMap<String, Vec<String>> {
@@ -191,12 +228,14 @@ async fn when_the_receiver_is_back_nobody_waits_for_the_end_of_a_backoff() {
     let owner = Owner::new(1).await;
     let mut settings = settings(&receiver.url(), None);
     settings.schedule = Schedule { first_ms: 600_000, max_ms: 600_000, call_once: false };
-    let handle = follow_with(&owner, settings, &[0]).await;
+    let scrape = Scrape::new(&owner);
+    let handle = follow_measured(&owner, settings, &[0], scrape.metrics.clone()).await;
     let users = names(2 * FAILURES_IN_A_ROW_MAX as usize);
     for user in &users {
         owner.append(0, &blocks(user, "one")).await;
     }
-    receiver.until("one try for each", |heard| heard.len() >= users.len()).await;
+    assert_eq!(users.len(), 32);
+    scrape.until("cordon_webhook_attempts_total{app=\"1400000001\",outcome=\"refused\"} 32").await;
     receiver.behave(|_| Answer::Ok);
     owner.append(0, &blocks("amy", "probe")).await;
     receiver.until_accepted(users.len() + 1).await;
@@ -382,43 +421,28 @@ async fn a_partition_that_is_left_is_left_with_its_cursor() {
 async fn the_lag_counts_the_records_that_are_not_done_with() {
     let receiver = Receiver::start(|_| Answer::Status(500));
     let owner = Owner::new(1).await;
-    let journal: Arc<dyn Journal> = owner.journal();
-    let metrics = Metrics::default();
-    let mut registry = Registry::default();
-    metrics.register(&mut registry, Arc::clone(&journal));
+    let scrape = Scrape::new(&owner);
     let settings = settings(&receiver.url(), None);
-    let handle = start(settings, journal, owner.clone(), Clock::fixed(NOW), metrics)
-        .expect("the webhooks start");
-    within("to follow", handle.follow(&[Partition(0)])).await.expect("it is followed");
+    let handle = follow_measured(&owner, settings, &[0], scrape.metrics.clone()).await;
     for name in names(3) {
         owner.append(0, &blocks("amy", &name)).await;
     }
-    receiver.until("a try", |heard| !heard.is_empty()).await;
-    let text = || {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).expect("it is text");
-        text
-    };
     let lag = |records: u64| {
-        format!("cordon_webhook_lag_records{{subscription=\"{NAME}\",partition=\"0\"}} {records}\n")
+        format!("cordon_webhook_lag_records{{subscription=\"{NAME}\",partition=\"0\"}} {records}")
     };
-    assert!(text().contains(&lag(3)), "{}", text());
+    scrape.until(&lag(3)).await;
     receiver.behave(|_| Answer::Ok);
-    within("no lag", async {
-        while !text().contains(&lag(0)) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    scrape.until(&lag(0)).await;
     stop(handle).await;
-    assert!(text().contains("cordon_webhook_deliveries_total{app=\"1400000001\",command=\"Sns.CallbackBlackListAdd\",delivered=\"true\"} 3\n"), "{}", text());
-    assert!(!text().contains("lag_records{"), "a lane that was left has no lag");
+    let deliveries = "cordon_webhook_deliveries_total{app=\"1400000001\",command=\"Sns.CallbackBlackListAdd\",delivered=\"true\"} 3";
+    scrape.until(deliveries).await;
+    assert!(!scrape.text().contains("lag_records{"), "a lane that was left has no lag");
 }
 
 #[actix_web::test]
 async fn without_a_subscription_there_is_nothing_to_wait_for() {
     let owner = Owner::new(1).await;
-    let handle = begin(&owner, Settings::default());
+    let handle = begin(&owner, Settings::default(), Metrics::default());
     within("to follow", handle.follow(&[Partition(0)])).await.expect("nobody objects");
     stop(handle).await;
 }
