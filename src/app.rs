@@ -36,6 +36,7 @@ pub struct Node {
     pub ops_address: SocketAddr,
     /// The door to the users.
     pub users: Users,
+    store: Store,
     http: ServerHandle,
     ops: ServerHandle,
     webhooks: Arc<webhooks::Handle>,
@@ -95,7 +96,7 @@ impl Node {
         let parts = actors::Parts {
             node: config.node.name.as_str().to_owned(),
             journal: journal.clone(),
-            store,
+            store: store.clone(),
             clock: clock.clone(),
             policies: policies(config),
             settings: actor_settings(config, journal.partitions()),
@@ -140,10 +141,11 @@ impl Node {
         };
         let caretaker = look_after(bringing_up, state.clone()).await;
 
-        let server = http::serve(http_settings(config), users.clone(), clock, http_metrics, listener)?;
+        let server =
+            http::serve(http_settings(config), users.clone(), clock, http_metrics, listener)?;
         let http = server.handle();
         actix_web::rt::spawn(server);
-        Ok(Self { address, ops_address, users, http, ops, webhooks, state, caretaker })
+        Ok(Self { address, ops_address, users, store, http, ops, webhooks, state, caretaker })
     }
 
     /// Stops in order: no new calls, running ones finish, followers save their cursors, partitions
@@ -159,6 +161,7 @@ impl Node {
             webhooks.stop().await;
         }
         self.users.stop().await;
+        self.store.close();
         self.ops.stop(false).await;
     }
 }
@@ -426,11 +429,8 @@ impl Cursors for UserCursors {
         subscription: &str,
         position: Position,
     ) -> Result<(), CursorError> {
-        let mark = CursorMark {
-            next: position.next,
-            epoch: position.rule.epoch(),
-            n: position.rule.n(),
-        };
+        let mark =
+            CursorMark { next: position.next, epoch: position.rule.epoch(), n: position.rule.n() };
         self.0.save_cursor(partition, subscription, mark).await.map_err(cursor_error)
     }
 }

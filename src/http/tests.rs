@@ -24,7 +24,7 @@ const NOW: Timestamp = Timestamp(1_700_000_100_000);
 
 /// No test here gets as far as the actors.
 fn users() -> Users {
-    Users {}
+    Users::nobody()
 }
 
 fn settings() -> Settings {

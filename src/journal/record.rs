@@ -311,12 +311,12 @@ mod tests {
             key: UserKey { app: AppId(1_400_000_001), user: user("amy") },
             version: Version(17),
             at: Timestamp(1_795_341_600_123),
-            by: Origin {
+            by: Arc::new(Origin {
                 operator: "administrator".into(),
                 request: Uuid::from_u128(1),
                 ip: "10.0.0.7".into(),
                 platform: "RESTAPI".into(),
-            },
+            }),
             cause: None,
             events: vec![
                 Event::FriendRemoved {

@@ -156,8 +156,7 @@ impl Told {
             | Event::OfferEnded { .. }
             | Event::OfferWithdrawn { .. }
             | Event::OrphanReleased { .. }
-            | Event::RequestDropped { .. }
-            | Event::PeerForgotten { .. } => {}
+            | Event::RequestDropped { .. } => {}
         }
     }
 }

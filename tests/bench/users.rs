@@ -70,7 +70,11 @@ fn block(targets: impl Iterator<Item = usize>) -> Command {
 fn befriend(targets: impl Iterator<Item = usize>) -> Command {
     let card = Card { source: "AddSource_Type_bench".into(), ..Card::default() };
     let item = |t| NewFriend { user: id(t), imported: true, card: card.clone() };
-    Command::AddFriends { items: targets.map(item).collect(), form: OfferForm::Import, forced: false }
+    Command::AddFriends {
+        items: targets.map(item).collect(),
+        form: OfferForm::Import,
+        forced: false,
+    }
 }
 
 fn resident_bytes() -> usize {

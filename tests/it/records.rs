@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cordon::domain::{
     AllowType, AppId, Card, EdgeId, Event, OfferForm, ProfileChange, Rejection, RemovalReason,
@@ -54,6 +55,7 @@ event_names!(
     OffersSettled,
     OrphanReleased,
     RequestDropped,
+    PeerForgotten,
 );
 
 /// All values of an enum without fields, checked for completeness by a match.
@@ -221,10 +223,14 @@ fn any_body() -> impl Strategy<Value = Body> {
         1 => (any::<String>(), uuid()).prop_map(|(node, nonce)| Body::Claim { node, nonce }),
         1 => vec((any::<u16>().prop_map(Partition), any::<u64>()), 0..4)
             .prop_map(|seen| Body::Watermark { seen }),
-        1 => (any::<String>(), any::<u64>()).prop_map(|(subscription, next)| Body::Cursor {
-            subscription,
-            next: Offset(next)
-        }),
+        1 => (any::<String>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+            |(subscription, next, epoch, n)| Body::Cursor {
+                subscription,
+                next: Offset(next),
+                epoch: Epoch(epoch),
+                n,
+            }
+        ),
         1 => hash().prop_map(|hash| Body::Release { hash }),
         1 => hash().prop_map(|hash| Body::Checkpoint { hash }),
     ]
@@ -243,7 +249,7 @@ prop_compose! {
         events in vec(event(), 1..6),
     ) -> Commit {
         let key = UserKey { app: AppId(app), user };
-        Commit { id, key, version, at: Timestamp(at), by, cause, events }
+        Commit { id, key, version, at: Timestamp(at), by: Arc::new(by), cause, events }
     }
 }
 
