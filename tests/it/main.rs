@@ -1,5 +1,7 @@
 //! The integration tests, one binary.
 
 mod embedded_disk;
+mod golden;
 mod journal_contract;
 mod records;
+mod support;
