@@ -103,6 +103,11 @@ impl Drop for TestProcess {
         // After a failed test; otherwise it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            let log = fs::read_to_string(log_path(&self.setup)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
     }
 }
 

@@ -115,6 +115,10 @@ impl TestSubscriber {
         format!("http://{}/hook", self.address)
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.door.is_some()
+    }
+
     /// Comes back: connections are taken again.
     pub(crate) fn open(&mut self) {
         assert!(self.door.is_none(), "it is open already");
