@@ -375,8 +375,7 @@ impl World {
         if events.is_empty() {
             return Some(*seq);
         }
-        let cause =
-            Cause { partition: source, seq: *seq, user: last.from, version: last.version };
+        let cause = Cause { partition: source, seq: *seq, user: last.from, version: last.version };
         let commit = Commit {
             cause: Some(cause),
             by: last.origin.clone(),
