@@ -12,6 +12,8 @@ mod channels;
 mod cursors;
 mod hashes;
 mod people;
+#[cfg(test)]
+mod random;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -238,7 +240,7 @@ impl Check {
                 hash: self.hashes.live(partition).to_string(),
             });
         }
-        self.people.finish(&remainder.unsettled, report, problems);
+        self.people.finish(&remainder.unsettled, report, problems, &mut self.warnings);
         report.hashes = self.hashes.compared();
         report.lags = self.cursors.lags(&self.ends);
         report.holds = self.problems.total == 0;
