@@ -12,8 +12,6 @@ mod channels;
 mod cursors;
 mod hashes;
 mod people;
-#[cfg(test)]
-mod random;
 mod report;
 #[cfg(test)]
 mod tests;

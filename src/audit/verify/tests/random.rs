@@ -2,10 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::{NAMES, report};
-use super::{Partition, Report};
-use crate::audit::simulation::{World, key};
-use crate::domain::{AllowType, OfferForm};
+use super::*;
 
 /// One step of a random history; numbers pick users and channels.
 #[derive(Clone, Debug)]
