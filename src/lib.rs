@@ -1,12 +1,15 @@
 //! Cordon: the relationship guard of a chat platform.
 pub mod actors;
+pub mod app;
 pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod http;
 pub mod journal;
 pub mod pairing;
 pub mod store;
 pub mod telemetry;
 pub mod usersig;
+pub mod webhooks;

@@ -254,7 +254,6 @@ pub struct Users {
     directory: Arc<Directory>,
     accounts: Arc<Cache<UserKey, ()>>,
     arbiters: Arc<Mutex<Vec<Arbiter>>>,
-    store: Store,
 }
 
 impl Users {
@@ -297,12 +296,17 @@ impl Users {
             // Each slot is filled once, here.
             let _ = directory[usize::from(partition.0)].set(addr);
         }
-        Ok(Self {
-            directory,
-            accounts,
-            arbiters: Arc::new(Mutex::new(arbiters)),
-            store: parts.store,
-        })
+        Ok(Self { directory, accounts, arbiters: Arc::new(Mutex::new(arbiters)) })
+    }
+
+    /// A door behind which nobody is, for tests of what happens before it.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        Self {
+            directory: Arc::default(),
+            accounts: Arc::new(Cache::new(1)),
+            arbiters: Arc::default(),
+        }
     }
 
     fn partition(&self, key: &UserKey) -> usize {
@@ -451,8 +455,9 @@ impl Users {
         }
     }
 
-    /// Leaves every partition in order: what is in flight is finished and released, and the store
-    /// holds everything. Afterwards nothing holds the journal on this room's behalf.
+    /// Leaves every partition in order: what is in flight is finished and released, and a checkpoint
+    /// of everything is handed to the store. Afterwards nothing holds the journal or the store on this
+    /// room's behalf.
     pub async fn stop(&self) {
         let mut leaving = Vec::new();
         for slot in self.directory.iter() {
@@ -466,7 +471,6 @@ impl Users {
             // An arbiter that is gone has nothing left to finish.
             let _ = left.await;
         }
-        self.store.close();
         let arbiters = {
             let mut known = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *known)

@@ -29,14 +29,36 @@ fn origin() -> Origin {
     }
 }
 
-async fn start(dir: &Path) -> Users {
+/// A running room over a folder.
+struct Room {
+    users: Users,
+    store: Store,
+}
+
+impl std::ops::Deref for Room {
+    type Target = Users;
+
+    fn deref(&self) -> &Users {
+        &self.users
+    }
+}
+
+impl Room {
+    async fn stop(self) {
+        self.users.stop().await;
+        self.store.close();
+    }
+}
+
+async fn start(dir: &Path) -> Room {
     let journal = embedded::Journal::open(embedded::Settings::new(dir.join("journal")))
         .expect("the journal opens");
     let settings = store::Settings { dir: dir.join("state"), cache_bytes: 8 << 20 };
+    let store = Store::open(&settings).expect("the store opens");
     let users = Users::start(Parts {
         node: "test".into(),
         journal,
-        store: Store::open(&settings).expect("the store opens"),
+        store: store.clone(),
         clock: Clock::system(),
         policies: Policies::new(),
         settings: Settings::default(),
@@ -45,7 +67,7 @@ async fn start(dir: &Path) -> Users {
     .expect("the state is recovered");
     let health = users.ready(Duration::from_secs(10)).await;
     assert_eq!(health.serving, health.partitions);
-    users
+    Room { users, store }
 }
 
 async fn run(users: &Users, name: &str, command: Command) -> Vec<Result<(), ItemError>> {
@@ -101,7 +123,6 @@ async fn a_restart_finds_everything_as_it_was_with_and_without_the_store() {
     assert_eq!(run(&users, "bob", add("carl")).await, [Ok(())]);
     assert_eq!(run(&users, "carl", block("bob")).await, [Ok(())]);
     users.stop().await;
-    drop(users);
     for delete_store in [false, true] {
         if delete_store {
             std::fs::remove_dir_all(dir.path().join("state")).expect("the store is deleted");

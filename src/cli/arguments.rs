@@ -196,7 +196,10 @@ pub struct ReplayArgs {
     pub until: Option<Timestamp>,
     /// At most so many records
     #[arg(long, value_name = "COUNT")]
-    pub limit: Option<usize>,
+    pub limit: Option<u64>,
+    /// Also records that are about no user, and those that never counted
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `cordon history`
@@ -208,6 +211,12 @@ pub struct HistoryArgs {
     /// The user's app, needed when the journal has several
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app: Option<AppId>,
+    /// Only what happened from this moment on
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Timestamp>,
+    /// Only what happened before this moment
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
     /// Which journal.
     #[command(flatten)]
     pub journal: JournalArgs,

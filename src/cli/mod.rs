@@ -4,12 +4,14 @@
 //! was asked for is done, 1 when it failed, 2 when the command line is not right.
 
 mod arguments;
+mod audit;
+mod serve;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::Parser;
 
 pub use arguments::{
@@ -59,15 +61,14 @@ fn dispatch(
     match command {
         Command::Usersig(args) => print_usersig(args, environment, out),
         Command::Config(args) => print_config(args, environment, out),
-
         Command::Serve(args) => {
             let config = args.settings.load(environment)?;
             telemetry::init(&config.log)?;
-            bail!("not wired yet")
+            serve::serve(config, out)
         }
-        Command::Replay(_) => bail!("not wired yet"),
-        Command::History(_) => bail!("not wired yet"),
-        Command::Verify(_) => bail!("not wired yet"),
+        Command::Replay(args) => audit::replay(args, environment, out),
+        Command::History(args) => audit::history(args, environment, out),
+        Command::Verify(args) => audit::verify(args, environment, out),
     }
 }
 

@@ -293,3 +293,78 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     };
     Ok(Record { epoch: stored.e, n: stored.n, body })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::EdgeId;
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).expect("a name of the right shape")
+    }
+
+    #[test]
+    fn a_commit_stands_in_the_journal_like_this() {
+        let edge = EdgeId { offerer: user("amy"), version: Version(9) };
+        let body = Body::Commit(Commit {
+            id: Uuid::from_u128(0x0193_1f5e_7c4b_7000_8000_0000_0000_0001),
+            key: UserKey { app: AppId(1_400_000_001), user: user("amy") },
+            version: Version(17),
+            at: Timestamp(1_795_341_600_123),
+            by: Arc::new(Origin {
+                operator: "administrator".into(),
+                request: Uuid::from_u128(1),
+                ip: "10.0.0.7".into(),
+                platform: "RESTAPI".into(),
+            }),
+            cause: None,
+            events: vec![
+                Event::FriendRemoved {
+                    peer: user("bob"),
+                    edge,
+                    reason: crate::domain::RemovalReason::Blocked,
+                    announced: false,
+                },
+                Event::UserBlocked { target: user("bob"), remain_friends: false },
+            ],
+        });
+        let mut bytes = Vec::new();
+        encode(Epoch(8), 412, &body, &mut bytes);
+        // Subscribers and audits compare bytes: the order of the members is part of the promise.
+        let expected = concat!(
+            r#"{"v":1,"e":8,"n":412,"kind":"commit","id":"01931f5e-7c4b-7000-8000-000000000001","#,
+            r#""app":1400000001,"user":"amy","version":17,"at":"2026-11-22T10:00:00.123Z","#,
+            r#""by":{"operator":"administrator","#,
+            r#""request":"00000000-0000-0000-0000-000000000001","#,
+            r#""ip":"10.0.0.7","platform":"RESTAPI"},"#,
+            r#""events":[{"type":"FriendRemoved","peer":"bob","edge":"amy:9","reason":"blocked"},"#,
+            r#"{"type":"UserBlocked","target":"bob"}]}"#,
+        );
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
+        assert_eq!(decode(&bytes).expect("a record"), Record { epoch: Epoch(8), n: 412, body });
+    }
+
+    #[test]
+    fn a_member_that_is_not_known_is_no_error() {
+        let text = br#"{"v":1,"e":2,"n":3,"kind":"checkpoint","hash":"00","later":[1]}"#;
+        let body = Body::Checkpoint { hash: "00".to_owned() };
+        assert_eq!(decode(text).expect("a record"), Record { epoch: Epoch(2), n: 3, body });
+    }
+
+    #[test]
+    fn what_is_no_record_says_why() {
+        let cases: [(&[u8], &str); 7] = [
+            (b"", "the record is not what a record looks like"),
+            (b"\xff", "the record is not what a record looks like"),
+            (b"[]", "the record is not what a record looks like"),
+            (br#"{"v":1,"e":1,"kind":"edict"}"#, "the record is not what a record looks like"),
+            (br#"{"v":2,"e":1,"n":1,"kind":"release","hash":""}"#, "envelope version 2"),
+            (br#"{"v":1,"e":1,"n":1,"kind":"release"}"#, "of kind Release lacks \"hash\""),
+            (br#"{"v":1,"e":1,"n":0,"kind":"claim","node":"a"}"#, "of kind Claim lacks \"nonce\""),
+        ];
+        for (bytes, reason) in cases {
+            let error = decode(bytes).expect_err("no record").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

@@ -75,7 +75,7 @@ pub struct CursorMark {
     pub n: u64,
 }
 
-/// What can go wrong with the store. Every one of these is cured by deleting its folder.
+/// What can go wrong with the store. All but `InUse` is cured by deleting its folder.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database says no.
@@ -86,6 +86,12 @@ pub enum StoreError {
         /// The error.
         #[source]
         source: Box<fjall::Error>,
+    },
+    /// Another process has it open.
+    #[error("the state store at {} is in use by another process", path.display())]
+    InUse {
+        /// Its folder.
+        path: PathBuf,
     },
     /// A row is not readable.
     #[error("the state store has an unreadable row: {0}")]

@@ -2,3 +2,4 @@
 
 mod embedded_disk;
 mod journal_contract;
+mod records;

@@ -101,8 +101,9 @@ fn an_audit_never_takes_a_running_write_for_damage() {
             }
         });
         let mut reader = audit.reader(&[(ONE, Offset(0))]).unwrap();
-        let mut seen = 0_u64;
+        let (mut seen, deadline) = (0_u64, Instant::now() + DEADLINE);
         while seen < 2000 {
+            assert!(Instant::now() < deadline, "the records come in time");
             for entry in reader.next(1000).unwrap() {
                 assert_eq!(entry.bytes, seen.to_le_bytes());
                 seen += 1;

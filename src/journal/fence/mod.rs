@@ -136,3 +136,6 @@ impl WriterRule {
         self.next = to;
     }
 }
+
+#[cfg(test)]
+mod tests;

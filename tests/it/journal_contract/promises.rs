@@ -1,170 +1,13 @@
-//! The promises of every journal, once, run against each adapter.
-//!
-//! An adapter joins with a [`Provider`] and one line `journal_contract!(…)` at the end.
+//! What every journal promises, each as a test over a [`Provider`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use cordon::journal::{
-    Ack, Admitted, Body, Durability, Entry, Epoch, Journal, JournalError, Offset, Partition,
-    ReadJournal, ReaderRule, Settlement, WriterRule, embedded, record,
-};
-use tempfile::TempDir;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use cordon::journal::{Ack, Admitted, Body, Durability, Epoch, ReaderRule, WriterRule, record};
 use uuid::Uuid;
 
-/// How long anything may take before the test gives up.
-const DEADLINE: Duration = Duration::from_secs(30);
+use super::*;
 
-/// How many partitions the journals of these tests have.
-const PARTITIONS: u16 = 4;
-
-/// How many bytes of records wait for the disk at most, in the journals of these tests.
-const PENDING_BYTES_MAX: usize = 256 << 10;
-
-/// Makes journals of one adapter, with [`PARTITIONS`] and [`PENDING_BYTES_MAX`].
-trait Provider: Sized {
-    /// A new, empty journal.
-    fn create() -> Self;
-    /// The journal.
-    fn journal(&self) -> Arc<dyn Journal>;
-    /// Leaves the journal and opens it again.
-    fn reopen(self) -> Self;
-}
-
-struct Embedded {
-    journal: Arc<embedded::Journal>,
-    dir: TempDir,
-}
-
-impl Embedded {
-    fn open(dir: TempDir) -> Self {
-        let settings = embedded::Settings {
-            partitions: PARTITIONS,
-            // Small, so that every promise is kept over the border of segments.
-            segment_bytes: 64 << 10,
-            pending_bytes_max: PENDING_BYTES_MAX,
-            ..embedded::Settings::new(dir.path().join("journal"))
-        };
-        Self { journal: embedded::Journal::open(settings).expect("the journal opens"), dir }
-    }
-}
-
-impl Provider for Embedded {
-    fn create() -> Self {
-        Self::open(tempfile::tempdir().expect("a folder for the test"))
-    }
-
-    fn journal(&self) -> Arc<dyn Journal> {
-        Arc::clone(&self.journal) as Arc<dyn Journal>
-    }
-
-    fn reopen(self) -> Self {
-        let Self { journal, dir } = self;
-        drop(journal);
-        Self::open(dir)
-    }
-}
-
-/// The other end of [`Journal::attach`].
-struct Settlements(UnboundedReceiver<Settlement>);
-
-impl Settlements {
-    fn of(journal: &dyn Journal, partition: Partition) -> Self {
-        let (sender, receiver) = unbounded_channel();
-        journal.attach(partition, sender);
-        Self(receiver)
-    }
-
-    fn next(&mut self) -> Settlement {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let waited = runtime
-            .expect("a runtime")
-            .block_on(async { tokio::time::timeout(DEADLINE, self.0.recv()).await });
-        waited.expect("a settlement comes in time").expect("the journal lives")
-    }
-
-    /// The offsets of the next `count` records, all durable.
-    fn offsets(&mut self, count: usize) -> Vec<u64> {
-        let mut offsets = Vec::new();
-        while offsets.len() < count {
-            match self.next() {
-                Settlement::Durable { first, count } => {
-                    assert!(count >= 1);
-                    offsets.extend(first.0..first.0 + count);
-                }
-                Settlement::Lost => panic!("lost on a healthy disk"),
-            }
-        }
-        assert_eq!(offsets.len(), count, "as many records are settled as were appended");
-        offsets
-    }
-
-    fn expect_silence(&mut self) {
-        assert!(self.0.try_recv().is_err(), "each record is settled once");
-    }
-}
-
-fn partitions() -> impl Iterator<Item = Partition> {
-    (0..PARTITIONS).map(Partition)
-}
-
-fn text(partition: Partition, index: u64) -> String {
-    format!("{{\"partition\":{partition},\"index\":{index}}}")
-}
-
-/// Appends `count` records to every partition in turn, numbered from `first`, and waits for them.
-fn fill(journal: &dyn Journal, first: u64, count: u64) {
-    let mut settlements: Vec<_> =
-        partitions().map(|partition| Settlements::of(journal, partition)).collect();
-    for index in first..first + count {
-        for partition in partitions() {
-            append(journal, partition, text(partition, index).as_bytes());
-        }
-    }
-    journal.flush();
-    for settlements in &mut settlements {
-        settlements.offsets(count as usize);
-    }
-}
-
-/// Appends, and lets the journal get on with it while it has too much in flight.
-fn append(journal: &dyn Journal, partition: Partition, record: &[u8]) {
-    let deadline = std::time::Instant::now() + DEADLINE;
-    loop {
-        match journal.append(partition, record) {
-            Ok(()) => return,
-            Err(JournalError::Full) => journal.flush(),
-            Err(error) => panic!("{error}"),
-        }
-        assert!(std::time::Instant::now() < deadline, "the journal stays full");
-        std::thread::yield_now();
-    }
-}
-
-fn read(journal: &dyn ReadJournal, from: &[(Partition, Offset)]) -> Vec<Entry> {
-    let mut reader = journal.reader(from).expect("a reader");
-    let mut entries = Vec::new();
-    loop {
-        let more = reader.next(1000).expect("readable records");
-        if more.is_empty() {
-            return entries;
-        }
-        entries.extend(more);
-    }
-}
-
-fn whole() -> Vec<(Partition, Offset)> {
-    partitions().map(|partition| (partition, Offset(0))).collect()
-}
-
-fn expect_text(entry: &Entry) {
-    let expected = text(entry.partition, entry.offset.0);
-    assert_eq!(String::from_utf8_lossy(&entry.bytes), expected);
-}
-
-fn a_new_journal_is_empty<P: Provider>() {
+pub(super) fn a_new_journal_is_empty<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     assert_eq!(journal.partitions(), PARTITIONS);
@@ -175,7 +18,7 @@ fn a_new_journal_is_empty<P: Provider>() {
     }
 }
 
-fn offsets_start_at_0_and_have_no_gaps<P: Provider>() {
+pub(super) fn offsets_start_at_0_and_have_no_gaps<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     let mut settlements: Vec<_> =
@@ -197,7 +40,7 @@ fn offsets_start_at_0_and_have_no_gaps<P: Provider>() {
     }
 }
 
-fn records_of_a_partition_keep_the_order_of_their_appends<P: Provider>() {
+pub(super) fn records_of_a_partition_keep_the_order_of_their_appends<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     fill(&*journal, 0, 500);
@@ -211,7 +54,7 @@ fn records_of_a_partition_keep_the_order_of_their_appends<P: Provider>() {
     assert_eq!(next, partitions().map(|partition| (partition, 500)).collect());
 }
 
-fn each_append_is_settled_once_and_in_order<P: Provider>() {
+pub(super) fn each_append_is_settled_once_and_in_order<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     // One owner per partition, each with many records in flight, as the actors have.
@@ -235,7 +78,7 @@ fn each_append_is_settled_once_and_in_order<P: Provider>() {
     read(&*journal, &whole()).iter().for_each(expect_text);
 }
 
-fn what_was_acknowledged_is_there_after_opening_again<P: Provider>() {
+pub(super) fn what_was_acknowledged_is_there_after_opening_again<P: Provider>() {
     let mut provider = P::create();
     for round in 0..3 {
         fill(&*provider.journal(), round * 100, 100);
@@ -250,7 +93,7 @@ fn what_was_acknowledged_is_there_after_opening_again<P: Provider>() {
     }
 }
 
-fn a_reader_starts_at_any_offset_of_any_partitions<P: Provider>() {
+pub(super) fn a_reader_starts_at_any_offset_of_any_partitions<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     fill(&*journal, 0, 200);
@@ -268,7 +111,7 @@ fn a_reader_starts_at_any_offset_of_any_partitions<P: Provider>() {
     assert!(read(&*journal, &[]).is_empty());
 }
 
-fn a_reader_takes_as_much_as_it_asks_for_and_at_least_one<P: Provider>() {
+pub(super) fn a_reader_takes_as_much_as_it_asks_for_and_at_least_one<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     fill(&*journal, 0, 50);
@@ -281,7 +124,7 @@ fn a_reader_takes_as_much_as_it_asks_for_and_at_least_one<P: Provider>() {
     assert_eq!(entries[0].offset, Offset(2));
 }
 
-fn an_offset_behind_the_end_is_refused<P: Provider>() {
+pub(super) fn an_offset_behind_the_end_is_refused<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     fill(&*journal, 0, 3);
@@ -303,7 +146,7 @@ fn an_offset_behind_the_end_is_refused<P: Provider>() {
     assert!(journal.append(unknown, b"{}").is_err());
 }
 
-fn a_reader_at_the_end_goes_on_when_progress_is_told<P: Provider>() {
+pub(super) fn a_reader_at_the_end_goes_on_when_progress_is_told<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     let mut reader = journal.reader(&whole()).expect("a reader");
@@ -318,15 +161,16 @@ fn a_reader_at_the_end_goes_on_when_progress_is_told<P: Provider>() {
             .block_on(async { tokio::time::timeout(DEADLINE, progress.changed()).await });
         told.expect("progress is told in time").expect("the journal lives");
         assert!(*progress.borrow() > before);
-        let mut entries = Vec::new();
+        let (mut entries, deadline) = (Vec::new(), Instant::now() + DEADLINE);
         while entries.len() < usize::from(PARTITIONS) {
+            assert!(Instant::now() < deadline, "the records come in time");
             entries.extend(reader.next(1000).expect("readable"));
         }
         entries.iter().for_each(expect_text);
     }
 }
 
-fn what_is_settled_can_be_read_and_what_is_read_lies_before_the_end<P: Provider>() {
+pub(super) fn what_is_settled_can_be_read_and_what_is_read_lies_before_the_end<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     std::thread::scope(|scope| {
@@ -342,8 +186,9 @@ fn what_is_settled_can_be_read_and_what_is_read_lies_before_the_end<P: Provider>
             }
         });
         let mut reader = journal.reader(&[(Partition(0), Offset(0))]).expect("a reader");
-        let mut next = 0;
+        let (mut next, deadline) = (0, Instant::now() + DEADLINE);
         while next < 400 {
+            assert!(Instant::now() < deadline, "the records come in time");
             for entry in reader.next(1000).expect("readable") {
                 assert_eq!(entry.offset, Offset(next));
                 assert!(entry.offset < journal.end(Partition(0)).expect("an end"));
@@ -354,7 +199,7 @@ fn what_is_settled_can_be_read_and_what_is_read_lies_before_the_end<P: Provider>
     });
 }
 
-fn a_prefix_is_durable_where_the_journal_promises_it<P: Provider>() {
+pub(super) fn a_prefix_is_durable_where_the_journal_promises_it<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     if journal.durability() != Durability::Prefix {
@@ -375,8 +220,9 @@ fn a_prefix_is_durable_where_the_journal_promises_it<P: Provider>() {
         });
         // At every moment, what is there is all that was appended up to some point.
         let mut reader = journal.reader(&whole()).expect("a reader");
-        let mut next = 0;
+        let (mut next, deadline) = (0, Instant::now() + DEADLINE);
         while next < COUNT {
+            assert!(Instant::now() < deadline, "the records come in time");
             for entry in reader.next(100).expect("readable") {
                 assert_eq!(String::from_utf8_lossy(&entry.bytes), next.to_string());
                 next += 1;
@@ -385,20 +231,20 @@ fn a_prefix_is_durable_where_the_journal_promises_it<P: Provider>() {
     });
 }
 
-fn more_than_fits_is_refused_and_what_was_taken_is_kept<P: Provider>() {
+pub(super) fn more_than_fits_is_refused_and_what_was_taken_is_kept<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     let partition = Partition(2);
     let mut settlements = Settlements::of(&*journal, partition);
     let record = vec![b'x'; 10 << 10];
-    let deadline = std::time::Instant::now() + DEADLINE;
+    let deadline = Instant::now() + DEADLINE;
     let mut taken = 0;
     let refused = loop {
         match journal.append(partition, &record) {
             Ok(()) => taken += 1,
             Err(error) => break error,
         }
-        assert!(std::time::Instant::now() < deadline, "the journal takes without end");
+        assert!(Instant::now() < deadline, "the journal takes without end");
     };
     assert!(matches!(refused, JournalError::Full), "{refused}");
     journal.flush();
@@ -409,7 +255,7 @@ fn more_than_fits_is_refused_and_what_was_taken_is_kept<P: Provider>() {
     assert!(read(&*journal, &whole()).iter().all(|entry| entry.bytes == record));
 }
 
-fn a_record_is_read_as_it_was_written<P: Provider>() {
+pub(super) fn a_record_is_read_as_it_was_written<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     let mut settlements = Settlements::of(&*journal, Partition(1));
@@ -433,7 +279,7 @@ fn a_record_is_read_as_it_was_written<P: Provider>() {
     assert_eq!(read, records);
 }
 
-fn the_later_claim_wins_and_a_zombie_counts_for_nobody<P: Provider>() {
+pub(super) fn the_later_claim_wins_and_a_zombie_counts_for_nobody<P: Provider>() {
     let provider = P::create();
     let journal = provider.journal();
     let partition = Partition(0);
@@ -477,39 +323,3 @@ fn the_later_claim_wins_and_a_zombie_counts_for_nobody<P: Provider>() {
     }
     assert_eq!(valid, ["old", "old 1", "new", "new 1", "new 2"]);
 }
-
-/// Runs every promise against one provider; the attributes go to each test.
-macro_rules! journal_contract {
-    ($room:ident, $provider:ident $(, #[$attribute:meta])*) => {
-        journal_contract!(@promises $room, $provider, [$(#[$attribute])*],
-            a_new_journal_is_empty,
-            offsets_start_at_0_and_have_no_gaps,
-            records_of_a_partition_keep_the_order_of_their_appends,
-            each_append_is_settled_once_and_in_order,
-            what_was_acknowledged_is_there_after_opening_again,
-            a_reader_starts_at_any_offset_of_any_partitions,
-            a_reader_takes_as_much_as_it_asks_for_and_at_least_one,
-            an_offset_behind_the_end_is_refused,
-            a_reader_at_the_end_goes_on_when_progress_is_told,
-            what_is_settled_can_be_read_and_what_is_read_lies_before_the_end,
-            a_prefix_is_durable_where_the_journal_promises_it,
-            more_than_fits_is_refused_and_what_was_taken_is_kept,
-            a_record_is_read_as_it_was_written,
-            the_later_claim_wins_and_a_zombie_counts_for_nobody,
-        );
-    };
-    (@promises $room:ident, $provider:ident, $attributes:tt, $($promise:ident,)*) => {
-        mod $room {
-            $(journal_contract!(@one $provider, $attributes, $promise);)*
-        }
-    };
-    (@one $provider:ident, [$($attribute:tt)*], $promise:ident) => {
-        #[test]
-        $($attribute)*
-        fn $promise() {
-            super::$promise::<super::$provider>();
-        }
-    };
-}
-
-journal_contract!(embedded_journal, Embedded);

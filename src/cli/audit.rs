@@ -1,0 +1,123 @@
+//! `cordon replay`, `history` and `verify`: which journal, which state store, how it ended.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::arguments::{HistoryArgs, JournalArgs, ReplayArgs, VerifyArgs};
+use crate::app;
+use crate::audit::verify::StoredRows;
+use crate::audit::{Filter, Format, history, replay, verify};
+use crate::config::Environment;
+use crate::journal::embedded::ReadOnly;
+use crate::journal::{Partition, ReadJournal};
+use crate::store::{self, Store, StoreError};
+
+/// Memory for the state store's blocks while it is checked.
+const STORE_CACHE_BYTES: u64 = 16 << 20;
+
+fn open(args: &JournalArgs, environment: &Environment) -> Result<ReadOnly> {
+    Ok(ReadOnly::open(&app::journal_dir(&args.data_dir(environment)?))?)
+}
+
+fn format(args: &JournalArgs) -> Format {
+    if args.json { Format::Json } else { Format::Table }
+}
+
+pub(super) fn replay(
+    args: &ReplayArgs,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    let options = replay::Options {
+        filter: Filter {
+            app: args.app,
+            user: args.user,
+            pair: args.pair,
+            types: args.types.clone(),
+            since: args.since,
+            until: args.until,
+        },
+        from: args.from_offset.clone(),
+        limit: args.limit,
+        all: args.all,
+        format: format(&args.journal),
+    };
+    let summary = replay::run(&open(&args.journal, environment)?, &options, out)?;
+    if summary.unreadable > 0 {
+        bail!("{} records cannot be read", summary.unreadable);
+    }
+    Ok(())
+}
+
+pub(super) fn history(
+    args: &HistoryArgs,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    let options = history::Options {
+        app: args.app,
+        user: args.user,
+        since: args.since,
+        until: args.until,
+        format: format(&args.journal),
+    };
+    let summary = history::run(&open(&args.journal, environment)?, &options, out)?;
+    if summary.unreadable > 0 {
+        bail!("{} records cannot be read", summary.unreadable);
+    }
+    Ok(())
+}
+
+pub(super) fn verify(
+    args: &VerifyArgs,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    let journal = open(&args.journal, environment)?;
+    let folder = app::state_dir(&args.journal.data_dir(environment)?);
+    // Before the journal, so that the journal is never behind what is compared with it.
+    let (stored, notes) = match stored(&folder, journal.partitions()) {
+        Ok(stored) => (stored, Vec::new()),
+        Err(note) => (Vec::new(), vec![note]),
+    };
+    let options = verify::Options {
+        stored,
+        notes,
+        format: format(&args.journal),
+        ..verify::Options::default()
+    };
+    let report = verify::run(&journal, &options, out)?;
+    if !report.holds {
+        bail!("not everything holds");
+    }
+    Ok(())
+}
+
+/// What the state store holds of each partition; a note if that cannot be compared.
+fn stored(folder: &Path, partitions: u16) -> Result<Vec<StoredRows>, String> {
+    if !folder.exists() {
+        return Err("there is no state store; the next start makes one".into());
+    }
+    let settings = store::Settings { dir: folder.to_owned(), cache_bytes: STORE_CACHE_BYTES };
+    let store = match Store::open(&settings) {
+        Ok(store) => store,
+        Err(StoreError::InUse { .. }) => {
+            return Err("a node is running, so its state store was not compared".into());
+        }
+        Err(error) => return Err(format!("the state store was not compared: {error}")),
+    };
+    let tables = store.tables();
+    let read = |partition| {
+        let Some(mark) = tables.mark(partition)? else { return Ok(None) };
+        StoredRows::of(partition, mark.next, tables.partition_rows(partition)).map(Some)
+    };
+    let stored: Result<Vec<Option<StoredRows>>, StoreError> =
+        (0..partitions).map(Partition).map(read).collect();
+    store.close();
+    match stored {
+        Ok(stored) => Ok(stored.into_iter().flatten().collect()),
+        Err(error) => Err(format!("the state store was not compared: {error}")),
+    }
+}

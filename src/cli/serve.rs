@@ -1,0 +1,70 @@
+//! `cordon serve`: runs a node in the foreground until it is asked to stop.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::{self, Node};
+use crate::clock::Clock;
+use crate::config::{App, Config};
+use crate::usersig;
+
+/// How long the UserSig of the example call is valid, in seconds.
+const EXAMPLE_EXPIRE_S: u64 = 86_400;
+
+/// Runs a node with `config` and prints on `out` where it is reached, until SIGTERM or SIGINT.
+pub(super) fn serve(mut config: Config, out: &mut impl Write) -> Result<()> {
+    let development = config.ensure_app()?.cloned();
+    actix_web::rt::System::new().block_on(async {
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let clock = Clock::system();
+        let node = Node::start(&config, clock.clone()).await?;
+        if let Some(app) = &development {
+            // Without the journal there is nobody to block; then the example is of no use either.
+            if let Err(error) = app::import_samples(&node.users, app.id).await {
+                tracing::warn!(%error, "the sample accounts are not imported");
+            }
+        }
+        writeln!(out, "cordon listens on http://{}", node.address)?;
+        if let Some(app) = &development {
+            write!(out, "{}", introduction(app, &config, &node, &clock)?)?;
+        }
+        out.flush()?;
+        tracing::info!(address = %node.address, ops.address = %node.ops_address, "ready");
+
+        let terminated = std::pin::pin!(terminate.recv());
+        let interrupted = std::pin::pin!(interrupt.recv());
+        futures_util::future::select(terminated, interrupted).await;
+        tracing::info!("stopping");
+        node.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("cannot listen for signals")
+}
+
+/// What a newcomer without settings is told: what was made, and a call to try.
+fn introduction(app: &App, config: &Config, node: &Node, clock: &Clock) -> Result<String> {
+    let admin = app.admins.first().context("the development app has no admin")?;
+    let key = app.keys.first().context("the development app has no key")?;
+    let now = i64::from(clock.now().unix_seconds());
+    let signature =
+        usersig::sign(app.id, key.reveal(), admin.as_str(), EXAMPLE_EXPIRE_S, now, None);
+    let [one, other] = app::SAMPLES;
+    Ok(format!(
+        "\nNo app is configured, so this is a development app, kept in {folder}:\n\
+         SDKAppID {id}, admin {admin}, with the accounts {one} and {other}.\n\
+         Health and metrics are on http://{ops}.\n\n\
+         Let {one} block {other}:\n\n\
+         curl -s 'http://{address}/v4/sns/black_list_add?sdkappid={id}&identifier={admin}&usersig={signature}&random=1&contenttype=json' -d '{{\"From_Account\":\"{one}\",\"To_Account\":[\"{other}\"]}}'\n",
+        folder = config.server.data_dir.display(),
+        id = app.id,
+        ops = node.ops_address,
+        address = node.address,
+    ))
+}

@@ -1,0 +1,118 @@
+//! What goes back: the envelope around every answer. Rule: rest-api.md 1.3.
+//!
+//! Answers are written straight into the bytes that are sent: the data first, then the envelope.
+//! Nothing in an answer is ever `null`.
+
+use serde::ser::{Serialize, Serializer};
+use smallvec::SmallVec;
+
+use super::error_code::{ErrorCode, Text};
+use super::{Operation, Service};
+use crate::journal::{Offset, Partition};
+
+/// What a call came to: an answer, or the code of why there is none.
+pub(super) type Answered = Result<Answer, Failure>;
+
+/// Why a call as a whole failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// In one of the checks that all commands share: the bare envelope, without `ErrorDisplay`.
+    Common(ErrorCode),
+    /// In the command itself: the envelope of its service.
+    Whole(ErrorCode),
+}
+
+impl Failure {
+    /// Its code.
+    pub(super) fn code(self) -> ErrorCode {
+        match self {
+            Self::Common(code) | Self::Whole(code) => code,
+        }
+    }
+}
+
+/// The body of an answer, and what its headers and the log say about it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// JSON.
+    pub(super) body: Vec<u8>,
+    /// The envelope's code.
+    pub(super) code: u32,
+    /// Where the changes stand in the journal.
+    pub(super) positions: SmallVec<[(Partition, Offset); 1]>,
+}
+
+/// The bytes of an ordinary answer without data, so that it takes one allocation.
+const BODY_BYTES: usize = 256;
+
+impl Answer {
+    /// Success, with the members of `data`, which is an object.
+    pub(super) fn success(service: Service, data: &impl Serialize) -> Self {
+        let mut body = Vec::with_capacity(BODY_BYTES);
+        serde_json::to_writer(&mut body, data).expect("texts and numbers are always JSON");
+        // The closing brace gives way to the envelope.
+        body.pop();
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        body.extend_from_slice(match service {
+            Service::Relations => {
+                br#""ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","ErrorDisplay":""}"#
+            }
+            Service::Accounts => br#""ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#,
+        });
+        Self { body, ..Self::default() }
+    }
+
+    /// Failure of a call of `operation`, or of one that names no operation.
+    pub(super) fn failure(failure: Failure, operation: Option<Operation>) -> Self {
+        let code = failure.code();
+        let display = match (failure, operation.map(Operation::service)) {
+            (Failure::Whole(_), Some(Service::Relations)) => Some(""),
+            (Failure::Whole(_), Some(Service::Accounts) | None) | (Failure::Common(_), _) => None,
+        };
+        let info = code.text(operation);
+        let mut body = Vec::with_capacity(BODY_BYTES);
+        let envelope = Envelope { status: "FAIL", code: code.number, info, display };
+        serde_json::to_writer(&mut body, &envelope).expect("texts and numbers are always JSON");
+        Self { body, code: code.number, positions: SmallVec::new() }
+    }
+
+    /// Tells where a change stands.
+    pub(super) fn at(mut self, position: impl IntoIterator<Item = (Partition, Offset)>) -> Self {
+        self.positions.extend(position);
+        self
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Envelope {
+    #[serde(rename = "ActionStatus")]
+    status: &'static str,
+    #[serde(rename = "ErrorCode")]
+    code: u32,
+    #[serde(rename = "ErrorInfo")]
+    info: Text,
+    #[serde(rename = "ErrorDisplay", skip_serializing_if = "Option::is_none")]
+    display: Option<&'static str>,
+}
+
+/// `ResultInfo`: empty on success. Rule: rest-api.md 2.2.
+#[derive(Clone, Copy)]
+pub(super) struct Info(Option<Text>);
+
+impl Info {
+    /// The text for an entry of a call of `operation`.
+    pub(super) fn of(verdict: Result<(), ErrorCode>, operation: Operation) -> Self {
+        Self(verdict.err().map(|code| code.text(Some(operation))))
+    }
+}
+
+impl Serialize for Info {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Some(text) => text.serialize(serializer),
+            None => serializer.serialize_str(""),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The batch contract of the relationship calls: one result per entry, in request order; a failed
+//! entry does not undo others. Rule: rest-api.md 2.2.
+
+use serde::Serialize;
+
+use super::Operation;
+use super::answer::{Answer, Failure, Info};
+use super::call::Call;
+use super::error_code::{self as code, ErrorCode};
+use super::shape::{Account, List, Listed, Malformed};
+use crate::actors::Executed;
+use crate::domain::{Command, UserId};
+
+/// The most entries of one relationship call. Rule: rest-api.md 1.8.
+pub(super) const ENTRIES_MAX: usize = 1000;
+
+/// The entries of a request, with the verdicts on those that need no actor.
+pub(super) struct Batch<'a> {
+    /// `From_Account`.
+    pub(super) owner: UserId,
+    entries: Vec<Entry<'a>>,
+}
+
+struct Entry<'a> {
+    /// As the request has it.
+    name: &'a str,
+    /// `None`: the actors decide.
+    settled: Option<ErrorCode>,
+}
+
+/// Reads `From_Account`. Fails with 30001 when it is missing or empty, and with 30003 when it is no
+/// legal UserID: such an account can never have been imported. Rule: rest-api.md 2.3.
+pub(super) fn owner(from: &Account<'_>) -> Result<UserId, Failure> {
+    match from.name() {
+        None | Some("") => Err(Failure::Whole(code::REQUEST_INVALID)),
+        Some(name) => UserId::parse(name).map_err(|_| Failure::Whole(code::ACCOUNT_NOT_IMPORTED)),
+    }
+}
+
+/// Reads a required list: missing, not a list, empty or too long is 30001. Rule: rest-api.md 2.3.
+pub(super) fn entries<T>(list: &List<T>) -> Result<&[T], Failure> {
+    match list.items() {
+        Ok(Some(items)) if !items.is_empty() && items.len() <= ENTRIES_MAX => Ok(items),
+        Ok(Some(_) | None) | Err(Malformed) => Err(Failure::Whole(code::REQUEST_INVALID)),
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// A batch without entries, to be filled with [`Batch::expect`] and [`Batch::settle`].
+    pub(super) fn new(owner: UserId, entries_max: usize) -> Self {
+        Self { owner, entries: Vec::with_capacity(entries_max) }
+    }
+
+    /// Reads `From_Account` and `To_Account`; answers the legal targets as well.
+    pub(super) fn read(
+        from: &Account<'_>,
+        to: &'a List<Listed<'_>>,
+    ) -> Result<(Self, Vec<UserId>), Failure> {
+        let names = entries(to)?;
+        let mut batch = Self::new(owner(from)?, names.len());
+        let mut targets = Vec::with_capacity(names.len());
+        for name in names.iter().map(Listed::name) {
+            match UserId::parse(name) {
+                Ok(user) => {
+                    targets.push(user);
+                    batch.expect(name);
+                }
+                Err(_) => batch.settle(name, code::ACCOUNT_ILLEGAL),
+            }
+        }
+        Ok((batch, targets))
+    }
+
+    /// Adds an entry that the actors decide.
+    pub(super) fn expect(&mut self, name: &'a str) {
+        self.entries.push(Entry { name, settled: None });
+    }
+
+    /// Adds an entry that fails whatever the actors say.
+    pub(super) fn settle(&mut self, name: &'a str, code: ErrorCode) {
+        self.entries.push(Entry { name, settled: Some(code) });
+    }
+
+    /// Executes `command`, which has one item for each expected entry. Also without any: then it
+    /// tells whether the owner is imported.
+    pub(super) async fn execute(
+        &self,
+        call: &Call<'_>,
+        command: Command,
+    ) -> Result<Executed, Failure> {
+        call.execute(self.owner, command).await.map_err(|error| call.fault(&error))
+    }
+
+    /// What all entries came to, given that of the expected ones, in order.
+    fn verdicts<T>(
+        &self,
+        operation: Operation,
+        expected: impl IntoIterator<Item = Result<T, ErrorCode>>,
+    ) -> impl Iterator<Item = (&'a str, Result<T, ErrorCode>)> {
+        let mut expected = expected.into_iter();
+        self.entries.iter().map(move |entry| {
+            let verdict = match entry.settled {
+                Some(code) => Err(code),
+                // The actors answer one outcome per item; a missing one would be their fault.
+                None => expected.next().unwrap_or(Err(code::broken(operation))),
+            };
+            (entry.name, verdict)
+        })
+    }
+
+    /// The answer of a call that changes: `ResultItem`, and `Fail_Account` with failures.
+    pub(super) fn answer(&self, operation: Operation, executed: Executed) -> Answer {
+        let outcomes = executed.outcomes.into_iter();
+        let expected =
+            outcomes.map(|outcome| outcome.map_err(|error| code::of_item(operation, error)));
+        let items: Vec<Item<'_>> = self
+            .verdicts(operation, expected)
+            .map(|(name, verdict)| Item::of(name, verdict, operation))
+            .collect();
+        // Rule: rest-api.md 4.5.
+        let failed = match operation {
+            Operation::FriendDelete => Vec::new(),
+            _ => items.iter().filter(|item| item.code != 0).map(|item| item.name).collect(),
+        };
+        Answer::success(operation.service(), &Results { items, failed }).at(executed.position)
+    }
+
+    /// The entries of a call that only looks; the relation of a failed one is `none`.
+    pub(super) fn relations(
+        &self,
+        operation: Operation,
+        found: impl IntoIterator<Item = Result<&'static str, ErrorCode>>,
+        none: &'static str,
+    ) -> Relations<'a> {
+        let items: Vec<RelationItem<'a>> = self
+            .verdicts(operation, found)
+            .map(|(name, found)| RelationItem {
+                name,
+                relation: found.unwrap_or(none),
+                code: found.err().map_or(0, |code| code.number),
+                info: Info::of(found.map(|_| ()), operation),
+            })
+            .collect();
+        let failed = items.iter().filter(|item| item.code != 0).map(|item| item.name).collect();
+        Relations { items, failed }
+    }
+}
+
+/// The data of an answer to a call that changes.
+#[derive(Serialize)]
+struct Results<'a> {
+    #[serde(rename = "ResultItem")]
+    items: Vec<Item<'a>>,
+    #[serde(rename = "Fail_Account", skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<&'a str>,
+}
+
+/// What one entry came to: always all three members.
+#[derive(Serialize)]
+struct Item<'a> {
+    #[serde(rename = "To_Account")]
+    name: &'a str,
+    #[serde(rename = "ResultCode")]
+    code: u32,
+    #[serde(rename = "ResultInfo")]
+    info: Info,
+}
+
+impl<'a> Item<'a> {
+    fn of(name: &'a str, verdict: Result<(), ErrorCode>, operation: Operation) -> Self {
+        let code = verdict.err().map_or(0, |code| code.number);
+        Self { name, code, info: Info::of(verdict, operation) }
+    }
+}
+
+/// What a call that only looks has found.
+pub(super) struct Relations<'a> {
+    pub(super) items: Vec<RelationItem<'a>>,
+    /// `Fail_Account`.
+    pub(super) failed: Vec<&'a str>,
+}
+
+/// An entry with the relation between the two.
+#[derive(Serialize)]
+pub(super) struct RelationItem<'a> {
+    #[serde(rename = "To_Account")]
+    name: &'a str,
+    #[serde(rename = "Relation")]
+    relation: &'static str,
+    #[serde(rename = "ResultCode")]
+    code: u32,
+    #[serde(rename = "ResultInfo")]
+    info: Info,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::actors::ItemError;
+    use crate::domain::Rejection;
+    use crate::http::shape::{parse, shape};
+    use crate::journal::{Offset, Partition};
+
+    shape! {
+        Body<'a> {
+            from: Account<'a> = "From_Account",
+            to: List<Listed<'a>> = "To_Account",
+        }
+    }
+
+    fn executed(outcomes: Vec<Result<(), ItemError>>) -> Executed {
+        Executed { outcomes, position: Some((Partition(3), Offset(7))) }
+    }
+
+    fn answer(body: &str, operation: Operation, outcomes: Vec<Result<(), ItemError>>) -> Value {
+        let body: Body<'_> = parse(body).unwrap();
+        let (batch, _) = Batch::read(&body.from, &body.to).map_err(Failure::code).unwrap();
+        let answer = batch.answer(operation, executed(outcomes));
+        assert_eq!(answer.positions.as_slice(), [(Partition(3), Offset(7))]);
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    fn whole(body: &str) -> Option<Failure> {
+        let body: Body<'_> = parse(body).unwrap();
+        Batch::read(&body.from, &body.to).err()
+    }
+
+    #[test]
+    fn every_entry_has_its_result_in_request_order_and_the_failed_are_named() {
+        let answer = answer(
+            r#"{"From_Account":"amy","To_Account":["bob","a b","carl","bob",""]}"#,
+            Operation::BlackListAdd,
+            vec![Ok(()), Err(ItemError::Owed), Err(ItemError::Rejected(Rejection::AlreadyBlocked))],
+        );
+        let entry = |name: &str, code: u32, reason: &str| {
+            let info =
+                if code == 0 { String::new() } else { format!("Err_SNS_BlackListAdd_{reason}") };
+            json!({"To_Account": name, "ResultCode": code, "ResultInfo": info})
+        };
+        let expected = json!({
+            "ResultItem": [
+                entry("bob", 0, ""),
+                entry("a b", 30002, "SdkAppId_Illegal"),
+                entry("carl", 30007, "Timeout"),
+                entry("bob", 30001, "Already_Exist"),
+                entry("", 30002, "SdkAppId_Illegal"),
+            ],
+            "Fail_Account": ["a b", "carl", "bob", ""],
+            "ActionStatus": "OK", "ErrorCode": 0, "ErrorInfo": "", "ErrorDisplay": "",
+        });
+        assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn fail_account_is_absent_without_failures_and_always_from_friend_delete() {
+        let body = r#"{"From_Account":"amy","To_Account":["bob"]}"#;
+        let succeeded = answer(body, Operation::BlackListAdd, vec![Ok(())]);
+        assert_eq!(succeeded.get("Fail_Account"), None);
+        let stranger = Err(ItemError::Rejected(Rejection::NotFriend));
+        let failed = answer(body, Operation::FriendDelete, vec![stranger]);
+        assert_eq!(failed.get("Fail_Account"), None);
+        assert_eq!(failed["ResultItem"][0]["ResultCode"], 31704);
+    }
+
+    #[test]
+    fn a_missing_outcome_is_an_internal_error_of_its_entry() {
+        let body = r#"{"From_Account":"amy","To_Account":["bob","carl"]}"#;
+        let answer = answer(body, Operation::BlackListAdd, vec![Ok(())]);
+        assert_eq!(answer["ResultItem"][1]["ResultCode"], 30006);
+    }
+
+    #[test]
+    fn the_relation_of_a_failed_entry_is_none() {
+        let body = r#"{"From_Account":"amy","To_Account":["", "bob", "carl"]}"#;
+        let body: Body<'_> = parse(body).unwrap();
+        let (batch, _) = Batch::read(&body.from, &body.to).map_err(Failure::code).unwrap();
+        let found = [Ok("BOTH"), Err(code::ACCOUNT_NOT_IMPORTED)];
+        let Relations { items, failed } = batch.relations(Operation::FriendCheck, found, "NONE");
+        let relations: Vec<_> = items.iter().map(|item| (item.relation, item.code)).collect();
+        assert_eq!(relations, [("NONE", 30002), ("BOTH", 0), ("NONE", 30003)]);
+        assert_eq!(failed, ["", "carl"]);
+    }
+
+    #[test]
+    fn whole_request_failures_follow_2_3() {
+        let invalid = Some(Failure::Whole(code::REQUEST_INVALID));
+        for body in [
+            r#"{"To_Account":["bob"]}"#,
+            r#"{"From_Account":null,"To_Account":["bob"]}"#,
+            r#"{"From_Account":"","To_Account":["bob"]}"#,
+            r#"{"From_Account":"amy"}"#,
+            r#"{"From_Account":"amy","To_Account":null}"#,
+            r#"{"From_Account":"amy","To_Account":"bob"}"#,
+            r#"{"From_Account":"amy","To_Account":7}"#,
+            r#"{"From_Account":"amy","To_Account":[]}"#,
+            // An illegal account can never have been imported, but a malformed list comes first.
+            r#"{"From_Account":"a my","To_Account":[]}"#,
+        ] {
+            assert_eq!(whole(body), invalid, "{body}");
+        }
+        let unknown = Some(Failure::Whole(code::ACCOUNT_NOT_IMPORTED));
+        assert_eq!(whole(r#"{"From_Account":"a my","To_Account":["bob"]}"#), unknown);
+    }
+
+    #[test]
+    fn a_list_has_at_most_a_thousand_entries() {
+        let body = |entries: usize| {
+            format!(
+                r#"{{"From_Account":"amy","To_Account":["b"{}]}}"#,
+                ",\"b\"".repeat(entries - 1)
+            )
+        };
+        assert_eq!(whole(&body(1000)), None);
+        assert_eq!(whole(&body(1001)), Some(Failure::Whole(code::REQUEST_INVALID)));
+        assert_eq!(whole(&body(5000)), Some(Failure::Whole(code::REQUEST_INVALID)));
+    }
+}

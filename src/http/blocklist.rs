@@ -1,0 +1,153 @@
+//! Blocklists: put on, take off, list, look up. Rule: rest-api.md 3.
+
+use serde::Serialize;
+
+use super::answer::{Answered, Failure};
+use super::batch::{Batch, RelationItem, Relations, owner};
+use super::call::Call;
+use super::error_code as code;
+use super::relation::{self, Names, Sides};
+use super::shape::{Account, List, Listed, Malformed, Scalar, shape};
+use crate::domain::{Command, Target, UserId};
+
+/// The size of a page when none is asked for. Rule: rest-api.md 3.4.
+const PAGE_DEFAULT: usize = 100;
+
+/// The largest page; who asks for more gets this many. Rule: rest-api.md 3.4.
+const PAGE_MAX: usize = 1000;
+
+const RELATIONS: Names = Names {
+    none: "BlackCheckResult_Type_NO",
+    a_with_b: "BlackCheckResult_Type_AWithB",
+    b_with_a: "BlackCheckResult_Type_BWithA",
+    both_way: "BlackCheckResult_Type_BothWay",
+};
+
+shape! {
+    /// The body of `black_list_add` and `black_list_delete`.
+    Change<'a> {
+        from: Account<'a> = "From_Account",
+        to: List<Listed<'a>> = "To_Account",
+    }
+}
+
+shape! {
+    /// The body of `black_list_get`. `LastSequence` is not looked at: some callers pass the current
+    /// one back while paging, and would lose pages if an equal one meant "unchanged".
+    Get<'a> {
+        from: Account<'a> = "From_Account",
+        start: Scalar<'a> = "StartIndex",
+        max: Scalar<'a> = "MaxLimited",
+    }
+}
+
+shape! {
+    /// The body of `black_list_check`.
+    Check<'a> {
+        from: Account<'a> = "From_Account",
+        to: List<Listed<'a>> = "To_Account",
+        sides: Scalar<'a> = "CheckType",
+    }
+}
+
+/// `black_list_add`.
+pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Change<'_> = call.parse(body)?;
+    let (batch, users) = Batch::read(&asked.from, &asked.to)?;
+    let targets = targets(call, users).await?;
+    let executed = batch.execute(call, Command::Block { targets }).await?;
+    Ok(batch.answer(call.operation, executed))
+}
+
+/// `black_list_delete`.
+pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Change<'_> = call.parse(body)?;
+    let (batch, users) = Batch::read(&asked.from, &asked.to)?;
+    let targets = targets(call, users).await?;
+    let executed = batch.execute(call, Command::Unblock { targets }).await?;
+    Ok(batch.answer(call.operation, executed))
+}
+
+async fn targets(call: &Call<'_>, users: Vec<UserId>) -> Result<Vec<Target>, Failure> {
+    let imported = call.imported(&users).await?;
+    let targets = users.into_iter().zip(imported);
+    Ok(targets.map(|(user, imported)| Target { user, imported }).collect())
+}
+
+/// `black_list_get`.
+pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Get<'_> = call.parse(body)?;
+    let Ok((start, max)) = page(&asked) else { return call.fails(code::REQUEST_INVALID) };
+    let key = call.key(owner(&asked.from)?);
+    let page = call.users.blocklist(key, start, max).await.map_err(|error| call.fault(&error))?;
+    if !page.imported {
+        return call.fails(code::ACCOUNT_NOT_IMPORTED);
+    }
+    let next = start.saturating_add(page.entries.len());
+    let at_end = page.entries.is_empty() || next >= page.total;
+    let items = page.entries.iter();
+    let items = items.map(|block| BlackListItem { user: block.peer, at: block.at }).collect();
+    Ok(call.success(&Page {
+        items,
+        next: if at_end { 0 } else { next },
+        sequence: page.sequence,
+        sequence_again: page.sequence,
+    }))
+}
+
+/// Where the page starts and how long it may be.
+fn page(asked: &Get<'_>) -> Result<(usize, usize), Malformed> {
+    let start = asked.start.integer()?.unwrap_or(0);
+    let start = usize::try_from(start).map_err(|_| Malformed)?;
+    let max = match asked.max.integer()? {
+        None => PAGE_DEFAULT,
+        Some(max) if max < 1 => return Err(Malformed),
+        Some(max) => usize::try_from(max).unwrap_or(PAGE_MAX).min(PAGE_MAX),
+    };
+    Ok((start, max))
+}
+
+#[derive(Serialize)]
+struct Page {
+    #[serde(rename = "BlackListItem")]
+    items: Vec<BlackListItem>,
+    /// 0 at the end.
+    #[serde(rename = "StartIndex")]
+    next: usize,
+    /// The misspelling is part of the contract.
+    #[serde(rename = "CurruentSequence")]
+    sequence: u32,
+    #[serde(rename = "CurrentSequence")]
+    sequence_again: u32,
+}
+
+#[derive(Serialize)]
+struct BlackListItem {
+    #[serde(rename = "To_Account")]
+    user: UserId,
+    #[serde(rename = "AddBlackTimeStamp")]
+    at: u32,
+}
+
+/// `black_list_check`.
+pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Check<'_> = call.parse(body)?;
+    let sides = match asked.sides.text() {
+        Ok(Some("BlackCheckResult_Type_Single")) => Sides::Single,
+        Ok(Some("BlackCheckResult_Type_Both")) => Sides::Both,
+        Ok(Some(_) | None) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
+    };
+    let (batch, targets) = Batch::read(&asked.from, &asked.to)?;
+    let found =
+        relation::look(call, batch.owner, &targets, sides, |s| s.blocks, &RELATIONS).await?;
+    let Relations { items, failed } = batch.relations(call.operation, found, RELATIONS.none);
+    Ok(call.success(&Checked { items, failed }))
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    #[serde(rename = "BlackListCheckItem")]
+    items: Vec<RelationItem<'a>>,
+    #[serde(rename = "Fail_Account", skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<&'a str>,
+}

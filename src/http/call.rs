@@ -1,0 +1,83 @@
+//! One call that was let in: who made it, and how it asks the actors.
+
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
+use super::Operation;
+use super::answer::{Answer, Failure};
+use super::error_code::{self as code, ErrorCode};
+use super::gate::{App, Caller};
+use super::shape::{self, Shape};
+use crate::actors::{ExecuteError, Executed, Users};
+use crate::domain::{Command, UserId, UserKey};
+use crate::journal::Origin;
+
+/// The platform that stands in records and webhooks for calls of this API.
+const PLATFORM: &str = "RESTAPI";
+
+/// A call after checks 1 to 15.
+pub(super) struct Call<'a> {
+    pub(super) operation: Operation,
+    pub(super) caller: Caller<'a>,
+    /// The request's own id.
+    pub(super) request: Uuid,
+    /// The other end of the connection.
+    pub(super) peer: Option<IpAddr>,
+    pub(super) users: &'a Users,
+}
+
+impl Call<'_> {
+    /// The app.
+    pub(super) fn app(&self) -> &App {
+        self.caller.app
+    }
+
+    /// Reads the body's fields. Fails with 60003 or 60015.
+    pub(super) fn parse<'b, S: Shape<'b>>(&self, body: &'b str) -> Result<S, Failure> {
+        shape::parse(body).map_err(Failure::Common)
+    }
+
+    /// The whole call fails with `code`.
+    pub(super) fn fails<T>(&self, code: ErrorCode) -> Result<T, Failure> {
+        Err(Failure::Whole(code))
+    }
+
+    /// A user of the app.
+    pub(super) fn key(&self, user: UserId) -> UserKey {
+        UserKey { app: self.app().id, user }
+    }
+
+    /// Executes `command` on `user`.
+    pub(super) async fn execute(
+        &self,
+        user: UserId,
+        command: Command,
+    ) -> Result<Executed, ExecuteError> {
+        let origin = Origin {
+            operator: self.caller.operator.into(),
+            request: self.request,
+            ip: self.peer.map_or_else(Box::default, |ip| ip.to_canonical().to_string().into()),
+            platform: PLATFORM.into(),
+        };
+        self.users.execute(self.key(user), command, origin).await
+    }
+
+    /// Whether each of `users` is imported.
+    pub(super) async fn imported(&self, users: &[UserId]) -> Result<Vec<bool>, Failure> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.users.imported(self.app().id, users).await.map_err(|error| self.fault(&error))
+    }
+
+    /// The whole call fails because the actors had no answer.
+    pub(super) fn fault(&self, error: &ExecuteError) -> Failure {
+        Failure::Whole(code::of_execute(self.operation, error))
+    }
+
+    /// Success, with the members of `data`.
+    pub(super) fn success(&self, data: &impl serde::Serialize) -> Answer {
+        Answer::success(self.operation.service(), data)
+    }
+}

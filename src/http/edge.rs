@@ -1,0 +1,196 @@
+//! One request from its head to its answer.
+
+use std::fmt::Write;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use actix_http::{Payload, Request, Response};
+use actix_web::dev::RequestHead;
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    CONTENT_TYPE, HeaderName, HeaderValue,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::Bytes;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::answer::{Answer, Answered, Failure};
+use super::body::{self, Bounds};
+use super::call::Call;
+use super::error_code::{self as code, ErrorCode};
+use super::gate::Gate;
+use super::metrics::Metrics;
+use super::query::{self, Query};
+use super::settings::{ANSWER_GRACE, Settings};
+use super::{Operation, handle};
+use crate::actors::Users;
+use crate::clock::Clock;
+use crate::domain::AppId;
+
+static CORDON_NODE: HeaderName = HeaderName::from_static("cordon-node");
+static CORDON_REQUEST_ID: HeaderName = HeaderName::from_static("cordon-request-id");
+static CORDON_POSITION: HeaderName = HeaderName::from_static("cordon-position");
+
+/// Everything that answers a request; shared by all workers.
+pub(super) struct Edge {
+    gate: Gate,
+    users: Users,
+    clock: Clock,
+    metrics: Metrics,
+    node: HeaderValue,
+    body: Bounds,
+    answer_timeout: Duration,
+}
+
+/// What a request came to, and what is known of who made it.
+struct Handled {
+    operation: Option<Operation>,
+    app: Option<AppId>,
+    answered: Answered,
+}
+
+impl Edge {
+    /// Errors: the node's name cannot stand in a header.
+    pub(super) fn new(
+        settings: Settings,
+        users: Users,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            gate: Gate::new(&settings),
+            users,
+            clock,
+            metrics,
+            node: HeaderValue::try_from(&settings.node)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
+            body: Bounds { bytes_max: settings.body_bytes_max, timeout: settings.body_timeout },
+            answer_timeout: settings.request_timeout + ANSWER_GRACE,
+        })
+    }
+
+    /// Answers `request`: always with HTTP 200. Rule: rest-api.md 1.3.
+    pub(super) async fn answer(&self, request: Request) -> Response<Bytes> {
+        let started = Instant::now();
+        let id = Uuid::now_v7();
+        let peer = request.peer_addr().map(|address| address.ip());
+        let (head, payload) = request.into_parts();
+        let Handled { operation, app, answered } = self.handle(&head, payload, id, peer).await;
+        let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, operation));
+        let took = started.elapsed();
+        self.metrics.count(operation, answer.code, took);
+        log(id, app, operation, answer.code, took);
+        self.render(answer, id)
+    }
+
+    async fn handle(
+        &self,
+        head: &RequestHead,
+        payload: Payload,
+        request: Uuid,
+        peer: Option<IpAddr>,
+    ) -> Handled {
+        let (operation, query) = match read(head) {
+            Ok(read) => read,
+            Err(code) => {
+                let answered = self.refuse(head, payload, code).await;
+                return Handled { operation: None, app: None, answered };
+            }
+        };
+        let (app, answered) = match self.gate.admit(operation, &query, self.clock.now()) {
+            Ok(caller) => {
+                let app = caller.app.id;
+                let call = Call { operation, caller, request, peer, users: &self.users };
+                (Some(app), self.carry_out(head, payload, &call).await)
+            }
+            Err(code) => (None, self.refuse(head, payload, code).await),
+        };
+        Handled { operation: Some(operation), app, answered }
+    }
+
+    async fn refuse(&self, head: &RequestHead, payload: Payload, code: ErrorCode) -> Answered {
+        body::skip(head, payload, self.body).await;
+        Err(Failure::Common(code))
+    }
+
+    async fn carry_out(&self, head: &RequestHead, payload: Payload, call: &Call<'_>) -> Answered {
+        let body = body::read(head, payload, self.body).await.map_err(Failure::Common)?;
+        let body = body::text(&body).map_err(Failure::Common)?;
+        // The actors answer within their own limit; this one is for the case that they do not.
+        timeout(self.answer_timeout, handle(call, body))
+            .await
+            .unwrap_or(Err(Failure::Whole(code::TIMED_OUT)))
+    }
+
+    fn render(&self, answer: Answer, id: Uuid) -> Response<Bytes> {
+        let mut response = Response::with_body(StatusCode::OK, Bytes::from(answer.body));
+        let headers = response.headers_mut();
+        headers.reserve(7);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("X-Requested-With"));
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+        headers.insert(CORDON_NODE.clone(), self.node.clone());
+        let mut id_text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id_text = id.hyphenated().encode_lower(&mut id_text);
+        let visible = "digits and hyphens may stand in a header";
+        headers.insert(CORDON_REQUEST_ID.clone(), HeaderValue::from_str(id_text).expect(visible));
+        if !answer.positions.is_empty() {
+            let mut text = String::new();
+            for (partition, offset) in &answer.positions {
+                let comma = if text.is_empty() { "" } else { "," };
+                write!(text, "{comma}{partition}@{offset}").expect("a text takes every byte");
+            }
+            let positions = HeaderValue::try_from(text).expect(visible);
+            headers.insert(CORDON_POSITION.clone(), positions);
+        }
+        response
+    }
+}
+
+/// Checks 1 and 2: the request line names a command.
+fn read(head: &RequestHead) -> Result<(Operation, Query<'_>), ErrorCode> {
+    let path = head.uri.path();
+    if head.method != Method::POST || !query::has_form(path) {
+        return Err(code::URL_UNREADABLE);
+    }
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let query = query.map_err(|query::Undecodable| code::URL_UNREADABLE)?;
+    let operation = Operation::at(path).ok_or(code::COMMAND_UNKNOWN)?;
+    Ok((operation, query))
+}
+
+/// The codes that tell of trouble on our side, and not of the request.
+const TROUBLE: [ErrorCode; 5] = [
+    code::TIMED_OUT,
+    code::RELATIONS_BROKEN,
+    code::RELATIONS_TIMED_OUT,
+    code::ACCOUNTS_BROKEN,
+    code::ACCOUNTS_TIMED_OUT,
+];
+
+/// One event per request, without anything that the caller sent.
+fn log(
+    request: Uuid,
+    app: Option<AppId>,
+    operation: Option<Operation>,
+    number: u32,
+    took: Duration,
+) {
+    let command = operation.map(Operation::command);
+    let app = app.map(|app| app.0);
+    let duration_ms = took.as_secs_f64() * 1000.0;
+    if TROUBLE.iter().any(|code| code.number == number) {
+        tracing::warn!(
+            request.id = %request, app.id = app, command, code = number, duration_ms,
+            "a call could not be answered",
+        );
+    } else {
+        tracing::debug!(
+            request.id = %request, app.id = app, command, code = number, duration_ms,
+            "a call was answered",
+        );
+    }
+}

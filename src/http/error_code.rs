@@ -1,0 +1,336 @@
+//! The catalogue: every code this server answers, in one table, and the one place where a refusal
+//! or a fault becomes a code.
+//!
+//! The numbers and texts are rest-api.md 1.11, 2.3 and 11; texts without a source are ours. Callers
+//! compare some of the texts, so a change here is a change for outsiders: a test holds this table
+//! equal to `schemas/error_codes.json`.
+
+use std::fmt;
+
+use serde::ser::{Serialize, Serializer};
+
+use super::{Operation, Service};
+use crate::actors::{ExecuteError, ItemError};
+use crate::domain::Rejection;
+use crate::usersig;
+
+/// What stands in a message for the operation's name.
+const PLACEHOLDER: &str = "<Operation>";
+
+/// One way to fail, as callers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// `ErrorCode` or `ResultCode`.
+    pub number: u32,
+    /// What we call it; unique in [`ALL`], while several share one number.
+    pub name: &'static str,
+    /// `ErrorInfo` or `ResultInfo`; `<Operation>` in it stands for the name of the operation.
+    pub message: &'static str,
+}
+
+impl ErrorCode {
+    /// The text as it goes out, for a call of `operation`. Only codes of commands name one.
+    pub(super) fn text(self, operation: Option<Operation>) -> Text {
+        Text { code: self, operation }
+    }
+}
+
+/// An error text with the operation's name filled in.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    code: ErrorCode,
+    operation: Option<Operation>,
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = self.code.message;
+        match (self.operation, message.split_once(PLACEHOLDER)) {
+            (Some(operation), Some((before, after))) => {
+                f.write_str(before)?;
+                f.write_str(operation.name())?;
+                f.write_str(after)
+            }
+            (Some(_), None) | (None, _) => f.write_str(message),
+        }
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+macro_rules! catalogue {
+    ($($name:ident = $number:literal, $message:literal;)*) => {
+        $(
+            #[doc = concat!(stringify!($number), ": `", $message, "`")]
+            pub const $name: ErrorCode =
+                ErrorCode { number: $number, name: stringify!($name), message: $message };
+        )*
+
+        /// Every code that is answered, by number.
+        pub const ALL: &[ErrorCode] = &[$($name),*];
+    };
+}
+
+catalogue! {
+    REQUEST_INVALID = 30001, "Err_SNS_<Operation>_Request_Invalid";
+    ALREADY_BLOCKED = 30001, "Err_SNS_<Operation>_Already_Exist";
+    NOT_BLOCKED = 30001, "Err_SNS_<Operation>_Not_Exist";
+    ALREADY_FRIEND = 30001, "Err_SNS_<Operation>_Friend_Exist";
+    ACCOUNT_ILLEGAL = 30002, "Err_SNS_<Operation>_SdkAppId_Illegal";
+    ACCOUNT_NOT_IMPORTED = 30003, "Err_SNS_<Operation>_Account_Not_Exist";
+    RELATIONS_BROKEN = 30006, "Err_SNS_<Operation>_Internal_Error";
+    FRIEND_ADD_BROKEN = 30006, "Err_SNS_FriendAdd_Unpack_Profile_Data_Fail";
+    FRIEND_CHECK_BROKEN = 30006, "Err_SNS_FriendCheck_Check_Relation_Exec_Task_Fail";
+    RELATIONS_TIMED_OUT = 30007, "Err_SNS_<Operation>_Timeout";
+    BLACK_LIST_CHECK_TIMED_OUT = 30007, "Err_SNS_BlackListCheck_Check_Reverse_BlackList_Fail";
+    REQUESTS_FORBIDDEN = 30009, "Err_SNS_<Operation>_Admin_Forbid";
+    FRIEND_LIST_FULL = 30010, "Err_SNS_<Operation>_My_Friend_Num_Exceed_Threshold";
+    TOO_MANY_GROUPS = 30011, "Err_SNS_<Operation>_Group_Num_Exceed_Threshold";
+    TOO_MANY_REQUESTS = 30012, "Err_SNS_<Operation>_Pendency_Num_Exceed_Threshold";
+    BLOCKLIST_FULL = 30013, "Err_SNS_<Operation>_BlackList_Num_Exceed_Threshold";
+    PEER_FRIEND_LIST_FULL = 30014, "Err_SNS_<Operation>_Peer_Friend_Num_Exceed_Threshold";
+    PEER_BLOCKED = 30515, "Err_SNS_<Operation>_Friend_In_Self_BlackList";
+    PEER_ACCEPTS_NOBODY = 30516, "Err_SNS_<Operation>_Friend_Allow_Type_Forbid";
+    BLOCKED_BY_PEER = 30525, "Err_SNS_<Operation>_Self_In_Friend_BlackList";
+    CONFIRMATION_NEEDED = 30539, "Err_SNS_<Operation>_Need_Confirm";
+    NOT_FRIEND = 31704, "Err_SNS_<Operation>_Not_Friend";
+    PROFILE_VALUE_TOO_LONG = 40601, "Err_Profile_<Operation>_Value_Too_Long";
+    URL_UNREADABLE = 60002, "HTTP parse Error";
+    BODY_NOT_JSON = 60003, "Request Json Parse Error";
+    APP_ID_INVALID = 60006, "sdkappid invalid";
+    COMMAND_TOO_FREQUENT = 60007, "request over frequency limit";
+    TIMED_OUT = 60008, "service timeout or request format error,please check and try again";
+    COMMAND_UNKNOWN = 60009, "request resource error";
+    ADMIN_REQUIRED = 60010, "admin account required";
+    APP_TOO_FREQUENT = 60011, "sdkappid over frequency limit";
+    APP_ID_MISSING = 60012, "sdkappid missing";
+    ACCOUNT_NOT_TEXT = 60015, "body account invalid";
+    APP_DISABLED = 60016, "sdkappid disabled";
+    PARAMETER_INVALID = 60025, "url parameter invalid";
+    SIGNATURE_EXPIRED = 70001, "UserSig expired";
+    SIGNATURE_ILLEGAL = 70003, "The UserSig in use is illegal. Please regenerate UserSig through official API.";
+    SIGNATURE_FORGED = 70009, "UserSig verification Failed. The UserSig in use maybe generated by Secret Key from other SDKAppID. Please regenerate UserSig by Secret Key from its own SDKAppID.";
+    SIGNATURE_OF_OTHER_IDENTIFIER = 70013, "identifier not match";
+    SIGNATURE_OF_OTHER_APP = 70014, "sdkappid not match";
+    APP_UNKNOWN = 70020, "sdkappid not exist";
+    ACCOUNT_UNKNOWN = 70107, "Err_TLS_PT_Open_Login_Account_Not_Exist";
+    ACCOUNTS_TIMED_OUT = 70169, "account service timeout";
+    ACCOUNT_PARAMETER_ILLEGAL = 70402, "account parameter illegal";
+    ACCOUNTS_BROKEN = 70500, "account service internal error";
+    DELETION_FORBIDDEN = 71000, "account deletion not allowed";
+}
+
+/// What an inner fault of `operation`'s service is called.
+pub(super) fn broken(operation: Operation) -> ErrorCode {
+    match (operation, operation.service()) {
+        (Operation::FriendAdd, _) => FRIEND_ADD_BROKEN,
+        (Operation::FriendCheck, _) => FRIEND_CHECK_BROKEN,
+        (_, Service::Relations) => RELATIONS_BROKEN,
+        (_, Service::Accounts) => ACCOUNTS_BROKEN,
+    }
+}
+
+/// What a timeout inside `operation`'s service is called.
+pub(super) fn timed_out(operation: Operation) -> ErrorCode {
+    match (operation, operation.service()) {
+        (Operation::BlackListCheck, _) => BLACK_LIST_CHECK_TIMED_OUT,
+        (_, Service::Relations) => RELATIONS_TIMED_OUT,
+        (_, Service::Accounts) => ACCOUNTS_TIMED_OUT,
+    }
+}
+
+/// The code of a call that has no answer.
+pub(super) fn of_execute(operation: Operation, error: &ExecuteError) -> ErrorCode {
+    match error {
+        ExecuteError::Rejected(rejection) => of_rejection(operation, *rejection),
+        ExecuteError::Overloaded => TIMED_OUT,
+        ExecuteError::TimedOut => timed_out(operation),
+        ExecuteError::Unavailable => broken(operation),
+    }
+}
+
+/// The code of one entry of a batch.
+pub(super) fn of_item(operation: Operation, error: ItemError) -> ErrorCode {
+    match error {
+        ItemError::Rejected(rejection) => of_rejection(operation, rejection),
+        ItemError::Owed => timed_out(operation),
+    }
+}
+
+/// The code of a refusal by rule.
+pub(super) fn of_rejection(operation: Operation, rejection: Rejection) -> ErrorCode {
+    match operation.service() {
+        Service::Relations => of_relation(rejection),
+        Service::Accounts => of_account(rejection),
+    }
+}
+
+fn of_relation(rejection: Rejection) -> ErrorCode {
+    match rejection {
+        Rejection::AccountUnknown => ACCOUNT_NOT_IMPORTED,
+        Rejection::SelfTarget => REQUEST_INVALID,
+        Rejection::AlreadyBlocked => ALREADY_BLOCKED,
+        Rejection::BlocklistFull => BLOCKLIST_FULL,
+        Rejection::NotBlocked => NOT_BLOCKED,
+        Rejection::AlreadyFriend => ALREADY_FRIEND,
+        Rejection::NotFriend => NOT_FRIEND,
+        Rejection::PeerBlocked => PEER_BLOCKED,
+        Rejection::BlockedByPeer => BLOCKED_BY_PEER,
+        Rejection::RequestsForbidden => REQUESTS_FORBIDDEN,
+        Rejection::FriendListFull => FRIEND_LIST_FULL,
+        Rejection::PeerFriendListFull => PEER_FRIEND_LIST_FULL,
+        Rejection::TooManyGroups => TOO_MANY_GROUPS,
+        Rejection::PeerAcceptsNobody => PEER_ACCEPTS_NOBODY,
+        Rejection::TooManyRequests => TOO_MANY_REQUESTS,
+        Rejection::ConfirmationNeeded => CONFIRMATION_NEEDED,
+    }
+}
+
+/// Importing and deleting an account refuse an unknown account and nothing else.
+fn of_account(rejection: Rejection) -> ErrorCode {
+    match rejection {
+        Rejection::AccountUnknown => ACCOUNT_UNKNOWN,
+        Rejection::SelfTarget
+        | Rejection::AlreadyBlocked
+        | Rejection::BlocklistFull
+        | Rejection::NotBlocked
+        | Rejection::AlreadyFriend
+        | Rejection::NotFriend
+        | Rejection::PeerBlocked
+        | Rejection::BlockedByPeer
+        | Rejection::RequestsForbidden
+        | Rejection::FriendListFull
+        | Rejection::PeerFriendListFull
+        | Rejection::TooManyGroups
+        | Rejection::PeerAcceptsNobody
+        | Rejection::TooManyRequests
+        | Rejection::ConfirmationNeeded => ACCOUNTS_BROKEN,
+    }
+}
+
+/// The code of a signature that does not open the door. Rule: rest-api.md 1.9, checks 8 to 12.
+impl From<usersig::Error> for ErrorCode {
+    fn from(error: usersig::Error) -> Self {
+        match error {
+            usersig::Error::Malformed => SIGNATURE_ILLEGAL,
+            usersig::Error::WrongApp => SIGNATURE_OF_OTHER_APP,
+            usersig::Error::WrongIdentifier => SIGNATURE_OF_OTHER_IDENTIFIER,
+            usersig::Error::Forged => SIGNATURE_FORGED,
+            usersig::Error::Expired => SIGNATURE_EXPIRED,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Deserialize)]
+    struct Row {
+        code: u32,
+        name: String,
+        message: String,
+    }
+
+    #[test]
+    fn the_table_equals_the_published_one() {
+        let published: Vec<Row> =
+            serde_json::from_str(include_str!("../../schemas/error_codes.json")).unwrap();
+        let rows: Vec<Row> = ALL
+            .iter()
+            .map(|code| Row {
+                code: code.number,
+                name: code.name.to_owned(),
+                message: code.message.to_owned(),
+            })
+            .collect();
+        assert_eq!(rows, published);
+    }
+
+    #[test]
+    fn names_are_unique_and_numbers_ascend() {
+        let names: BTreeSet<&str> = ALL.iter().map(|code| code.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        assert!(ALL.is_sorted_by_key(|code| code.number));
+    }
+
+    /// Rows of rest-api.md 11 about commands that are not built.
+    const NOT_BUILT: [&str; 8] = [
+        "openim",
+        "batchsendmsg",
+        "friend_update",
+        "friend_get_list",
+        "group_add",
+        "client answer to a request",
+        "profile",
+        "portrait_get",
+    ];
+
+    #[test]
+    fn every_text_of_the_specification_is_in_the_table() {
+        let specification = include_str!("../../tests/spec/rest-api.md");
+        let (_, from) = specification.split_once("## 11. Text values").unwrap();
+        let (section, _) = from.split_once("## 12.").unwrap();
+        let mut compared = 0;
+        for row in section.lines().filter(|line| line.starts_with("| ")) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let Ok(number) = cells[0].parse::<u32>() else { continue };
+            let (place, text) = (cells[1], cells[2].trim_matches('`'));
+            if NOT_BUILT.contains(&place) {
+                continue;
+            }
+            let operation = Operation::ALL
+                .iter()
+                .find(|operation| operation.command().ends_with(&format!("/{place}")))
+                .copied();
+            assert!(operation.is_some() || place == "common" || place.starts_with("any"), "{row}");
+            let found = ALL
+                .iter()
+                .any(|code| code.number == number && code.text(operation).to_string() == text);
+            assert!(found, "{row}");
+            compared += 1;
+        }
+        assert!(compared > 35, "only {compared} rows were found");
+    }
+
+    #[test]
+    fn rejections_have_the_codes_of_the_specification() {
+        use Operation as O;
+        use Rejection as R;
+        for (operation, rejection, number, text) in [
+            (O::BlackListAdd, R::AlreadyBlocked, 30001, "Err_SNS_BlackListAdd_Already_Exist"),
+            (O::BlackListAdd, R::SelfTarget, 30001, "Err_SNS_BlackListAdd_Request_Invalid"),
+            (O::BlackListDelete, R::NotBlocked, 30001, "Err_SNS_BlackListDelete_Not_Exist"),
+            (O::FriendAdd, R::AlreadyFriend, 30001, "Err_SNS_FriendAdd_Friend_Exist"),
+            (O::FriendAdd, R::ConfirmationNeeded, 30539, "Err_SNS_FriendAdd_Need_Confirm"),
+            (O::FriendAdd, R::PeerBlocked, 30515, "Err_SNS_FriendAdd_Friend_In_Self_BlackList"),
+            (O::FriendAdd, R::BlockedByPeer, 30525, "Err_SNS_FriendAdd_Self_In_Friend_BlackList"),
+            (O::FriendAdd, R::AccountUnknown, 30003, "Err_SNS_FriendAdd_Account_Not_Exist"),
+            (O::FriendDelete, R::NotFriend, 31704, "Err_SNS_FriendDelete_Not_Friend"),
+            (O::AccountDelete, R::AccountUnknown, 70107, "Err_TLS_PT_Open_Login_Account_Not_Exist"),
+        ] {
+            let code = of_rejection(operation, rejection);
+            assert_eq!((code.number, &*code.text(Some(operation)).to_string()), (number, text));
+        }
+    }
+
+    #[test]
+    fn faults_have_the_codes_of_their_service() {
+        let number = |operation, error: ExecuteError| of_execute(operation, &error).number;
+        for (operation, timed_out, broken) in
+            [(Operation::BlackListAdd, 30007, 30006), (Operation::AccountImport, 70169, 70500)]
+        {
+            assert_eq!(number(operation, ExecuteError::TimedOut), timed_out);
+            assert_eq!(number(operation, ExecuteError::Unavailable), broken);
+            assert_eq!(number(operation, ExecuteError::Overloaded), 60008);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Friends: add, import, delete, look up. Rule: rest-api.md 4.
+
+use serde::Serialize;
+
+use super::answer::{Answered, Failure};
+use super::batch::{Batch, RelationItem, Relations, entries, owner};
+use super::call::Call;
+use super::card;
+use super::error_code as code;
+use super::relation::{self, Names, Sides};
+use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
+use crate::actors::{Executed, ItemError};
+use crate::domain::{Card, Command, FormerFriend, NewFriend, OfferForm, Rejection, UserId};
+
+const RELATIONS: Names = Names {
+    none: "CheckResult_Type_NoRelation",
+    a_with_b: "CheckResult_Type_AWithB",
+    b_with_a: "CheckResult_Type_BWithA",
+    both_way: "CheckResult_Type_BothWay",
+};
+
+shape! {
+    /// The body of `friend_add`.
+    Add<'a> {
+        from: Account<'a> = "From_Account",
+        items: List<Object<card::Wanted<'a>>> = "AddFriendItem",
+        form: Scalar<'a> = "AddType",
+        force: Scalar<'a> = "ForceAddFlags",
+    }
+}
+
+shape! {
+    /// The body of `friend_import`.
+    Import<'a> {
+        from: Account<'a> = "From_Account",
+        items: List<Object<card::Imported<'a>>> = "AddFriendItem",
+    }
+}
+
+shape! {
+    /// The body of `friend_delete`.
+    Delete<'a> {
+        from: Account<'a> = "From_Account",
+        to: List<Listed<'a>> = "To_Account",
+        sides: Scalar<'a> = "DeleteType",
+    }
+}
+
+shape! {
+    /// The body of `friend_check`.
+    Check<'a> {
+        from: Account<'a> = "From_Account",
+        to: List<Listed<'a>> = "To_Account",
+        sides: Scalar<'a> = "CheckType",
+    }
+}
+
+/// `friend_add`.
+pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Add<'_> = call.parse(body)?;
+    let form = match asked.form.text() {
+        Ok(None | Some("Add_Type_Both")) => OfferForm::TwoWay,
+        Ok(Some("Add_Type_Single")) => OfferForm::OneWay,
+        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
+    };
+    let forced = match asked.force.integer() {
+        Ok(None | Some(0)) => false,
+        Ok(Some(1)) => true,
+        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
+    };
+    let mut wanted = Vec::new();
+    for item in entries(&asked.items)? {
+        let Ok(item) = item.given() else { return call.fails(code::REQUEST_INVALID) };
+        wanted.push((item.to.name(), item.card()));
+    }
+    offer(call, owner(&asked.from)?, wanted, form, forced).await
+}
+
+/// `friend_import`.
+pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Import<'_> = call.parse(body)?;
+    let mut wanted = Vec::new();
+    for item in entries(&asked.items)? {
+        let Ok(item) = item.given() else { return call.fails(code::REQUEST_INVALID) };
+        wanted.push((item.to.name(), item.card()));
+    }
+    offer(call, owner(&asked.from)?, wanted, OfferForm::Import, false).await
+}
+
+/// Offers friendships. Per entry, the first check that fails counts: the account is legal, it is
+/// imported, the entry is well formed, and then what the users say. An entry that names nobody is
+/// answered under the empty name. Rule: rest-api.md 4.2.
+async fn offer(
+    call: &Call<'_>,
+    owner: UserId,
+    wanted: Vec<(Option<&str>, Result<Card, Malformed>)>,
+    form: OfferForm,
+    forced: bool,
+) -> Answered {
+    let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
+    let users: Vec<UserId> = wanted.iter().filter_map(|(name, _)| legal(name)).collect();
+    let mut imported = call.imported(&users).await?.into_iter();
+    let mut batch = Batch::new(owner, wanted.len());
+    let mut items = Vec::with_capacity(users.len());
+    for (name, card) in wanted {
+        let user = legal(&name);
+        let known = user.is_some() && imported.next() == Some(true);
+        match (name, user, card) {
+            (None, _, _) => batch.settle("", code::REQUEST_INVALID),
+            (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
+            (Some(name), Some(_), _) if !known => batch.settle(name, code::ACCOUNT_NOT_IMPORTED),
+            (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
+            (Some(name), Some(user), Ok(card)) => {
+                items.push(NewFriend { user, imported: true, card });
+                batch.expect(name);
+            }
+        }
+    }
+    let executed = batch.execute(call, Command::AddFriends { items, form, forced }).await?;
+    Ok(batch.answer(call.operation, executed))
+}
+
+/// `friend_delete`.
+pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Delete<'_> = call.parse(body)?;
+    let both = match asked.sides.text() {
+        Ok(None | Some("Delete_Type_Single")) => false,
+        Ok(Some("Delete_Type_Both")) => true,
+        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
+    };
+    let (batch, users) = Batch::read(&asked.from, &asked.to)?;
+    let targets = if both {
+        let standings = relation::standings_about(call, batch.owner, &users).await?;
+        let found = users.iter().zip(standings);
+        found.map(|(user, s)| FormerFriend { user: *user, has_me: s.has_friend }).collect()
+    } else {
+        users.iter().map(|user| FormerFriend { user: *user, has_me: false }).collect()
+    };
+    let mut executed = batch.execute(call, Command::RemoveFriends { targets, both }).await?;
+    tell_strangers_from_unknown(call, &users, &mut executed).await?;
+    Ok(batch.answer(call.operation, executed))
+}
+
+/// An account that is not imported is a friend of nobody: its own code says more. Asked only about
+/// entries that failed, so that an entry of a deleted account can still be removed.
+async fn tell_strangers_from_unknown(
+    call: &Call<'_>,
+    users: &[UserId],
+    executed: &mut Executed,
+) -> Result<(), Failure> {
+    let strangers = executed
+        .outcomes
+        .iter_mut()
+        .zip(users)
+        .filter(|(outcome, _)| **outcome == Err(ItemError::Rejected(Rejection::NotFriend)));
+    let (outcomes, strangers): (Vec<_>, Vec<_>) = strangers.unzip();
+    let imported = call.imported(&strangers).await?;
+    for (outcome, _) in outcomes.into_iter().zip(imported).filter(|(_, imported)| !imported) {
+        *outcome = Err(ItemError::Rejected(Rejection::AccountUnknown));
+    }
+    Ok(())
+}
+
+/// `friend_check`.
+pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Check<'_> = call.parse(body)?;
+    let sides = match asked.sides.text() {
+        // Old scripts misspell it.
+        Ok(Some("CheckResult_Type_Single" | "CheckResult_Type_Singal")) => Sides::Single,
+        Ok(Some("CheckResult_Type_Both")) => Sides::Both,
+        Ok(Some(_) | None) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
+    };
+    let (batch, targets) = Batch::read(&asked.from, &asked.to)?;
+    let found =
+        relation::look(call, batch.owner, &targets, sides, |s| s.has_friend, &RELATIONS).await?;
+    let Relations { items, failed } = batch.relations(call.operation, found, RELATIONS.none);
+    Ok(call.success(&Checked { items, failed }))
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    #[serde(rename = "InfoItem")]
+    items: Vec<RelationItem<'a>>,
+    #[serde(rename = "Fail_Account", skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<&'a str>,
+}

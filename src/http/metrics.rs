@@ -1,0 +1,122 @@
+//! What the edge counts: calls by command and code, and how long they took.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Operation;
+
+/// Upper bounds of the latency buckets, in seconds: the time limit of a call is 3.
+const SECONDS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0];
+
+/// The `command` of a call that named none that exists.
+const NO_COMMAND: &str = "none";
+
+/// Counters of the edge. Cheap to clone; clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    calls: Family<CallLabels, Counter>,
+    seconds: Family<CommandLabel, Histogram, fn() -> Histogram>,
+    /// One per operation and one for calls without, found without a lock.
+    ready: Arc<[Ready]>,
+}
+
+/// What the usual call needs.
+struct Ready {
+    succeeded: Counter,
+    seconds: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    command: &'static str,
+    code: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabel {
+    command: &'static str,
+}
+
+impl Metrics {
+    /// New counters, all at zero.
+    pub fn new() -> Self {
+        let calls = Family::<CallLabels, Counter>::default();
+        let seconds =
+            Family::<CommandLabel, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+                Histogram::new(SECONDS)
+            });
+        let commands = Operation::ALL.iter().map(|operation| operation.command());
+        let ready = commands.chain([NO_COMMAND]).map(|command| Ready {
+            succeeded: calls.get_or_create_owned(&CallLabels { command, code: 0 }),
+            seconds: seconds.get_or_create_owned(&CommandLabel { command }),
+        });
+        let ready = ready.collect();
+        Self { calls, seconds, ready }
+    }
+
+    /// Tells `registry` about the counters.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "cordon_http_calls",
+            "Calls of the server API by command and the code of their answer",
+            self.calls.clone(),
+        );
+        registry.register_with_unit(
+            "cordon_http_call_duration",
+            "How long calls of the server API took",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+    }
+
+    /// Counts one call.
+    pub(super) fn count(&self, operation: Option<Operation>, code: u32, took: Duration) {
+        let place = operation.map_or(Operation::ALL.len(), |operation| operation as usize);
+        let ready = &self.ready[place];
+        ready.seconds.observe(took.as_secs_f64());
+        if code == 0 {
+            ready.succeeded.inc();
+        } else {
+            let command = operation.map_or(NO_COMMAND, Operation::command);
+            self.calls.get_or_create(&CallLabels { command, code }).inc();
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_command_and_code() {
+        let metrics = Metrics::new();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        metrics.count(Some(Operation::BlackListAdd), 0, Duration::from_millis(2));
+        metrics.count(Some(Operation::BlackListAdd), 60007, Duration::ZERO);
+        metrics.count(None, 60002, Duration::ZERO);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"cordon_http_calls_total{command="sns/black_list_add",code="0"} 1"#,
+            r#"cordon_http_calls_total{command="sns/black_list_add",code="60007"} 1"#,
+            r#"cordon_http_calls_total{command="none",code="60002"} 1"#,
+            r#"cordon_http_call_duration_seconds_count{command="sns/black_list_add"} 2"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+}

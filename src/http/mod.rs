@@ -1,0 +1,195 @@
+//! The API edge: actix-web stays inside this room.
+//!
+//! One server speaks the server API of rest-api.md: it checks who calls, parses a body into domain
+//! types, asks [`Users`], and renders what came of it. A second one, in [`ops`], answers health
+//! checks and metrics. The edge decides no rule of blocking or friendship, and knows no journal.
+//!
+//! Promises: the checks run in the order of rest-api.md 1.9; a body is read only for a caller with a
+//! valid UserSig; every answer is HTTP 200 with the envelope; nothing secret is logged.
+
+mod account;
+mod answer;
+mod batch;
+mod blocklist;
+mod body;
+mod call;
+mod card;
+mod edge;
+pub mod error_code;
+mod frequency;
+mod friendship;
+mod gate;
+mod metrics;
+pub mod ops;
+mod query;
+mod relation;
+pub mod settings;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_http::Request;
+use actix_web::HttpServer;
+use actix_web::dev::{Server, fn_service};
+
+use self::answer::Answered;
+use self::call::Call;
+use self::edge::Edge;
+use crate::actors::Users;
+use crate::clock::Clock;
+
+pub use self::error_code::ErrorCode;
+pub use self::metrics::Metrics;
+pub use self::settings::{App, Limits, Settings};
+
+/// Which service of the API a command belongs to; it decides the envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// `sns`: answers have `ErrorDisplay`.
+    Relations,
+    /// `im_open_login_svc`: answers have none.
+    Accounts,
+}
+
+/// Makes the route table what everything about routes comes from.
+macro_rules! routes {
+    ($($service:ident $path:literal {
+        $($command:literal => $operation:ident, $handler:path, $per_second:literal;)*
+    })*) => {
+        /// One command of the API. Its name stands in the texts of rest-api.md 11.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Operation {
+            $($(
+                #[doc = concat!("`", $path, "/", $command, "`")]
+                $operation,
+            )*)*
+        }
+
+        /// How many operations there are.
+        pub(crate) const OPERATIONS: usize = Operation::ALL.len();
+
+        impl Operation {
+            /// All of them, each at the place of its number.
+            pub const ALL: &[Self] = &[$($(Self::$operation,)*)*];
+
+            /// The operation at `path`, byte for byte.
+            fn at(path: &str) -> Option<Self> {
+                match path {
+                    $($(concat!("/v4/", $path, "/", $command) => Some(Self::$operation),)*)*
+                    _ => None,
+                }
+            }
+
+            /// Service and command as in the path, for example `sns/black_list_add`.
+            pub fn command(self) -> &'static str {
+                match self {
+                    $($(Self::$operation => concat!($path, "/", $command),)*)*
+                }
+            }
+
+            /// The name in error texts, for example `BlackListAdd`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$operation => stringify!($operation),)*)*
+                }
+            }
+
+            /// The service.
+            pub fn service(self) -> Service {
+                match self {
+                    $($(Self::$operation => Service::$service,)*)*
+                }
+            }
+
+            /// Calls per second and app, unless the app's settings say otherwise.
+            pub fn calls_per_second(self) -> u32 {
+                match self {
+                    $($(Self::$operation => $per_second,)*)*
+                }
+            }
+        }
+
+        /// Lets the operation's handler answer.
+        async fn handle(call: &Call<'_>, body: &str) -> Answered {
+            match call.operation {
+                $($(Operation::$operation => $handler(call, body).await,)*)*
+            }
+        }
+    };
+}
+
+impl Operation {
+    /// The operation called `command` in settings, for example `sns/black_list_add`.
+    pub fn of_command(command: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|operation| operation.command() == command)
+    }
+}
+
+// Command, operation, handler, calls per second; in the order of rest-api.md. Every other path of
+// the right form is answered 60009. Limits: rest-api.md 1.6.
+routes! {
+    Relations "sns" {
+        "black_list_add" => BlackListAdd, blocklist::add, 200;
+        "black_list_delete" => BlackListDelete, blocklist::delete, 200;
+        "black_list_get" => BlackListGet, blocklist::get, 200;
+        "black_list_check" => BlackListCheck, blocklist::check, 200;
+        "friend_add" => FriendAdd, friendship::add, 200;
+        "friend_import" => FriendImport, friendship::import, 200;
+        "friend_delete" => FriendDelete, friendship::delete, 200;
+        "friend_check" => FriendCheck, friendship::check, 200;
+    }
+    Accounts "im_open_login_svc" {
+        "account_import" => AccountImport, account::import, 200;
+        "multiaccount_import" => MultiaccountImport, account::import_many, 100;
+        "account_delete" => AccountDelete, account::delete, 100;
+        "account_check" => AccountCheck, account::check, 200;
+    }
+}
+
+/// Serves the API on `listener`, until the handle of the answered server stops it: gracefully, it
+/// accepts no more connections and lets running calls finish.
+///
+/// Must be called inside an actix system; the answered server is a future to be awaited or spawned.
+/// It handles no signals. Errors: the listener cannot be used, or the node's name has bytes that may
+/// not stand in a header.
+pub fn serve(
+    settings: Settings,
+    users: Users,
+    clock: Clock,
+    metrics: Metrics,
+    listener: TcpListener,
+) -> io::Result<Server> {
+    let workers = settings.workers;
+    let connections_max = settings.connections_max;
+    let keep_alive = settings.keep_alive;
+    let head_timeout = settings.head_timeout;
+    let disconnect_timeout = settings.disconnect_timeout;
+    let shutdown_timeout_s = settings.shutdown_timeout_s;
+    let edge = Arc::new(Edge::new(settings, users, clock, metrics)?);
+    // The edge is the whole service: actix's router would match decoded paths by regex, and its
+    // requests and responses cost several allocations that a table of literal paths does not need.
+    let mut server = HttpServer::new(move || {
+        // Each worker counts its requests' references for itself: threads do not contend for it.
+        let edge = Rc::new(Arc::clone(&edge));
+        fn_service(move |request: Request| {
+            let edge = Rc::clone(&edge);
+            async move { Ok::<_, actix_web::Error>(edge.answer(request).await) }
+        })
+    })
+    .keep_alive(keep_alive)
+    .client_request_timeout(head_timeout)
+    .client_disconnect_timeout(disconnect_timeout)
+    .max_connections(connections_max)
+    .tcp_nodelay(true)
+    .shutdown_timeout(shutdown_timeout_s)
+    .disable_signals();
+    if let Some(workers) = workers {
+        server = server.workers(workers);
+    }
+    Ok(server.listen(listener)?.run())
+}

@@ -1,0 +1,158 @@
+//! What stands between one user and many: the look that both check commands share.
+//! Rule: rest-api.md 3.5 and 4.7.
+
+use std::iter::repeat_n;
+
+use super::answer::Failure;
+use super::call::Call;
+use super::error_code::{self as code, ErrorCode};
+use crate::actors::Standing;
+use crate::domain::UserId;
+
+/// Which sides are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sides {
+    /// Only what the owner keeps about the target.
+    Single,
+    /// Also what the target keeps about the owner.
+    Both,
+}
+
+/// How a command calls what it finds.
+pub(super) struct Names {
+    pub(super) none: &'static str,
+    pub(super) a_with_b: &'static str,
+    pub(super) b_with_a: &'static str,
+    pub(super) both_way: &'static str,
+}
+
+impl Names {
+    fn name(&self, a_has_b: bool, b_has_a: bool) -> &'static str {
+        match (a_has_b, b_has_a) {
+            (false, false) => self.none,
+            (true, false) => self.a_with_b,
+            (false, true) => self.b_with_a,
+            (true, true) => self.both_way,
+        }
+    }
+}
+
+/// The relation of `owner` to each of `targets`, in order, by what `has` sees in a standing.
+///
+/// Fails as a whole with 30003 when the owner is not imported; per entry with 30003 for a target
+/// that is not, and with 30001 for the owner among the targets.
+pub(super) async fn look(
+    call: &Call<'_>,
+    owner: UserId,
+    targets: &[UserId],
+    sides: Sides,
+    has: fn(&Standing) -> bool,
+    names: &Names,
+) -> Result<Vec<Result<&'static str, ErrorCode>>, Failure> {
+    if targets.is_empty() {
+        return match call.imported(&[owner]).await?.as_slice() {
+            [true] => Ok(Vec::new()),
+            _ => call.fails(code::ACCOUNT_NOT_IMPORTED),
+        };
+    }
+    let ours = targets.iter().map(|target| (owner, *target));
+    let (ours, theirs) = match sides {
+        Sides::Single => {
+            let pairs: Vec<_> = ours.collect();
+            let (ours, imported) =
+                futures_util::future::try_join(standings(call, &pairs), call.imported(targets))
+                    .await?;
+            let known = imported.into_iter();
+            let theirs =
+                known.map(|known| Standing { owner_imported: known, ..Standing::default() });
+            (ours, theirs.collect())
+        }
+        Sides::Both => {
+            let pairs: Vec<_> = ours.chain(targets.iter().map(|target| (*target, owner))).collect();
+            let mut ours = standings(call, &pairs).await?;
+            let theirs = ours.split_off(targets.len().min(ours.len()));
+            (ours, theirs)
+        }
+    };
+    if !ours.first().is_some_and(|standing| standing.owner_imported) {
+        return call.fails(code::ACCOUNT_NOT_IMPORTED);
+    }
+    let standings = ours.iter().zip(&theirs);
+    let found = targets
+        .iter()
+        .zip(standings)
+        .map(|(target, (ours, theirs))| judge(owner, *target, (ours, theirs), has, names));
+    Ok(found.collect())
+}
+
+/// The relation of `owner` to `target`, from what each keeps about the other.
+fn judge(
+    owner: UserId,
+    target: UserId,
+    (ours, theirs): (&Standing, &Standing),
+    has: fn(&Standing) -> bool,
+    names: &Names,
+) -> Result<&'static str, ErrorCode> {
+    if target == owner {
+        return Err(code::REQUEST_INVALID);
+    }
+    if !theirs.owner_imported {
+        return Err(code::ACCOUNT_NOT_IMPORTED);
+    }
+    Ok(names.name(has(ours), has(theirs)))
+}
+
+/// What `user` is for each of `owners`, in order.
+pub(super) async fn standings_about(
+    call: &Call<'_>,
+    user: UserId,
+    owners: &[UserId],
+) -> Result<Vec<Standing>, Failure> {
+    let pairs: Vec<_> = owners.iter().copied().zip(repeat_n(user, owners.len())).collect();
+    standings(call, &pairs).await
+}
+
+async fn standings(call: &Call<'_>, pairs: &[(UserId, UserId)]) -> Result<Vec<Standing>, Failure> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    call.users.standings(call.app().id, pairs).await.map_err(|error| call.fault(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: Names = Names { none: "-", a_with_b: "a>b", b_with_a: "b>a", both_way: "a=b" };
+
+    fn standing(owner_imported: bool, blocks: bool) -> Standing {
+        Standing { owner_imported, blocks, has_friend: false }
+    }
+
+    fn judged(target: &str, ours: Standing, theirs: Standing) -> Result<&'static str, ErrorCode> {
+        let [owner, target] = ["amy", target].map(|name| UserId::parse(name).unwrap());
+        judge(owner, target, (&ours, &theirs), |s| s.blocks, &NAMES)
+    }
+
+    #[test]
+    fn the_relation_says_who_has_whom() {
+        for (ours, theirs, name) in
+            [(false, false, "-"), (true, false, "a>b"), (false, true, "b>a"), (true, true, "a=b")]
+        {
+            let found = judged("bob", standing(true, ours), standing(true, theirs));
+            assert_eq!(found, Ok(name));
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_not_imported_fails_even_if_it_stands_on_the_list() {
+        let found = judged("bob", standing(true, true), standing(false, false));
+        assert_eq!(found, Err(code::ACCOUNT_NOT_IMPORTED));
+    }
+
+    #[test]
+    fn the_owner_is_no_target() {
+        let found = judged("amy", standing(true, false), standing(true, false));
+        assert_eq!(found, Err(code::REQUEST_INVALID));
+    }
+}

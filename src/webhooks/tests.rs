@@ -1,0 +1,448 @@
+//! The promises of the room, through its door: a real journal, a real receiver.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::registry::Registry;
+
+use super::testing::{Answer, Heard, Owner, Place, Receiver, blocks, commit_of, id, within};
+use super::*;
+use crate::domain::{Event, Timestamp};
+
+const NOW: Timestamp = Timestamp(1_669_872_112_000);
+const NAME: &str = "webhook/1400000001";
+
+fn settings(url: &str, token: Option<&str>) -> Settings {
+    Settings {
+        subscriptions: vec![Subscription {
+            app: testing::APP,
+            endpoint: Endpoint::parse(url, token).expect("an address"),
+            commands: Switches::ALL,
+        }],
+        schedule: Schedule { first_ms: 2, max_ms: 20, call_once: false },
+        ..Settings::default()
+    }
+}
+
+fn begin(owner: &Owner, settings: Settings, metrics: Metrics) -> Handle {
+    let journal = owner.journal();
+    start(settings, journal, owner.clone(), Clock::fixed(NOW), metrics).expect("the webhooks start")
+}
+
+async fn follow(owner: &Owner, url: &str, partitions: &[u16]) -> Handle {
+    follow_with(owner, settings(url, None), partitions).await
+}
+
+async fn follow_with(owner: &Owner, settings: Settings, partitions: &[u16]) -> Handle {
+    follow_measured(owner, settings, partitions, Metrics::default()).await
+}
+
+async fn follow_measured(
+    owner: &Owner,
+    settings: Settings,
+    partitions: &[u16],
+    metrics: Metrics,
+) -> Handle {
+    let handle = begin(owner, settings, metrics);
+    let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+    within("to follow", handle.follow(&partitions)).await.expect("the partitions are followed");
+    handle
+}
+
+async fn stop(handle: Handle) {
+    within("to stop", handle.stop()).await;
+}
+
+/// The metrics of one node, as they are scraped.
+struct Scrape {
+    metrics: Metrics,
+    registry: Registry,
+}
+
+impl Scrape {
+    fn new(owner: &Owner) -> Self {
+        let metrics = Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry, owner.journal());
+        Self { metrics, registry }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("it is text");
+        text
+    }
+
+    async fn until(&self, line: &str) {
+        within(line, async {
+            while !self.text().lines().any(|found| found == line) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+fn targets_by_user(heard: &[Heard]) -> BTreeMap<String, Vec<String>> {
+    let mut targets: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for heard in heard {
+        targets.entry(heard.user()).or_default().push(heard.target());
+    }
+    targets
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|index| format!("t{index:03}")).collect()
+}
+
+#[actix_web::test]
+async fn a_block_is_told_with_the_query_the_body_and_the_id_that_are_promised() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(3).await;
+    let handle = follow_with(&owner, settings(&receiver.url(), Some("xxxxyyyy")), &[2]).await;
+    let offset = owner.append(2, &blocks("amy", "bob")).await;
+    receiver.until_accepted(1).await;
+    stop(handle).await;
+    let [heard] = &receiver.heard()[..] else { panic!("{:?}", receiver.heard()) };
+    assert_eq!(heard.path, "/im");
+    assert_eq!(
+        heard.query,
+        "SdkAppid=1400000001&CallbackCommand=Sns.CallbackBlackListAdd&contenttype=json&ClientIP=127.0.0.1&OptPlatform=RESTAPI&Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061&RequestTime=1669872112"
+    );
+    assert_eq!(heard.id, format!("2@{offset}.Sns.CallbackBlackListAdd"));
+    let header = |name: &str| {
+        heard.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str())
+    };
+    assert_eq!(header("content-type"), "application/json");
+    assert_eq!(header("webhook-timestamp"), "1669872112");
+    assert_eq!(
+        heard.body,
+        r#"{"CallbackCommand":"Sns.CallbackBlackListAdd","PairList":[{"From_Account":"amy","To_Account":"bob"}]}"#
+    );
+}
+
+#[actix_web::test]
+async fn a_new_subscription_hears_everything_from_its_first_follow_on_and_nothing_before() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    owner.append(0, &blocks("amy", "before")).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    assert_eq!(owner.cursors(0, NAME).len(), 1, "the first cursor is durable before serving");
+    stop(handle).await;
+    owner.append(0, &blocks("amy", "between")).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    owner.append(0, &blocks("amy", "after")).await;
+    receiver.until_accepted(2).await;
+    stop(handle).await;
+    let targets: Vec<String> = receiver.heard().iter().map(Heard::target).collect();
+    assert_eq!(targets, ["between", "after"]);
+}
+
+#[actix_web::test]
+async fn a_user_s_events_keep_their_order_when_first_tries_fail() {
+    let receiver = Receiver::start(|heard| match heard.earlier {
+        0 => Answer::Status(500),
+        1 => Answer::Text("not JSON"),
+        _ => Answer::Ok,
+    });
+    let owner = Owner::new(2).await;
+    let handle = follow(&owner, &receiver.url(), &[0, 1]).await;
+    let names = names(10);
+    for name in &names {
+        owner.append(0, &blocks("amy", name)).await;
+        owner.append(1, &blocks("bob", name)).await;
+    }
+    receiver.until_accepted(20).await;
+    stop(handle).await;
+    for (user, targets) in targets_by_user(&receiver.heard()) {
+        // Three tries each, none of which overtakes another event's.
+        let expected: Vec<&String> = names.iter().flat_map(|name| [name; 3]).collect();
+        assert_eq!(Vec::from_iter(&targets), expected, "{user}");
+    }
+    let bodies: BTreeMap<String, Vec<Heard>> =
+        receiver.heard().into_iter().fold(BTreeMap::new(), |mut all, heard| {
+            all.entry(heard.id.clone()).or_insert_with(Vec::new).push(heard);
+            all
+        });
+    for tries in bodies.values() {
+        assert!(tries.iter().all(|heard| heard.body == tries[0].body), "{tries:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_user_whose_events_fail_holds_back_nobody_else() {
+    let receiver =
+        Receiver::start(
+            |heard| if heard.user() == "amy" { Answer::Status(500) } else { Answer::Ok },
+        );
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    owner.append(0, &blocks("amy", "one")).await;
+    owner.append(0, &blocks("amy", "two")).await;
+    let names = names(40);
+    for name in &names {
+        owner.append(0, &blocks("bob", name)).await;
+    }
+    receiver.until_accepted(40).await;
+    // The receiver counts as down when amy alone was heard for a while; others still get through.
+    receiver
+        .until("amy is tried on and on", |heard| {
+            heard.iter().filter(|heard| heard.user() == "amy").count() > 40
+        })
+        .await;
+    owner.append(0, &blocks("carl", "one")).await;
+    receiver.until_accepted(41).await;
+    assert!(receiver.heard().iter().all(|heard| heard.target() != "two"), "amy's second waits");
+    receiver.behave(|_| Answer::Ok);
+    receiver.until_accepted(43).await;
+    stop(handle).await;
+    let accepted = targets_by_user(&receiver.accepted());
+    assert_eq!(accepted["amy"], ["one", "two"]);
+    assert_eq!(accepted["bob"], names);
+}
+
+#[actix_web::test]
+async fn an_outage_of_the_receiver_costs_lag_and_no_events() {
+    let place = Place::reserve();
+    let owner = Owner::new(2).await;
+    let handle = follow(&owner, &place.url(), &[0, 1]).await;
+    let names = names(10);
+    for name in &names {
+        for user in ["amy", "bob", "carl"] {
+            owner.append(0, &blocks(user, name)).await;
+        }
+        owner.append(1, &blocks("dora", name)).await;
+    }
+    let receiver = place.open(|_| Answer::Ok);
+    receiver.until_accepted(40).await;
+    stop(handle).await;
+    let heard = targets_by_user(&receiver.heard());
+    assert_eq!(heard.len(), 4);
+    for (user, targets) in heard {
+        assert_eq!(targets, names, "{user}");
+    }
+}
+
+#[actix_web::test]
+async fn when_the_receiver_is_back_nobody_waits_for_the_end_of_a_backoff() {
+    let receiver = Receiver::start(|_| Answer::Status(503));
+    let owner = Owner::new(1).await;
+    let mut settings = settings(&receiver.url(), None);
+    settings.schedule = Schedule { first_ms: 600_000, max_ms: 600_000, call_once: false };
+    let scrape = Scrape::new(&owner);
+    let handle = follow_measured(&owner, settings, &[0], scrape.metrics.clone()).await;
+    let users = names(2 * FAILURES_IN_A_ROW_MAX as usize);
+    for user in &users {
+        owner.append(0, &blocks(user, "one")).await;
+    }
+    assert_eq!(users.len(), 32);
+    scrape.until("cordon_webhook_attempts_total{app=\"1400000001\",outcome=\"refused\"} 32").await;
+    receiver.behave(|_| Answer::Ok);
+    owner.append(0, &blocks("amy", "probe")).await;
+    receiver.until_accepted(users.len() + 1).await;
+    stop(handle).await;
+}
+
+#[actix_web::test]
+async fn what_was_answered_before_a_restart_is_not_repeated_and_what_was_not_is() {
+    let receiver =
+        Receiver::start(
+            |heard| if heard.target() == "bad" { Answer::Status(503) } else { Answer::Ok },
+        );
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    owner.append(0, &blocks("amy", "good")).await;
+    let bad = owner.append(0, &blocks("amy", "bad")).await;
+    owner.append(0, &blocks("amy", "held-back")).await;
+    receiver.until_accepted(1).await;
+    receiver.until("the bad one is tried", |heard| heard.iter().any(|h| h.target() == "bad")).await;
+    stop(handle).await;
+    assert_eq!(owner.cursors(0, NAME).last().map(|cursor| cursor.next), Some(bad));
+
+    receiver.behave(|_| Answer::Ok);
+    let tried = receiver.heard();
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    receiver.until_accepted(3).await;
+    stop(handle).await;
+    let targets: Vec<String> = receiver.accepted().iter().map(Heard::target).collect();
+    assert_eq!(targets, ["good", "bad", "held-back"]);
+    let again = &receiver.heard()[tried.len()];
+    let before = tried.iter().find(|heard| heard.target() == "bad").expect("it was tried");
+    assert_eq!((&again.id, &again.body), (&before.id, &before.body));
+}
+
+#[actix_web::test]
+async fn a_crash_repeats_what_lies_behind_the_last_cursor_and_loses_nothing() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    for name in names(5) {
+        owner.append(0, &blocks("amy", &name)).await;
+    }
+    receiver.until_accepted(5).await;
+    // Another process begins while this one has not said how far it came.
+    let first = owner.cursors(0, NAME)[0];
+    let crashed = Crashed { owner: owner.clone(), first };
+    let second = start(
+        settings(&receiver.url(), None),
+        owner.journal(),
+        crashed,
+        Clock::fixed(NOW),
+        Metrics::default(),
+    )
+    .expect("the webhooks start");
+    within("to follow", second.follow(&[Partition(0)])).await.expect("it is followed");
+    receiver.until_accepted(10).await;
+    stop(second).await;
+    stop(handle).await;
+    let heard = receiver.heard();
+    let ids = |heard: &[Heard]| heard.iter().map(|heard| heard.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&heard[..5]), ids(&heard[5..]), "the same ids in the same order");
+}
+
+/// An owner whose cursors were lost but for the first.
+#[derive(Clone)]
+struct Crashed {
+    owner: Owner,
+    first: Position,
+}
+
+impl Cursors for Crashed {
+    async fn load(
+        &self,
+        partition: Partition,
+        subscription: &str,
+    ) -> Result<(Option<Position>, Position), CursorError> {
+        let (_, end) = self.owner.load(partition, subscription).await?;
+        Ok((Some(self.first), end))
+    }
+
+    async fn save(
+        &self,
+        partition: Partition,
+        subscription: &str,
+        position: Position,
+    ) -> Result<(), CursorError> {
+        self.owner.save(partition, subscription, position).await
+    }
+}
+
+#[actix_web::test]
+async fn a_full_window_stalls_its_partition_alone_and_empties_in_order() {
+    let receiver =
+        Receiver::start(
+            |heard| if heard.user() == "amy" { Answer::Status(500) } else { Answer::Ok },
+        );
+    let owner = Owner::new(2).await;
+    let handle = follow(&owner, &receiver.url(), &[0, 1]).await;
+    let names = names(WINDOW_RECORDS_MAX + 20);
+    for name in &names {
+        owner.append(0, &blocks("amy", name)).await;
+    }
+    owner.append(0, &blocks("bob", "late")).await;
+    owner.append(1, &blocks("carl", "free")).await;
+    receiver.until_accepted(1).await;
+    assert_eq!(receiver.accepted()[0].target(), "free", "bob waits behind amy's window");
+    receiver.behave(|_| Answer::Ok);
+    receiver.until_accepted(names.len() + 2).await;
+    stop(handle).await;
+    let accepted = targets_by_user(&receiver.accepted());
+    assert_eq!(accepted["amy"], names);
+    assert_eq!(accepted["bob"], ["late"]);
+}
+
+#[actix_web::test]
+async fn call_once_goes_on_after_one_try_whatever_comes_of_it() {
+    let receiver = Receiver::start(|_| Answer::Status(500));
+    let owner = Owner::new(1).await;
+    let mut settings = settings(&receiver.url(), None);
+    settings.schedule.call_once = true;
+    let handle = follow_with(&owner, settings, &[0]).await;
+    let names = names(5);
+    for name in &names {
+        owner.append(0, &blocks("amy", name)).await;
+    }
+    receiver.until("five tries", |heard| heard.len() >= 5).await;
+    stop(handle).await;
+    let targets: Vec<String> = receiver.heard().iter().map(Heard::target).collect();
+    assert_eq!(targets, names);
+}
+
+#[actix_web::test]
+async fn a_record_that_is_none_stops_its_partition_and_is_never_skipped() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(2).await;
+    let handle = follow(&owner, &receiver.url(), &[0, 1]).await;
+    owner.append(0, &blocks("amy", "before")).await;
+    receiver.until_accepted(1).await;
+    owner.append_rubbish(0).await;
+    owner.append(1, &blocks("bob", "elsewhere")).await;
+    receiver.until_accepted(2).await;
+    stop(handle).await;
+    let targets: Vec<String> = receiver.heard().iter().map(Heard::target).collect();
+    assert_eq!(targets, ["before", "elsewhere"]);
+}
+
+#[actix_web::test]
+async fn other_apps_and_silent_records_cause_no_call() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    let blocked = Event::UserBlocked { target: id("bob"), remain_friends: false };
+    owner.append(0, &commit_of(AppId(7), "amy", vec![blocked])).await;
+    owner.append(0, &commit_of(testing::APP, "amy", vec![Event::AccountImported {}])).await;
+    owner.append(0, &blocks("amy", "told")).await;
+    receiver.until_accepted(1).await;
+    stop(handle).await;
+    assert_eq!(receiver.heard().len(), 1);
+    assert_eq!(receiver.heard()[0].target(), "told");
+}
+
+#[actix_web::test]
+async fn a_partition_that_is_left_is_left_with_its_cursor() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(2).await;
+    let handle = follow(&owner, &receiver.url(), &[0, 1]).await;
+    let offset = owner.append(0, &blocks("amy", "one")).await;
+    receiver.until_accepted(1).await;
+    within("to leave", handle.leave(&[Partition(0)])).await;
+    let cursor = *owner.cursors(0, NAME).last().expect("it was saved");
+    assert!(cursor.next > offset, "{cursor:?}");
+    owner.append(0, &blocks("amy", "two")).await;
+    owner.append(1, &blocks("bob", "three")).await;
+    receiver.until_accepted(2).await;
+    assert_eq!(receiver.heard()[1].target(), "three", "a partition that was left is not read");
+    within("to follow", handle.follow(&[Partition(0)])).await.expect("it is followed again");
+    receiver.until_accepted(3).await;
+    assert_eq!(receiver.heard()[2].target(), "two");
+    stop(handle).await;
+}
+
+#[actix_web::test]
+async fn the_lag_counts_the_records_that_are_not_done_with() {
+    let receiver = Receiver::start(|_| Answer::Status(500));
+    let owner = Owner::new(1).await;
+    let scrape = Scrape::new(&owner);
+    let settings = settings(&receiver.url(), None);
+    let handle = follow_measured(&owner, settings, &[0], scrape.metrics.clone()).await;
+    for name in names(3) {
+        owner.append(0, &blocks("amy", &name)).await;
+    }
+    let lag = |records: u64| {
+        format!("cordon_webhook_lag_records{{subscription=\"{NAME}\",partition=\"0\"}} {records}")
+    };
+    scrape.until(&lag(3)).await;
+    receiver.behave(|_| Answer::Ok);
+    scrape.until(&lag(0)).await;
+    stop(handle).await;
+    let deliveries = "cordon_webhook_deliveries_total{app=\"1400000001\",command=\"Sns.CallbackBlackListAdd\",delivered=\"true\"} 3";
+    scrape.until(deliveries).await;
+    assert!(!scrape.text().contains("lag_records{"), "a lane that was left has no lag");
+}
+
+#[actix_web::test]
+async fn without_a_subscription_there_is_nothing_to_wait_for() {
+    let owner = Owner::new(1).await;
+    let handle = begin(&owner, Settings::default(), Metrics::default());
+    within("to follow", handle.follow(&[Partition(0)])).await.expect("nobody objects");
+    stop(handle).await;
+}

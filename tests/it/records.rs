@@ -1,0 +1,428 @@
+//! Stored records: the golden ones of every version must be read for ever, and what is written is
+//! what `schemas/` says.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cordon::domain::{
+    AllowType, AppId, Card, EdgeId, Event, OfferForm, ProfileChange, Rejection, RemovalReason,
+    Settled, Timestamp, UserId, UserKey, Version,
+};
+use cordon::journal::{
+    Body, Cause, Commit, Epoch, Kind, Offset, Origin, Partition, Record, record,
+};
+use jsonschema::{Retrieve, Uri, Validator};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Names every event, both as text and in a match that does not compile with one missing.
+macro_rules! event_names {
+    ($($name:ident),* $(,)?) => {
+        const EVENT_NAMES: &[&str] = &[$(stringify!($name)),*];
+        fn event_name(event: &Event) -> &'static str {
+            match event { $(Event::$name { .. } => stringify!($name),)* }
+        }
+    };
+}
+
+event_names!(
+    AccountImported,
+    ProfileChanged,
+    AccountDeleted,
+    UserBlocked,
+    UserUnblocked,
+    FriendOffered,
+    FriendRequested,
+    FriendAccepted,
+    FriendRefused,
+    FriendAdded,
+    FriendLinked,
+    FriendUpdated,
+    FriendRemoved,
+    UnfriendAsked,
+    OfferPending,
+    OfferConfirmed,
+    OfferEnded,
+    OfferWithdrawn,
+    OffersSettled,
+    OrphanReleased,
+    RequestDropped,
+    PeerForgotten,
+);
+
+/// All values of an enum without fields, checked for completeness by a match.
+macro_rules! all_of {
+    ($enum:ident: $($value:ident),* $(,)?) => {{
+        let values = vec![$($enum::$value),*];
+        for value in &values {
+            match value { $($enum::$value => {})* }
+        }
+        values
+    }};
+}
+
+/// Every kind that is no commit, by the same trick.
+const CONTROL_KINDS: [Kind; 5] =
+    [Kind::Claim, Kind::Watermark, Kind::Cursor, Kind::Release, Kind::Checkpoint];
+
+fn kind_name(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Commit => None,
+        Kind::Claim => Some("claim"),
+        Kind::Watermark => Some("watermark"),
+        Kind::Cursor => Some("cursor"),
+        Kind::Release => Some("release"),
+        Kind::Checkpoint => Some("checkpoint"),
+    }
+}
+
+fn root(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+fn read_json(path: &Path) -> Value {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The names of the JSON files in a folder, without the ending.
+fn names(folder: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(root(folder)).expect("the folder is there");
+    let names = entries.map(|entry| {
+        let path = entry.expect("a readable folder").path();
+        path.file_stem().expect("a name").to_string_lossy().into_owned()
+    });
+    names.collect()
+}
+
+/// Resolves the references between the schemas as anybody would who has the folder.
+struct Schemas;
+
+impl Retrieve for Schemas {
+    fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
+        let path = uri.path().as_str().trim_start_matches('/');
+        Ok(serde_json::from_slice(&fs::read(root("schemas").join(path))?)?)
+    }
+}
+
+fn schema() -> Validator {
+    jsonschema::options()
+        .with_base_uri("file:///record.json")
+        .with_retriever(Schemas)
+        .build(&read_json(&root("schemas/record.json")))
+        .expect("the schema is one")
+}
+
+fn encoded(record: &Record) -> Value {
+    let mut bytes = Vec::new();
+    record::encode(record.epoch, record.n, &record.body, &mut bytes);
+    serde_json::from_slice(&bytes).expect("JSON was written")
+}
+
+#[test]
+fn every_event_and_kind_has_a_golden_record_and_a_schema() {
+    let events: BTreeSet<_> = EVENT_NAMES.iter().map(ToString::to_string).collect();
+    assert_eq!(names("schemas/events"), events);
+    let kinds = CONTROL_KINDS.into_iter().filter_map(kind_name).map(ToString::to_string);
+    assert_eq!(names("tests/fixtures/records"), events.into_iter().chain(kinds).collect());
+}
+
+#[test]
+fn golden_records_are_read_and_written_as_they_stand() {
+    let schema = schema();
+    for name in names("tests/fixtures/records") {
+        let golden = read_json(&root("tests/fixtures/records").join(format!("{name}.json")));
+        if let Err(error) = schema.validate(&golden) {
+            panic!("{name}: {error} at {}", error.instance_path());
+        }
+        let bytes = serde_json::to_vec(&golden).expect("JSON can be written");
+        let record = record::decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(encoded(&record), golden, "{name}");
+        match &record.body {
+            Body::Commit(commit) => {
+                let mut events = commit.events.iter().map(event_name);
+                assert!(events.any(|event| event == name), "{name} shows its event");
+            }
+            body => assert_eq!(kind_name(body.kind()), Some(name.as_str())),
+        }
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_incomplete_or_unknown() {
+    let schema = schema();
+    for name in names("tests/fixtures/records") {
+        let golden = read_json(&root("tests/fixtures/records").join(format!("{name}.json")));
+        let members: Vec<_> = golden.as_object().expect("an object").keys().cloned().collect();
+        for member in members.iter().filter(|member| *member != "cause") {
+            let mut incomplete = golden.clone();
+            incomplete.as_object_mut().expect("an object").remove(member);
+            assert!(!schema.is_valid(&incomplete), "{name} without {member}");
+            // A record without its number is read, as number 0, and counts for no reader.
+            let is_read = record::decode(incomplete.to_string().as_bytes()).is_ok();
+            assert_eq!(is_read, member == "n", "{name} without {member}");
+        }
+        let mut unknown = golden.clone();
+        unknown["later"] = Value::Bool(true);
+        assert!(!schema.is_valid(&unknown), "{name}");
+        if let Some(events) = golden.get("events") {
+            for index in 0..events.as_array().expect("events").len() {
+                let mut unknown = golden.clone();
+                unknown["events"][index]["later"] = Value::Bool(true);
+                assert!(!schema.is_valid(&unknown), "{name}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_written_is_read_back_the_same(record in any_record()) {
+        let mut bytes = b"before".to_vec();
+        record::encode(record.epoch, record.n, &record.body, &mut bytes);
+        prop_assert_eq!(record::decode(&bytes[6..]).expect("a record"), record);
+    }
+}
+
+#[test]
+fn what_is_written_is_what_the_schema_says() {
+    let schema = schema();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(300));
+    let checked = runner.run(&any_record(), |record| {
+        let json = encoded(&record);
+        match schema.validate(&json) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(TestCaseError::fail(format!("{error} in {json}"))),
+        }
+    });
+    checked.expect("every record satisfies the schema");
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let record = (any::<u64>(), 1_u64.., any_body());
+    record.prop_map(|(epoch, n, body)| {
+        let n = if body.kind() == Kind::Claim { 0 } else { n };
+        Record { epoch: Epoch(epoch), n, body }
+    })
+}
+
+fn any_body() -> impl Strategy<Value = Body> {
+    let hash = || "[0-9a-f]{32}";
+    prop_oneof![
+        8 => any_commit().prop_map(Body::Commit),
+        1 => (any::<String>(), uuid()).prop_map(|(node, nonce)| Body::Claim { node, nonce }),
+        1 => vec((any::<u16>().prop_map(Partition), any::<u64>()), 0..4)
+            .prop_map(|seen| Body::Watermark { seen }),
+        1 => (any::<String>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+            |(subscription, next, epoch, n)| Body::Cursor {
+                subscription,
+                next: Offset(next),
+                epoch: Epoch(epoch),
+                n,
+            }
+        ),
+        1 => hash().prop_map(|hash| Body::Release { hash }),
+        1 => hash().prop_map(|hash| Body::Checkpoint { hash }),
+    ]
+}
+
+prop_compose! {
+    fn any_commit()(
+        id in uuid(),
+        app in any::<u32>(),
+        user in user(),
+        version in version(),
+        // Up to the last moment that RFC 3339 can write.
+        at in 0_i64..253_402_300_800_000,
+        by in origin(),
+        cause in option::of(cause()),
+        events in vec(event(), 1..6),
+    ) -> Commit {
+        let key = UserKey { app: AppId(app), user };
+        Commit { id, key, version, at: Timestamp(at), by: Arc::new(by), cause, events }
+    }
+}
+
+prop_compose! {
+    fn origin()(
+        operator in text(), request in uuid(), ip in text(), platform in text(),
+    ) -> Origin {
+        Origin { operator, request, ip, platform }
+    }
+}
+
+prop_compose! {
+    fn cause()(
+        partition in any::<u16>(), seq in any::<u64>(), user in user(), version in version(),
+    ) -> Cause {
+        Cause { partition: Partition(partition), seq, user, version }
+    }
+}
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn text() -> impl Strategy<Value = Box<str>> {
+    any::<String>().prop_map(String::into_boxed_str)
+}
+
+fn user() -> impl Strategy<Value = UserId> {
+    "[!-~]{1,32}".prop_map(|name| UserId::parse(&name).expect("a name of the right shape"))
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    any::<u64>().prop_map(Version)
+}
+
+fn edge() -> impl Strategy<Value = EdgeId> {
+    (user(), version()).prop_map(|(offerer, version)| EdgeId { offerer, version })
+}
+
+prop_compose! {
+    fn card()(
+        remark in text(),
+        groups in vec(text(), 0..3),
+        source in text(),
+        wording in text(),
+        custom in vec((text(), text()), 0..3),
+        added_at in option::of(any::<u32>()),
+        remark_at in option::of(any::<u32>()),
+    ) -> Card {
+        Card { remark, groups, source, wording, custom, added_at, remark_at }
+    }
+}
+
+prop_compose! {
+    fn profile_change()(
+        nick in option::of(text()),
+        face_url in option::of(text()),
+        allow_type in option::of(select(all_of!(AllowType: AllowAny, NeedConfirm, DenyAny))),
+        requests_forbidden in option::of(any::<bool>()),
+    ) -> ProfileChange {
+        ProfileChange { nick, face_url, allow_type, requests_forbidden }
+    }
+}
+
+fn form() -> impl Strategy<Value = OfferForm> {
+    select(all_of!(OfferForm: TwoWay, OneWay, Import))
+}
+
+fn reason() -> impl Strategy<Value = RemovalReason> {
+    select(all_of!(RemovalReason:
+        Blocked,
+        BlockedByPeer,
+        DeletedBoth,
+        DeletedByPeer,
+        DeletedSingle,
+        AccountDeleted,
+        PeerAccountDeleted,
+        Orphaned,
+    ))
+}
+
+fn why() -> impl Strategy<Value = Rejection> {
+    select(all_of!(Rejection:
+        AccountUnknown,
+        SelfTarget,
+        AlreadyBlocked,
+        BlocklistFull,
+        NotBlocked,
+        AlreadyFriend,
+        NotFriend,
+        PeerBlocked,
+        BlockedByPeer,
+        RequestsForbidden,
+        FriendListFull,
+        PeerFriendListFull,
+        TooManyGroups,
+        PeerAcceptsNobody,
+        TooManyRequests,
+        ConfirmationNeeded,
+    ))
+}
+
+prop_compose! {
+    fn settled()(peer in user(), mine in any::<bool>(), theirs in any::<bool>()) -> Settled {
+        Settled { peer, mine, theirs }
+    }
+}
+
+/// Any event; the names in `event_names!` keep this list honest: see the test below.
+fn event() -> impl Strategy<Value = Event> {
+    let yes = any::<bool>;
+    prop_oneof![
+        Just(Event::AccountImported {}),
+        profile_change().prop_map(Event::ProfileChanged),
+        Just(Event::AccountDeleted {}),
+        (user(), yes())
+            .prop_map(|(target, remain_friends)| Event::UserBlocked { target, remain_friends }),
+        user().prop_map(|target| Event::UserUnblocked { target }),
+        (user(), edge(), form(), yes(), option::of(edge()), card()).prop_map(
+            |(peer, edge, form, forced, over, card)| Event::FriendOffered {
+                peer,
+                edge,
+                form,
+                forced,
+                over,
+                card
+            }
+        ),
+        (user(), edge(), card()).prop_map(|(peer, edge, card)| Event::FriendRequested {
+            peer,
+            edge,
+            card
+        }),
+        (user(), edge(), edge(), yes()).prop_map(|(peer, offer, edge, added)| {
+            Event::FriendAccepted { peer, offer, edge, added }
+        }),
+        (user(), edge(), why()).prop_map(|(peer, offer, why)| Event::FriendRefused {
+            peer,
+            offer,
+            why
+        }),
+        (user(), edge(), card()).prop_map(|(peer, edge, card)| Event::FriendAdded {
+            peer,
+            edge,
+            card
+        }),
+        (user(), edge()).prop_map(|(peer, edge)| Event::FriendLinked { peer, edge }),
+        (user(), card()).prop_map(|(peer, card)| Event::FriendUpdated { peer, card }),
+        (user(), edge(), reason(), yes()).prop_map(|(peer, edge, reason, announced)| {
+            Event::FriendRemoved { peer, edge, reason, announced }
+        }),
+        user().prop_map(|peer| Event::UnfriendAsked { peer }),
+        (user(), edge()).prop_map(|(peer, edge)| Event::OfferPending { peer, edge }),
+        (user(), edge(), yes(), yes()).prop_map(|(peer, edge, mine, theirs)| {
+            Event::OfferConfirmed { peer, edge, mine, theirs }
+        }),
+        (user(), edge(), why()).prop_map(|(peer, edge, why)| Event::OfferEnded { peer, edge, why }),
+        (user(), edge()).prop_map(|(peer, edge)| Event::OfferWithdrawn { peer, edge }),
+        (version(), yes(), vec(settled(), 0..4)).prop_map(|(offered, forced, friends)| {
+            Event::OffersSettled { offered, forced, friends }
+        }),
+        (user(), edge()).prop_map(|(peer, edge)| Event::OrphanReleased { peer, edge }),
+        (user(), edge()).prop_map(|(peer, edge)| Event::RequestDropped { peer, edge }),
+    ]
+}
+
+#[test]
+fn the_generated_events_are_of_every_kind() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = BTreeSet::new();
+    for _ in 0..2000 {
+        let event = event().new_tree(&mut runner).expect("an event").current();
+        seen.insert(event_name(&event));
+    }
+    assert_eq!(seen, EVENT_NAMES.iter().copied().collect());
+}
