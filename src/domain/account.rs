@@ -79,12 +79,11 @@ impl User {
     /// Deletes the account: ends its friendships on both sides, refuses the requests it holds and
     /// takes back its own. Rule: rest-api.md 6.3.
     pub(super) fn delete(&self) -> Vec<Event> {
-        // A peer who has accepted an offer has the user as a friend without the user knowing it yet.
-        let offers = self.offers.iter().filter(|offer| offer.is_unanswered()).flat_map(|offer| {
-            let asked = Event::UnfriendAsked { peer: offer.peer };
-            let asked = (!self.has_friend(&offer.peer)).then_some(asked);
-            [Event::OfferWithdrawn { peer: offer.peer, edge: offer.edge }].into_iter().chain(asked)
-        });
+        let offers = self
+            .offers
+            .iter()
+            .filter(|offer| offer.is_unanswered())
+            .map(|offer| Event::OfferWithdrawn { peer: offer.peer, edge: offer.edge });
         let requests = self.requests.iter().map(|request| Event::FriendRefused {
             peer: request.peer,
             offer: request.edge,

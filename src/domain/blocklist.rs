@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Target;
 use super::event::{Event, RemovalReason};
+use super::friendship::Offer;
 use super::id::{Timestamp, UserId};
 use super::policy::Policy;
 use super::rejection::Rejection;
@@ -71,7 +72,9 @@ impl User {
             return Err(Rejection::BlocklistFull);
         }
         let mut events = Vec::with_capacity(2);
-        if let Some(offer) = self.offers.get(&peer).filter(|offer| offer.is_unanswered()) {
+        // Where friendships outlast a block, so does an offer that the peer may have accepted by now.
+        let ends = |offer: &&Offer| offer.is_unanswered() && !policy.remain_friends;
+        if let Some(offer) = self.offers.get(&peer).filter(ends) {
             events.push(Event::OfferEnded { peer, edge: offer.edge, why: Rejection::PeerBlocked });
         }
         if let Some(request) = self.requests.get(&peer) {

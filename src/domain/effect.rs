@@ -28,6 +28,8 @@ pub enum Effect {
         forced: bool,
         /// The sender has the receiver as a friend already.
         over: bool,
+        /// The offer was pending and is made anew: it counts only as far as it still waits.
+        again: bool,
         /// Where the request comes from, and its words.
         card: Card,
     },
@@ -123,13 +125,14 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                 | RemovalReason::Orphaned => {}
             },
             Event::UnfriendAsked { peer } => emit(*peer, sever(Severance::Deleted, false)),
-            Event::FriendOffered { peer, edge, form, forced, over, card } => emit(
+            Event::FriendOffered { peer, edge, form, forced, over, again, card } => emit(
                 *peer,
                 Effect::Propose {
                     edge: *edge,
                     form: *form,
                     forced: *forced,
                     over: over.is_some(),
+                    again: *again,
                     card: Card {
                         source: card.source.clone(),
                         wording: card.wording.clone(),

@@ -9,7 +9,7 @@ use super::id::{EdgeId, UserId, Version};
 use super::rejection::Rejection;
 
 /// One fact about one user, the owner of the stream it stands in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Event {
     /// The account exists from now on.
@@ -46,6 +46,10 @@ pub enum Event {
         /// The edge by which the owner had `peer` already; the offer asks for the other direction.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         over: Option<EdgeId>,
+        /// The offer is pending and made anew, under its old id; `peer` takes it into account as far as
+        /// it waits there.
+        #[serde(default, skip_serializing_if = "is_false")]
+        again: bool,
         /// What the owner's record of the friend will hold.
         #[serde(default, skip_serializing_if = "Card::is_empty")]
         card: Card,
@@ -220,7 +224,7 @@ impl Event {
 }
 
 /// One friendship of an [`Event::OffersSettled`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settled {
     /// The friend.
     pub peer: UserId,

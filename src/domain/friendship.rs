@@ -206,17 +206,28 @@ impl User {
 
     fn offer(&self, item: &NewFriend, form: OfferForm, forced: bool, policy: &Policy) -> Decided {
         let peer = item.user;
-        let over = self.friends.get(&peer).map(|friend| friend.edge(self.id));
-        if over.is_none() && self.friends_expected(&peer) >= policy.friends_max {
+        let known = self.friends.get(&peer);
+        if known.is_none() && self.friends_expected(&peer) >= policy.friends_max {
             return Err(Rejection::FriendListFull);
         }
         self.check_groups(&item.card, policy)?;
-        let edge = EdgeId { offerer: self.id, version: self.version.next() };
         let card = item.card.clone();
+        let before = self.offers.get(&peer);
+        // Made anew, an offer keeps its id: the yes to it may be on the way. A friendship that has come
+        // about meanwhile came of an offer that crossed it, not before it.
+        let again = before.filter(|offer| offer.state == OfferState::Pending);
+        let (edge, over) = match again {
+            Some(offer) => (offer.edge, offer.over),
+            None => (
+                EdgeId { offerer: self.id, version: self.version.next() },
+                known.map(|friend| friend.edge(self.id)),
+            ),
+        };
+        let again = again.is_some();
         // A confirmed offer to the same peer that waits to be announced with others of its request
         // would be overwritten: it is announced now.
-        let earlier = self.offers.get(&peer).and_then(|o| self.settlement(o.edge.version));
-        let offered = Event::FriendOffered { peer, edge, form, forced, over, card };
+        let earlier = before.and_then(|offer| self.settlement(offer.edge.version));
+        let offered = Event::FriendOffered { peer, edge, form, forced, over, again, card };
         Ok((earlier.into_iter().chain([offered]).collect(), Outcome::Offering { peer, edge }))
     }
 
@@ -273,11 +284,15 @@ impl User {
         reason: RemovalReason,
         announced: bool,
     ) -> impl Iterator<Item = Event> + use<> {
-        let peer = friend.peer;
-        let unannounced = self.offers.get(&peer).filter(|offer| !offer.is_unanswered());
-        let settled = unannounced.and_then(|offer| self.settlement(offer.edge.version));
-        let edge = friend.edge(self.id);
+        let (peer, edge) = (friend.peer, friend.edge(self.id));
+        let settled = self.unannounced(&peer);
         settled.into_iter().chain([Event::FriendRemoved { peer, edge, reason, announced }])
+    }
+
+    /// The announcement that is owed for the friendship with `peer`, with the others of its request.
+    pub(super) fn unannounced(&self, peer: &UserId) -> Option<Event> {
+        let confirmed = self.offers.get(peer).filter(|offer| !offer.is_unanswered())?;
+        self.settlement(confirmed.edge.version)
     }
 }
 
@@ -289,13 +304,18 @@ impl User {
             Effect::Sever { why, keep_friend, announced } => {
                 self.be_severed(peer, *why, *keep_friend, *announced)
             }
-            Effect::Propose { edge, form, forced, over, card } => {
+            Effect::Propose { edge, form, forced, over, again, card } => {
+                let waits = self.requests.get(&peer).is_some_and(|request| request.edge == *edge);
+                if *again && !waits {
+                    // It was answered by now, and the answer is on the way.
+                    return Vec::new();
+                }
                 match self.consider(peer, *form, *forced, *over, policy) {
                     Ok(Consent::Now) => self.accept(peer, *edge, *form, card),
                     Ok(Consent::Later) => {
                         vec![Event::FriendRequested { peer, edge: *edge, card: card.clone() }]
                     }
-                    Err(why) => self.refuse(peer, *edge, why),
+                    Err(why) => vec![Event::FriendRefused { peer, offer: *edge, why }],
                 }
             }
             Effect::Confirm { offer, edge, added } => self.confirmed(peer, *offer, *edge, *added),
@@ -345,7 +365,13 @@ impl User {
             Severance::Deleted => false,
         };
         if let Some(request) = self.requests.get(&peer).filter(|_| drops_request) {
-            events.push(Event::RequestDropped { peer, edge: request.edge });
+            let offer = request.edge;
+            events.push(if keep_friend {
+                // The offer was open when the peer blocked us, and is not ended there.
+                Event::FriendRefused { peer, offer, why: Rejection::PeerBlocked }
+            } else {
+                Event::RequestDropped { peer, edge: offer }
+            });
         }
         events
     }
@@ -396,16 +422,6 @@ impl User {
 
     fn crossing_offer(&self, peer: &UserId) -> Option<&Offer> {
         self.offers.get(peer).filter(|offer| offer.form.is_two_way() && offer.is_unanswered())
-    }
-
-    fn refuse(&self, peer: UserId, offer: EdgeId, why: Rejection) -> Vec<Event> {
-        // A refusal of a request made anew ends the older one that it stood for.
-        let replaced = self.requests.get(&peer).filter(|request| request.edge != offer);
-        replaced
-            .map(|request| Event::RequestDropped { peer, edge: request.edge })
-            .into_iter()
-            .chain([Event::FriendRefused { peer, offer, why }])
-            .collect()
     }
 
     fn accept(&self, peer: UserId, offer: EdgeId, form: OfferForm, card: &Card) -> Vec<Event> {

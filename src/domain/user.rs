@@ -347,9 +347,12 @@ impl User {
         {
             return Vec::new();
         }
-        let event = Event::PeerForgotten { peer };
-        self.evolve(&event, at);
-        vec![event]
+        let mut events: Vec<Event> = self.unannounced(&peer).into_iter().collect();
+        events.push(Event::PeerForgotten { peer });
+        for event in &events {
+            self.evolve(event, at);
+        }
+        events
     }
 
     /// Closes a record: the user's version moves on by one.
@@ -393,7 +396,7 @@ impl User {
             Event::AccountDeleted {} => self.forget_everything(),
             Event::UserBlocked { target, .. } => self.note_block(*target, at),
             Event::UserUnblocked { target } => self.note_unblock(target),
-            Event::FriendOffered { peer, edge, form, forced, over, card } => {
+            Event::FriendOffered { peer, edge, form, forced, over, again: _, card } => {
                 self.offers.put(Offer {
                     peer: *peer,
                     edge: *edge,

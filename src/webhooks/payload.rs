@@ -440,6 +440,7 @@ mod tests {
                 form: OfferForm::TwoWay,
                 forced: false,
                 over: None,
+                again: false,
                 card: card.clone(),
             },
             Event::FriendRequested { peer, edge, card },

@@ -368,13 +368,14 @@ fn event() -> impl Strategy<Value = Event> {
         (user(), yes())
             .prop_map(|(target, remain_friends)| Event::UserBlocked { target, remain_friends }),
         user().prop_map(|target| Event::UserUnblocked { target }),
-        (user(), edge(), form(), yes(), option::of(edge()), card()).prop_map(
-            |(peer, edge, form, forced, over, card)| Event::FriendOffered {
+        (user(), edge(), form(), yes(), option::of(edge()), yes(), card()).prop_map(
+            |(peer, edge, form, forced, over, again, card)| Event::FriendOffered {
                 peer,
                 edge,
                 form,
                 forced,
                 over,
+                again,
                 card
             }
         ),

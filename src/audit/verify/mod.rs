@@ -238,7 +238,7 @@ impl Check {
                 hash: self.hashes.live(partition).to_string(),
             });
         }
-        self.people.finish(&remainder.unsettled, report, problems);
+        self.people.finish(&remainder.unsettled, report, problems, &mut self.warnings);
         report.hashes = self.hashes.compared();
         report.lags = self.cursors.lags(&self.ends);
         report.holds = self.problems.total == 0;

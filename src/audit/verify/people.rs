@@ -203,6 +203,7 @@ impl People {
         unsettled: &HashSet<Pair>,
         report: &mut Report,
         problems: &mut Findings,
+        warnings: &mut Findings,
     ) {
         for severed in &self.unexplained {
             let known =
@@ -228,6 +229,7 @@ impl People {
                 report.friendships += u64::from(!back || key.user < friend.peer);
             }
             self.look_at(key, person, unsettled, problems);
+            self.look_for_deleted(key, person, unsettled, warnings);
         }
     }
 
@@ -281,6 +283,28 @@ impl People {
         for offer in open.filter(|offer| at_rest(&offer.peer)) {
             let detail = format!("{key} awaits an answer of {} to {}", offer.peer, offer.edge);
             problems.add(Rule::OffersAnswered, person.place(&offer.peer), detail);
+        }
+    }
+    /// A deleted account is forgotten once all partitions have heard of it; only a call that was
+    /// looked up before the deletion and recorded behind it names it again.
+    fn look_for_deleted(
+        &self,
+        key: &UserKey,
+        person: &Person,
+        unsettled: &HashSet<Pair>,
+        warnings: &mut Findings,
+    ) {
+        let state = &person.state;
+        for peer in state.peers() {
+            let gone = self.other(key, &peer).is_some_and(|other| !other.state.is_imported());
+            let heard = !unsettled.contains(&Pair::of(key.app, peer, peer));
+            let named = state.blocks(&peer)
+                || state.has_friend(&peer)
+                || state.requests().any(|request| request.peer == peer);
+            if gone && heard && named {
+                let detail = format!("{key} still names {peer}, whose account is gone");
+                warnings.add(Rule::DeletedForgotten, person.place(&peer), detail);
+            }
         }
     }
 }

@@ -45,6 +45,9 @@ pub enum Rule {
     OffersAnswered,
     /// A friendship ended by a peer's block has that block before it.
     SeveredByBlock,
+    /// Nobody names a deleted account once every partition has heard of it (a warning: a call that
+    /// crosses the deletion may).
+    DeletedForgotten,
     /// A row hash in the journal is that of the state rebuilt up to it.
     JournalHash,
     /// The state store holds the state rebuilt up to its checkpoint.
@@ -184,12 +187,16 @@ impl Report {
             writeln!(out, "note {}", Plain(note))?;
         }
         writeln!(out, "partition  epoch  end         users       row hash")?;
-        for one in &self.partitions {
+        for one in self.partitions.iter().filter(|one| one.users > 0) {
             writeln!(
                 out,
                 "{:<9}  {:<5}  {:<10}  {:<10}  {}",
                 one.partition.0, one.epoch.0, one.end.0, one.users, one.hash
             )?;
+        }
+        let empty = self.partitions.iter().filter(|one| one.users == 0).count();
+        if empty > 0 {
+            writeln!(out, "{empty} partitions hold no user")?;
         }
         for lag in &self.lags {
             writeln!(out, "webhook {}: {} records behind", Plain(&lag.subscription), lag.records)?;

@@ -28,6 +28,7 @@ fn a_tail_torn_at_any_byte_is_cut_and_nothing_before_it() {
             if rest != Some(0xff) {
                 continue;
             }
+            assert_eq!(fs::metadata(&path).unwrap().len(), start as u64, "what is torn is gone");
             commit(&journal, ONE, "instead");
             drop(journal);
             assert_eq!(read_all(&*open(dir.path()).unwrap()), ["first", "second", "instead"]);
