@@ -190,13 +190,7 @@ struct Own {
 impl Own {
     fn new(names: Vec<String>) -> Self {
         let news = vec![Vec::new(); names.len()];
-        Self {
-            names,
-            news,
-            blocks: BTreeSet::new(),
-            friends: BTreeSet::new(),
-            unanswered: None,
-        }
+        Self { names, news, blocks: BTreeSet::new(), friends: BTreeSet::new(), unanswered: None }
     }
 
     fn call_once(&mut self, caller: &mut Caller, random: &mut Random) -> io::Result<()> {
@@ -387,7 +381,8 @@ impl Shared {
 fn check_shared_pairs(caller: &mut Caller) {
     let all = shared_names();
     for owner in &all {
-        let names: Vec<&str> = all.iter().filter(|name| *name != owner).map(String::as_str).collect();
+        let names: Vec<&str> =
+            all.iter().filter(|name| *name != owner).map(String::as_str).collect();
         eventually("no friendship across a block", || {
             let friends = caller.friends(owner, &names);
             let blocks = caller.blocks(owner, &names);
@@ -411,10 +406,12 @@ fn wait_for_webhooks(subscriber: &TestSubscriber, minds: &[Mind]) {
     subscriber.until("all that was acknowledged", |heard| {
         let deliveries = deliveries(heard);
         let own = minds.iter().all(|mind| news_of(&deliveries, &mind.own) == mind.own.news);
-        own && minds.iter().all(|mind| mind.shared.blocked.iter().all(|(pair, count)| {
-            let blocks = deliveries.iter().filter(|heard| heard.command() == BLOCK_ADD);
-            blocks.filter(|heard| heard.pairs().contains(pair)).count() >= *count
-        }))
+        own && minds.iter().all(|mind| {
+            mind.shared.blocked.iter().all(|(pair, count)| {
+                let blocks = deliveries.iter().filter(|heard| heard.command() == BLOCK_ADD);
+                blocks.filter(|heard| heard.pairs().contains(pair)).count() >= *count
+            })
+        })
     });
 }
 
@@ -441,8 +438,17 @@ fn check_order_per_user(heard: &[Heard]) {
         let (_, rest) = heard.id().split_once('@').expect("an id has a place");
         let offset = rest.split('.').next().and_then(|text| text.parse().ok());
         let offset: u64 = offset.expect("a place has an offset");
-        let user = heard.pairs()[0].0.clone();
+        let user = whose(heard);
         let before = last.insert(user.clone(), offset);
         assert!(before.is_none_or(|before| before <= offset), "{user}: {before:?}, {offset}");
+    }
+}
+
+/// Whose record a call tells of. The one who asked for a friendship may have had their half of it
+/// already; otherwise the record's owner comes first.
+fn whose(heard: &Heard) -> String {
+    match heard.body["PairList"][0]["Initiator_Account"].as_str() {
+        Some(initiator) => initiator.to_owned(),
+        None => heard.pairs()[0].0.clone(),
     }
 }
