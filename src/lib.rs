@@ -1,4 +1,5 @@
-//! Cordon: the relationship guard of a chat platform.
+#![doc = include_str!("ARCHITECTURE.md")]
+
 pub mod actors;
 pub mod app;
 pub mod audit;

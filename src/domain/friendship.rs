@@ -261,13 +261,15 @@ impl User {
         if friend.is_none() && !(both && target.has_me) {
             return Err(Rejection::NotFriend);
         }
-        if !both {
-            let ended = friend.map(|friend| self.end(friend, RemovalReason::DeletedSingle, false));
-            return Ok((ended.into_iter().flatten().collect(), Outcome::Recorded));
-        }
         let mut events = Vec::with_capacity(2);
+        // An own offer on its way would bring the friendship back, on one side under another id.
         if let Some(offer) = self.offers.get(&peer).filter(|offer| offer.is_unanswered()) {
             events.push(Event::OfferWithdrawn { peer, edge: offer.edge });
+        }
+        if !both {
+            let ended = friend.map(|friend| self.end(friend, RemovalReason::DeletedSingle, false));
+            events.extend(ended.into_iter().flatten());
+            return Ok((events, Outcome::Recorded));
         }
         match friend {
             Some(friend) => events.extend(self.end(friend, RemovalReason::DeletedBoth, false)),

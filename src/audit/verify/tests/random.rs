@@ -40,13 +40,6 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Whether a user waits for an answer. Two offers that cross are not brought together if one of the
-/// two ends the friendship on their own side alone in between, or blocks and stays a friend; a random
-/// history leaves that out.
-fn has_asked(world: &World, user: usize) -> bool {
-    world.users[&key(NAMES[user])].offers().any(|offer| offer.is_unanswered())
-}
-
 fn take(world: &mut World, step: &Step) {
     match *step {
         Step::Import(a) => world.import(NAMES[a]),
@@ -55,8 +48,6 @@ fn take(world: &mut World, step: &Step) {
             world.allow(NAMES[a], types[usize::from(allow)]);
         }
         Step::Delete(a) => world.delete(NAMES[a]),
-        Step::Block(a, _, _) if world.policy.remain_friends && has_asked(world, a) => {}
-        Step::Remove(a, _, false) if has_asked(world, a) => {}
         Step::Block(a, b, c) => world.block(NAMES[a], &[NAMES[b], NAMES[c]]),
         Step::Unblock(a, b) => world.unblock(NAMES[a], &[NAMES[b]]),
         Step::Add(a, b, c, form, forced) => {
