@@ -1,5 +1,7 @@
 //! Friends: add, import, delete, look up. Rule: rest-api.md 4.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use super::answer::{Answered, Failure};
@@ -9,7 +11,7 @@ use super::card;
 use super::error_code as code;
 use super::relation::{self, Names, Sides};
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
-use crate::actors::{Executed, ItemError};
+use crate::actors::{Executed, ItemError, Standing};
 use crate::domain::{Card, Command, FormerFriend, NewFriend, OfferForm, Rejection, UserId};
 
 const RELATIONS: Names = Names {
@@ -102,6 +104,7 @@ async fn offer(
     let mut imported = call.imported(&users).await?.into_iter();
     let mut batch = Batch::new(owner, wanted.len());
     let mut items = Vec::with_capacity(users.len());
+    let mut repeats = Repeats::default();
     for (name, card) in wanted {
         let user = legal(&name);
         let known = user.is_some() && imported.next() == Some(true);
@@ -111,13 +114,56 @@ async fn offer(
             (Some(name), Some(_), _) if !known => batch.settle(name, code::ACCOUNT_NOT_IMPORTED),
             (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
             (Some(name), Some(user), Ok(card)) => {
-                items.push(NewFriend { user, imported: true, card });
                 batch.expect(name);
+                let item = NewFriend { user, imported: true, card };
+                match repeats.note(user, items.len()) {
+                    None => items.push(item),
+                    // What is imported last counts.
+                    Some(first) if form == OfferForm::Import => items[first] = item,
+                    Some(_) => {}
+                }
             }
         }
     }
-    let executed = batch.execute(call, Command::AddFriends { items, form, forced }).await?;
+    let mut executed = batch.execute(call, Command::AddFriends { items, form, forced }).await?;
+    executed.outcomes = repeats.spread(&executed.outcomes, form);
     Ok(batch.answer(call.operation, executed))
+}
+
+/// Entries that name the same account as one before them. Their offer would meet the first one,
+/// still unanswered; judged one after the other, they meet what came of it. Rule: rest-api.md 2.2.
+#[derive(Default)]
+struct Repeats {
+    first: BTreeMap<UserId, usize>,
+    /// For each entry, which item it is about, and whether an earlier entry is, too.
+    entries: Vec<(usize, bool)>,
+}
+
+impl Repeats {
+    /// Notes an entry about `user`, whose item would be `next`; answers the item of an earlier one.
+    fn note(&mut self, user: UserId, next: usize) -> Option<usize> {
+        let known = self.first.get(&user).copied();
+        self.entries.push((known.unwrap_or(next), known.is_some()));
+        if known.is_none() {
+            self.first.insert(user, next);
+        }
+        known
+    }
+
+    /// The outcome of each entry, given that of each item.
+    fn spread(
+        &self,
+        outcomes: &[Result<(), ItemError>],
+        form: OfferForm,
+    ) -> Vec<Result<(), ItemError>> {
+        let outcome = |(item, again): &(usize, bool)| match outcomes.get(*item)? {
+            Ok(()) if *again && form != OfferForm::Import => {
+                Some(Err(ItemError::Rejected(Rejection::AlreadyFriend)))
+            }
+            outcome => Some(*outcome),
+        };
+        self.entries.iter().filter_map(outcome).collect()
+    }
 }
 
 /// `friend_delete`.
@@ -132,7 +178,13 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let targets = if both {
         let standings = relation::standings_about(call, batch.owner, &users).await?;
         let found = users.iter().zip(standings);
-        found.map(|(user, s)| FormerFriend { user: *user, has_me: s.has_friend }).collect()
+        // An entry that repeats one before it finds nothing left. Rule: rest-api.md 2.2.
+        let mut named = BTreeSet::new();
+        let former = |(user, standing): (&UserId, Standing)| FormerFriend {
+            user: *user,
+            has_me: named.insert(*user) && standing.has_friend,
+        };
+        found.map(former).collect()
     } else {
         users.iter().map(|user| FormerFriend { user: *user, has_me: false }).collect()
     };
