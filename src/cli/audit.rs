@@ -85,14 +85,21 @@ pub(super) fn verify(
     let options = verify::Options {
         stored,
         notes,
+        import_ignores_blocklist: imports_ignore_blocklists(args, environment),
         format: format(&args.journal),
-        ..verify::Options::default()
     };
     let report = verify::run(&journal, &options, out)?;
     if !report.holds {
         bail!("not everything holds");
     }
     Ok(())
+}
+
+/// Whether an app of the settings lets imports pass blocklists. Settings that cannot be read say
+/// nothing: an audit of a folder needs none.
+fn imports_ignore_blocklists(args: &VerifyArgs, environment: &Environment) -> bool {
+    let config = args.journal.settings.load(environment);
+    config.is_ok_and(|config| config.apps.iter().any(|app| app.friend.import_ignores_blocklist))
 }
 
 /// What the state store holds of each partition; a note if that cannot be compared.
