@@ -51,7 +51,7 @@ fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
         }
         let calls = 50 + random.below(600);
         kill_under_load(node, &mut minds, calls);
-        verify(setup.data_dir());
+        verify(&setup);
         node = TestProcess::start(&setup);
         for mind in &mut minds {
             let mut caller = node.caller();
@@ -70,7 +70,7 @@ fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
     }
     node.terminate();
     assert!(node.wait().success());
-    verify(setup.data_dir());
+    verify(&setup);
     check_order_per_user(&subscriber.heard());
     let said = TestProcess::everything_said(&setup);
     assert!(!said.contains("panicked"), "{said}");

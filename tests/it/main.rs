@@ -1,7 +1,12 @@
 //! The integration tests, one binary.
 
+mod accounts;
+mod auth;
+mod blocklist;
 mod crash;
+mod edge;
 mod embedded_disk;
+mod friendship;
 mod golden;
 mod journal_contract;
 mod records;

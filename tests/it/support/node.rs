@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -11,7 +10,6 @@ use cordon::actors::Users;
 use cordon::app::Node;
 use cordon::cli;
 use cordon::clock::Clock;
-use cordon::config::Environment;
 use cordon::domain::{AppId, Command, ProfileChange, Timestamp, UserId, UserKey};
 use cordon::journal::Origin;
 use serde_json::Value;
@@ -158,7 +156,7 @@ impl TestNode {
     /// Stops the node and checks what it leaves.
     pub(crate) fn stop(mut self) -> Stopped {
         self.end();
-        verify(self.setup.data_dir());
+        verify(&self.setup);
         Stopped { setup: self.setup.clone(), now: self.clock.now() }
     }
 
@@ -183,7 +181,7 @@ impl Drop for TestNode {
         if self.running.is_some() {
             self.end();
             if !thread::panicking() {
-                verify(self.setup.data_dir());
+                verify(&self.setup);
             }
         }
     }
@@ -210,18 +208,22 @@ pub(crate) fn change_profile(node: &TestNode, account: &str, change: ProfileChan
     assert_eq!(executed.expect("a profile can be changed").outcomes, [Ok(())]);
 }
 
-/// Runs `cordon verify` on a data folder that no node uses; everything has to hold, and everything
-/// has to have been compared. Answers the report.
+/// Runs `cordon verify` on the data folder of a node that does not run; everything has to hold, and
+/// everything has to have been compared. Answers the report.
 #[track_caller]
-pub(crate) fn verify(data_dir: &Path) -> Value {
-    let arguments = ["cordon", "verify", "--json", "--data-dir"].map(OsString::from);
-    let arguments = arguments.into_iter().chain([data_dir.into()]);
-    let mut out = Vec::new();
-    let code = cli::run(arguments, &Environment::new(), &mut out);
-    let text = String::from_utf8_lossy(&out).into_owned();
+pub(crate) fn verify(setup: &Setup) -> Value {
+    let (code, text) = audit(setup, &["verify", "--json"]);
     assert_eq!(code, 0, "cordon verify: {text}");
     let report: Value = serde_json::from_str(&text).expect("the report is JSON");
     assert_eq!(report["holds"], true, "{text}");
     assert_eq!(report["notes"], Value::Array(Vec::new()), "{text}");
     report
+}
+
+/// Runs a command of the program in this process; answers its exit code and what it prints.
+pub(crate) fn audit(setup: &Setup, arguments: &[&str]) -> (u8, String) {
+    let arguments = ["cordon"].iter().chain(arguments).map(OsString::from);
+    let mut out = Vec::new();
+    let code = cli::run(arguments, setup.environment(), &mut out);
+    (code, String::from_utf8(out).expect("what is printed is text"))
 }

@@ -21,12 +21,11 @@ pub(crate) const NOW_S: i64 = 1_700_000_100;
 pub(super) const SIGNED_AT_S: i64 = 1_700_000_000;
 pub(super) const EXPIRE_S: u64 = 100 * 365 * 86_400;
 
-/// The settings of one node, as variables, and the file with further apps.
+/// The settings of one node, as variables. One of them may name a file with further apps.
 #[derive(Clone)]
 pub(crate) struct Setup {
     folder: Arc<TempDir>,
     environment: Environment,
-    file: String,
 }
 
 impl Setup {
@@ -34,9 +33,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         let folder = TempDir::new().expect("a folder for the test");
         let data_dir = folder.path().join("data").display().to_string();
-        let setup =
-            Self { folder: Arc::new(folder), environment: Environment::new(), file: String::new() };
-        setup
+        Self { folder: Arc::new(folder), environment: Environment::new() }
             .set("LISTEN", "127.0.0.1:0")
             .set("OPS_LISTEN", "127.0.0.1:0")
             .set("DATA_DIR", &data_dir)
@@ -69,10 +66,11 @@ impl Setup {
             .set("WEBHOOK_RETRY_MAX_MS", "200")
     }
 
-    /// Adds the text to the settings file.
-    pub(crate) fn file(mut self, text: &str) -> Self {
-        self.file.push_str(text);
-        self
+    /// Names a settings file with this text, beside the variables.
+    pub(crate) fn file(self, text: &str) -> Self {
+        let path = self.folder().join("cordon.toml");
+        std::fs::write(&path, text).expect("a file of the test");
+        self.set("CONFIG", &path.display().to_string())
     }
 
     /// The folder that is removed with the last of those who know it.
@@ -92,7 +90,7 @@ impl Setup {
 
     /// The settings, read by the product's own reader.
     pub(crate) fn config(&self) -> Config {
-        let parsed = Config::parse(Some(("cordon.toml", &self.file)), &self.environment);
+        let parsed = Config::load(None, &self.environment);
         parsed.unwrap_or_else(|error| panic!("the settings of a test: {error}"))
     }
 

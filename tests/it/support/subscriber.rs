@@ -66,8 +66,10 @@ pub(crate) enum Reaction {
 struct Shared {
     heard: Mutex<Vec<Heard>>,
     news: Condvar,
-    reaction: Mutex<Reaction>,
+    reaction: Mutex<Rule>,
 }
+
+type Rule = Arc<dyn Fn(&Heard) -> Reaction + Send + Sync>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -106,7 +108,7 @@ impl TestSubscriber {
         let shared = Shared {
             heard: Mutex::default(),
             news: Condvar::new(),
-            reaction: Mutex::new(Reaction::Accept),
+            reaction: Mutex::new(Arc::new(|_| Reaction::Accept)),
         };
         Self { shared: Arc::new(shared), address, _reservation: reservation, door: None }
     }
@@ -155,7 +157,12 @@ impl TestSubscriber {
 
     /// What it does with calls from now on.
     pub(crate) fn react(&self, reaction: Reaction) {
-        *lock(&self.shared.reaction) = reaction;
+        self.react_by(move |_| reaction);
+    }
+
+    /// The same, call by call.
+    pub(crate) fn react_by(&self, rule: impl Fn(&Heard) -> Reaction + Send + Sync + 'static) {
+        *lock(&self.shared.reaction) = Arc::new(rule);
     }
 
     /// Every call so far, in the order of their answers.
@@ -202,13 +209,15 @@ impl Drop for TestSubscriber {
 fn serve(stream: &TcpStream, shared: &Shared) {
     let mut reader = BufReader::new(stream);
     while let Ok(Some(message)) = Message::read(&mut reader) {
-        let reaction = *lock(&shared.reaction);
         let body = serde_json::from_slice(&message.body).expect("a webhook is JSON");
         let target = message.first.split(' ').nth(1).expect("a target").to_owned();
         assert!(message.first.starts_with("POST "), "{}", message.first);
-        let accepted = reaction == Reaction::Accept;
+        let mut heard = Heard { target, message, body, accepted: false };
+        let rule = Arc::clone(&lock(&shared.reaction));
+        let reaction = rule(&heard);
+        heard.accepted = reaction == Reaction::Accept;
         // Heard before it is answered: whoever sees the delivery done sees it here.
-        lock(&shared.heard).push(Heard { target, message, body, accepted });
+        lock(&shared.heard).push(heard);
         shared.news.notify_all();
         let status = match reaction {
             Reaction::Accept => 200,

@@ -84,6 +84,13 @@ impl Connection {
         self.stream.get_mut().write_all(bytes)
     }
 
+    /// Everything that comes until the other end closes.
+    pub(crate) fn receive_all(&mut self) -> io::Result<String> {
+        let mut text = String::new();
+        self.stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
     /// Waits for the next answer.
     pub(crate) fn receive(&mut self) -> io::Result<Message> {
         Message::read(&mut self.stream)?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
