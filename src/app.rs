@@ -390,13 +390,13 @@ fn webhook_settings(config: &Config) -> Result<webhooks::Settings> {
             app: app.id,
             endpoint,
             commands: names.filter_map(webhooks::CallbackCommand::from_name).collect(),
+            attempt_timeout_ms: app.webhook.timeout_ms,
+            schedule: webhooks::Schedule {
+                first_ms: app.webhook.retry_min_ms,
+                max_ms: app.webhook.retry_max_ms,
+                call_once: app.webhook.call_once,
+            },
         });
-        settings.attempt_timeout_ms = app.webhook.timeout_ms;
-        settings.schedule = webhooks::Schedule {
-            first_ms: app.webhook.retry_min_ms,
-            max_ms: app.webhook.retry_max_ms,
-            call_once: app.webhook.call_once,
-        };
     }
     Ok(settings)
 }

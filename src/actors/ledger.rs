@@ -636,7 +636,8 @@ impl Ledger {
         let released = before - state.outbox[index].len();
         state.owed -= released;
         if released > 0 {
-            state.resend[index].1 = RESEND_MIN;
+            // The channel moves: what is behind has its time from now on.
+            state.resend[index] = (Instant::now() + RESEND_MIN, RESEND_MIN);
         }
         if answer.refused.is_some() {
             self.schedule_turn();
