@@ -3,7 +3,8 @@
 //! Events are never edited: a new shape is a new version of the record's envelope and an upcaster in
 //! `journal/record.rs`. Their JSON Schemas are in `schemas/events/`.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::id::{EdgeId, UserId, Version};
 use super::rejection::Rejection;
@@ -275,32 +276,59 @@ pub enum RemovalReason {
     Orphaned,
 }
 
-/// What a user keeps about one friend, or sends along with a request. Empty fields are left out.
+/// What a user keeps about one friend, or sends along with a request. Texts that people read leave
+/// empty fields out.
 ///
 /// Units: `added_at` and `remark_at` are unix seconds, absent = the record's own time or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
 pub struct Card {
     /// The remark, at most 96 bytes.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
     pub remark: Box<str>,
     /// Friend groups that hold the friend.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Box<str>>,
     /// `AddSource_Type_…`.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
     pub source: Box<str>,
     /// The words of the request, at most 256 bytes.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
     pub wording: Box<str>,
     /// Custom fields: tag and value.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custom: Vec<(Box<str>, Box<str>)>,
     /// When the friend was added, if not at the time of the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added_at: Option<u32>,
     /// When the remark was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark_at: Option<u32>,
+}
+
+impl Serialize for Card {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { remark, groups, source, wording, custom, added_at, remark_at } = self;
+        // The rows of the state store have no names of fields: a field left out there would be read
+        // from the bytes of the next one.
+        let whole = !serializer.is_human_readable();
+        let mut card = serializer.serialize_struct("Card", 7)?;
+        if whole || !remark.is_empty() {
+            card.serialize_field("remark", remark)?;
+        }
+        if whole || !groups.is_empty() {
+            card.serialize_field("groups", groups)?;
+        }
+        if whole || !source.is_empty() {
+            card.serialize_field("source", source)?;
+        }
+        if whole || !wording.is_empty() {
+            card.serialize_field("wording", wording)?;
+        }
+        if whole || !custom.is_empty() {
+            card.serialize_field("custom", custom)?;
+        }
+        if whole || added_at.is_some() {
+            card.serialize_field("added_at", added_at)?;
+        }
+        if whole || remark_at.is_some() {
+            card.serialize_field("remark_at", remark_at)?;
+        }
+        card.end()
+    }
 }
 
 impl Card {

@@ -217,3 +217,84 @@ impl Before {
         head
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Card, EdgeId, Friend, Timestamp, Version};
+    use crate::domain::{OfferForm, ProfileChange};
+
+    const AMY: &str = "amy";
+    const P: Partition = Partition(3);
+
+    fn id(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
+    fn edge(name: &str) -> EdgeId {
+        EdgeId { offerer: id(name), version: Version(7) }
+    }
+
+    /// Cards with every field set, with each one alone, and with none.
+    fn cards() -> Vec<Card> {
+        let whole = Card {
+            remark: "Bobby".into(),
+            groups: vec!["work".into(), "chess".into()],
+            source: "AddSource_Type_test".into(),
+            wording: "hello".into(),
+            custom: vec![("Tag_SNS_Custom_a".into(), "b".into())],
+            added_at: Some(1),
+            remark_at: Some(2),
+        };
+        let none = Card::default;
+        vec![
+            Card { remark: whole.remark.clone(), ..none() },
+            Card { groups: whole.groups.clone(), ..none() },
+            Card { source: whole.source.clone(), ..none() },
+            Card { wording: whole.wording.clone(), ..none() },
+            Card { custom: whole.custom.clone(), ..none() },
+            Card { added_at: whole.added_at, ..none() },
+            Card { remark_at: whole.remark_at, ..none() },
+            whole,
+            none(),
+        ]
+    }
+
+    #[test]
+    fn a_user_is_read_from_rows_as_it_was_written() {
+        for card in cards() {
+            let mut user = User::new(id(AMY));
+            let peers = ["bob", "carl", "dora"].map(id);
+            let events = [
+                Event::AccountImported {},
+                Event::ProfileChanged(ProfileChange {
+                    nick: Some("Amy".into()),
+                    ..ProfileChange::default()
+                }),
+                Event::FriendAdded { peer: peers[0], edge: edge("bob"), card: card.clone() },
+                Event::FriendOffered {
+                    peer: peers[1],
+                    edge: edge(AMY),
+                    form: OfferForm::TwoWay,
+                    forced: true,
+                    over: Some(edge("carl")),
+                    again: false,
+                    card: card.clone(),
+                },
+                Event::FriendRequested { peer: peers[2], edge: edge("dora"), card: card.clone() },
+                Event::UserBlocked { target: peers[2], remain_friends: true },
+            ];
+            user.replay(Version(9), &events, Timestamp(1_700_000_000_000));
+            let written = rows(P, AppId(1), &user);
+            let head = decode_head(&written[0].1).unwrap();
+            let relations: Vec<Relation> =
+                written[1..].iter().map(|(_, row)| decode_relation(row).unwrap()).collect();
+            assert_eq!(relations.len(), 3);
+            let read = User::restore(id(AMY), head, relations);
+            assert_eq!(read, user, "{card:?}");
+            let friend: Option<&Friend> = read.friends().next();
+            let kept = friend.and_then(|friend| friend.card.as_deref().cloned());
+            assert_eq!(kept.unwrap_or_default(), card);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Somebody who calls the API.
+
+use std::fmt::Write;
+use std::io;
+use std::net::SocketAddr;
+
+use cordon::domain::AppId;
+use cordon::usersig;
+use serde_json::{Value, json};
+
+use super::setup::{ADMIN, APP, KEY, SIGNED_AT_S};
+use super::wire::Connection;
+use super::{Answer, setup};
+
+/// Who calls: what stands in the query of each call.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) app: u32,
+    pub(crate) identifier: String,
+    pub(crate) usersig: String,
+}
+
+impl Identity {
+    /// Who calls `app` as `identifier` with a UserSig made with `key`.
+    pub(crate) fn new(app: u32, key: &str, identifier: &str) -> Self {
+        let usersig =
+            usersig::sign(AppId(app), key, identifier, setup::EXPIRE_S, SIGNED_AT_S, None);
+        Self { app, identifier: identifier.to_owned(), usersig }
+    }
+
+    /// The query of a call.
+    pub(crate) fn query(&self) -> String {
+        format!(
+            "sdkappid={}&identifier={}&usersig={}&random=42&contenttype=json",
+            self.app, self.identifier, self.usersig
+        )
+    }
+}
+
+impl Default for Identity {
+    /// The admin of the first app.
+    fn default() -> Self {
+        Self::new(APP, KEY, ADMIN)
+    }
+}
+
+/// Calls the API on one connection, which is opened with the first call and kept open.
+pub(crate) struct Caller {
+    address: SocketAddr,
+    identity: Identity,
+    connection: Option<Connection>,
+}
+
+impl Caller {
+    pub(crate) fn new(address: SocketAddr, identity: Identity) -> Self {
+        Self { address, identity, connection: None }
+    }
+
+    /// Calls `command`, written `service/command`, and waits for the answer.
+    pub(crate) fn call(&mut self, command: &str, body: &Value) -> Answer {
+        self.call_with(command, &self.identity.query(), body.to_string().as_bytes())
+    }
+
+    /// The same with another query and any body.
+    pub(crate) fn call_with(&mut self, command: &str, query: &str, body: &[u8]) -> Answer {
+        let target = format!("/v4/{command}?{query}");
+        Answer::of(self.ask("POST", &target, body).expect("the node answers"))
+    }
+
+    /// The same for a node that may be killed meanwhile: an error means that nobody knows.
+    pub(crate) fn try_call(&mut self, command: &str, body: &Value) -> io::Result<Answer> {
+        let target = format!("/v4/{command}?{}", self.identity.query());
+        self.ask("POST", &target, body.to_string().as_bytes()).map(Answer::of)
+    }
+
+    /// Any request.
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> io::Result<super::wire::Message> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(self.address)?,
+        };
+        let answer = connection.ask(method, target, body)?;
+        if answer.header("connection") != Some("close") {
+            self.connection = Some(connection);
+        }
+        Ok(answer)
+    }
+
+    pub(crate) fn import(&mut self, names: &[&str]) {
+        for hundred in names.chunks(100) {
+            let answer =
+                self.call("im_open_login_svc/multiaccount_import", &json!({ "Accounts": hundred }));
+            assert_eq!(answer.ok().body["FailAccounts"], json!([]));
+        }
+    }
+
+    pub(crate) fn block(&mut self, owner: &str, targets: &[&str]) -> Answer {
+        let body = json!({"From_Account": owner, "To_Account": targets});
+        self.call("sns/black_list_add", &body).ok()
+    }
+
+    pub(crate) fn unblock(&mut self, owner: &str, targets: &[&str]) -> Answer {
+        let body = json!({"From_Account": owner, "To_Account": targets});
+        self.call("sns/black_list_delete", &body).ok()
+    }
+
+    /// A page of a blocklist: the names, and where the next page starts.
+    pub(crate) fn blocklist(&mut self, owner: &str, start: u64, max: u64) -> (Vec<String>, u64) {
+        let body = json!({"From_Account": owner, "StartIndex": start, "MaxLimited": max,
+            "LastSequence": 0});
+        let answer = self.call("sns/black_list_get", &body).ok();
+        let names = answer.names().into_iter().map(str::to_owned).collect();
+        (names, answer.body["StartIndex"].as_u64().expect("a number"))
+    }
+
+    /// How `owner` and each of `targets` block each other.
+    pub(crate) fn blocks(&mut self, owner: &str, targets: &[&str]) -> Answer {
+        let body = json!({"From_Account": owner, "To_Account": targets,
+            "CheckType": "BlackCheckResult_Type_Both"});
+        self.call("sns/black_list_check", &body).ok()
+    }
+
+    /// Adds friends in both directions.
+    pub(crate) fn befriend(&mut self, owner: &str, targets: &[&str]) -> Answer {
+        self.add_friends(owner, targets, &json!({"AddType": "Add_Type_Both"}))
+    }
+
+    /// Adds friends; `how` has the fields beside the list.
+    pub(crate) fn add_friends(&mut self, owner: &str, targets: &[&str], how: &Value) -> Answer {
+        let mut body = how.clone();
+        body["From_Account"] = json!(owner);
+        body["AddFriendItem"] = wanted(targets);
+        self.call("sns/friend_add", &body).ok()
+    }
+
+    pub(crate) fn import_friends(&mut self, owner: &str, targets: &[&str]) -> Answer {
+        let body = json!({"From_Account": owner, "AddFriendItem": wanted(targets)});
+        self.call("sns/friend_import", &body).ok()
+    }
+
+    pub(crate) fn unfriend(&mut self, owner: &str, targets: &[&str], how: &str) -> Answer {
+        let body = json!({"From_Account": owner, "To_Account": targets, "DeleteType": how});
+        self.call("sns/friend_delete", &body).ok()
+    }
+
+    /// How `owner` and each of `targets` have each other as friends.
+    pub(crate) fn friends(&mut self, owner: &str, targets: &[&str]) -> Answer {
+        let body = json!({"From_Account": owner, "To_Account": targets,
+            "CheckType": "CheckResult_Type_Both"});
+        self.call("sns/friend_check", &body).ok()
+    }
+
+    pub(crate) fn delete_accounts(&mut self, names: &[&str]) -> Answer {
+        let items: Vec<Value> = names.iter().map(|name| json!({ "UserID": name })).collect();
+        self.call("im_open_login_svc/account_delete", &json!({ "DeleteItem": items })).ok()
+    }
+
+    /// The `AccountStatus` of each of `names`.
+    pub(crate) fn account_statuses(&mut self, names: &[&str]) -> Vec<String> {
+        let items: Vec<Value> = names.iter().map(|name| json!({ "UserID": name })).collect();
+        let answer = self.call("im_open_login_svc/account_check", &json!({ "CheckItem": items }));
+        let status = |item: &Value| item["AccountStatus"].as_str().expect("a status").to_owned();
+        answer.ok().items().iter().map(status).collect()
+    }
+}
+
+fn wanted(targets: &[&str]) -> Value {
+    let item = |name: &&str| json!({"To_Account": name, "AddSource": "AddSource_Type_test"});
+    targets.iter().map(item).collect()
+}
+
+/// The names `<prefix>0000` and so on.
+pub(crate) fn names(prefix: &str, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|index| {
+            let mut name = prefix.to_owned();
+            write!(name, "{index:04}").expect("a text takes every byte");
+            name
+        })
+        .collect()
+}

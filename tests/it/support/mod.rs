@@ -1,0 +1,40 @@
+//! What the integration tests share: a real node, a real receiver of webhooks, a plain caller.
+//!
+//! Everything goes through the doors that users of the product have: HTTP, settings, the command
+//! line. Waiting is always for a condition, and ends at a deadline.
+
+mod answer;
+mod caller;
+mod node;
+mod process;
+mod random;
+mod setup;
+mod subscriber;
+mod wire;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use answer::Answer;
+pub(crate) use caller::{Caller, Identity, names};
+pub(crate) use node::{Stopped, TestNode, change_profile, verify};
+pub(crate) use process::TestProcess;
+pub(crate) use random::Random;
+pub(crate) use setup::{ADMIN, APP, KEY, NOW_S, Setup};
+pub(crate) use subscriber::{Heard, Reaction, TestSubscriber};
+pub(crate) use wire::Connection;
+
+/// How long a test waits for what has to happen.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often a condition that nothing announces is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Waits until `condition` holds; fails the test at the deadline.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < DEADLINE, "it did not happen in time: {what}");
+        thread::sleep(LOOK_EVERY);
+    }
+}

@@ -1,0 +1,227 @@
+//! A real node in a thread of its own, with a clock that the test moves.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use cordon::actors::Users;
+use cordon::app::Node;
+use cordon::cli;
+use cordon::clock::Clock;
+use cordon::config::Environment;
+use cordon::domain::{AppId, Command, ProfileChange, Timestamp, UserId, UserKey};
+use cordon::journal::Origin;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::wire::{Message, ask_once};
+use super::{ADMIN, APP, Caller, Identity, Setup, eventually};
+
+/// A running node. Its end, by [`TestNode::stop`] or by dropping it, checks the whole journal and
+/// state store, so that every test is a test of the audit, too.
+pub(crate) struct TestNode {
+    pub(crate) address: SocketAddr,
+    pub(crate) ops_address: SocketAddr,
+    pub(crate) clock: Clock,
+    setup: Setup,
+    running: Option<Running>,
+}
+
+struct Running {
+    users: Users,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// A node that has been stopped and can be started again in the same folder.
+pub(crate) struct Stopped {
+    pub(crate) setup: Setup,
+    now: Timestamp,
+}
+
+impl Stopped {
+    pub(crate) fn start(self) -> TestNode {
+        TestNode::start(self.setup, i64::from(self.now.unix_seconds()))
+    }
+}
+
+impl TestNode {
+    pub(crate) fn start(setup: Setup, now_s: i64) -> Self {
+        Self::try_start(setup, now_s).unwrap_or_else(|error| panic!("the node starts: {error}"))
+    }
+
+    /// Starts a node that may refuse to start; answers its reason then.
+    pub(crate) fn try_start(setup: Setup, now_s: i64) -> Result<Self, String> {
+        let config = setup.config();
+        let clock = Clock::fixed(Timestamp::from_unix_seconds(
+            u32::try_from(now_s).expect("a time of a test"),
+        ));
+        let (started, start) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let told = clock.clone();
+        let thread = thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                match Node::start(&config, told).await {
+                    Ok(node) => {
+                        let users = node.users.clone();
+                        let _ = started.send(Ok((node.address, node.ops_address, users)));
+                        // An error means that the test has ended.
+                        let _ = stopped.await;
+                        node.stop().await;
+                    }
+                    Err(error) => drop(started.send(Err(format!("{error:#}")))),
+                }
+            });
+        });
+        let (address, ops_address, users) = start.recv().expect("the node's thread answers")?;
+        let running = Some(Running { users, stop, thread });
+        Ok(Self { address, ops_address, clock, setup, running })
+    }
+
+    /// A caller of the first app, with a connection of its own.
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller_as(Identity::default())
+    }
+
+    pub(crate) fn caller_as(&self, identity: Identity) -> Caller {
+        Caller::new(self.address, identity)
+    }
+
+    /// The settings it was started with.
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The door behind the edge, for what has no call yet.
+    pub(crate) fn users(&self) -> &Users {
+        &self.running.as_ref().expect("the node runs").users
+    }
+
+    /// Sets the clock, in seconds since 1970.
+    pub(crate) fn set_clock(&self, now_s: u32) {
+        self.clock.set(Timestamp::from_unix_seconds(now_s));
+    }
+
+    /// Moves the clock forward.
+    pub(crate) fn pass_ms(&self, ms: i64) {
+        self.clock.set(Timestamp(self.clock.now().0 + ms));
+    }
+
+    /// Asks the listener for operators.
+    pub(crate) fn ops(&self, path: &str) -> Message {
+        ask_once(self.ops_address, "GET", path).expect("the ops listener answers")
+    }
+
+    /// The value of each sample whose line begins with `name`, by the text between the braces.
+    pub(crate) fn samples(&self, name: &str) -> BTreeMap<String, f64> {
+        let text = self.ops("/metrics");
+        let sample = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            let labels = labels.trim_matches(['{', '}']).to_owned();
+            Some((labels, value.parse().expect("a sample has a number")))
+        };
+        text.text().lines().filter_map(sample).collect()
+    }
+
+    /// Waits until every consequence of what was answered has happened: no user owes another one
+    /// anything, and every webhook has been delivered.
+    ///
+    /// Of each partition one look after the answers suffices: its webhooks were done with all that
+    /// was durable then. What comes later are cursors of webhooks, which cause none.
+    pub(crate) fn settle(&self) {
+        eventually("nothing is owed", || self.owed() == 0);
+        let mut behind = self.lags();
+        eventually("the webhooks are delivered", || {
+            for (lane, lag) in self.lags() {
+                if lag == 0.0 {
+                    behind.remove(&lane);
+                }
+            }
+            behind.is_empty()
+        });
+    }
+
+    fn owed(&self) -> usize {
+        block_on(self.users().health()).owed
+    }
+
+    /// Records that the webhooks are not done with, by subscription and partition.
+    pub(crate) fn lags(&self) -> BTreeMap<String, f64> {
+        self.samples("cordon_webhook_lag_records")
+    }
+
+    /// Stops the node and checks what it leaves.
+    pub(crate) fn stop(mut self) -> Stopped {
+        self.end();
+        verify(self.setup.data_dir());
+        Stopped { setup: self.setup.clone(), now: self.clock.now() }
+    }
+
+    /// Stops the node and starts it again in the same folder.
+    pub(crate) fn restart(self) -> Self {
+        self.stop().start()
+    }
+
+    fn end(&mut self) {
+        let Some(Running { users, stop, thread }) = self.running.take() else { return };
+        drop(users);
+        let _ = stop.send(());
+        if thread.join().is_err() {
+            // Its message has been printed by the thread itself.
+            assert!(thread::panicking(), "the node's thread panicked");
+        }
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            self.end();
+            if !thread::panicking() {
+                verify(self.setup.data_dir());
+            }
+        }
+    }
+}
+
+/// Waits for what the actors answer; they have threads of their own.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime for one wait").block_on(future)
+}
+
+/// Changes an account's profile: that has no call yet, so it goes through the door behind the edge.
+pub(crate) fn change_profile(node: &TestNode, account: &str, change: ProfileChange) {
+    let user = UserId::parse(account).expect("a name of a test");
+    let origin = Origin {
+        operator: ADMIN.into(),
+        request: Uuid::now_v7(),
+        ip: "127.0.0.1".into(),
+        platform: "RESTAPI".into(),
+    };
+    let command = Command::ImportAccount(change);
+    let executed =
+        block_on(node.users().execute(UserKey { app: AppId(APP), user }, command, origin));
+    assert_eq!(executed.expect("a profile can be changed").outcomes, [Ok(())]);
+}
+
+/// Runs `cordon verify` on a data folder that no node uses; everything has to hold, and everything
+/// has to have been compared. Answers the report.
+#[track_caller]
+pub(crate) fn verify(data_dir: &Path) -> Value {
+    let arguments = ["cordon", "verify", "--json", "--data-dir"].map(OsString::from);
+    let arguments = arguments.into_iter().chain([data_dir.into()]);
+    let mut out = Vec::new();
+    let code = cli::run(arguments, &Environment::new(), &mut out);
+    let text = String::from_utf8_lossy(&out).into_owned();
+    assert_eq!(code, 0, "cordon verify: {text}");
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+    assert_eq!(report["holds"], true, "{text}");
+    assert_eq!(report["notes"], Value::Array(Vec::new()), "{text}");
+    report
+}

@@ -1,0 +1,136 @@
+//! The real program, as an operator runs it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Caller, Identity, Setup, eventually};
+
+/// The program that these tests were built with.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cordon");
+
+/// `cordon serve`, with its output kept in the folder of its setup.
+pub(crate) struct TestProcess {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    setup: Setup,
+    /// Reads what is printed, to the end.
+    output: Option<JoinHandle<()>>,
+}
+
+impl TestProcess {
+    /// Starts the program and waits until it says where it listens.
+    pub(crate) fn start(setup: &Setup) -> Self {
+        let mut child = command(setup)
+            .arg("serve")
+            .stdout(Stdio::piped())
+            .stderr(append(&log_path(setup)))
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut printed = append(&output_path(setup));
+        let mut keep = move |line: &str| {
+            use std::io::Write;
+            writeln!(printed, "{line}").expect("the output can be kept");
+        };
+        let address = loop {
+            let Some(Ok(line)) = lines.next() else {
+                panic!("it ended: {}", fs::read_to_string(log_path(setup)).unwrap_or_default());
+            };
+            keep(&line);
+            if let Some(address) = line.strip_prefix("cordon listens on http://") {
+                break address.parse().expect("an address");
+            }
+        };
+        let output =
+            thread::spawn(move || lines.map_while(Result::ok).for_each(|line| keep(&line)));
+        Self { address, child, setup: setup.clone(), output: Some(output) }
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        Caller::new(self.address, Identity::default())
+    }
+
+    /// Ends it without notice.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it has ended");
+        self.finish();
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process has an id"), Signal::TERM).expect("it takes signals");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.child.try_wait().expect("it can be waited for");
+            status.is_some()
+        });
+        self.finish();
+        status.expect("it has ended")
+    }
+
+    fn finish(&mut self) {
+        if let Some(output) = self.output.take() {
+            output.join().expect("its output is read");
+        }
+    }
+
+    /// Everything that it and those before it in the folder printed and logged.
+    pub(crate) fn everything_said(setup: &Setup) -> String {
+        let read = |path| fs::read_to_string(path).expect("it is kept");
+        read(output_path(setup)) + &read(log_path(setup))
+    }
+
+    /// The settings it was started with.
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+}
+
+impl Drop for TestProcess {
+    fn drop(&mut self) {
+        // After a failed test; otherwise it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = fs::read_to_string(log_path(&self.setup)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+/// The program with the variables of `setup` and no others of ours.
+pub(crate) fn command(setup: &Setup) -> Command {
+    let mut command = Command::new(PROGRAM);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CORDON_") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(setup.environment()).current_dir(setup.folder());
+    command
+}
+
+fn append(path: &PathBuf) -> File {
+    OpenOptions::new().create(true).append(true).open(path).expect("a file of the test")
+}
+
+fn log_path(setup: &Setup) -> PathBuf {
+    setup.folder().join("stderr.txt")
+}
+
+fn output_path(setup: &Setup) -> PathBuf {
+    setup.folder().join("stdout.txt")
+}
