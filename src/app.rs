@@ -69,7 +69,11 @@ impl State {
         let known = self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &known.0 {
             Phase::Draining => Err("the node is stopping".into()),
-            Phase::Unready(reason) => Err(reason.clone()),
+            // A full disk explains why partitions take no commands.
+            Phase::Unready(reason) => Err(match self.journal.writable() {
+                Ok(()) => reason.clone(),
+                Err(error) => format!("{reason}: {error}"),
+            }),
             Phase::Ready if known.1.elapsed() > STUCK_AFTER => {
                 Err("the node has not looked after itself for a while".into())
             }
