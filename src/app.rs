@@ -69,7 +69,11 @@ impl State {
         let known = self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &known.0 {
             Phase::Draining => Err("the node is stopping".into()),
-            Phase::Unready(reason) => Err(reason.clone()),
+            // A full disk explains why partitions take no commands.
+            Phase::Unready(reason) => Err(match self.journal.writable() {
+                Ok(()) => reason.clone(),
+                Err(error) => format!("{reason}: {error}"),
+            }),
             Phase::Ready if known.1.elapsed() > STUCK_AFTER => {
                 Err("the node has not looked after itself for a while".into())
             }
@@ -79,14 +83,14 @@ impl State {
 }
 
 impl Node {
-    /// Starts a node and waits until it takes commands, or for [`START_PATIENCE`]: then it serves
+    /// Starts a node and waits until it takes commands, or for `START_PATIENCE`: then it serves
     /// what it can, and `/readyz` says what is wrong. Must be called inside an actix system.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self> {
         let listener = bind(config.server.listen.as_str())?;
         let ops_listener = bind(config.server.ops_listen.as_str())?;
         let address = listener.local_addr()?;
         let ops_address = ops_listener.local_addr()?;
-        make_data_dir(&config.server.data_dir)?;
+        config::make_data_dir(&config.server.data_dir)?;
 
         let mut registry = Registry::default();
         let journal = open_journal(config, &mut registry)?;
@@ -248,16 +252,6 @@ fn admins(config: &Config) -> Vec<UserKey> {
 
 fn bind(address: &str) -> Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
-}
-
-fn make_data_dir(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    // Friends and blocks of people are nobody else's business on this machine.
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot create the data folder {}", dir.display()))
 }
 
 fn open_journal(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Journal>> {

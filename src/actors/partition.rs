@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -762,33 +761,26 @@ impl Handler<Leave> for PartitionActor {
     }
 }
 
-fn leave(
-    ledger: Rc<Ledger>,
-    registry: Rc<Registry>,
-    pace: Rc<RefCell<Pace>>,
-    serving: bool,
-) -> impl Future<Output = ()> {
-    async move {
-        if !serving {
-            return;
-        }
-        // Effects that this node's partitions owe each other are finished first: the tick of each
-        // goes on meanwhile. What is owed to others stays owed, in the journal.
-        let patience = Instant::now() + ledger.context.settings.time_limit;
-        while (ledger.owed() > 0 || !ledger.is_settled()) && Instant::now() < patience {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        ledger.leave();
-        let (done, released) = oneshot::channel();
-        let hash = ledger.hash().to_string();
-        let after = move |_| {
-            let _ = done.send(());
-        };
-        ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
-        ledger.context.journal.flush();
-        // Without an answer the journal cannot be written; then there is nothing to wait for.
-        let _ = released.await;
-        pace.borrow_mut().writing = false;
-        write_checkpoint(&ledger, &registry, &pace, 1);
+async fn leave(ledger: Rc<Ledger>, registry: Rc<Registry>, pace: Rc<RefCell<Pace>>, serving: bool) {
+    if !serving {
+        return;
     }
+    // Effects that this node's partitions owe each other are finished first: the tick of each
+    // goes on meanwhile. What is owed to others stays owed, in the journal.
+    let patience = Instant::now() + ledger.context.settings.time_limit;
+    while (ledger.owed() > 0 || !ledger.is_settled()) && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    ledger.leave();
+    let (done, released) = oneshot::channel();
+    let hash = ledger.hash().to_string();
+    let after = move |_| {
+        let _ = done.send(());
+    };
+    ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
+    ledger.context.journal.flush();
+    // Without an answer the journal cannot be written; then there is nothing to wait for.
+    let _ = released.await;
+    pace.borrow_mut().writing = false;
+    write_checkpoint(&ledger, &registry, &pace, 1);
 }
