@@ -228,7 +228,8 @@ async fn when_the_receiver_is_back_nobody_waits_for_the_end_of_a_backoff() {
     let receiver = Receiver::start(|_| Answer::Status(503));
     let owner = Owner::new(1).await;
     let mut settings = settings(&receiver.url(), None);
-    settings.subscriptions[0].schedule = Schedule { first_ms: 600_000, max_ms: 600_000, call_once: false };
+    settings.subscriptions[0].schedule =
+        Schedule { first_ms: 600_000, max_ms: 600_000, call_once: false };
     let scrape = Scrape::new(&owner);
     let handle = follow_measured(&owner, settings, &[0], scrape.metrics.clone()).await;
     let users = names(2 * FAILURES_IN_A_ROW_MAX as usize);
