@@ -69,7 +69,11 @@ impl State {
         let known = self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &known.0 {
             Phase::Draining => Err("the node is stopping".into()),
-            Phase::Unready(reason) => Err(reason.clone()),
+            // A full disk explains why partitions take no commands.
+            Phase::Unready(reason) => Err(match self.journal.writable() {
+                Ok(()) => reason.clone(),
+                Err(error) => format!("{reason}: {error}"),
+            }),
             Phase::Ready if known.1.elapsed() > STUCK_AFTER => {
                 Err("the node has not looked after itself for a while".into())
             }
@@ -79,14 +83,14 @@ impl State {
 }
 
 impl Node {
-    /// Starts a node and waits until it takes commands, or for [`START_PATIENCE`]: then it serves
+    /// Starts a node and waits until it takes commands, or for `START_PATIENCE`: then it serves
     /// what it can, and `/readyz` says what is wrong. Must be called inside an actix system.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self> {
         let listener = bind(config.server.listen.as_str())?;
         let ops_listener = bind(config.server.ops_listen.as_str())?;
         let address = listener.local_addr()?;
         let ops_address = ops_listener.local_addr()?;
-        make_data_dir(&config.server.data_dir)?;
+        config::make_data_dir(&config.server.data_dir)?;
 
         let mut registry = Registry::default();
         let journal = open_journal(config, &mut registry)?;
@@ -250,16 +254,6 @@ fn bind(address: &str) -> Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
-fn make_data_dir(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    // Friends and blocks of people are nobody else's business on this machine.
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot create the data folder {}", dir.display()))
-}
-
 fn open_journal(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Journal>> {
     match config.journal.kind {
         JournalKind::Embedded => {
@@ -390,13 +384,13 @@ fn webhook_settings(config: &Config) -> Result<webhooks::Settings> {
             app: app.id,
             endpoint,
             commands: names.filter_map(webhooks::CallbackCommand::from_name).collect(),
+            attempt_timeout_ms: app.webhook.timeout_ms,
+            schedule: webhooks::Schedule {
+                first_ms: app.webhook.retry_min_ms,
+                max_ms: app.webhook.retry_max_ms,
+                call_once: app.webhook.call_once,
+            },
         });
-        settings.attempt_timeout_ms = app.webhook.timeout_ms;
-        settings.schedule = webhooks::Schedule {
-            first_ms: app.webhook.retry_min_ms,
-            max_ms: app.webhook.retry_max_ms,
-            call_once: app.webhook.call_once,
-        };
     }
     Ok(settings)
 }

@@ -3,7 +3,10 @@
 //! [`Users`] is the only door: execute a command on one user, or ask about some. Answers speak of
 //! durable facts only.
 
+mod checkpoint;
+mod incoming;
 mod ledger;
+mod ownership;
 mod partition;
 mod recovery;
 mod registry;

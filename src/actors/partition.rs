@@ -1,46 +1,32 @@
-//! One actor per owned partition: the door for commands, questions and effects, and the task that
-//! keeps the partition's right to write.
+//! One actor per owned partition: the door for commands, questions and effects.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context as ActorContext, Handler, Message};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
+use super::checkpoint::{Pace, write_checkpoint};
+use super::incoming::{Incoming, drain};
 use super::ledger::{Ledger, Outgoing, Status};
-use super::recovery::{Recovered, RecoveryError, recover};
+use super::ownership::{leave, own};
 use super::registry::Registry;
-use super::user::{Applied, Apply, Forget, ListBlocked, LookAt, Run};
+use super::user::{ListBlocked, LookAt, Run};
 use super::waiting::ReplyTo;
 use super::{BlocklistPage, Context, ExecuteError, Standing};
-use crate::domain::{AppId, Command, Effect, UserId, UserKey};
-use crate::journal::record::{decode, encode};
-use crate::journal::{
-    Ack, Body, Durability, Epoch, JournalError, Offset, Origin, Partition, Settlement, WriterRule,
-};
+use crate::domain::{AppId, Command, UserId, UserKey};
+use crate::journal::{Body, Offset, Origin, Partition};
 use crate::pairing::{Answer, OwedEffect};
 use crate::store::CursorMark;
 
 /// How often waiting requests, unanswered effects and idle actors are looked after.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the partition waits before it tries to claim again.
-const RETRY: Duration = Duration::from_secs(1);
 /// How often the row hash is written into the journal, for audits.
 const HASH_RECORD_INTERVAL: Duration = Duration::from_secs(600);
 /// Effects of one source that may wait here; more are sent again later.
 const INCOMING_MAX: usize = 100_000;
-/// Users told of a deleted account between two looks at the store.
-const FORGET_CHUNK: usize = 500;
-/// How often a deletion looks whether its checkpoint is written.
-const FORGET_POLL: Duration = Duration::from_millis(2);
-/// Effects of one user on one other that are answered by one record.
-const RUN_MAX: usize = 100;
 
 /// See the module.
 pub(super) struct PartitionActor {
@@ -48,20 +34,6 @@ pub(super) struct PartitionActor {
     registry: Rc<Registry>,
     incoming: Vec<Rc<RefCell<Incoming>>>,
     checkpoint: Rc<RefCell<Pace>>,
-}
-
-/// Effects from one source partition, taken and not yet applied.
-#[derive(Default)]
-struct Incoming {
-    queue: VecDeque<(u64, Arc<OwedEffect>)>,
-    draining: bool,
-}
-
-/// When checkpoints and hash records are due.
-struct Pace {
-    writing: bool,
-    last: Instant,
-    last_hash: Instant,
 }
 
 impl PartitionActor {
@@ -122,223 +94,6 @@ impl Actor for PartitionActor {
         let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
         let (incoming, pace) = (self.incoming.clone(), self.checkpoint.clone());
         actix::spawn(async move { own(&ledger, &registry, &incoming, &pace).await });
-    }
-}
-
-/// Hands what is final and not in the store to the store's thread, if it is enough.
-fn write_checkpoint(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    pace: &Rc<RefCell<Pace>>,
-    records_min: u64,
-) {
-    if pace.borrow().writing {
-        return;
-    }
-    let Some(checkpoint) = ledger.checkpoint(records_min) else { return };
-    pace.borrow_mut().writing = true;
-    pace.borrow_mut().last = Instant::now();
-    let (partition, era, n) = (ledger.partition, ledger.era(), checkpoint.mark.n);
-    let (done, written) = oneshot::channel();
-    let work = move |tables: &crate::store::Tables| {
-        let result = tables.write(partition, &checkpoint.changes, &checkpoint.mark);
-        // The partition may be gone by now.
-        let _ = done.send(result.map_err(|error| (error, checkpoint.changes)));
-    };
-    if let Err(error) = ledger.context.store.run(work) {
-        tracing::warn!(%error, journal.partition = %partition, "checkpoint put off");
-        ledger.lost.notify_one();
-    }
-    let (ledger, registry, pace) = (ledger.clone(), registry.clone(), pace.clone());
-    actix::spawn(async move {
-        let result = written.await;
-        pace.borrow_mut().writing = false;
-        if ledger.era() != era {
-            return;
-        }
-        match result {
-            Ok(Ok(())) => registry.note_saved(n),
-            Ok(Err((error, changes))) => {
-                // The journal has it all; the rows go with the next checkpoint.
-                tracing::error!(%error, journal.partition = %partition, "checkpoint failed");
-                ledger.keep_changes(changes);
-            }
-            Err(_) => {}
-        }
-    });
-}
-
-/// Keeps the partition: recovers it, claims it, takes acknowledgements; from the start again when
-/// the journal's answers leave a doubt.
-async fn own(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    incoming: &[Rc<RefCell<Incoming>>],
-    pace: &Rc<RefCell<Pace>>,
-) {
-    let partition = ledger.partition;
-    let mut told = false;
-    loop {
-        match claim(ledger).await {
-            Ok(settlements) => {
-                if told {
-                    tracing::info!(journal.partition = %partition, "the partition takes commands again");
-                }
-                told = false;
-                take_settlements(ledger, settlements).await;
-                ledger.context.metrics.doubts.inc();
-            }
-            Err(error) => {
-                if !told {
-                    tracing::error!(%error, journal.partition = %partition, "no commands are taken");
-                    told = true;
-                }
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-        if ledger.status() == Status::Leaving {
-            return;
-        }
-        ledger.drop_unconfirmed();
-        registry.clear();
-        for source in incoming {
-            source.borrow_mut().queue.clear();
-        }
-        pace.borrow_mut().writing = false;
-    }
-}
-
-/// Why a claim did not take effect.
-#[derive(Debug, thiserror::Error)]
-enum ClaimError {
-    #[error(transparent)]
-    Recovery(#[from] Box<RecoveryError>),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    #[error("the journal did not acknowledge the claim")]
-    Unacknowledged,
-    #[error("another owner claimed the partition at the same time")]
-    Beaten,
-    #[error("the state store does not keep up")]
-    Store,
-}
-
-/// Claims the partition. Rule: cluster.md 2.3, `claim`.
-async fn claim(ledger: &Rc<Ledger>) -> Result<UnboundedReceiver<Settlement>, ClaimError> {
-    let journal = &ledger.context.journal;
-    let recovered = recovered(ledger).await?;
-    let epoch = Epoch(recovered.rule.epoch().0 + 1);
-    ledger.restore(recovered);
-    let (told, mut settlements) = unbounded_channel();
-    journal.attach(ledger.partition, told);
-    let nonce = Uuid::now_v7();
-    let node = ledger.context.node.clone();
-    let mut bytes = Vec::new();
-    encode(epoch, 0, &Body::Claim { node, nonce }, &mut bytes);
-    journal.append(ledger.partition, &bytes)?;
-    journal.flush();
-    let Some(Settlement::Durable { first, count: 1 }) = settlements.recv().await else {
-        return Err(ClaimError::Unacknowledged);
-    };
-    let recovered = self::recovered(ledger).await?;
-    if recovered.claim != Some((nonce, first)) {
-        return Err(ClaimError::Beaten);
-    }
-    ledger.restore(recovered);
-    ledger.claimed(WriterRule::new(epoch, first));
-    ledger.schedule_turn();
-    Ok(settlements)
-}
-
-async fn recovered(ledger: &Rc<Ledger>) -> Result<Recovered, ClaimError> {
-    let journal = ledger.context.journal.clone();
-    let partition = ledger.partition;
-    let rebuild = ledger.rebuild.replace(false);
-    let (done, result) = oneshot::channel();
-    let work = move |tables: &crate::store::Tables| {
-        let cleared = if rebuild { tables.clear(partition) } else { Ok(()) };
-        let result = cleared
-            .map_err(RecoveryError::from)
-            .and_then(|()| recover(&*journal, tables, &[partition]));
-        // The partition may be gone by now.
-        let _ = done.send(result);
-    };
-    ledger.context.store.run(work).map_err(|_| ClaimError::Store)?;
-    let mut states = result.await.map_err(|_| ClaimError::Store)?.map_err(Box::new)?;
-    states.pop().ok_or(ClaimError::Store)
-}
-
-/// Takes acknowledgements until one leaves a doubt, or somebody else raises one.
-async fn take_settlements(ledger: &Rc<Ledger>, mut settlements: UnboundedReceiver<Settlement>) {
-    loop {
-        let settlement = {
-            let next = std::pin::pin!(settlements.recv());
-            let lost = std::pin::pin!(ledger.lost.notified());
-            match futures_util::future::select(next, lost).await {
-                futures_util::future::Either::Left((settlement, _)) => settlement,
-                futures_util::future::Either::Right(_) => return,
-            }
-        };
-        let Some(Settlement::Durable { first, count }) = settlement else { return };
-        loop {
-            let (ack, outgoing) = ledger.acknowledged(first, count);
-            ledger.context.send_all(ledger.partition, outgoing);
-            match ack {
-                Ack::Final { .. } => break,
-                Ack::Gap { from, to } => match gap_has_claim(ledger, from, to).await {
-                    Ok(false) => ledger.gap_is_rubbish(to),
-                    Ok(true) => {
-                        tracing::warn!(journal.partition = %ledger.partition, "fenced by another owner");
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, journal.partition = %ledger.partition, "doubt");
-                        return;
-                    }
-                },
-                Ack::Doubt => return,
-            }
-        }
-        if ledger.context.journal.durability() == Durability::PerPartition {
-            ledger.context.send_all(ledger.partition, ledger.outgoing());
-        }
-    }
-}
-
-/// Whether another owner's claim stands in `[from, to)`. Rule: cluster.md 2.3, `o > next`.
-async fn gap_has_claim(
-    ledger: &Rc<Ledger>,
-    from: Offset,
-    to: Offset,
-) -> Result<bool, JournalError> {
-    let (journal, partition, epoch) =
-        (ledger.context.journal.clone(), ledger.partition, ledger.epoch());
-    let read = move || {
-        let mut reader = journal.reader(&[(partition, from)])?;
-        loop {
-            let entries = reader.next(1 << 20)?;
-            if entries.is_empty() {
-                let end = journal.end(partition)?;
-                return Err(JournalError::NoSuchOffset { partition, offset: to, end });
-            }
-            for entry in entries {
-                if entry.offset >= to {
-                    return Ok(false);
-                }
-                let claims = decode(&entry.bytes).is_ok_and(|record| {
-                    matches!(record.body, Body::Claim { .. }) && record.epoch > epoch
-                });
-                if claims {
-                    return Ok(true);
-                }
-            }
-        }
-    };
-    match actix::spawn(async move { actix_web::rt::task::spawn_blocking(read).await }).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) | Err(_) => {
-            Err(JournalError::Unavailable { reason: "the read ended early".into() })
-        }
     }
 }
 
@@ -525,142 +280,6 @@ impl Handler<Effects> for PartitionActor {
     }
 }
 
-/// Applies the effects of one source in order: the record of one is appended before the next is
-/// handed to its user, because the journal says how far a channel has come by its last record.
-async fn drain(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    pace: &Rc<RefCell<Pace>>,
-    incoming: &RefCell<Incoming>,
-    source: Partition,
-) {
-    let era = ledger.era();
-    loop {
-        while !ledger.admits_effects() {
-            if ledger.era() != era {
-                return;
-            }
-            let (room, made) = oneshot::channel();
-            ledger.when_final(
-                ledger.sent(),
-                Box::new(move |_| {
-                    // The effects may be dropped meanwhile.
-                    let _ = room.send(());
-                }),
-            );
-            if made.await.is_err() {
-                return;
-            }
-        }
-        let (key, seq, effects) = {
-            let mut incoming = incoming.borrow_mut();
-            let Some((mut seq, first)) = incoming.queue.pop_front() else { return };
-            let mut effects = vec![first];
-            while effects.len() < RUN_MAX
-                && incoming.queue.front().is_some_and(|(_, next)| {
-                    next.to == effects[0].to
-                        && next.from == effects[0].from
-                        && next.app == effects[0].app
-                        && !matches!(effects[0].effect, Effect::Forget)
-                        && !matches!(next.effect, Effect::Forget)
-                })
-                && let Some((next_seq, next)) = incoming.queue.pop_front()
-            {
-                seq = next_seq;
-                effects.push(next);
-            }
-            (UserKey { app: effects[0].app, user: effects[0].to }, seq, effects)
-        };
-        if matches!(effects[0].effect, Effect::Forget) {
-            match forget(ledger, registry, pace, &effects[0]).await {
-                _ if ledger.era() != era => return,
-                Some(()) => ledger.mark_seen(source, seq),
-                None => {
-                    ledger.lost.notify_one();
-                    return;
-                }
-            }
-            continue;
-        }
-        if nothing_to_sever(ledger, registry, &key, &effects) {
-            ledger.mark_seen(source, seq);
-            continue;
-        }
-        match registry.ask(key, Apply { source, effects, seq }).await {
-            _ if ledger.era() != era => return,
-            Some(Applied::Recorded) => {}
-            Some(Applied::Nothing) => ledger.mark_seen(source, seq),
-            Some(Applied::Stale) | None => {
-                // What was taken and not applied may only be forgotten together with the inbox.
-                ledger.lost.notify_one();
-                return;
-            }
-        }
-    }
-}
-
-/// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
-/// meanwhile, or its store fails; then the effect is not done with and comes again.
-///
-/// Found by a scan of the store's rows on the store's thread, a bounded number of users at a time,
-/// after a checkpoint of everything that was recorded before.
-async fn forget(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    pace: &Rc<RefCell<Pace>>,
-    effect: &OwedEffect,
-) -> Option<()> {
-    let (partition, era) = (ledger.partition, ledger.era());
-    let target = ledger.sent();
-    while registry.saved() < target {
-        if ledger.era() != era {
-            return None;
-        }
-        write_checkpoint(ledger, registry, pace, 1);
-        tokio::time::sleep(FORGET_POLL).await;
-    }
-    let (app, peer) = (effect.app, effect.from);
-    let mut after = None;
-    loop {
-        let (done, owners) = oneshot::channel();
-        let scan = move |tables: &crate::store::Tables| {
-            // The partition may be gone by now.
-            let _ = done.send(tables.who_names(partition, app, &peer, after, FORGET_CHUNK));
-        };
-        ledger.context.store.run(scan).ok()?;
-        let owners = owners.await.ok()?.map_err(|error| registry.store_failed(&error)).ok()?;
-        after = owners.last().copied();
-        let last = owners.len() < FORGET_CHUNK;
-        for owner in owners {
-            let message = Forget { peer, by: effect.origin.clone() };
-            match registry.ask(owner, message).await? {
-                Applied::Recorded | Applied::Nothing => {}
-                Applied::Stale => return None,
-            }
-        }
-        if last {
-            return Some(());
-        }
-    }
-}
-
-/// A user without an actor whose rows hold nothing about the peer has nothing to let go of: most of
-/// a batch against strangers ends here, without waking anybody.
-fn nothing_to_sever(
-    ledger: &Ledger,
-    registry: &Registry,
-    key: &UserKey,
-    effects: &[Arc<OwedEffect>],
-) -> bool {
-    if registry.is_resident(key)
-        || !effects.iter().all(|owed| matches!(owed.effect, Effect::Sever { .. }))
-    {
-        return false;
-    }
-    let tables = ledger.context.store.tables();
-    tables.relation(ledger.partition, key, &effects[0].from).is_ok_and(|row| row.is_none())
-}
-
 /// How far another partition has come with effects of this one.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -759,36 +378,5 @@ impl Handler<Leave> for PartitionActor {
             leaving.await;
             let _ = message.reply.send(());
         });
-    }
-}
-
-fn leave(
-    ledger: Rc<Ledger>,
-    registry: Rc<Registry>,
-    pace: Rc<RefCell<Pace>>,
-    serving: bool,
-) -> impl Future<Output = ()> {
-    async move {
-        if !serving {
-            return;
-        }
-        // Effects that this node's partitions owe each other are finished first: the tick of each
-        // goes on meanwhile. What is owed to others stays owed, in the journal.
-        let patience = Instant::now() + ledger.context.settings.time_limit;
-        while (ledger.owed() > 0 || !ledger.is_settled()) && Instant::now() < patience {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        ledger.leave();
-        let (done, released) = oneshot::channel();
-        let hash = ledger.hash().to_string();
-        let after = move |_| {
-            let _ = done.send(());
-        };
-        ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
-        ledger.context.journal.flush();
-        // Without an answer the journal cannot be written; then there is nothing to wait for.
-        let _ = released.await;
-        pace.borrow_mut().writing = false;
-        write_checkpoint(&ledger, &registry, &pace, 1);
     }
 }

@@ -47,10 +47,18 @@ pub fn run(
         Ok(()) => DONE,
         Err(error) if is_broken_pipe(&error) => DONE,
         Err(error) => {
-            eprintln!("cordon: {error:#}");
+            eprintln!("cordon: {}", with_causes(&error));
             FAILED
         }
     }
+}
+
+/// What went wrong and why, each thing once: some errors name their cause themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.ends_with(&cause) { told } else { format!("{told}: {cause}") }
+    })
 }
 
 fn dispatch(
@@ -225,6 +233,19 @@ mod tests {
         }
         assert_eq!(run_with("cordon --version", &[]).0, 0);
         assert_eq!(run_with("cordon replay --help", &[]).0, 0);
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("read the file: {0}")]
+        struct NamesItsCause(#[source] io::Error);
+
+        let cause = || io::Error::other("no such disk");
+        let error = anyhow::Error::new(NamesItsCause(cause())).context("start");
+        assert_eq!(with_causes(&error), "start: read the file: no such disk");
+        let error = anyhow::Error::new(cause()).context("read the file");
+        assert_eq!(with_causes(&error), "read the file: no such disk");
     }
 
     #[test]

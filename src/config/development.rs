@@ -3,9 +3,9 @@
 //! Its id and key are made once, at random, and kept in the data folder for its owner's eyes only.
 //! There is no fixed key: a forgotten setting never opens a door that others know.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -39,6 +39,7 @@ pub fn development_app(data_dir: &Path) -> anyhow::Result<App> {
     if let Some(app) = existing_development_app(data_dir)? {
         return Ok(app);
     }
+    make_data_dir(data_dir)?;
     create(data_dir)
         .with_context(|| format!("the development app cannot be kept in {}", data_dir.display()))?;
     existing_development_app(data_dir)?.ok_or_else(|| anyhow!("{FILE} has just been removed"))
@@ -61,6 +62,16 @@ pub fn existing_development_app(data_dir: &Path) -> anyhow::Result<Option<App>> 
     Ok(Some(App { id: app_id, name, keys: vec![Secret::new(key)], ..App::default() }))
 }
 
+/// Makes the folder `data_dir` unless it is there, for its owner's eyes only: the friends and blocks
+/// of people are nobody else's business on this machine.
+pub fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .with_context(|| format!("cannot create the data folder {}", data_dir.display()))
+}
+
 /// Writes a new app aside and then gives the file its name, so that it is there whole or not at
 /// all.
 fn create(data_dir: &Path) -> anyhow::Result<()> {
@@ -76,7 +87,6 @@ fn create(data_dir: &Path) -> anyhow::Result<()> {
         key: for_key.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
 
-    fs::create_dir_all(data_dir)?;
     let new_path = data_dir.join(NEW_FILE);
     // A file left behind by a crash could be open to others: the mode only counts for a new one.
     match fs::remove_file(&new_path) {
@@ -116,6 +126,15 @@ mod tests {
             development_app(folder.path()).unwrap().keys[0].clone()
         };
         assert_ne!(key(), key());
+    }
+
+    #[test]
+    fn only_the_owner_may_look_into_a_new_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("new/data");
+        development_app(&data_dir).unwrap();
+        let mode = fs::metadata(data_dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]

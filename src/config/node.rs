@@ -6,6 +6,10 @@ use super::kind::{Address, Bytes, LogFilter, Name};
 use super::scope::section;
 use super::value::Choice;
 
+/// What is logged when nobody says otherwise: our own rooms from `info` on. What these libraries
+/// say at that level tells an operator nothing that our own lines do not.
+const LOG_LEVEL: &str = "info,actix_server=warn,fjall=warn,lsm_tree=warn";
+
 section! {
     /// What stands above all tables of the file.
     pub struct Server {
@@ -99,7 +103,7 @@ section! {
         /// `human` for people, `json` for machines.
         format: LogFormat = LogFormat::Human;
         /// What is logged: a level, and other levels for single rooms.
-        level: LogFilter = LogFilter("info".to_owned());
+        level: LogFilter = LogFilter(LOG_LEVEL.to_owned());
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is true and what is allowed; pure.
 //!
-//! A [`User`] is one unit of consistency with one stream of events. [`User::decide`] answers what
+//! A [`User`] is one unit of consistency with one stream of events. [`User::perform`] answers what
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
 //! `blocklist.rs`, `friendship.rs` and `account.rs`; nothing here knows files, clocks or actors.

@@ -179,8 +179,10 @@ fn work(tables: &Tables, queue: &Receiver<Job>) {
 
 impl Tables {
     fn open(settings: &Settings) -> Result<Self, StoreError> {
-        let fail =
-            |source| StoreError::Database { path: settings.dir.clone(), source: Box::new(source) };
+        let fail = |source| match source {
+            fjall::Error::Locked => StoreError::InUse { path: settings.dir.clone() },
+            source => StoreError::Database { path: settings.dir.clone(), source: Box::new(source) },
+        };
         let database = Database::builder(&settings.dir)
             .cache_size(settings.cache_bytes)
             .manual_journal_persist(true)
@@ -319,5 +321,22 @@ impl Tables {
         }
         batch.remove(&self.marks, partition.0.to_be_bytes());
         batch.commit().map_err(|error| self.fail(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_open_already_is_in_use_and_not_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+        let first = Store::open(&settings).unwrap();
+        // Whoever took this for damage would delete a store that another process reads.
+        assert!(matches!(Store::open(&settings), Err(StoreError::InUse { .. })));
+        first.close();
+        drop(first);
+        assert!(Store::open(&settings).is_ok());
     }
 }

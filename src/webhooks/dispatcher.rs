@@ -101,6 +101,7 @@ impl<C: Cursors> Dispatcher<C> {
         caller: Caller,
     ) -> Self {
         let name: Arc<str> = subscription.name().into();
+        let schedule = subscription.schedule;
         Self {
             health: Health::new(Arc::clone(&name)),
             name,
@@ -110,7 +111,7 @@ impl<C: Cursors> Dispatcher<C> {
             clock,
             metrics,
             caller: Rc::new(caller),
-            schedule: settings.schedule,
+            schedule,
             in_flight_max: settings.in_flight_max.max(1),
             lanes: BTreeMap::new(),
             reader: None,

@@ -64,6 +64,11 @@ pub struct Subscription {
     pub endpoint: Endpoint,
     /// What it asked for.
     pub commands: Switches,
+    /// How long one delivery attempt may take, connect to last byte, in milliseconds (100 to
+    /// 30 000). Rule: webhooks.md 4.
+    pub attempt_timeout_ms: u64,
+    /// When a failed delivery is tried again.
+    pub schedule: Schedule,
 }
 
 impl Subscription {
@@ -78,23 +83,13 @@ impl Subscription {
 pub struct Settings {
     /// The subscriptions, one per app at most.
     pub subscriptions: Vec<Subscription>,
-    /// How long one delivery attempt may take, connect to last byte, in milliseconds (100 to
-    /// 30 000). Rule: webhooks.md 4.
-    pub attempt_timeout_ms: u64,
-    /// When a failed delivery is tried again.
-    pub schedule: Schedule,
     /// Deliveries in flight per subscription, at most (1 to 1024).
     pub in_flight_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            subscriptions: Vec::new(),
-            attempt_timeout_ms: 2_000,
-            schedule: Schedule::default(),
-            in_flight_max: 64,
-        }
+        Self { subscriptions: Vec::new(), in_flight_max: 64 }
     }
 }
 
@@ -149,7 +144,7 @@ pub fn start(
                 let caller = attempt::Caller::new(
                     subscription.app,
                     subscription.endpoint.clone(),
-                    Duration::from_millis(settings.attempt_timeout_ms),
+                    Duration::from_millis(subscription.attempt_timeout_ms),
                     settings.in_flight_max,
                     tls.clone(),
                 );

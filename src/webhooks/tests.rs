@@ -17,8 +17,9 @@ fn settings(url: &str, token: Option<&str>) -> Settings {
             app: testing::APP,
             endpoint: Endpoint::parse(url, token).expect("an address"),
             commands: Switches::ALL,
+            attempt_timeout_ms: 2_000,
+            schedule: Schedule { first_ms: 2, max_ms: 20, call_once: false },
         }],
-        schedule: Schedule { first_ms: 2, max_ms: 20, call_once: false },
         ..Settings::default()
     }
 }
@@ -227,7 +228,8 @@ async fn when_the_receiver_is_back_nobody_waits_for_the_end_of_a_backoff() {
     let receiver = Receiver::start(|_| Answer::Status(503));
     let owner = Owner::new(1).await;
     let mut settings = settings(&receiver.url(), None);
-    settings.schedule = Schedule { first_ms: 600_000, max_ms: 600_000, call_once: false };
+    settings.subscriptions[0].schedule =
+        Schedule { first_ms: 600_000, max_ms: 600_000, call_once: false };
     let scrape = Scrape::new(&owner);
     let handle = follow_measured(&owner, settings, &[0], scrape.metrics.clone()).await;
     let users = names(2 * FAILURES_IN_A_ROW_MAX as usize);
@@ -355,7 +357,7 @@ async fn call_once_goes_on_after_one_try_whatever_comes_of_it() {
     let receiver = Receiver::start(|_| Answer::Status(500));
     let owner = Owner::new(1).await;
     let mut settings = settings(&receiver.url(), None);
-    settings.schedule.call_once = true;
+    settings.subscriptions[0].schedule.call_once = true;
     let handle = follow_with(&owner, settings, &[0]).await;
     let names = names(5);
     for name in &names {

@@ -413,6 +413,7 @@ fn event() -> impl Strategy<Value = Event> {
             Event::OffersSettled { offered, forced, friends }
         }),
         (user(), edge()).prop_map(|(peer, edge)| Event::OrphanReleased { peer, edge }),
+        user().prop_map(|peer| Event::PeerForgotten { peer }),
         (user(), edge()).prop_map(|(peer, edge)| Event::RequestDropped { peer, edge }),
     ]
 }

@@ -1,0 +1,61 @@
+//! When and how a partition's final records reach the state store.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::ledger::Ledger;
+use super::registry::Registry;
+use crate::store::Tables;
+
+/// When checkpoints and hash records are due.
+pub(super) struct Pace {
+    pub(super) writing: bool,
+    pub(super) last: Instant,
+    pub(super) last_hash: Instant,
+}
+
+/// Hands what is final and not in the store to the store's thread, if it is enough.
+pub(super) fn write_checkpoint(
+    ledger: &Rc<Ledger>,
+    registry: &Rc<Registry>,
+    pace: &Rc<RefCell<Pace>>,
+    records_min: u64,
+) {
+    if pace.borrow().writing {
+        return;
+    }
+    let Some(checkpoint) = ledger.checkpoint(records_min) else { return };
+    pace.borrow_mut().writing = true;
+    pace.borrow_mut().last = Instant::now();
+    let (partition, era, n) = (ledger.partition, ledger.era(), checkpoint.mark.n);
+    let (done, written) = oneshot::channel();
+    let work = move |tables: &Tables| {
+        let result = tables.write(partition, &checkpoint.changes, &checkpoint.mark);
+        // The partition may be gone by now.
+        let _ = done.send(result.map_err(|error| (error, checkpoint.changes)));
+    };
+    if let Err(error) = ledger.context.store.run(work) {
+        tracing::warn!(%error, journal.partition = %partition, "checkpoint put off");
+        ledger.lost.notify_one();
+    }
+    let (ledger, registry, pace) = (ledger.clone(), registry.clone(), pace.clone());
+    actix::spawn(async move {
+        let result = written.await;
+        pace.borrow_mut().writing = false;
+        if ledger.era() != era {
+            return;
+        }
+        match result {
+            Ok(Ok(())) => registry.note_saved(n),
+            Ok(Err((error, changes))) => {
+                // The journal has it all; the rows go with the next checkpoint.
+                tracing::error!(%error, journal.partition = %partition, "checkpoint failed");
+                ledger.keep_changes(changes);
+            }
+            Err(_) => {}
+        }
+    });
+}

@@ -1,0 +1,127 @@
+//! Who waits for what, and what they are told.
+
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::channels::severs;
+use super::{After, Ledger, Plan};
+use crate::actors::ItemError;
+use crate::actors::waiting::{ReplyTo, Slot, Ticket};
+use crate::domain::{Event, Rejection, UserId, UserKey};
+use crate::journal::Offset;
+
+impl Ledger {
+    /// Answers once everything up to record `n` is final: for turns that record nothing.
+    pub(in crate::actors) fn answer_after(
+        &self,
+        n: u64,
+        key: UserKey,
+        reply: ReplyTo,
+        plans: &[Plan],
+    ) {
+        let request = self.wait(key, reply, plans);
+        let mut state = self.state.borrow_mut();
+        match state.in_flight_at(n) {
+            Some(record) => record.requests.push((request, false)),
+            None => state.desk.recorded(request, None, self.partition),
+        }
+    }
+
+    /// Calls `after` once everything up to record `n` is final.
+    pub(in crate::actors) fn when_final(&self, n: u64, after: After) {
+        let after = {
+            let mut state = self.state.borrow_mut();
+            match state.in_flight_at(n) {
+                Some(record) => {
+                    record.after.push(after);
+                    return;
+                }
+                None => after,
+            }
+        };
+        after(Some(Offset(0)));
+    }
+
+    pub(super) fn wait(&self, key: UserKey, reply: ReplyTo, plans: &[Plan]) -> u64 {
+        let slots = plans.iter().map(|plan| match plan {
+            Plan::Done(result) => Slot::Done(*result),
+            Plan::Sever(_) | Plan::OwedSever(_) | Plan::Offer(..) => Slot::Open(1),
+            Plan::Forgetting => Slot::Open(u32::from(self.context.partitions)),
+        });
+        let deadline = Instant::now() + self.context.settings.time_limit;
+        let mut state = self.state.borrow_mut();
+        let request = state.desk.open(reply, slots.collect(), deadline);
+        for (slot, plan) in plans.iter().enumerate() {
+            let ticket = Ticket { request, slot: slot as u32 };
+            match plan {
+                Plan::Done(_) | Plan::Sever(_) | Plan::Forgetting => {}
+                Plan::Offer(peer, edge) => {
+                    state.desk.await_offer((key, *peer, edge.version), ticket);
+                }
+                Plan::OwedSever(peer) => {
+                    let destination = self.destination(key, *peer);
+                    let owed = state.outbox[destination]
+                        .iter_mut()
+                        .rev()
+                        .find(|owed| severs(&owed.effect, &key, peer));
+                    match owed {
+                        Some(owed) => owed.waiters.push(ticket),
+                        None => state.desk.fill(ticket, Ok(()), self.partition),
+                    }
+                }
+            }
+        }
+        request
+    }
+
+    /// Who waits for offers that these events answer, and what they are told once that is final.
+    pub(super) fn resolve_offers(
+        &self,
+        key: UserKey,
+        events: &[Event],
+    ) -> SmallVec<[(Ticket, Result<(), ItemError>); 1]> {
+        let mut state = self.state.borrow_mut();
+        let mut resolved = SmallVec::new();
+        for event in events {
+            let (peer, edge, result) = match event {
+                Event::OfferConfirmed { peer, edge, .. } => (peer, edge, Ok(())),
+                Event::OfferEnded { peer, edge, why } => (peer, edge, Err(*why)),
+                Event::OfferPending { peer, edge } => {
+                    (peer, edge, Err(Rejection::ConfirmationNeeded))
+                }
+                Event::OfferWithdrawn { peer, edge } => {
+                    (peer, edge, Err(Rejection::AccountUnknown))
+                }
+                _ => continue,
+            };
+            let result = result.map_err(ItemError::Rejected);
+            let tickets = state.desk.offer_answered(&(key, *peer, edge.version));
+            resolved.extend(tickets.into_iter().map(|ticket| (ticket, result)));
+        }
+        resolved
+    }
+}
+
+/// The items that wait for acknowledgements of effects.
+#[derive(Default)]
+pub(super) struct Awaited {
+    /// Those that wait for a peer's side, in order.
+    pub(super) severing: Vec<(UserId, u32)>,
+    /// The one that waits for every partition.
+    pub(super) forgetting: Option<u32>,
+}
+
+impl Awaited {
+    pub(super) fn of(plans: &[Plan]) -> Self {
+        let mut awaited = Self::default();
+        for (slot, plan) in (0..).zip(plans) {
+            match plan {
+                Plan::Sever(peer) => awaited.severing.push((*peer, slot)),
+                Plan::Forgetting => awaited.forgetting = Some(slot),
+                Plan::Done(_) | Plan::OwedSever(_) | Plan::Offer(..) => {}
+            }
+        }
+        awaited
+    }
+}

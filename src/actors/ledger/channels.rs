@@ -1,0 +1,217 @@
+//! What the partition owes to others and has taken from them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::answers::Awaited;
+use super::{Ledger, Outgoing, Owed};
+use crate::actors::waiting::Ticket;
+use crate::domain::{Effect, Severance, UserId, UserKey};
+use crate::journal::{Body, Commit, Durability, Partition, partition_of};
+use crate::pairing::{Answer, OwedEffect, owed_by};
+
+/// Effects in one message to another partition.
+const EFFECTS_PER_BATCH: usize = 1000;
+/// The shortest time after which unacknowledged effects are sent again; it doubles up to the longest.
+pub(super) const RESEND_MIN: Duration = Duration::from_millis(50);
+const RESEND_MAX: Duration = Duration::from_secs(2);
+/// Rounds of the arbiter's queue between sending effects and closing the batch: the receiving
+/// partition, its user actor, and one to spare.
+const SETTLE_ROUNDS: usize = 4;
+
+impl Ledger {
+    /// Puts the record's effects into the outboxes, with the request that waits for them. The
+    /// request's items and the effects stand in the same order.
+    pub(super) fn owe(&self, n: u64, commit: &Commit, request: Option<u64>, awaited: &Awaited) {
+        let mut severing = awaited.severing.iter().peekable();
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        owed_by(commit, self.context.partitions, |to, effect| {
+            let mut waiters = SmallVec::new();
+            if let Some(request) = request {
+                match effect.effect {
+                    Effect::Sever { .. } => {
+                        if let Some((_, slot)) = severing.next_if(|(peer, _)| *peer == effect.to) {
+                            waiters.push(Ticket { request, slot: *slot });
+                        }
+                    }
+                    Effect::Forget => {
+                        waiters.extend(awaited.forgetting.map(|slot| Ticket { request, slot }))
+                    }
+                    _ => {}
+                }
+            }
+            state.outbox[usize::from(to.0)].push(n, Owed { effect: Arc::new(effect), waiters });
+            state.owed += 1;
+        });
+    }
+
+    /// Whether an earlier block of `peer` by `key` still waits for the peer's side.
+    pub(in crate::actors) fn owes_sever(&self, key: UserKey, peer: UserId) -> bool {
+        let destination = self.destination(key, peer);
+        let mut state = self.state.borrow_mut();
+        state.outbox[destination].iter_mut().any(|owed| severs(&owed.effect, &key, &peer))
+    }
+
+    /// Whether a deletion of the account `key` has not reached every partition: it may not be
+    /// imported again before, or the new account would be forgotten with the old one.
+    pub(in crate::actors) fn owes_forget(&self, key: UserKey) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.owed > 0
+            && state.outbox.iter_mut().any(|outbox| {
+                outbox.iter_mut().any(|owed| {
+                    matches!(owed.effect.effect, Effect::Forget)
+                        && owed.effect.from == key.user
+                        && owed.effect.app == key.app
+                })
+            })
+    }
+
+    pub(super) fn destination(&self, key: UserKey, peer: UserId) -> usize {
+        let receiver = UserKey { app: key.app, user: peer };
+        usize::from(partition_of(&receiver, self.context.partitions).0)
+    }
+
+    /// Effects have come in from `source`. Errors: the answer to send instead of taking them.
+    pub(in crate::actors) fn take_effects(
+        &self,
+        source: Partition,
+        prev: u64,
+        count: usize,
+    ) -> Result<(), Answer> {
+        self.state.borrow_mut().inbox[usize::from(source.0)].take(prev, count)
+    }
+
+    /// Effects of `source` up to `seq` changed nothing here: a watermark record will say so.
+    pub(in crate::actors) fn mark_seen(self: &Rc<Self>, source: Partition, seq: u64) {
+        self.state.borrow_mut().unmarked.insert(source, seq);
+        self.schedule_turn();
+    }
+
+    /// An answer has come in from `destination`.
+    pub(in crate::actors) fn take_answer(self: &Rc<Self>, destination: Partition, answer: Answer) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let index = usize::from(destination.0);
+        let outbox = &mut state.outbox[index];
+        let before = outbox.len();
+        match outbox.take_answer(answer) {
+            Ok(released) => {
+                for owed in released {
+                    for ticket in owed.waiters {
+                        state.desk.fill(ticket, Ok(()), self.partition);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    journal.partition = %self.partition,
+                    destination.partition = %destination,
+                    "claiming again to find out what became of this partition"
+                );
+                self.lost.notify_one();
+                return;
+            }
+        }
+        let released = before - state.outbox[index].len();
+        state.owed -= released;
+        if released > 0 {
+            // The channel moves: what is behind has its time from now on.
+            state.resend[index] = (Instant::now() + RESEND_MIN, RESEND_MIN);
+        }
+        if answer.refused.is_some() {
+            self.schedule_turn();
+        }
+    }
+
+    /// What is to be sent to other partitions now.
+    pub(in crate::actors) fn outgoing(&self) -> Vec<Outgoing> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let ready = match self.context.journal.durability() {
+            Durability::Prefix => u64::MAX,
+            Durability::PerPartition => state.writer.acknowledged(),
+        };
+        let mut outgoing = Vec::new();
+        for (index, outbox) in state.outbox.iter_mut().enumerate() {
+            if outbox.len() == outbox.in_flight() {
+                continue;
+            }
+            let idle = outbox.in_flight() == 0;
+            while let Some(batch) = outbox.batch(ready, EFFECTS_PER_BATCH) {
+                let effects = batch.entries.iter().map(|owed| owed.effect.clone()).collect();
+                let to = Partition(index as u16);
+                outgoing.push(Outgoing::Effects { to, prev: batch.prev, effects });
+            }
+            if idle {
+                let (due, wait) = &mut state.resend[index];
+                *due = Instant::now() + *wait;
+            }
+        }
+        outgoing
+    }
+
+    /// Appends one watermark record for everything that changed nothing since the last one.
+    pub(super) fn append_watermarks(&self) {
+        let seen: Vec<(Partition, u64)> =
+            std::mem::take(&mut self.state.borrow_mut().unmarked).into_iter().collect();
+        if !seen.is_empty() {
+            self.append_control(&Body::Watermark { seen }, None);
+        }
+    }
+
+    /// Sends again what was not acknowledged in time, and answers those whose time is up.
+    pub(in crate::actors) fn tick(self: &Rc<Self>, now: Instant) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        state.desk.expire(now, self.partition);
+        let mut again = false;
+        for (outbox, (due, wait)) in state.outbox.iter_mut().zip(&mut state.resend) {
+            if outbox.is_empty() {
+                continue;
+            }
+            if outbox.in_flight() > 0 && *due <= now {
+                outbox.rewind();
+                *wait = (*wait * 2).min(RESEND_MAX);
+                *due = now + *wait;
+            }
+            again = true;
+        }
+        if again {
+            self.schedule_turn();
+        }
+    }
+
+    /// Lets the actors that are ready have their turns, then sends what they owe to other partitions,
+    /// then, when those have reacted too, lets the batch go to the journal: what belongs together is
+    /// made durable together, and an idle node waits for nothing.
+    pub(in crate::actors) fn schedule_turn(self: &Rc<Self>) {
+        if self.turn.replace(true) {
+            return;
+        }
+        let ledger = self.clone();
+        actix::spawn(async move {
+            tokio::task::yield_now().await;
+            // What is appended from here on gets a turn of its own.
+            ledger.turn.set(false);
+            ledger.context.send_all(ledger.partition, ledger.outgoing());
+            for _ in 0..SETTLE_ROUNDS {
+                tokio::task::yield_now().await;
+            }
+            ledger.append_watermarks();
+            ledger.context.journal.flush();
+        });
+    }
+}
+
+/// Whether `owed` is the removal that a block of `peer` by `key` owes.
+pub(super) fn severs(owed: &OwedEffect, key: &UserKey, peer: &UserId) -> bool {
+    owed.to == *peer
+        && owed.from == key.user
+        && owed.app == key.app
+        && matches!(owed.effect, Effect::Sever { why: Severance::Blocked, .. })
+}
