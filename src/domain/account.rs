@@ -97,9 +97,9 @@ impl User {
         });
         let settled = self.settlements().into_iter();
         settled
+            .chain(friends)
             .chain(offers)
             .chain(requests)
-            .chain(friends)
             .chain([Event::AccountDeleted {}])
             .collect()
     }

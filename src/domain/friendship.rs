@@ -212,23 +212,26 @@ impl User {
         }
         self.check_groups(&item.card, policy)?;
         let card = item.card.clone();
-        let before = self.offers.get(&peer);
-        // Made anew, an offer keeps its id: the yes to it may be on the way. A friendship that has come
-        // about meanwhile came of an offer that crossed it, not before it.
-        let again = before.filter(|offer| offer.state == OfferState::Pending);
-        let (edge, over) = match again {
-            Some(offer) => (offer.edge, offer.over),
-            None => (
-                EdgeId { offerer: self.id, version: self.version.next() },
-                known.map(|friend| friend.edge(self.id)),
-            ),
-        };
-        let again = again.is_some();
-        // A confirmed offer to the same peer that waits to be announced with others of its request
-        // would be overwritten: it is announced now.
-        let earlier = before.and_then(|offer| self.settlement(offer.edge.version));
-        let offered = Event::FriendOffered { peer, edge, form, forced, over, again, card };
-        Ok((earlier.into_iter().chain([offered]).collect(), Outcome::Offering { peer, edge }))
+        let mut events = Vec::with_capacity(2);
+        let mut edge = EdgeId { offerer: self.id, version: self.version.next() };
+        let mut over = known.map(|friend| friend.edge(self.id));
+        let mut again = false;
+        match self.offers.get(&peer) {
+            // Made anew, an offer keeps its id: the yes to it may be on the way. A friendship that has
+            // come about meanwhile came of an offer that crossed it, not before it.
+            Some(before) if before.is_unanswered() && before.form == form => {
+                (edge, over, again) = (before.edge, before.over, true);
+            }
+            Some(before) if before.is_unanswered() => {
+                events.push(Event::OfferWithdrawn { peer, edge: before.edge });
+            }
+            // A confirmed one that waits to be announced with others of its request would be
+            // overwritten.
+            Some(_) => events.extend(self.unannounced(&peer)),
+            None => {}
+        }
+        events.push(Event::FriendOffered { peer, edge, form, forced, over, again, card });
+        Ok((events, Outcome::Offering { peer, edge }))
     }
 
     /// How many friends there are if the peers other than `peer` accept what is open. Both ends of a
@@ -248,34 +251,38 @@ impl User {
         Ok(())
     }
 
-    /// Removes a friend; with `both`, the user from the peer's list as well, and an offer to the peer
-    /// that is still under way is taken back: else its answer would come after the removal and leave
-    /// the user with a friend who was told to let go.
+    /// Removes a friend; with `both`, the user from the peer's list as well. An offer to the peer that
+    /// is under way is taken back: else its answer would bring the friend back after the removal. If
+    /// an offer of the peer's has crossed it, a removal from the one list has to come again when both
+    /// are answered: until then, nobody knows which of the two the peer will go on with.
+    ///
     /// Rejects: `SelfTarget`, `NotFriend`. Rule: rest-api.md 4.5.
     pub(super) fn remove_friend(&self, target: &FormerFriend, both: bool) -> Decided {
         let peer = target.user;
         if peer == self.id {
             return Err(Rejection::SelfTarget);
         }
-        let friend = self.friends.get(&peer);
-        if friend.is_none() && !(both && target.has_me) {
-            return Err(Rejection::NotFriend);
-        }
-        let mut events = Vec::with_capacity(2);
-        // An own offer on its way would bring the friendship back, on one side under another id.
-        if let Some(offer) = self.offers.get(&peer).filter(|offer| offer.is_unanswered()) {
-            events.push(Event::OfferWithdrawn { peer, edge: offer.edge });
-        }
-        if !both {
-            let ended = friend.map(|friend| self.end(friend, RemovalReason::DeletedSingle, false));
-            events.extend(ended.into_iter().flatten());
-            return Ok((events, Outcome::Recorded));
-        }
-        match friend {
-            Some(friend) => events.extend(self.end(friend, RemovalReason::DeletedBoth, false)),
-            None => events.push(Event::UnfriendAsked { peer }),
-        }
-        Ok((events, Outcome::Severing { peer }))
+        let offer = self.offers.get(&peer).filter(|offer| offer.is_unanswered());
+        let withdrawn = offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge });
+        let (mut events, outcome): (Vec<Event>, Outcome) = match self.friends.get(&peer) {
+            Some(friend) if both => {
+                let ended = self.end(friend, RemovalReason::DeletedBoth, false);
+                (ended.collect(), Outcome::Severing { peer })
+            }
+            Some(friend) => {
+                if offer.is_some_and(|offer| offer.over != Some(friend.edge(self.id))) {
+                    return Ok((Vec::new(), Outcome::Occupied { peer }));
+                }
+                let ended = self.end(friend, RemovalReason::DeletedSingle, false);
+                (ended.collect(), Outcome::Recorded)
+            }
+            None if both && target.has_me => {
+                (vec![Event::UnfriendAsked { peer }], Outcome::Severing { peer })
+            }
+            None => return Err(Rejection::NotFriend),
+        };
+        events.extend(withdrawn);
+        Ok((events, outcome))
     }
 
     /// Ends a friendship. If it is not announced yet, because it waits for others of its request, it
@@ -329,21 +336,21 @@ impl User {
                 Some(_) => vec![Event::OfferEnded { peer, edge: *offer, why: *why }],
                 None => Vec::new(),
             },
-            Effect::Withdraw { offer } => match self.requests.get(&peer) {
-                Some(request) if request.edge == *offer => {
-                    vec![Event::RequestDropped { peer, edge: *offer }]
-                }
-                Some(_) | None => Vec::new(),
-            },
+            Effect::Withdraw { offer } => self.release(peer, offer),
             // Asked of the partition, which tells each user that names the sender.
             Effect::Forget => Vec::new(),
-            Effect::Removed { edge } => match self.friends.get(&peer) {
-                Some(friend) if friend.edge(self.id) == *edge => {
-                    self.end(friend, RemovalReason::Orphaned, true).collect()
-                }
-                Some(_) | None => Vec::new(),
-            },
+            Effect::Removed { edge } => self.release(peer, edge),
         }
+    }
+
+    /// Lets go of an offer of `peer`'s that is taken back, whether it waits or was accepted already.
+    /// Nobody has announced it: that is the offerer's part, when it is confirmed.
+    fn release(&self, peer: UserId, offer: &EdgeId) -> Vec<Event> {
+        let request = self.requests.get(&peer).filter(|request| request.edge == *offer);
+        let friend = self.friends.get(&peer).filter(|friend| friend.edge(self.id) == *offer);
+        let dropped = request.map(|_| Event::RequestDropped { peer, edge: *offer });
+        let ended = friend.map(|friend| self.end(friend, RemovalReason::Orphaned, true));
+        dropped.into_iter().chain(ended.into_iter().flatten()).collect()
     }
 
     fn open_offer(&self, peer: &UserId, edge: &EdgeId) -> Option<&Offer> {
