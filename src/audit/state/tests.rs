@@ -297,7 +297,7 @@ fn what_never_counted_is_no_state_and_what_cannot_be_read_is_counted() {
     world.append_void(home, &Body::Commit(commit));
     assert_eq!(object(&world, "amy", None), now);
     let before = Moment::Place(home, world.last(home).1);
-    let void = encoded_odd(Epoch(0), 1);
+    let void = odd(Epoch(0), 1);
     world.append_bytes(home, void);
     world.append_bytes(home, b"nonsense".to_vec());
     world.append_bytes(world.home("bob"), b"nonsense".to_vec());
@@ -309,6 +309,6 @@ fn what_never_counted_is_no_state_and_what_cannot_be_read_is_counted() {
 }
 
 /// A record of a kind that nobody knows.
-fn encoded_odd(epoch: Epoch, n: u64) -> Vec<u8> {
+fn odd(epoch: Epoch, n: u64) -> Vec<u8> {
     format!("{{\"v\":1,\"e\":{epoch},\"n\":{n},\"kind\":\"odd\"}}").into_bytes()
 }
