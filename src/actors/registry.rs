@@ -46,7 +46,12 @@ impl Residence {
         })
     }
 
-    /// A message has reached the actor.
+    /// A message is on its way to the actor.
+    fn expect(&self) {
+        self.pending.set(self.pending.get() + 1);
+    }
+
+    /// A message has reached the actor, or will not.
     pub(super) fn arrived(&self) {
         self.pending.set(self.pending.get().saturating_sub(1));
     }
@@ -106,14 +111,19 @@ impl Registry {
         self.residents.borrow().len()
     }
 
+    /// The actor of `key`, started if need be, with one more message on its way to it: from here on
+    /// no sweep retires it, also not the one that makes room for it. Retired with a message on its
+    /// way it would record what the next actor of the same user knows nothing of.
     fn resident(&self, key: UserKey) -> Result<Resident, StoreError> {
         if let Some(resident) = self.residents.borrow().get(&key) {
             resident.residence.used.set(Instant::now());
+            resident.residence.expect();
             return Ok(resident.clone());
         }
         let context = &self.ledger.context;
         let (user, head) = context.store.tables().user(self.ledger.partition, &key)?;
         let residence = Residence::new(self.bytes.clone());
+        residence.expect();
         let actor = UserActor::new(self.ledger.clone(), residence.clone(), key, user, head);
         let mailbox = context.settings.mailbox_max;
         let addr = UserActor::create(|here: &mut Context<UserActor>| {
@@ -154,14 +164,10 @@ impl Registry {
                 return Err((ExecuteError::Unavailable, message));
             }
         };
-        match resident.addr.try_send(message) {
-            Ok(()) => {
-                let pending = &resident.residence.pending;
-                pending.set(pending.get() + 1);
-                Ok(())
-            }
-            Err(error) => Err((ExecuteError::Overloaded, error.into_inner())),
-        }
+        resident.addr.try_send(message).map_err(|error| {
+            resident.residence.arrived();
+            (ExecuteError::Overloaded, error.into_inner())
+        })
     }
 
     /// Asks the actor of `key`, waiting for a place in its mailbox. Nothing if it is gone meanwhile.
@@ -179,8 +185,6 @@ impl Registry {
                 return None;
             }
         };
-        let pending = &resident.residence.pending;
-        pending.set(pending.get() + 1);
         resident.addr.send(message).await.ok()
     }
 

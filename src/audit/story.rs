@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// The stored names of all events, in the order of their definition.
-pub const EVENT_TYPES: [&str; 22] = [
+pub const EVENT_TYPES: [&str; 21] = [
     "AccountImported",
     "ProfileChanged",
     "AccountDeleted",
@@ -28,7 +28,6 @@ pub const EVENT_TYPES: [&str; 22] = [
     "OfferEnded",
     "OfferWithdrawn",
     "OffersSettled",
-    "OrphanReleased",
     "PeerForgotten",
     "RequestDropped",
 ];
@@ -55,7 +54,6 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::OfferEnded { .. } => "OfferEnded",
         Event::OfferWithdrawn { .. } => "OfferWithdrawn",
         Event::OffersSettled { .. } => "OffersSettled",
-        Event::OrphanReleased { .. } => "OrphanReleased",
         Event::PeerForgotten { .. } => "PeerForgotten",
         Event::RequestDropped { .. } => "RequestDropped",
     }
@@ -108,9 +106,6 @@ pub fn sentence(event: &Event) -> String {
             let names: Vec<&str> = friends.iter().map(|friend| friend.peer.as_str()).collect();
             format!("has every answer to the request of version {offered}: {}", names.join(", "))
         }
-        Event::OrphanReleased { peer, edge } => {
-            format!("let go of {peer}'s late accept (edge {edge})")
-        }
         Event::PeerForgotten { peer } => format!("no longer names {peer}, whose account is gone"),
         Event::RequestDropped { peer, .. } => format!("has no request from {peer} any more"),
     }
@@ -141,7 +136,7 @@ fn removal(reason: RemovalReason) -> &'static str {
         RemovalReason::DeletedSingle => "removed from this list",
         RemovalReason::AccountDeleted => "account deleted",
         RemovalReason::PeerAccountDeleted => "their account was deleted",
-        RemovalReason::Orphaned => "accepted too late",
+        RemovalReason::Withdrawn => "the accepted offer was taken back",
     }
 }
 
@@ -193,7 +188,6 @@ fn noun(effect: &Effect) -> &'static str {
         Effect::Refuse { .. } => "refusal",
         Effect::Withdraw { .. } => "withdrawal",
         Effect::Forget => "account deletion",
-        Effect::Removed { .. } => "release of the edge",
     }
 }
 
@@ -263,7 +257,6 @@ mod tests {
             Event::OfferEnded { peer, edge, why },
             Event::OfferWithdrawn { peer, edge },
             Event::OffersSettled { offered: Version(3), forced: false, friends },
-            Event::OrphanReleased { peer, edge },
             Event::PeerForgotten { peer },
             Event::RequestDropped { peer, edge },
         ]
@@ -305,7 +298,6 @@ mod tests {
         got no friendship with bob (the wanted friend accepts nobody)
         took the offer to bob back
         has every answer to the request of version 3: bob
-        let go of bob's late accept (edge bob:3)
         no longer names bob, whose account is gone
         has no request from bob any more
         "#);

@@ -54,7 +54,7 @@ pub enum Effect {
         /// Why.
         why: Rejection,
     },
-    /// The sender takes back an offer.
+    /// The sender takes back an offer: drop it, or let go of the friendship that came of it.
     Withdraw {
         /// The sender's offer.
         offer: EdgeId,
@@ -62,11 +62,6 @@ pub enum Effect {
     /// The sender's account is gone: nobody may go on naming it. Goes to partitions as a whole, since
     /// the sender does not know who names it; see [`crate::pairing::owed_by`].
     Forget,
-    /// The sender does not hold `edge`: let go of exactly this one.
-    Removed {
-        /// The edge.
-        edge: EdgeId,
-    },
 }
 
 /// Why a friendship is severed.
@@ -122,7 +117,7 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                 | RemovalReason::DeletedByPeer
                 | RemovalReason::DeletedSingle
                 | RemovalReason::PeerAccountDeleted
-                | RemovalReason::Orphaned => {}
+                | RemovalReason::Withdrawn => {}
             },
             Event::UnfriendAsked { peer } => emit(*peer, sever(Severance::Deleted, false)),
             Event::FriendOffered { peer, edge, form, forced, over, again, card } => emit(
@@ -152,7 +147,6 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             Event::OfferWithdrawn { peer, edge } => {
                 emit(*peer, Effect::Withdraw { offer: *edge });
             }
-            Event::OrphanReleased { peer, edge } => emit(*peer, Effect::Removed { edge: *edge }),
             Event::AccountImported {}
             | Event::ProfileChanged(_)
             | Event::AccountDeleted {}

@@ -173,13 +173,6 @@ pub enum Event {
         /// Whose lists grew, in the order of the peers' names.
         friends: Vec<Settled>,
     },
-    /// An accept that the owner no longer waits for: `peer` has to let go of `edge`.
-    OrphanReleased {
-        /// Who accepted.
-        peer: UserId,
-        /// The edge that nobody wants.
-        edge: EdgeId,
-    },
     /// `peer`'s account was deleted: the owner's blocklist, friend list and requests no longer name it.
     PeerForgotten {
         /// The deleted account.
@@ -217,7 +210,6 @@ impl Event {
             | Self::OfferConfirmed { peer, .. }
             | Self::OfferEnded { peer, .. }
             | Self::OfferWithdrawn { peer, .. }
-            | Self::OrphanReleased { peer, .. }
             | Self::PeerForgotten { peer }
             | Self::RequestDropped { peer, .. } => Some(*peer),
         }
@@ -272,8 +264,8 @@ pub enum RemovalReason {
     AccountDeleted,
     /// The peer's account was deleted.
     PeerAccountDeleted,
-    /// The peer did not wait for this edge any more: an accept that came too late.
-    Orphaned,
+    /// The peer took back the offer that the owner had accepted.
+    Withdrawn,
 }
 
 /// What a user keeps about one friend, or sends along with a request. Texts that people read leave

@@ -339,7 +339,6 @@ impl User {
             Effect::Withdraw { offer } => self.release(peer, offer),
             // Asked of the partition, which tells each user that names the sender.
             Effect::Forget => Vec::new(),
-            Effect::Removed { edge } => self.release(peer, edge),
         }
     }
 
@@ -349,7 +348,7 @@ impl User {
         let request = self.requests.get(&peer).filter(|request| request.edge == *offer);
         let friend = self.friends.get(&peer).filter(|friend| friend.edge(self.id) == *offer);
         let dropped = request.map(|_| Event::RequestDropped { peer, edge: *offer });
-        let ended = friend.map(|friend| self.end(friend, RemovalReason::Orphaned, true));
+        let ended = friend.map(|friend| self.end(friend, RemovalReason::Withdrawn, true));
         dropped.into_iter().chain(ended.into_iter().flatten()).collect()
     }
 
@@ -452,30 +451,27 @@ impl User {
     }
 
     fn confirmed(&self, peer: UserId, offer: EdgeId, edge: EdgeId, theirs: bool) -> Vec<Event> {
-        let friend = self.friends.get(&peer);
-        let holds = friend.map(|friend| friend.edge(self.id));
-        // The peer answers a request of ours that waited for them by having been accepted by us, under
-        // the edge of their own offer: that one we hold, or have let go of since.
-        let answered_by_theirs = edge != offer;
-        let Some(mine) = self.open_offer(&peer, &offer) else {
-            if answered_by_theirs || holds == Some(edge) {
-                return Vec::new();
-            }
-            return vec![Event::OrphanReleased { peer, edge }];
-        };
+        // Whoever closes an offer before its answer severs or withdraws in the same record, so a yes
+        // that comes later is of nothing that the peer still has.
+        let Some(mine) = self.open_offer(&peer, &offer) else { return Vec::new() };
+        let holds = self.friends.get(&peer).map(|friend| friend.edge(self.id));
+        // Another edge than the offer's is that of the peer's own offer, which we have accepted while
+        // ours was waiting: that one we hold, or have let go of since.
+        let is_new = edge == offer;
+        let grew = is_new && holds.is_none();
         let mut events = Vec::with_capacity(3);
-        let grew = holds.is_none() && !answered_by_theirs;
         match holds {
-            None if answered_by_theirs => {}
-            None => events.push(Event::FriendAdded { peer, edge, card: (*mine.card).clone() }),
-            Some(_) if answered_by_theirs || !mine.form.is_two_way() => {}
-            Some(held) if mine.over == Some(held) => {
+            None if is_new => {
+                events.push(Event::FriendAdded { peer, edge, card: (*mine.card).clone() });
+            }
+            // If we hold an offer of the peer's that crossed ours, the peer is about to learn that, and
+            // holds ours: both go on with the smaller of the two.
+            Some(held)
+                if is_new && mine.form.is_two_way() && (mine.over == Some(held) || edge < held) =>
+            {
                 events.push(Event::FriendLinked { peer, edge });
             }
-            // We have accepted an offer of the peer's that crossed ours, and the peer, who has accepted
-            // ours, is about to learn that: both go on with the smaller of the two.
-            Some(held) if edge < held => events.push(Event::FriendLinked { peer, edge }),
-            Some(_) => {}
+            None | Some(_) => {}
         }
         events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs });
         if let Some(request) = self.requests.get(&peer).filter(|_| mine.form.is_two_way()) {

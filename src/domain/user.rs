@@ -438,7 +438,7 @@ impl User {
             }
             Event::OffersSettled { offered, .. } => self.note_settled(*offered),
             Event::PeerForgotten { peer } => self.note_forgotten(peer),
-            Event::UnfriendAsked { .. } | Event::OrphanReleased { .. } => {}
+            Event::UnfriendAsked { .. } => {}
         }
     }
 }

@@ -155,7 +155,6 @@ impl Told {
             | Event::OfferConfirmed { .. }
             | Event::OfferEnded { .. }
             | Event::OfferWithdrawn { .. }
-            | Event::OrphanReleased { .. }
             | Event::RequestDropped { .. } => {}
         }
     }
@@ -182,11 +181,11 @@ fn announcement(reason: RemovalReason, announced: bool) -> Announcement {
             }
         }
         // Whether the reference announces what vanishes with an account is unconfirmed
-        // (webhooks.md 13): nothing is said, and this is its only place. An orphaned edge was
-        // never announced.
+        // (webhooks.md 13): nothing is said, and this is its only place. The end of an
+        // accepted offer that was taken back needs no announcement either: its beginning had none.
         RemovalReason::AccountDeleted
         | RemovalReason::PeerAccountDeleted
-        | RemovalReason::Orphaned => Announcement::None,
+        | RemovalReason::Withdrawn => Announcement::None,
     }
 }
 
@@ -364,8 +363,8 @@ mod tests {
             (RemovalReason::AccountDeleted, false, &[]),
             (RemovalReason::PeerAccountDeleted, false, &[]),
             (RemovalReason::PeerAccountDeleted, true, &[]),
-            (RemovalReason::Orphaned, false, &[]),
-            (RemovalReason::Orphaned, true, &[]),
+            (RemovalReason::Withdrawn, false, &[]),
+            (RemovalReason::Withdrawn, true, &[]),
         ];
         for (reason, announced, pairs) in cases {
             let calls = calls(vec![removed("bob", reason, announced)]);
@@ -450,7 +449,6 @@ mod tests {
             Event::OfferConfirmed { peer, edge, mine: true, theirs: true },
             Event::OfferEnded { peer, edge, why: Rejection::PeerBlocked },
             Event::OfferWithdrawn { peer, edge },
-            Event::OrphanReleased { peer, edge },
             Event::RequestDropped { peer, edge },
             Event::PeerForgotten { peer },
         ];

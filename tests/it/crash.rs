@@ -40,9 +40,8 @@ fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
     let mut random = Random::new(0xC0FFEE);
     let mut subscriber = TestSubscriber::start();
     let setup = Setup::new().webhook(&subscriber).set("JOURNAL_PARTITIONS", "8");
-    let mut minds: Vec<Mind> = (0..CALLERS).map(|index| Mind::new(index, random.next())).collect();
     let mut node = TestProcess::start(&setup);
-    import_everybody(&mut node.caller(), &minds);
+    let mut minds = Mind::several(&mut node.caller(), &mut random);
     for round in 0..rounds {
         match random.below(4) {
             0 => subscriber.react(Reaction::Status(500)),
@@ -50,14 +49,11 @@ fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
             _ => {}
         }
         let calls = 50 + random.below(600);
-        kill_under_load(node, &mut minds, calls);
+        load(node, &mut minds, calls, TestProcess::kill);
         verify(&setup);
         node = TestProcess::start(&setup);
         for mind in &mut minds {
-            let mut caller = node.caller();
-            mind.own.ask_again(&mut caller);
-            mind.own.check(&mut caller);
-            mind.shared.check(&mut caller);
+            mind.check(&mut node.caller());
         }
         check_shared_pairs(&mut node.caller());
         subscriber.react(Reaction::Accept);
@@ -78,18 +74,17 @@ fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
     assert!(blocks > rounds, "the callers had hardly anything to do: {blocks} blocks");
 }
 
-fn import_everybody(caller: &mut Caller, minds: &[Mind]) {
-    let own = minds.iter().flat_map(|mind| mind.own.names.clone());
-    let names: Vec<String> = own.chain(shared_names()).collect();
-    caller.import(&names.iter().map(String::as_str).collect::<Vec<_>>());
-}
-
 fn shared_names() -> Vec<String> {
     (0..SHARED_USERS).map(|index| format!("shared{index:02}")).collect()
 }
 
-/// Lets all callers call until `calls` have been answered, then kills the node.
-fn kill_under_load(node: TestProcess, minds: &mut [Mind], calls: usize) {
+/// Lets all callers call until `calls` have been answered, and ends the node under them.
+pub(crate) fn load(
+    node: TestProcess,
+    minds: &mut [Mind],
+    calls: usize,
+    end: impl FnOnce(TestProcess),
+) {
     let answered = AtomicUsize::new(0);
     thread::scope(|scope| {
         let callers: Vec<_> = minds
@@ -107,25 +102,41 @@ fn kill_under_load(node: TestProcess, minds: &mut [Mind], calls: usize) {
             let ended = callers.iter().any(thread::ScopedJoinHandle::is_finished);
             ended || answered.load(Ordering::Relaxed) >= calls
         });
-        node.kill();
+        end(node);
     });
     // The threads ended because they were not answered: an answer that is wrong panics in them.
 }
 
 /// What one caller has done, and what it knows.
-struct Mind {
+pub(crate) struct Mind {
     random: Random,
     own: Own,
     shared: Shared,
 }
 
 impl Mind {
+    /// Imports the users of several callers.
+    pub(crate) fn several(caller: &mut Caller, random: &mut Random) -> Vec<Self> {
+        let minds: Vec<Self> = (0..CALLERS).map(|index| Self::new(index, random.next())).collect();
+        let own = minds.iter().flat_map(|mind| mind.own.names.clone());
+        let names: Vec<String> = own.chain(shared_names()).collect();
+        caller.import(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        minds
+    }
+
     fn new(index: usize, seed: u64) -> Self {
         let own = Own::new((0..OWN_USERS).map(|user| format!("own{index}-{user}")).collect());
         let all = shared_names();
         let owners = all.iter().skip(index).step_by(CALLERS).cloned().collect();
         let shared = Shared { owners, all, ..Shared::default() };
         Self { random: Random::new(seed), own, shared }
+    }
+
+    /// Asks again what was not answered, and holds the node to all that was.
+    pub(crate) fn check(&mut self, caller: &mut Caller) {
+        self.own.ask_again(caller);
+        self.own.check(caller);
+        self.shared.check(caller);
     }
 
     /// Errors: the node did not answer.

@@ -10,4 +10,7 @@ mod friendship;
 mod golden;
 mod journal_contract;
 mod records;
+mod restart;
+mod shutdown;
 mod support;
+mod webhooks;

@@ -53,7 +53,6 @@ event_names!(
     OfferEnded,
     OfferWithdrawn,
     OffersSettled,
-    OrphanReleased,
     RequestDropped,
     PeerForgotten,
 );
@@ -327,7 +326,7 @@ fn reason() -> impl Strategy<Value = RemovalReason> {
         DeletedSingle,
         AccountDeleted,
         PeerAccountDeleted,
-        Orphaned,
+        Withdrawn,
     ))
 }
 
@@ -412,7 +411,6 @@ fn event() -> impl Strategy<Value = Event> {
         (version(), yes(), vec(settled(), 0..4)).prop_map(|(offered, forced, friends)| {
             Event::OffersSettled { offered, forced, friends }
         }),
-        (user(), edge()).prop_map(|(peer, edge)| Event::OrphanReleased { peer, edge }),
         user().prop_map(|peer| Event::PeerForgotten { peer }),
         (user(), edge()).prop_map(|(peer, edge)| Event::RequestDropped { peer, edge }),
     ]

@@ -122,7 +122,6 @@ impl Person {
             | Event::OfferEnded { .. }
             | Event::OfferWithdrawn { .. }
             | Event::OffersSettled { .. }
-            | Event::OrphanReleased { .. }
             | Event::RequestDropped { .. } => {}
         }
     }

@@ -1,0 +1,201 @@
+//! The program as it is started, asked to stop, and read by operators. Rule: extensions.md 5 and 6.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::crash::{Mind, load};
+use crate::support::{
+    APP, Answer, Connection, Identity, KEY, Random, Reaction, Setup, TestProcess, TestSubscriber,
+    audit, command, eventually, verify,
+};
+
+/// How long a stop may take that has nothing to wait for: less than the grace of calls under way.
+const PROMPT: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_stop_under_load_is_clean_and_loses_nothing() {
+    let subscriber = TestSubscriber::start();
+    let setup = Setup::new().webhook(&subscriber).set("JOURNAL_PARTITIONS", "8");
+    let node = TestProcess::start(&setup);
+    let mut minds = Mind::several(&mut node.caller(), &mut Random::new(7));
+    load(node, &mut minds, 500, |node| {
+        node.terminate();
+        assert!(node.wait().success());
+    });
+    verify(&setup);
+    let (_, records) = audit(&setup, &["replay", "--all", "--json"]);
+    let last = last_kinds(&records);
+    assert_eq!(last.len(), 8);
+    assert!(last.values().all(|kind| kind == "release"), "{last:?}");
+
+    let node = TestProcess::start(&setup);
+    for mind in &mut minds {
+        mind.check(&mut node.caller());
+    }
+    node.terminate();
+    assert!(node.wait().success());
+    verify(&setup);
+}
+
+/// The kind of the last record of each partition.
+fn last_kinds(records: &str) -> BTreeMap<u64, String> {
+    let records = records
+        .lines()
+        .map(|line| -> Value { serde_json::from_str(line).expect("a line of replay is JSON") });
+    let kind = |record: Value| {
+        let partition = record["partition"].as_u64().expect("a partition");
+        let kind = record["record"]["kind"].as_str().or(record["kind"].as_str());
+        (partition, kind.unwrap_or_else(|| panic!("no kind: {record}")).to_owned())
+    };
+    records.map(kind).collect()
+}
+
+#[test]
+fn a_call_under_way_is_answered_before_the_end() {
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    node.caller().import(&["amy", "bob"]);
+    let body = json!({"From_Account": "amy", "To_Account": ["bob"]}).to_string();
+    let head = format!(
+        "POST /v4/sns/black_list_add?{} HTTP/1.1\r\nHost: cordon\r\nExpect: 100-continue\r\n\
+         Content-Length: {}\r\n\r\n",
+        Identity::default().query(),
+        body.len()
+    );
+    let mut connection = Connection::open(node.address).expect("the node listens");
+    connection.send(head.as_bytes()).expect("sent");
+    // From now on the call is under way: the node waits for its body.
+    assert_eq!(connection.receive().expect("an answer").status(), 100);
+    node.terminate();
+    eventually("nobody is let in any more", || Connection::open(node.address).is_err());
+    connection.send(body.as_bytes()).expect("sent");
+    let answer = Answer::of(connection.receive().expect("an answer")).ok();
+    assert_eq!(answer.codes(), [0]);
+    assert!(node.wait().success());
+    verify(&setup);
+}
+
+#[test]
+fn idle_connections_do_not_hold_up_a_stop() {
+    let node = TestProcess::start(&Setup::new());
+    let mut callers: Vec<_> = (0..4).map(|_| node.caller()).collect();
+    for caller in &mut callers {
+        caller.import(&["amy"]);
+    }
+    let began = Instant::now();
+    node.terminate();
+    assert!(node.wait().success());
+    assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
+    drop(callers);
+}
+
+#[test]
+fn nothing_secret_is_printed_or_logged() {
+    let token = "t0ken-of-the-subscriber";
+    let subscriber = TestSubscriber::start();
+    let setup =
+        Setup::new().webhook(&subscriber).set("WEBHOOK_TOKEN", token).set("LOG_LEVEL", "debug");
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    caller.import(&["amy", "bob"]);
+    caller.befriend("amy", &["bob"]);
+    subscriber.react(Reaction::Status(500));
+    caller.block("amy", &["bob"]);
+    subscriber.until("failures", |heard| heard.len() >= 3);
+    subscriber.react(Reaction::Accept);
+    let forged = Identity::new(APP, "another key", "administrator");
+    let expired = "xxx".repeat(30);
+    for usersig in [&forged.usersig, &expired] {
+        let query = Identity { usersig: usersig.clone(), ..Identity::default() }.query();
+        let body = br#"{"From_Account":"amy","To_Account":["secret-body"]}"#;
+        assert_ne!(caller.call_with("sns/black_list_add", &query, body).code(), 0);
+    }
+    caller.call_with("sns/black_list_add", &Identity::default().query(), b"{\"secret-body\":");
+    node.terminate();
+    assert!(node.wait().success());
+    let said = TestProcess::everything_said(&setup);
+    assert!(said.contains("a call was answered") && said.contains("webhook not delivered"));
+    let signs: BTreeSet<String> = subscriber
+        .heard()
+        .iter()
+        .filter_map(|heard| heard.parameter("Sign").map(str::to_owned))
+        .collect();
+    let secrets = [
+        KEY.to_owned(),
+        token.to_owned(),
+        Identity::default().usersig,
+        forged.usersig,
+        expired,
+        "secret-body".to_owned(),
+        "PairList".to_owned(),
+    ];
+    for secret in secrets.iter().chain(&signs) {
+        let line = said.lines().find(|line| line.contains(secret.as_str()));
+        assert_eq!(line, None, "{secret}");
+    }
+}
+
+#[test]
+fn without_settings_there_is_an_app_to_try() {
+    let setup = Setup::new().unset("APP_ID").unset("APP_KEY").unset("RATE_LIMITS");
+    let node = TestProcess::start(&setup);
+    let address: SocketAddr = node.address;
+    eventually("an example is printed", || printed(&setup).contains("-d '"));
+    let said = printed(&setup);
+    let example = said.lines().find(|line| line.starts_with("curl ")).expect("an example");
+    let parts: Vec<&str> = example.split('\'').collect();
+    let target = parts[1].strip_prefix(&format!("http://{address}")).expect("a call of the node");
+    let mut connection = Connection::open(address).expect("the node listens");
+    let answer = connection.ask("POST", target, parts[3].as_bytes()).expect("an answer");
+    assert_eq!(Answer::of(answer).ok().codes(), [0]);
+
+    // The program signs for the same app.
+    let output = command(&setup).args(["usersig", "--identifier", "administrator"]).output();
+    let usersig = String::from_utf8(output.expect("it runs").stdout).expect("text");
+    let app = target.split(['=', '&']).nth(1).and_then(|id| id.parse().ok()).expect("an app");
+    let identity =
+        Identity { app, identifier: "administrator".into(), usersig: usersig.trim().into() };
+    let target = format!("/v4/sns/black_list_get?{}", identity.query());
+    let answer = connection.ask("POST", &target, br#"{"From_Account":"amy"}"#).expect("an answer");
+    assert_eq!(Answer::of(answer).ok().names(), ["bob"]);
+
+    // What is shown to the newcomer stays out of the log.
+    node.terminate();
+    assert!(node.wait().success());
+    let log = std::fs::read_to_string(setup.folder().join("stderr.txt")).expect("a log");
+    let shown = target_usersig(parts[1]);
+    assert!(!log.contains(shown) && !log.contains(usersig.trim()), "{log}");
+}
+
+fn target_usersig(target: &str) -> &str {
+    let (_, rest) = target.split_once("usersig=").expect("a signature");
+    rest.split('&').next().expect("it ends")
+}
+
+fn printed(setup: &Setup) -> String {
+    std::fs::read_to_string(setup.folder().join("stdout.txt")).unwrap_or_default()
+}
+
+#[test]
+fn settings_that_are_wrong_and_addresses_in_use_end_a_start() {
+    let node = TestProcess::start(&Setup::new());
+    let address = node.address.to_string();
+    for (setup, reason) in [
+        (Setup::new().set("LISTNE", "127.0.0.1:0"), "CORDON_LISTNE"),
+        (Setup::new().set("HTTP_WORKERS", "none"), "CORDON_HTTP_WORKERS"),
+        (Setup::new().set("LISTEN", &address), address.as_str()),
+        (Setup::new().set("APP_KEY", ""), "CORDON_APP_KEY"),
+        (Setup::new().set("JOURNAL", "kafka"), "kafka"),
+    ] {
+        let output = command(&setup).arg("serve").output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1), "{reason}");
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(log.contains(reason), "{reason}: {log}");
+        assert!(!log.contains(KEY), "{log}");
+    }
+    node.terminate();
+    assert!(node.wait().success());
+}
