@@ -30,15 +30,25 @@ pub(super) async fn own(
     let partition = ledger.partition;
     let mut told = false;
     loop {
-        match claim(ledger).await {
+        match claim(ledger, registry).await {
             Ok(settlements) => {
                 if told {
                     tracing::info!(journal.partition = %partition, "the partition takes commands again");
                 }
                 told = false;
                 take_settlements(ledger, settlements).await;
+                if ledger.status() == Status::Leaving {
+                    return;
+                }
                 ledger.context.metrics.doubts.inc();
+                ledger.drop_unconfirmed();
+                registry.clear();
+                for source in incoming {
+                    source.borrow_mut().queue.clear();
+                }
+                pace.borrow_mut().writing = false;
             }
+            // Nothing is in flight; meanwhile what was recovered answers questions.
             Err(error) => {
                 if !told {
                     tracing::error!(%error, journal.partition = %partition, "no commands are taken");
@@ -47,15 +57,6 @@ pub(super) async fn own(
                 tokio::time::sleep(RETRY).await;
             }
         }
-        if ledger.status() == Status::Leaving {
-            return;
-        }
-        ledger.drop_unconfirmed();
-        registry.clear();
-        for source in incoming {
-            source.borrow_mut().queue.clear();
-        }
-        pace.borrow_mut().writing = false;
     }
 }
 
@@ -75,11 +76,14 @@ enum ClaimError {
 }
 
 /// Claims the partition. Rule: cluster.md 2.3, `claim`.
-async fn claim(ledger: &Rc<Ledger>) -> Result<UnboundedReceiver<Settlement>, ClaimError> {
+async fn claim(
+    ledger: &Rc<Ledger>,
+    registry: &Registry,
+) -> Result<UnboundedReceiver<Settlement>, ClaimError> {
     let journal = &ledger.context.journal;
     let recovered = recovered(ledger).await?;
     let epoch = Epoch(recovered.rule.epoch().0 + 1);
-    ledger.restore(recovered);
+    registry.adopt(ledger.restore(recovered));
     let (told, mut settlements) = unbounded_channel();
     journal.attach(ledger.partition, told);
     let nonce = Uuid::now_v7();
@@ -95,7 +99,7 @@ async fn claim(ledger: &Rc<Ledger>) -> Result<UnboundedReceiver<Settlement>, Cla
     if recovered.claim != Some((nonce, first)) {
         return Err(ClaimError::Beaten);
     }
-    ledger.restore(recovered);
+    registry.adopt(ledger.restore(recovered));
     ledger.claimed(WriterRule::new(epoch, first));
     ledger.schedule_turn();
     Ok(settlements)

@@ -42,6 +42,17 @@ pub struct Recovered {
     pub replayed: u64,
     /// The last claim among them that took effect: its nonce and its offset.
     pub claim: Option<(Uuid, Offset)>,
+    /// What the store could not take, because its disk is full or read-only.
+    pub unsaved: Unsaved,
+}
+
+/// Users whose last records are in no checkpoint: they have to stay in memory until one is written.
+#[derive(Default)]
+pub struct Unsaved {
+    /// The users, with the hash of their head rows.
+    pub users: HashMap<UserKey, (User, RowHash)>,
+    /// The rows that changed.
+    pub changes: Vec<RowChange>,
 }
 
 /// Why a partition cannot be recovered. None of these is ever passed over in silence.
@@ -118,6 +129,7 @@ impl Recovered {
             cursors: mark.cursors.into_iter().collect(),
             replayed: 0,
             claim: None,
+            unsaved: Unsaved::default(),
         }
     }
 
@@ -182,15 +194,7 @@ pub fn recover(
         }
         release_received(&mut states);
     }
-    states
-        .into_values()
-        .map(|mut state| {
-            if state.recovered.replayed > 0 {
-                state.checkpoint(tables)?;
-            }
-            Ok(state.recovered)
-        })
-        .collect()
+    states.into_values().map(|state| state.finish(tables)).collect()
 }
 
 /// Lets go of effects whose destination, recovered beside their source, has taken them: a rebuild
@@ -227,6 +231,20 @@ impl Recovering {
         self.since_checkpoint = 0;
         let changes = std::mem::take(&mut self.changes);
         Ok(tables.write(self.recovered.partition, &changes, &self.recovered.mark())?)
+    }
+
+    /// The last checkpoint. If the store cannot be written, what it lacks goes along instead: a full
+    /// disk is no reason not to answer questions.
+    fn finish(mut self, tables: &Tables) -> Result<Recovered, RecoveryError> {
+        if self.since_checkpoint > 0 {
+            let mark = self.recovered.mark();
+            if let Err(error) = tables.write(self.recovered.partition, &self.changes, &mark) {
+                let partition = self.recovered.partition;
+                tracing::warn!(%error, journal.partition = %partition, "rows stay in memory");
+                self.recovered.unsaved = Unsaved { users: self.users, changes: self.changes };
+            }
+        }
+        Ok(self.recovered)
     }
 
     fn apply(&mut self, entry: &Entry, tables: &Tables, total: u16) -> Result<(), RecoveryError> {

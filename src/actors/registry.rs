@@ -13,6 +13,7 @@ use super::ledger::Ledger;
 use super::user::UserActor;
 use crate::domain::{User, UserKey};
 use crate::store::StoreError;
+use crate::store::rows::RowHash;
 
 /// What an actor takes beside its user: context, mailbox, registry entry. Measured, see
 /// `ARCHITECTURE.md`.
@@ -120,10 +121,26 @@ impl Registry {
             resident.residence.expect();
             return Ok(resident.clone());
         }
+        let tables = self.ledger.context.store.tables();
+        let (user, head) = tables.user(self.ledger.partition, &key)?;
+        Ok(self.start(key, user, head, 0))
+    }
+
+    /// Makes users resident whose rows the store lacks, in place of whoever was resident.
+    pub(super) fn adopt(&self, users: HashMap<UserKey, (User, RowHash)>) {
+        self.clear();
+        for (key, (user, head)) in users {
+            // As if its first record of this epoch were in no checkpoint: it stays until one is written.
+            self.start(key, user, head, 1).residence.arrived();
+        }
+    }
+
+    /// Starts an actor, with one message on its way to it.
+    fn start(&self, key: UserKey, user: User, head: RowHash, changed: u64) -> Resident {
         let context = &self.ledger.context;
-        let (user, head) = context.store.tables().user(self.ledger.partition, &key)?;
         let residence = Residence::new(self.bytes.clone());
         residence.expect();
+        residence.changed.set(changed);
         let actor = UserActor::new(self.ledger.clone(), residence.clone(), key, user, head);
         let mailbox = context.settings.mailbox_max;
         let addr = UserActor::create(|here: &mut Context<UserActor>| {
@@ -139,7 +156,7 @@ impl Registry {
         if self.len() > limits.residents_max || self.bytes.get() > limits.resident_bytes_max {
             self.sweep(Duration::ZERO, SWEEP_MAX.min(16));
         }
-        Ok(resident)
+        resident
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {

@@ -1,4 +1,4 @@
-//! The story told again, for people: [`replay`], [`history`] and [`verify`].
+//! The story told again, for people: [`replay`], [`history`], [`state`] and [`verify`].
 //!
 //! Promises: everything here only reads, takes no lock, and works beside a running node. Records are
 //! streamed; what is kept in memory is named by the module that keeps it. Which records count is
@@ -13,6 +13,7 @@ mod progress;
 pub mod replay;
 #[cfg(test)]
 mod simulation;
+pub mod state;
 pub mod story;
 pub mod verify;
 mod walk;
@@ -21,7 +22,8 @@ use std::io;
 
 pub use filter::Filter;
 
-use crate::journal::{JournalError, Partition};
+use crate::domain::{AppId, UserId, UserKey};
+use crate::journal::{JournalError, Offset, Partition};
 
 /// How a story is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,58 @@ pub enum AuditError {
         /// How many the journal has.
         partitions: u16,
     },
+    /// A place in a partition that does not hold the user's records.
+    #[error("the records of {key} are in partition {home}, not in {partition}")]
+    OtherPartition {
+        /// The user.
+        key: UserKey,
+        /// Where the user's records are.
+        home: Partition,
+        /// The partition asked for.
+        partition: Partition,
+    },
+    /// A place behind the end of its partition.
+    #[error("there is no record at {partition}@{offset}: the next one will stand at {end}")]
+    NoSuchOffset {
+        /// The partition.
+        partition: Partition,
+        /// The offset asked for.
+        offset: Offset,
+        /// The end of the partition.
+        end: Offset,
+    },
+    /// The journal says nothing of the user.
+    #[error("{}", unknown(*user, *app, *unreadable))]
+    UnknownUser {
+        /// The user asked for.
+        user: UserId,
+        /// The app asked for; `None` for all of them.
+        app: Option<AppId>,
+        /// Records that could not be read: any of them may be the user's.
+        unreadable: u64,
+    },
+    /// The journal knows the user in more than one app, and none was asked for.
+    #[error("there is a {user} in several apps, so one has to be named: {}", listed(apps))]
+    SeveralApps {
+        /// The user asked for.
+        user: UserId,
+        /// The apps.
+        apps: Vec<AppId>,
+    },
+}
+
+fn unknown(user: UserId, app: Option<AppId>, unreadable: u64) -> String {
+    let place = app.map(|app| format!(" in app {app}")).unwrap_or_default();
+    let doubt = match unreadable {
+        0 => String::new(),
+        some => format!("; {some} records cannot be read"),
+    };
+    format!("there is no record of {user}{place}{doubt}")
+}
+
+fn listed(apps: &[AppId]) -> String {
+    let apps: Vec<String> = apps.iter().map(AppId::to_string).collect();
+    apps.join(", ")
 }
 
 /// Takes the end of a pipe for the end of the story.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::audit::state::Moment;
 use crate::config::{Config, ConfigError, Environment};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{Offset, Partition};
@@ -11,6 +12,8 @@ use crate::journal::{Offset, Partition};
 /// What a UserSig is valid for when nobody says otherwise, in seconds: 180 days, as the reference's
 /// libraries do it. Rule: rest-api.md 1.10.
 const EXPIRE_S: u64 = 180 * 86_400;
+/// How a place in the journal is written.
+const PLACE_SHAPE: &str = "a place looks like 3@120: partition 3, offset 120";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -21,6 +24,7 @@ Examples:
   cordon usersig
   cordon config --config cordon.toml
   cordon history amy --app 1400000001
+  cordon state amy --at 2026-11-22T10:00:00Z
   cordon verify --data-dir /srv/cordon
 
 Exit codes: 0 done, 1 failed, 2 the command line is not right.")]
@@ -76,6 +80,15 @@ Examples:
   cordon history amy
   cordon history amy --app 1400000001 --json")]
     History(HistoryArgs),
+    /// Tell what a user's state is, or was at a moment of the past
+    #[command(after_help = "\
+Reads only; a node may be running. Exits with 1 if the journal does not know the user.
+
+Examples:
+  cordon state amy
+  cordon state amy --at 2026-11-22T10:00:00Z
+  cordon state amy --app 1400000001 --at 3@120 --json")]
+    State(StateArgs),
     /// Check that a journal holds what the server promised
     #[command(after_help = "\
 Reads only; a node may be running. Exits with 0 only when all holds.
@@ -222,6 +235,23 @@ pub struct HistoryArgs {
     pub journal: JournalArgs,
 }
 
+/// `cordon state`
+#[derive(Args, Debug)]
+pub struct StateArgs {
+    /// The user
+    #[arg(value_name = "USER")]
+    pub user: UserId,
+    /// The user's app, needed when the journal knows the user in several
+    #[arg(long, value_name = "N", value_parser = app_id)]
+    pub app: Option<AppId>,
+    /// As of this moment, or after the record at this place of the user's partition [default: now]
+    #[arg(long, value_name = "TIME|P@O", value_parser = moment_or_position)]
+    pub at: Option<Moment>,
+    /// Which journal.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+}
+
 /// `cordon verify`
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
@@ -251,13 +281,20 @@ fn position(text: &str) -> Result<(Partition, Offset), String> {
         let (partition, offset) = text.split_once('@')?;
         Some((Partition(partition.parse().ok()?), Offset(offset.parse().ok()?)))
     };
-    parse().ok_or_else(|| "a place looks like 3@120: partition 3, offset 120".to_owned())
+    parse().ok_or_else(|| PLACE_SHAPE.to_owned())
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
     let midnight = || format!("{text}T00:00:00Z").parse();
     let moment = text.parse().or_else(|_| midnight());
     moment.map_err(|_| "a moment is a date, or like 2026-11-22T10:00:00Z".to_owned())
+}
+
+fn moment_or_position(text: &str) -> Result<Moment, String> {
+    if text.contains('@') {
+        return position(text).map(|(partition, offset)| Moment::Place(partition, offset));
+    }
+    moment(text).map(Moment::Time).map_err(|error| format!("{error}; {PLACE_SHAPE}"))
 }
 
 #[cfg(test)]
@@ -293,5 +330,16 @@ mod tests {
         assert_eq!(moment("1970-01-02"), Ok(Timestamp(86_400_000)));
         assert_eq!(moment("1970-01-01T01:00:00.5+01:00"), Ok(Timestamp(500)));
         assert!(moment("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_state_is_asked_for_by_time_or_by_place() {
+        let place = Moment::Place(Partition(3), Offset(120));
+        assert_eq!(moment_or_position("3@120"), Ok(place));
+        let time = Moment::Time(Timestamp(86_400_000));
+        assert_eq!(moment_or_position("1970-01-02"), Ok(time));
+        for text in ["3@", "yesterday", ""] {
+            assert!(moment_or_position(text).is_err(), "{text}");
+        }
     }
 }

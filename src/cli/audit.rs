@@ -1,14 +1,14 @@
-//! `cordon replay`, `history` and `verify`: which journal, which state store, how it ended.
+//! `cordon replay`, `history`, `state` and `verify`: which journal, which state store, how it ended.
 
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::arguments::{HistoryArgs, JournalArgs, ReplayArgs, VerifyArgs};
+use super::arguments::{HistoryArgs, JournalArgs, ReplayArgs, StateArgs, VerifyArgs};
 use crate::app;
 use crate::audit::verify::StoredRows;
-use crate::audit::{Filter, Format, history, replay, verify};
+use crate::audit::{Filter, Format, history, replay, state, verify};
 use crate::config::Environment;
 use crate::journal::embedded::ReadOnly;
 use crate::journal::{Partition, ReadJournal};
@@ -66,6 +66,24 @@ pub(super) fn history(
     let summary = history::run(&open(&args.journal, environment)?, &options, out)?;
     if summary.unreadable > 0 {
         bail!("{} records cannot be read", summary.unreadable);
+    }
+    Ok(())
+}
+
+pub(super) fn state(
+    args: &StateArgs,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    let options = state::Options {
+        app: args.app,
+        user: args.user,
+        at: args.at,
+        format: format(&args.journal),
+    };
+    let summary = state::run(&open(&args.journal, environment)?, &options, out)?;
+    if summary.unreadable > 0 {
+        bail!("{} records of the user's partition cannot be read", summary.unreadable);
     }
     Ok(())
 }

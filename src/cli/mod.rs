@@ -16,7 +16,7 @@ use clap::Parser;
 
 pub use arguments::{
     Cli, Command, ConfigArgs, HistoryArgs, JournalArgs, ReplayArgs, ServeArgs, SettingsArgs,
-    UsersigArgs, VerifyArgs,
+    StateArgs, UsersigArgs, VerifyArgs,
 };
 
 use crate::config::{App, Environment, Secret, existing_development_app};
@@ -76,6 +76,7 @@ fn dispatch(
         }
         Command::Replay(args) => audit::replay(args, environment, out),
         Command::History(args) => audit::history(args, environment, out),
+        Command::State(args) => audit::state(args, environment, out),
         Command::Verify(args) => audit::verify(args, environment, out),
     }
 }
@@ -226,6 +227,8 @@ mod tests {
             "cordon dance",
             "cordon usersig --key fde5c0de",
             "cordon history",
+            "cordon state",
+            "cordon state amy --at yesterday",
             "cordon replay --user amy --pair amy,bob",
             "cordon replay --limit many",
         ] {

@@ -9,7 +9,7 @@ mod answers;
 mod channels;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use channels::RESEND_MIN;
 use crate::actors::recovery::Recovered;
 use crate::actors::waiting::{Desk, ReplyTo, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
-use crate::domain::{EdgeId, Event, Timestamp, UserId, UserKey, Version};
+use crate::domain::{EdgeId, Event, Timestamp, User, UserId, UserKey, Version};
 use crate::journal::record::encode;
 use crate::journal::{Ack, Body, Cause, Commit, Offset, Origin, Partition, WriterRule};
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
@@ -212,8 +212,12 @@ impl Ledger {
         }
     }
 
-    /// Starts from what was recovered, without the right to write yet.
-    pub(in crate::actors) fn restore(&self, recovered: Recovered) {
+    /// Starts from what was recovered, without the right to write yet. Answers the users that have to
+    /// be resident, because the store lacks rows of theirs.
+    pub(in crate::actors) fn restore(
+        &self,
+        recovered: Recovered,
+    ) -> HashMap<UserKey, (User, RowHash)> {
         let mut state = self.state.borrow_mut();
         state.hash = recovered.hash;
         state.final_hash = recovered.hash;
@@ -233,7 +237,10 @@ impl Ledger {
         state.owed = state.outbox.iter().map(Outbox::len).sum();
         state.acked_n = 0;
         state.cursors = recovered.cursors;
+        state.unsaved_records = u64::from(!recovered.unsaved.changes.is_empty());
+        state.changes = recovered.unsaved.changes;
         state.status = Status::ReadOnly;
+        recovered.unsaved.users
     }
 
     /// The claim took effect: the partition takes commands.
