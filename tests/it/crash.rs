@@ -37,9 +37,16 @@ const OWED: u64 = 30007;
 fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
     let rounds = std::env::var("CRASH_ROUNDS").ok().and_then(|text| text.parse().ok());
     let rounds: usize = rounds.unwrap_or(ROUNDS);
-    let mut random = Random::new(0xC0FFEE);
+    let seed = std::env::var("CRASH_SEED").ok().and_then(|text| text.parse().ok());
+    let mut random = Random::new(seed.unwrap_or(0x00C0_FFEE));
     let mut subscriber = TestSubscriber::start();
-    let setup = Setup::new().webhook(&subscriber).set("JOURNAL_PARTITIONS", "8");
+
+    // Not everybody fits into memory, and checkpoints come often: kills meet those as well.
+    let setup = Setup::new()
+        .webhook(&subscriber)
+        .set("JOURNAL_PARTITIONS", "8")
+        .set("ACTORS_RESIDENT_USERS_MAX", "16")
+        .set("STORE_CHECKPOINT_INTERVAL_MS", "20");
     let mut node = TestProcess::start(&setup);
     let mut minds = Mind::several(&mut node.caller(), &mut random);
     for round in 0..rounds {

@@ -1,9 +1,11 @@
 //! The integration tests, one binary.
 
 mod accounts;
+mod architecture;
 mod auth;
 mod blocklist;
 mod crash;
+mod disk;
 mod edge;
 mod embedded_disk;
 mod friendship;

@@ -83,19 +83,24 @@ impl Ledger {
     ) -> SmallVec<[(Ticket, Result<(), ItemError>); 1]> {
         let mut state = self.state.borrow_mut();
         let mut resolved = SmallVec::new();
+        let deleted = events.iter().any(|event| matches!(event, Event::AccountDeleted {}));
         for event in events {
             let (peer, edge, result) = match event {
                 Event::OfferConfirmed { peer, edge, .. } => (peer, edge, Ok(())),
-                Event::OfferEnded { peer, edge, why } => (peer, edge, Err(*why)),
+                Event::OfferEnded { peer, edge, why } => {
+                    (peer, edge, Err(ItemError::Rejected(*why)))
+                }
                 Event::OfferPending { peer, edge } => {
-                    (peer, edge, Err(Rejection::ConfirmationNeeded))
+                    (peer, edge, Err(ItemError::Rejected(Rejection::ConfirmationNeeded)))
                 }
-                Event::OfferWithdrawn { peer, edge } => {
-                    (peer, edge, Err(Rejection::AccountUnknown))
+                Event::OfferWithdrawn { peer, edge } if deleted => {
+                    (peer, edge, Err(ItemError::Rejected(Rejection::AccountUnknown)))
                 }
+                // A removal by the same user came in between: what the peer would have said is not
+                // known. Whoever still wants the friendship asks again.
+                Event::OfferWithdrawn { peer, edge } => (peer, edge, Err(ItemError::Owed)),
                 _ => continue,
             };
-            let result = result.map_err(ItemError::Rejected);
             let tickets = state.desk.offer_answered(&(key, *peer, edge.version));
             resolved.extend(tickets.into_iter().map(|ticket| (ticket, result)));
         }

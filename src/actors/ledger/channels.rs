@@ -44,7 +44,7 @@ impl Ledger {
                     _ => {}
                 }
             }
-            state.outbox[usize::from(to.0)].push(n, Owed { effect: Arc::new(effect), waiters });
+            state.outbox[usize::from(to.0)].push(n, Owed { n, effect: Arc::new(effect), waiters });
             state.owed += 1;
         });
     }
@@ -101,6 +101,7 @@ impl Ledger {
         match outbox.take_answer(answer) {
             Ok(released) => {
                 for owed in released {
+                    state.acked_n = state.acked_n.max(owed.n);
                     for ticket in owed.waiters {
                         state.desk.fill(ticket, Ok(()), self.partition);
                     }

@@ -49,6 +49,8 @@ pub(in crate::actors) enum Status {
 
 /// An effect in an outbox, with those who wait for its acknowledgement.
 struct Owed {
+    /// The number of the record that it follows from, 0 for one of an earlier epoch.
+    n: u64,
     effect: Arc<OwedEffect>,
     waiters: SmallVec<[Ticket; 1]>,
 }
@@ -82,6 +84,8 @@ struct State {
     outbox: Vec<Outbox<Owed>>,
     resend: Vec<(Instant, Duration)>,
     owed: usize,
+    /// The highest number of a record with an effect that its destination has acknowledged.
+    acked_n: u64,
     cursors: BTreeMap<String, CursorMark>,
     changes: Vec<RowChange>,
     unsaved_records: u64,
@@ -157,6 +161,7 @@ impl Ledger {
             outbox: (0..count).map(|_| Outbox::default()).collect(),
             resend: vec![(Instant::now(), RESEND_MIN); count],
             owed: 0,
+            acked_n: 0,
             cursors: BTreeMap::new(),
             changes: Vec::new(),
             unsaved_records: 0,
@@ -224,12 +229,13 @@ impl Ledger {
             .map(|mut known| {
                 let mut outbox = Outbox::restore(known.acked());
                 for effect in known.iter_mut() {
-                    outbox.push(0, Owed { effect: effect.clone(), waiters: SmallVec::new() });
+                    outbox.push(0, Owed { n: 0, effect: effect.clone(), waiters: SmallVec::new() });
                 }
                 outbox
             })
             .collect();
         state.owed = state.outbox.iter().map(Outbox::len).sum();
+        state.acked_n = 0;
         state.cursors = recovered.cursors;
         state.unsaved_records = u64::from(!recovered.unsaved.changes.is_empty());
         state.changes = recovered.unsaved.changes;
@@ -466,11 +472,14 @@ impl Ledger {
     /// Takes what a checkpoint holds, if there is enough to write one.
     pub(in crate::actors) fn checkpoint(&self, records_min: u64) -> Option<Checkpoint> {
         let mut state = self.state.borrow_mut();
-        if state.unsaved_records < records_min.max(1) {
+        let n = state.writer.acknowledged();
+        // A destination on another thread may have been told first that both its record and ours
+        // are durable. Its acknowledgement speaks of a record that this checkpoint would leave out:
+        // recovery would number that record's effects again, behind those acknowledged.
+        if state.unsaved_records < records_min.max(1) || state.acked_n > n {
             return None;
         }
         state.unsaved_records = 0;
-        let n = state.writer.acknowledged();
         let outbox = state.outbox.iter().map(|outbox| OutboxMark {
             acked: outbox.acked(),
             owed: outbox.owed(n).map(|owed| owed.effect.clone()).collect(),

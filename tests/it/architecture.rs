@@ -1,0 +1,227 @@
+//! Who may import whom, and who does: the picture of the architecture cannot drift from the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each room imports. Arrows point inward: `domain` sees nothing, only `app` and `cli` see
+/// everything.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("usersig", &["domain"]),
+    ("clock", &["domain"]),
+    ("config", &["domain"]),
+    ("telemetry", &["config"]),
+    ("journal", &["domain"]),
+    ("pairing", &["domain", "journal"]),
+    // The store keeps what a checkpoint has to know of the channels.
+    ("store", &["domain", "journal", "pairing"]),
+    ("actors", &["clock", "domain", "journal", "pairing", "store"]),
+    ("webhooks", &["clock", "domain", "journal"]),
+    // The audit folds the journal as a node does, channels and rows included.
+    ("audit", &["domain", "journal", "pairing", "store"]),
+    ("http", &["actors", "clock", "domain", "journal", "usersig"]),
+    ("app", &["actors", "clock", "config", "domain", "http", "journal", "store", "webhooks"]),
+    (
+        "cli",
+        &["app", "audit", "clock", "config", "domain", "journal", "store", "telemetry", "usersig"],
+    ),
+];
+
+/// Rooms that see a part of another one only: what they may name of it.
+const PARTS: &[(&str, &str, &[&str])] = &[
+    // The edge says who asked and where an answer stands; it reads and writes no journal.
+    ("http", "journal", &["Offset", "Origin", "Partition"]),
+    // The audit compares rows and never opens a store.
+    ("audit", "store", &["StoreError", "Tables", "rows"]),
+    // Settings are about the values of the core, not about its rules.
+    ("config", "domain", &["AllowType", "AppId", "UserId"]),
+    ("usersig", "domain", &["AppId"]),
+    ("clock", "domain", &["Timestamp"]),
+];
+
+/// Words that stand in these rooms only: an adapter or a library that stays inside.
+const WORDS: &[(&str, &[&str])] = &[
+    ("journal::embedded", &["app", "cli", "journal"]),
+    ("embedded::", &["app", "cli", "journal"]),
+    ("fjall::", &["store"]),
+    ("actix_http", &["http"]),
+    ("actix::", &["actors"]),
+    ("awc::", &["webhooks"]),
+    ("rdkafka", &["journal"]),
+    ("prometheus_client", &["actors", "app", "http", "journal", "webhooks"]),
+    ("clap::", &["cli"]),
+    ("toml::", &["config"]),
+    ("SystemTime::now", &["clock", "cli", "telemetry"]),
+];
+
+/// Rooms that compute and touch nothing: no task, no file, no socket, no thread.
+const PURE: &[&str] = &["domain", "pairing", "usersig"];
+const IMPURE: &[&str] = &["tokio", "actix", "std::fs", "std::net", "std::thread", "async fn"];
+
+/// The code of one source file: without comments, and without the tests at its end.
+struct Source {
+    path: PathBuf,
+    room: String,
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of the sources") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            if path.is_dir() {
+                if name != "tests" {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".rs") && !["tests.rs", "testing.rs"].contains(&name) {
+                let inside = path.strip_prefix(&root).expect("it lies there");
+                let first = inside.iter().next().and_then(|part| part.to_str()).expect("a part");
+                let room = first.trim_end_matches(".rs").to_owned();
+                let text = fs::read_to_string(&path).expect("a source is text");
+                sources.push(Source { path, room, code: code(&text) });
+            }
+        }
+    }
+    sources.retain(|source| !["lib", "main"].contains(&source.room.as_str()));
+    assert!(sources.len() > 60, "{} files", sources.len());
+    sources
+}
+
+fn code(text: &str) -> String {
+    let (text, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((text, ""));
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The paths behind each `crate::`, with the branches of `{a, b::c}` written out.
+fn paths(code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        // A macro's own room.
+        if !code[..at].ends_with('$') {
+            read_tree(&code[at + "crate::".len()..], "", &mut paths);
+        }
+    }
+    paths
+}
+
+/// Reads one path or tree of paths from the front of `text`; answers what is behind it.
+fn read_tree<'t>(text: &'t str, before: &str, paths: &mut Vec<String>) -> &'t str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start().trim_start_matches(',').trim_start();
+            if let Some(behind) = rest.strip_prefix('}') {
+                return behind;
+            }
+            rest = read_tree(rest, before, paths);
+            if let Some((_, behind)) =
+                rest.trim_start().split_once("as ").filter(|(gap, _)| gap.is_empty())
+            {
+                rest = behind.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+            }
+        }
+    }
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let path = if before.is_empty() { name.to_owned() } else { format!("{before}::{name}") };
+    match rest.strip_prefix("::") {
+        Some(rest) if !rest.starts_with('<') && end > 0 => read_tree(rest, &path, paths),
+        _ => {
+            paths.push(path);
+            // A character that is none of ours would never be passed otherwise.
+            if end == 0 { rest.get(1..).unwrap_or("") } else { rest }
+        }
+    }
+}
+
+#[test]
+fn trees_of_paths_are_written_out() {
+    let code = "use crate::{a, b::{self, c::D, e as f}, g};\nlet x = crate::h::i(); $crate::j::k";
+    assert_eq!(paths(code), ["a", "b::self", "b::c::D", "b::e", "g", "h::i"]);
+}
+
+#[test]
+fn every_room_stands_in_the_table() {
+    let declared: BTreeSet<&str> = include_str!("../../src/lib.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    let known: BTreeSet<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    assert_eq!(declared, known);
+}
+
+#[test]
+fn rooms_import_what_the_table_says_and_nothing_else() {
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        let imports = arrows.entry(source.room.clone()).or_default();
+        for path in paths(&source.code) {
+            let room = path.split("::").next().expect("a path has a first part");
+            if room != source.room {
+                imports.insert(room.to_owned());
+            }
+        }
+    }
+    for (room, expected) in ROOMS {
+        let expected: BTreeSet<String> = expected.iter().map(ToString::to_string).collect();
+        assert_eq!(arrows[*room], expected, "{room}");
+    }
+    // Inward only: every room imports rooms above it in the table.
+    for (at, (room, imports)) in ROOMS.iter().enumerate() {
+        for import in *imports {
+            let place = ROOMS.iter().position(|(known, _)| known == import);
+            assert!(place.is_some_and(|place| place < at), "{room} imports {import}");
+        }
+    }
+}
+
+#[test]
+fn rooms_see_only_parts_of_some_others() {
+    for source in sources() {
+        for path in paths(&source.code) {
+            let mut parts = path.split("::");
+            let (room, item) = (parts.next().unwrap_or_default(), parts.next());
+            let rule = PARTS.iter().find(|(from, to, _)| source.room == *from && room == *to);
+            let Some((_, _, allowed)) = rule else { continue };
+            let seen = item.is_some_and(|item| allowed.contains(&item));
+            assert!(seen, "{}: {path}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn adapters_and_libraries_stay_in_their_rooms() {
+    for source in sources() {
+        for (word, rooms) in WORDS {
+            let found = source.code.contains(word);
+            let allowed = rooms.contains(&source.room.as_str());
+            assert!(!found || allowed, "{}: {word}", source.path.display());
+        }
+        for word in IMPURE.iter().filter(|_| PURE.contains(&source.room.as_str())) {
+            assert!(!source.code.contains(word), "{}: {word}", source.path.display());
+        }
+    }
+    // A word that nobody uses guards nothing.
+    let sources = sources();
+    for (word, _) in WORDS.iter().filter(|(word, _)| *word != "rdkafka") {
+        assert!(sources.iter().any(|source| source.code.contains(word)), "{word}");
+    }
+}
+
+#[test]
+fn nothing_of_a_room_is_reached_around_the_table() {
+    for source in sources() {
+        let inside = source.path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        let depth = inside.expect("it lies there").iter().count();
+        let is_root = depth == 1 || depth == 2 && source.path.ends_with("mod.rs");
+        // From a room's root, `super` is the crate.
+        assert!(!is_root || !source.code.contains("super::"), "{}", source.path.display());
+        assert!(!source.code.contains("use cordon::"), "{}", source.path.display());
+    }
+}
