@@ -13,6 +13,7 @@ use crate::store::Tables;
 /// When checkpoints and hash records are due.
 pub(super) struct Pace {
     pub(super) writing: bool,
+    pub(super) failing: bool,
     pub(super) last: Instant,
     pub(super) last_hash: Instant,
 }
@@ -49,10 +50,20 @@ pub(super) fn write_checkpoint(
             return;
         }
         match result {
-            Ok(Ok(())) => registry.note_saved(n),
+            Ok(Ok(())) => {
+                pace.borrow_mut().failing = false;
+                registry.note_saved(n);
+            }
             Ok(Err((error, changes))) => {
                 // The journal has it all; the rows go with the next checkpoint.
-                tracing::error!(%error, journal.partition = %partition, "checkpoint failed");
+                if !std::mem::replace(&mut pace.borrow_mut().failing, true) {
+                    tracing::error!(
+                        %error,
+                        journal.partition = %partition,
+                        "the state store takes no rows: they stay in memory; if that lasts although \
+                         there is room on the disk, restart the node"
+                    );
+                }
                 ledger.keep_changes(changes);
             }
             Err(_) => {}

@@ -44,7 +44,12 @@ impl PartitionActor {
         Self {
             registry: Registry::new(ledger.clone()),
             incoming: (0..count).map(|_| Rc::default()).collect(),
-            checkpoint: Rc::new(RefCell::new(Pace { writing: false, last: now, last_hash: now })),
+            checkpoint: Rc::new(RefCell::new(Pace {
+                writing: false,
+                failing: false,
+                last: now,
+                last_hash: now,
+            })),
             ledger,
         }
     }
