@@ -3,6 +3,8 @@
 //! Several callers work on users of their own, of whom every answer can be predicted, and on users
 //! that they share. What a caller does not know when the node is killed it asks again, as a caller
 //! should. The same folder serves all rounds, so that each starts from what the kills before left.
+//!
+//! `CRASH_ROUNDS` sets another number of kills, `CRASH_SEED` other choices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

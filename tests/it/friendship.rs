@@ -80,7 +80,7 @@ fn each_entry_of_an_addition_is_judged_by_itself() {
 fn the_missing_direction_is_added_and_announced_alone() {
     let subscriber = TestSubscriber::start();
     let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
-    let mut news = || {
+    let news = || {
         node.settle();
         let heard = subscriber.take();
         assert!(heard.iter().all(|heard| heard.command() == "Sns.CallbackFriendAdd"));
