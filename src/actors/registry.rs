@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
+use foldhash::fast::RandomState;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
@@ -19,7 +20,7 @@ use crate::store::rows::RowHash;
 /// `ARCHITECTURE.md`.
 const ACTOR_BYTES: usize = 1200;
 /// Residents looked at in one sweep: bounds a sweep's share of the arbiter.
-const SWEEP_MAX: usize = 1000;
+const SWEEP_MAX: usize = 100;
 
 /// What the registry knows of a resident actor.
 pub(super) struct Residence {
@@ -83,7 +84,7 @@ struct Resident {
 /// The resident actors of one partition.
 pub(super) struct Registry {
     ledger: Rc<Ledger>,
-    residents: RefCell<HashMap<UserKey, Resident>>,
+    residents: RefCell<HashMap<UserKey, Resident, RandomState>>,
     ring: RefCell<Vec<UserKey>>,
     hand: Cell<usize>,
     saved: Cell<u64>,

@@ -28,4 +28,4 @@ pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
 pub use policy::Policy;
 pub use rejection::Rejection;
 pub use roll::Roll;
-pub use user::{Decision, Head, HeadView, Outcome, Relation, User};
+pub use user::{Decision, Head, HeadView, Outcome, Relation, RelationView, User};

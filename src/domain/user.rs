@@ -87,8 +87,17 @@ pub struct Head {
     groups: Vec<Box<str>>,
 }
 
+/// What [`Relation`] is written from.
+#[derive(Debug, Serialize)]
+pub struct RelationView<'a> {
+    block: Option<&'a Block>,
+    friend: Option<&'a Friend>,
+    offer: Option<&'a Offer>,
+    request: Option<&'a Request>,
+}
+
 /// Everything between a user and one peer: a row of the state store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Relation {
     /// The peer is blocked.
     pub block: Option<Block>,
@@ -104,13 +113,6 @@ impl Head {
     /// Whether the account exists.
     pub fn is_imported(&self) -> bool {
         self.imported
-    }
-}
-
-impl Relation {
-    /// Whether nothing is between the two.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
     }
 }
 
@@ -208,14 +210,19 @@ impl User {
         named
     }
 
-    /// The row about `peer`.
-    pub fn relation(&self, peer: &UserId) -> Relation {
-        Relation {
-            block: self.blocks.get(peer).copied(),
-            friend: self.friends.get(peer).cloned(),
-            offer: self.offers.get(peer).cloned(),
-            request: self.requests.get(peer).cloned(),
-        }
+    /// The row about `peer`, to be written; nothing if nothing is between the two.
+    pub fn relation(&self, peer: &UserId) -> Option<RelationView<'_>> {
+        let relation = RelationView {
+            block: self.blocks.get(peer),
+            friend: self.friends.get(peer),
+            offer: self.offers.get(peer),
+            request: self.requests.get(peer),
+        };
+        let exists = relation.block.is_some()
+            || relation.friend.is_some()
+            || relation.offer.is_some()
+            || relation.request.is_some();
+        exists.then_some(relation)
     }
 
     /// Every peer that a row is about, by name, each once.

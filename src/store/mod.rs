@@ -213,7 +213,8 @@ impl Tables {
         changes: &[RowChange],
         mark: &Mark,
     ) -> Result<(), StoreError> {
-        let mut last: HashMap<&[u8], Option<&[u8]>> = HashMap::with_capacity(changes.len());
+        let mut last: HashMap<&[u8], Option<&[u8]>, foldhash::fast::RandomState> =
+            HashMap::with_capacity_and_hasher(changes.len(), Default::default());
         last.extend(changes.iter().map(|change| (&*change.key, change.value.as_deref())));
         let mut batch = self.database.batch();
         for (key, value) in last {

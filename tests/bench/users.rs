@@ -16,6 +16,9 @@ use cordon::store::{self, Store};
 use futures_util::stream::{self, StreamExt};
 use uuid::Uuid;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const APP: AppId = AppId(1_400_000_001);
 const MEASURE: &str = "CORDON_BENCH_MEMORY";
 
@@ -36,14 +39,15 @@ fn origin() -> Origin {
     }
 }
 
-async fn start(dir: &Path) -> Users {
+async fn start(dir: &Path) -> (Users, Store) {
     let journal =
         embedded::Journal::open(embedded::Settings::new(dir.join("journal"))).expect("a journal");
     let settings = store::Settings { dir: dir.join("state"), cache_bytes: 64 << 20 };
+    let store = Store::open(&settings).expect("a store");
     let users = Users::start(Parts {
         node: "bench".into(),
         journal,
-        store: Store::open(&settings).expect("a store"),
+        store: store.clone(),
         clock: Clock::system(),
         policies: Policies::new(),
         settings: Settings { resident_bytes_max: 1 << 30, ..Settings::default() },
@@ -51,7 +55,12 @@ async fn start(dir: &Path) -> Users {
     })
     .expect("the state is recovered");
     users.ready(Duration::from_secs(60)).await;
-    users
+    (users, store)
+}
+
+async fn stop((users, store): (Users, Store)) {
+    users.stop().await;
+    store.close();
 }
 
 async fn all<F: Future<Output = ()>>(connections: usize, calls: impl Iterator<Item = F>) {
@@ -86,7 +95,7 @@ fn resident_bytes() -> usize {
 
 /// Prints the memory that each of `count` users takes once all are resident: friends 10, blocks 10.
 async fn memory(dir: &Path, count: usize) {
-    let users = start(dir).await;
+    let (users, store) = start(dir).await;
     let touch = |user| {
         let users = users.clone();
         async move {
@@ -99,7 +108,7 @@ async fn memory(dir: &Path, count: usize) {
     all(64, (0..count).map(touch)).await;
     let each = (resident_bytes() - before) / count;
     println!("memory of a resident user with 10 friends and 10 blocks: {each} bytes");
-    users.stop().await;
+    stop((users, store)).await;
 }
 
 fn percentile(times: &mut [Duration], share: f64) -> Duration {
@@ -108,7 +117,7 @@ fn percentile(times: &mut [Duration], share: f64) -> Duration {
 }
 
 async fn speed(dir: &Path, count: usize) {
-    let users = start(dir).await;
+    let (users, store) = start(dir).await;
     let import = |user| {
         let users = users.clone();
         async move { run(&users, user, Command::ImportAccount(ProfileChange::default())).await }
@@ -164,7 +173,7 @@ async fn speed(dir: &Path, count: usize) {
         }
         println!("p50 of a block with {entries} entries: {:?}", percentile(&mut times, 0.5));
     }
-    users.stop().await;
+    stop((users, store)).await;
 }
 
 fn main() {
