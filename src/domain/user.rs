@@ -88,12 +88,26 @@ pub struct Head {
 }
 
 /// What [`Relation`] is written from.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct RelationView<'a> {
-    block: Option<&'a Block>,
-    friend: Option<&'a Friend>,
-    offer: Option<&'a Offer>,
-    request: Option<&'a Request>,
+    /// The peer is blocked.
+    pub block: Option<&'a Block>,
+    /// The peer is a friend.
+    pub friend: Option<&'a Friend>,
+    /// The user offered a friendship.
+    pub offer: Option<&'a Offer>,
+    /// The peer's request waits for the user's confirmation.
+    pub request: Option<&'a Request>,
+}
+
+impl RelationView<'_> {
+    /// Whether nothing is between the two.
+    pub fn is_empty(&self) -> bool {
+        self.block.is_none()
+            && self.friend.is_none()
+            && self.offer.is_none()
+            && self.request.is_none()
+    }
 }
 
 /// Everything between a user and one peer: a row of the state store.
@@ -210,19 +224,14 @@ impl User {
         named
     }
 
-    /// The row about `peer`, to be written; nothing if nothing is between the two.
-    pub fn relation(&self, peer: &UserId) -> Option<RelationView<'_>> {
-        let relation = RelationView {
+    /// What is between the user and `peer`: the row about them, to be written.
+    pub fn relation(&self, peer: &UserId) -> RelationView<'_> {
+        RelationView {
             block: self.blocks.get(peer),
             friend: self.friends.get(peer),
             offer: self.offers.get(peer),
             request: self.requests.get(peer),
-        };
-        let exists = relation.block.is_some()
-            || relation.friend.is_some()
-            || relation.offer.is_some()
-            || relation.request.is_some();
-        exists.then_some(relation)
+        }
     }
 
     /// Every peer that a row is about, by name, each once.

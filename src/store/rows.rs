@@ -133,7 +133,8 @@ fn encode(value: &impl serde::Serialize, len: usize) -> Vec<u8> {
 }
 
 fn relation_value(user: &User, peer: &UserId) -> Option<Vec<u8>> {
-    user.relation(peer).map(|relation| encode(&relation, 96))
+    let relation = user.relation(peer);
+    (!relation.is_empty()).then(|| encode(&relation, 96))
 }
 
 /// Every row of `user`: key and value. What a state rebuilt from zero is hashed by.

@@ -138,7 +138,7 @@ impl Exchange {
         if unblocked {
             user.replay(user.version(), &[Event::UserUnblocked { target: peer }], AT);
         }
-        let crossing = user.relation(&peer).offer.filter(|offer| offer.form.is_two_way());
+        let crossing = user.relation(&peer).offer.cloned().filter(|offer| offer.form.is_two_way());
         let mut events = match &effect {
             Effect::Forget => user.forget(peer, AT),
             asked => user.react(peer, [asked], &self.policy, AT),
