@@ -27,7 +27,7 @@ fn check(caller: &mut Caller, query: &str) -> u64 {
 
 fn query(pairs: &[(&str, &str)]) -> String {
     let identity = Identity::default();
-    let mut known = vec![
+    let mut known = [
         ("sdkappid", APP.to_string()),
         ("identifier", ADMIN.to_owned()),
         ("usersig", identity.usersig),

@@ -3,6 +3,8 @@
 //! Several callers work on users of their own, of whom every answer can be predicted, and on users
 //! that they share. What a caller does not know when the node is killed it asks again, as a caller
 //! should. The same folder serves all rounds, so that each starts from what the kills before left.
+//!
+//! `CRASH_ROUNDS` sets another number of kills, `CRASH_SEED` other choices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,7 +14,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Caller, Heard, Random, Reaction, Setup, TestProcess, TestSubscriber, eventually, verify,
+    Caller, Heard, Random, Reaction, Setup, TestProcess, TestSubscriber, eventually, soon, verify,
 };
 
 const ROUNDS: usize = 20;
@@ -49,6 +51,7 @@ fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
         .set("STORE_CHECKPOINT_INTERVAL_MS", "20");
     let mut node = TestProcess::start(&setup);
     let mut minds = Mind::several(&mut node.caller(), &mut random);
+    let mut ears = Ears::default();
     for round in 0..rounds {
         match random.below(4) {
             0 => subscriber.react(Reaction::Status(500)),
@@ -68,13 +71,14 @@ fn nothing_that_was_said_is_lost_when_the_node_is_killed() {
             subscriber.open();
         }
         if random.below(3) == 0 || round + 1 == rounds {
-            wait_for_webhooks(&subscriber, &minds);
+            ears.catch_up(&subscriber, &minds);
         }
     }
     node.terminate();
     assert!(node.wait().success());
     verify(&setup);
-    check_order_per_user(&subscriber.heard());
+    ears.listen(subscriber.take());
+    assert_eq!(ears.missing(&minds), [""; 0]);
     let said = TestProcess::everything_said(&setup);
     assert!(!said.contains("panicked"), "{said}");
     let blocks: usize = minds.iter().map(|mind| mind.shared.blocked.values().sum::<usize>()).sum();
@@ -413,52 +417,85 @@ fn check_shared_pairs(caller: &mut Caller) {
     }
 }
 
-/// Each delivery once, in the order in which it was heard first.
-fn deliveries(heard: &[Heard]) -> Vec<&Heard> {
-    let mut known = BTreeSet::new();
-    heard.iter().filter(|heard| heard.accepted && known.insert(heard.id())).collect()
+/// What the subscriber has heard, each delivery once, in the order in which it was heard first.
+#[derive(Default)]
+struct Ears {
+    known: BTreeSet<String>,
+    /// What was heard of each user.
+    news: BTreeMap<String, Vec<(&'static str, String)>>,
+    /// How often each was blocked by each.
+    blocks: BTreeMap<(String, String), usize>,
+    /// Where in the journal the last news of each user stands.
+    places: BTreeMap<String, u64>,
 }
 
-/// Waits until the subscriber has heard all that the callers know of, and compares.
-fn wait_for_webhooks(subscriber: &TestSubscriber, minds: &[Mind]) {
-    subscriber.until("all that was acknowledged", |heard| {
-        let deliveries = deliveries(heard);
-        let own = minds.iter().all(|mind| news_of(&deliveries, &mind.own) == mind.own.news);
-        own && minds.iter().all(|mind| {
-            mind.shared.blocked.iter().all(|(pair, count)| {
-                let blocks = deliveries.iter().filter(|heard| heard.command() == BLOCK_ADD);
-                blocks.filter(|heard| heard.pairs().contains(pair)).count() >= *count
-            })
-        })
-    });
-}
+impl Ears {
+    /// Takes calls into account. What a user did is heard in the order of the journal, however often
+    /// the node is killed.
+    fn listen(&mut self, heard: Vec<Heard>) {
+        for heard in heard.into_iter().filter(|heard| heard.accepted) {
+            if !self.known.insert(heard.id().to_owned()) {
+                continue;
+            }
+            let (_, rest) = heard.id().split_once('@').expect("an id has a place");
+            let place = rest.split('.').next().and_then(|text| text.parse().ok());
+            let place: u64 = place.expect("a place has an offset");
+            let user = whose(&heard);
+            let before = self.places.insert(user.clone(), place);
+            assert!(before.is_none_or(|before| before <= place), "{user}: {before:?}, {place}");
 
-/// What was heard of each of the users, in order, once per delivery.
-fn news_of(deliveries: &[&Heard], own: &Own) -> Vec<Vec<(&'static str, usize)>> {
-    let mut news = vec![Vec::new(); own.names.len()];
-    for heard in deliveries {
-        let pairs = heard.pairs();
-        let number = |name: &str| own.names.iter().position(|known| known == name);
-        let (Some(owner), Some(target)) = (number(&pairs[0].0), number(&pairs[0].1)) else {
-            continue;
-        };
-        let commands = [FRIEND_ADD, FRIEND_DELETE, BLOCK_ADD, BLOCK_DELETE];
-        let command = commands.into_iter().find(|command| *command == heard.command());
-        news[owner].push((command.expect("a command that is known"), target));
+            let commands = [FRIEND_ADD, FRIEND_DELETE, BLOCK_ADD, BLOCK_DELETE];
+            let command = commands.into_iter().find(|command| *command == heard.command());
+            let command = command.expect("a command that is known");
+            let pairs = heard.pairs();
+            self.news.entry(user).or_default().push((command, pairs[0].1.clone()));
+            if command == BLOCK_ADD {
+                for pair in pairs {
+                    *self.blocks.entry(pair).or_default() += 1;
+                }
+            }
+        }
     }
-    news
-}
 
-/// What a user did is heard in the order of the journal, however often the node was killed.
-fn check_order_per_user(heard: &[Heard]) {
-    let mut last: BTreeMap<String, u64> = BTreeMap::new();
-    for heard in deliveries(heard) {
-        let (_, rest) = heard.id().split_once('@').expect("an id has a place");
-        let offset = rest.split('.').next().and_then(|text| text.parse().ok());
-        let offset: u64 = offset.expect("a place has an offset");
-        let user = whose(heard);
-        let before = last.insert(user.clone(), offset);
-        assert!(before.is_none_or(|before| before <= offset), "{user}: {before:?}, {offset}");
+    /// What the callers know of and was not heard, or not as they know it.
+    fn missing(&self, minds: &[Mind]) -> Vec<String> {
+        let mut missing = Vec::new();
+        for mind in minds {
+            for (name, news) in mind.own.names.iter().zip(&mind.own.news) {
+                let told = |(command, target): &(&'static str, usize)| {
+                    (*command, mind.own.names[*target].clone())
+                };
+                let expected: Vec<_> = news.iter().map(told).collect();
+                let heard = self.news.get(name).map_or(&[][..], Vec::as_slice);
+                if heard != expected {
+                    let same = heard.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+                    missing.push(format!(
+                        "{name}, number {same} of {}: {:?} instead of {:?}",
+                        expected.len(),
+                        heard.get(same),
+                        expected.get(same)
+                    ));
+                }
+            }
+            for (pair, count) in &mind.shared.blocked {
+                let heard = self.blocks.get(pair).copied().unwrap_or_default();
+                if heard < *count {
+                    missing.push(format!("{pair:?}: {heard} of {count} blocks"));
+                }
+            }
+        }
+        missing
+    }
+
+    /// Waits until the subscriber has heard all that the callers know of.
+    fn catch_up(&mut self, subscriber: &TestSubscriber, minds: &[Mind]) {
+        let mut missing = Vec::new();
+        let caught_up = soon(|| {
+            self.listen(subscriber.take());
+            missing = self.missing(minds);
+            missing.is_empty()
+        });
+        assert!(caught_up, "{missing:?}");
     }
 }
 

@@ -31,11 +31,6 @@ impl Answer {
         self.message.header(name)
     }
 
-    /// The bytes of the body.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.message.body
-    }
-
     /// `ErrorCode`.
     pub(crate) fn code(&self) -> u64 {
         self.body["ErrorCode"].as_u64().expect("ErrorCode is a number")

@@ -31,10 +31,19 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Waits until `condition` holds; fails the test at the deadline.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+#[track_caller]
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(soon(condition), "it did not happen in time: {what}");
+}
+
+/// Waits until `condition` holds, or the deadline has come; answers whether it does.
+pub(crate) fn soon(mut condition: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < DEADLINE, "it did not happen in time: {what}");
+        if began.elapsed() >= DEADLINE {
+            return false;
+        }
         thread::sleep(LOOK_EVERY);
     }
+    true
 }

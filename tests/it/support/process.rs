@@ -91,11 +91,6 @@ impl TestProcess {
         let read = |path| fs::read_to_string(path).expect("it is kept");
         read(output_path(setup)) + &read(log_path(setup))
     }
-
-    /// The settings it was started with.
-    pub(crate) fn setup(&self) -> &Setup {
-        &self.setup
-    }
 }
 
 impl Drop for TestProcess {
