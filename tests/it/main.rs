@@ -11,6 +11,7 @@ mod embedded_disk;
 mod friendship;
 mod golden;
 mod journal_contract;
+mod pairing_model;
 mod records;
 mod restart;
 mod shutdown;

@@ -1,0 +1,105 @@
+//! Who takes part in a model, what they may ask for, and what their wishes are as commands.
+
+use cordon::domain::{
+    AllowType, Card, Command, Event, FormerFriend, Friend, NewFriend, Offer, OfferForm,
+    ProfileChange, Request, Target, Timestamp, User, UserId,
+};
+
+/// Time stands still, so that it tells no two states apart.
+pub(super) const AT: Timestamp = Timestamp(1_700_000_000_000);
+
+const NAMES: [&str; 3] = ["amy", "bob", "cyd"];
+
+pub(super) fn name(user: usize) -> UserId {
+    UserId::parse(NAMES[user]).expect("a name")
+}
+
+pub(super) fn number(user: &UserId) -> usize {
+    NAMES.iter().position(|name| *name == user.as_str()).expect("one of the names")
+}
+
+/// Each ordered pair of different users.
+pub(super) fn pairs(users: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..users).flat_map(move |a| (0..users).filter(move |b| a != *b).map(move |b| (a, b)))
+}
+
+/// An account that exists.
+pub(super) fn account(user: usize) -> User {
+    let mut user = User::new(name(user));
+    user.replay(user.version(), &[Event::AccountImported {}], AT);
+    user
+}
+
+pub(super) fn friend_of<'a>(user: &'a User, peer: &UserId) -> Option<&'a Friend> {
+    user.friends().find(|friend| friend.peer == *peer)
+}
+
+pub(super) fn offer_to<'a>(user: &'a User, peer: &UserId) -> Option<&'a Offer> {
+    user.offers().find(|offer| offer.peer == *peer)
+}
+
+pub(super) fn request_from<'a>(user: &'a User, peer: &UserId) -> Option<&'a Request> {
+    user.requests().find(|request| request.peer == *peer)
+}
+
+/// What a caller asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Wish {
+    Block,
+    Unblock,
+    AddTwoWay,
+    AddForced,
+    AddOneWay,
+    Import,
+    RemoveBoth,
+    RemoveSingle,
+    DeleteAccount,
+    ImportAccount,
+    DenyRequests,
+    /// What a user who confirms a request will record. Rule: extensions.md 2.
+    Accept,
+}
+
+impl Wish {
+    /// Whether it can leave a friendship in one direction only.
+    pub(super) fn is_one_way(self) -> bool {
+        matches!(self, Self::AddOneWay | Self::Import | Self::RemoveSingle)
+    }
+
+    /// The wish as a command about `peers`, of whom those in `has_me` have the asker as a friend.
+    pub(super) fn command(self, peers: &[usize], has_me: &[usize]) -> Command {
+        let targets =
+            || peers.iter().map(|peer| Target { user: name(*peer), imported: true }).collect();
+        let friends = |form, forced| {
+            let items = peers.iter().map(|peer| NewFriend {
+                user: name(*peer),
+                imported: true,
+                card: Card::default(),
+            });
+            Command::AddFriends { items: items.collect(), form, forced }
+        };
+        let former = |both| {
+            let targets = peers
+                .iter()
+                .map(|peer| FormerFriend { user: name(*peer), has_me: has_me.contains(peer) });
+            Command::RemoveFriends { targets: targets.collect(), both }
+        };
+        let import = |allow_type| {
+            Command::ImportAccount(ProfileChange { allow_type, ..ProfileChange::default() })
+        };
+        match self {
+            Self::Block => Command::Block { targets: targets() },
+            Self::Unblock => Command::Unblock { targets: targets() },
+            Self::AddTwoWay => friends(OfferForm::TwoWay, false),
+            Self::AddForced => friends(OfferForm::TwoWay, true),
+            Self::AddOneWay => friends(OfferForm::OneWay, false),
+            Self::Import => friends(OfferForm::Import, false),
+            Self::RemoveBoth => former(true),
+            Self::RemoveSingle => former(false),
+            Self::DeleteAccount => Command::DeleteAccount,
+            Self::ImportAccount => import(None),
+            Self::DenyRequests => import(Some(AllowType::DenyAny)),
+            Self::Accept => import(None),
+        }
+    }
+}
