@@ -102,8 +102,9 @@ fn a_full_disk_is_an_answer_and_loses_nothing() {
         assert_eq!(node.ops("/healthz").status(), 200);
         let calls = node.samples("cordon_http_calls_total");
         assert!(calls[r#"command="sns/black_list_add",code="30006""#] >= 1.0);
-        let question = json!({"From_Account": "amy", "StartIndex": 0, "MaxLimited": 1});
-        let answers = || node.caller().call("sns/black_list_get", &question).code() == 0;
+        let question = json!({"From_Account": "amy", "To_Account": targets,
+            "CheckType": "BlackCheckResult_Type_Both"});
+        let answers = || node.caller().call("sns/black_list_check", &question).code() == 0;
         eventually("questions are answered while the disk is full", answers);
         check_blocks(&node, targets, acknowledged);
         mount.free();
