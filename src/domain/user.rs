@@ -208,7 +208,15 @@ impl User {
         if events.iter().any(|event| matches!(event, Event::AccountDeleted {})) {
             return self.peers();
         }
-        self.with_offers(events.iter().filter_map(Event::peer).collect())
+        let mut named: Vec<UserId> = events.iter().filter_map(Event::peer).collect();
+        for event in events {
+            if let Event::OffersSettled { offered, .. } = event {
+                named.extend(self.offered_at(*offered));
+            }
+        }
+        named.sort_unstable();
+        named.dedup();
+        named
     }
 
     /// Like [`User::scope`], for effects of `peer`'s.
@@ -216,12 +224,38 @@ impl User {
         self.with_offers(vec![peer])
     }
 
-    /// An announcement closes every offer of its request, so all that are open belong to the scope.
+    /// An announcement closes every offer of its request. It comes with the request's last answer, or
+    /// early, when a confirmed friendship of the request is about to end; any other answer leaves the
+    /// rest of the request alone, however large it is.
     fn with_offers(&self, mut named: Vec<UserId>) -> Vec<UserId> {
-        named.extend(self.offers.iter().map(|offer| offer.peer));
         named.sort_unstable();
         named.dedup();
+        let mut settling: Vec<Version> = Vec::new();
+        for offer in named.iter().filter_map(|peer| self.offers.get(peer)) {
+            let version = offer.edge.version;
+            let mut same = self.offers.iter().filter(|other| other.edge.version == version);
+            if !settling.contains(&version)
+                && (matches!(offer.state, OfferState::Confirmed { .. })
+                    || !same.any(|other| {
+                        other.state == OfferState::Open && named.binary_search(&other.peer).is_err()
+                    }))
+            {
+                settling.push(version);
+            }
+        }
+        if !settling.is_empty() {
+            for version in settling {
+                named.extend(self.offered_at(version));
+            }
+            named.sort_unstable();
+            named.dedup();
+        }
         named
+    }
+
+    fn offered_at(&self, version: Version) -> impl Iterator<Item = UserId> {
+        let offers = self.offers.iter().filter(move |offer| offer.edge.version == version);
+        offers.map(|offer| offer.peer)
     }
 
     /// What is between the user and `peer`: the row about them, to be written.

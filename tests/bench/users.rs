@@ -39,10 +39,10 @@ fn origin() -> Origin {
     }
 }
 
-async fn start(dir: &Path) -> (Users, Store) {
+async fn start(dir: &Path, cache_bytes: u64) -> (Users, Store) {
     let journal =
         embedded::Journal::open(embedded::Settings::new(dir.join("journal"))).expect("a journal");
-    let settings = store::Settings { dir: dir.join("state"), cache_bytes: 64 << 20 };
+    let settings = store::Settings { dir: dir.join("state"), cache_bytes };
     let store = Store::open(&settings).expect("a store");
     let users = Users::start(Parts {
         node: "bench".into(),
@@ -95,7 +95,8 @@ fn resident_bytes() -> usize {
 
 /// Prints the memory that each of `count` users takes once all are resident: friends 10, blocks 10.
 async fn memory(dir: &Path, count: usize) {
-    let (users, store) = start(dir).await;
+    // Next to no cache, because what it holds would be counted as the users'.
+    let (users, store) = start(dir, 1 << 20).await;
     let touch = |user| {
         let users = users.clone();
         async move {
@@ -117,7 +118,7 @@ fn percentile(times: &mut [Duration], share: f64) -> Duration {
 }
 
 async fn speed(dir: &Path, count: usize) {
-    let (users, store) = start(dir).await;
+    let (users, store) = start(dir, 64 << 20).await;
     let import = |user| {
         let users = users.clone();
         async move { run(&users, user, Command::ImportAccount(ProfileChange::default())).await }
