@@ -4,7 +4,7 @@ mod account;
 mod adding;
 mod blocking;
 mod handshake;
-
+mod laws;
 mod removing;
 
 use super::*;
