@@ -103,7 +103,7 @@ impl User {
     }
 
     pub(super) fn note_block(&mut self, peer: UserId, at: Timestamp) {
-        self.block_count += 1;
+        self.block_count = self.block_count.saturating_add(1);
         self.touch_blocklist();
         self.blocks.put(Block { peer, place: self.block_count, at: at.unix_seconds() });
     }
@@ -117,6 +117,6 @@ impl User {
     /// it grows once with each request, without a counter of its own to keep in step.
     fn touch_blocklist(&mut self) {
         self.block_sequence =
-            u32::try_from(self.version.0 + 1).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
+            u32::try_from(self.version.next().0).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
     }
 }

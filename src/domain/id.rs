@@ -160,7 +160,7 @@ pub struct Version(pub u64);
 impl Version {
     /// The version of the next record.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -29,3 +29,6 @@ pub use policy::Policy;
 pub use rejection::Rejection;
 pub use roll::Roll;
 pub use user::{Decision, Head, HeadView, Outcome, Relation, RelationView, User};
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::{assert_breaks, assert_holds, operations};
 
 /// A guard that is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mutation {
+pub(super) enum Mutation {
     SeverIsIgnored,
     ProposalOfTheBlockedIsAccepted,
     WithdrawalFindsOnlyRequests,
@@ -23,27 +23,27 @@ enum Mutation {
 }
 
 #[derive(Clone, Debug)]
-struct Exchange {
-    users: usize,
-    operations: usize,
-    wishes: &'static [Wish],
+pub(super) struct Exchange {
+    pub(super) users: usize,
+    pub(super) operations: usize,
+    pub(super) wishes: &'static [Wish],
     /// Requests are about everybody else at once.
-    batches: bool,
-    policy: Policy,
-    mutation: Option<Mutation>,
+    pub(super) batches: bool,
+    pub(super) policy: Policy,
+    pub(super) mutation: Option<Mutation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
-    users: Vec<User>,
+pub(super) struct State {
+    pub(super) users: Vec<User>,
     /// What is under way, with the number of its record, by receiver and then by sender.
-    channels: Vec<Vec<VecDeque<(u64, Effect)>>>,
-    operations: usize,
-    history: History,
+    pub(super) channels: Vec<Vec<VecDeque<(u64, Effect)>>>,
+    pub(super) operations: usize,
+    pub(super) history: History,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Step {
+pub(super) enum Step {
     Ask { who: usize, wish: Wish, peers: Vec<usize> },
     Deliver { from: usize, to: usize, place: usize },
 }

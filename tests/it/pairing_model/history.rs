@@ -20,6 +20,8 @@ pub(super) struct History {
     hoped: Vec<Vec<bool>>,
     /// How often subscribers heard that the first has the second, less how often that this is over.
     heard: Vec<Vec<i8>>,
+    /// By user: whether the account was ever deleted. Subscribers hear nothing of what vanishes with it.
+    deleted: Vec<bool>,
     /// By user: the friendships that are over, with the peer, since one request has one id for all.
     removed: Vec<BTreeSet<(usize, EdgeId)>>,
     reformed: bool,
@@ -33,6 +35,7 @@ impl History {
             answered: vec![vec![false; users]; users],
             hoped: vec![vec![false; users]; users],
             heard: vec![vec![0; users]; users],
+            deleted: vec![false; users],
             removed: vec![BTreeSet::new(); users],
             reformed: false,
         }
@@ -48,13 +51,6 @@ impl History {
     fn end_hope(&mut self, who: usize, peer: usize) {
         self.hoped[who][peer] = false;
         self.hoped[peer][who] = false;
-    }
-
-    /// Subscribers hear of an account's end, and of nothing that vanishes with it.
-    fn mute(&mut self, who: usize, peer: usize) {
-        for (a, b) in [(who, peer), (peer, who)] {
-            self.heard[a][b] = self.heard[a][b].min(0);
-        }
     }
 
     /// Takes the record `n` of `who`, which is final by now, into account.
@@ -78,8 +74,8 @@ impl History {
                             self.end_hope(who, peer);
                         }
                         RemovalReason::DeletedSingle => self.end_hope(who, peer),
-                        RemovalReason::PeerAccountDeleted => self.mute(who, peer),
-                        RemovalReason::BlockedByPeer
+                        RemovalReason::PeerAccountDeleted
+                        | RemovalReason::BlockedByPeer
                         | RemovalReason::DeletedByPeer
                         | RemovalReason::Withdrawn => {}
                     }
@@ -94,6 +90,7 @@ impl History {
                     self.answered[who][number(target)] = false;
                 }
                 Event::AccountDeleted {} => {
+                    self.deleted[who] = true;
                     self.blocked[who].fill(None);
                     self.answered[who].fill(false);
                     (0..self.held.len()).for_each(|peer| self.end_hope(who, peer));
@@ -113,7 +110,6 @@ impl History {
                 }
                 Event::PeerForgotten { peer } => {
                     let peer = number(peer);
-                    self.mute(who, peer);
                     let edge = self.held[who][peer].take();
                     self.removed[who].extend(edge.map(|edge| (peer, edge)));
                     self.blocked[who][peer] = None;
@@ -235,8 +231,11 @@ where
         }),
         Property::always("I8 subscribers hear of every end", |_, scene: &M::State| {
             let history = scene.history();
-            let holds =
-                |(a, b): (usize, usize)| history.heard[a][b] <= i8::from(history.has_friend(a, b));
+            let holds = |(a, b): (usize, usize)| {
+                history.deleted[a]
+                    || history.deleted[b]
+                    || history.heard[a][b] <= i8::from(history.has_friend(a, b))
+            };
             !scene.is_quiet() || history.pairs().all(holds)
         }),
         Property::always("I9 who asked last and was not refused has it", |_, scene: &M::State| {

@@ -8,7 +8,7 @@ use cordon::domain::{
 /// Time stands still, so that it tells no two states apart.
 pub(super) const AT: Timestamp = Timestamp(1_700_000_000_000);
 
-const NAMES: [&str; 3] = ["amy", "bob", "cyd"];
+const NAMES: [&str; 4] = ["amy", "bob", "cyd", "dan"];
 
 pub(super) fn name(user: usize) -> UserId {
     UserId::parse(NAMES[user]).expect("a name")
