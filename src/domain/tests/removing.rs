@@ -79,7 +79,7 @@ fn a_removal_takes_an_own_offer_back_after_the_end() {
         for mut amy in [given(), given().given(std::slice::from_ref(&pending))] {
             let events = amy.events(&remove(&["bob"], both, &[]));
             assert!(matches!(events[0], Event::FriendRemoved { .. }));
-            assert_eq!(events[1..], *std::slice::from_ref(taken_back));
+            assert_eq!(events[1..], *std::slice::from_ref(&taken_back));
             assert_eq!(amy.user.offers().count(), 0);
         }
     }
