@@ -3,7 +3,8 @@
 //! A [`User`] is one unit of consistency with one stream of events. [`User::perform`] answers what
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
-//! `blocklist.rs`, `friendship.rs` and `account.rs`; nothing here knows files, clocks or actors.
+//! `blocklist.rs`, `friendship.rs`, `handshake.rs` and `account.rs`; nothing here knows files, clocks
+//! or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod account;
@@ -12,6 +13,7 @@ pub mod command;
 pub mod effect;
 pub mod event;
 pub mod friendship;
+mod handshake;
 pub mod id;
 pub mod policy;
 pub mod rejection;

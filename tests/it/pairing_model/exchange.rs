@@ -6,7 +6,7 @@ use cordon::domain::{AllowType, Card, Effect, Event, Policy, Severance, User, Us
 use stateright::{Model, Property};
 
 use super::history::{Bounds, History, Scene, invariants};
-use super::people::{AT, Wish, account, friend_of, name, number, offer_to, pairs, request_from};
+use super::people::{AT, Wish, account, name, number, pairs};
 use super::{assert_breaks, assert_holds, operations};
 
 /// A guard that is taken away.
@@ -122,7 +122,7 @@ impl Exchange {
             return;
         }
         if let Effect::Withdraw { offer } = &mut effect
-            && let Some(friend) = friend_of(user, &peer)
+            && let Some(friend) = user.relation(&peer).friend
             && self.mutates(Mutation::WithdrawalFitsEveryEdge)
         {
             *offer = friend.edge(name(to));
@@ -138,7 +138,7 @@ impl Exchange {
         if unblocked {
             user.replay(user.version(), &[Event::UserUnblocked { target: peer }], AT);
         }
-        let crossing = offer_to(user, &peer).filter(|offer| offer.form.is_two_way()).cloned();
+        let crossing = user.relation(&peer).offer.filter(|offer| offer.form.is_two_way()).cloned();
         let mut events = match &effect {
             Effect::Forget => user.forget(peer, AT),
             asked => user.react(peer, [asked], &self.policy, AT),
@@ -167,7 +167,7 @@ impl Exchange {
 
 /// The facts that follow when `user` confirms the request of `peer`.
 fn accept(user: &User, peer: &UserId) -> Option<Vec<Event>> {
-    let edge = request_from(user, peer)?.edge;
+    let edge = user.relation(peer).request?.edge;
     let (peer, added) = (*peer, !user.has_friend(peer));
     let joined = if added {
         Event::FriendAdded { peer, edge, card: Card::default() }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cordon::domain::{EdgeId, Event, OfferState, RemovalReason, User};
 use stateright::{Model, Property};
 
-use super::people::{name, number, offer_to, pairs, request_from};
+use super::people::{name, number, pairs};
 
 /// What the final records have come to, by user and then by peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -240,7 +240,7 @@ where
         }),
         Property::always("I9 who asked last and was not refused has it", |_, scene: &M::State| {
             let (history, users) = (scene.history(), scene.users());
-            let waits = |a: usize, b: usize| offer_to(users[a], &name(b)).is_some();
+            let waits = |a: usize, b: usize| users[a].relation(&name(b)).offer.is_some();
             let holds = |(a, b): (usize, usize)| {
                 !history.hoped[a][b] || waits(a, b) || history.are_mutual_friends(a, b)
             };
@@ -262,8 +262,8 @@ where
 /// Whether the offer from `a` to `b` is either gone on both sides or pending on both.
 fn are_even(scene: &impl Scene, a: usize, b: usize) -> bool {
     let users = scene.users();
-    let offer = offer_to(users[a], &name(b));
-    let request = request_from(users[b], &name(a));
+    let offer = users[a].relation(&name(b)).offer;
+    let request = users[b].relation(&name(a)).request;
     match (offer, request) {
         (None, None) => true,
         (Some(offer), Some(request)) => {

@@ -1,8 +1,8 @@
 //! Who takes part in a model, what they may ask for, and what their wishes are as commands.
 
 use cordon::domain::{
-    AllowType, Card, Command, Event, FormerFriend, Friend, NewFriend, Offer, OfferForm,
-    ProfileChange, Request, Target, Timestamp, User, UserId,
+    AllowType, Card, Command, Event, FormerFriend, NewFriend, OfferForm, ProfileChange, Target,
+    Timestamp, User, UserId,
 };
 
 /// Time stands still, so that it tells no two states apart.
@@ -28,18 +28,6 @@ pub(super) fn account(user: usize) -> User {
     let mut user = User::new(name(user));
     user.replay(user.version(), &[Event::AccountImported {}], AT);
     user
-}
-
-pub(super) fn friend_of<'a>(user: &'a User, peer: &UserId) -> Option<&'a Friend> {
-    user.friends().find(|friend| friend.peer == *peer)
-}
-
-pub(super) fn offer_to<'a>(user: &'a User, peer: &UserId) -> Option<&'a Offer> {
-    user.offers().find(|offer| offer.peer == *peer)
-}
-
-pub(super) fn request_from<'a>(user: &'a User, peer: &UserId) -> Option<&'a Request> {
-    user.requests().find(|request| request.peer == *peer)
 }
 
 /// What a caller asks for.

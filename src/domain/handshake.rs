@@ -1,0 +1,249 @@
+//! What another user's fact asks of the user: answers to offers, and their announcement. The handshake
+//! of cluster.md 5, checked by the model in `tests/it/pairing_model`.
+
+use super::effect::{Effect, Severance};
+use super::event::{AllowType, Card, Event, OfferForm, RemovalReason, Settled};
+use super::friendship::{Offer, OfferState};
+use super::id::{EdgeId, Timestamp, UserId, Version};
+use super::policy::Policy;
+use super::rejection::Rejection;
+use super::user::User;
+
+impl User {
+    /// Answers what follows from one effect of `peer`'s. Rule: the table of cluster.md 5.
+    pub(super) fn answer(&self, peer: UserId, effect: &Effect, policy: &Policy) -> Vec<Event> {
+        match effect {
+            Effect::Sever { why, keep_friend, announced } => {
+                self.be_severed(peer, *why, *keep_friend, *announced)
+            }
+            Effect::Propose { edge, form, forced, over, again, card } => {
+                let waits = self.requests.get(&peer).is_some_and(|request| request.edge == *edge);
+                if *again && !waits {
+                    // It was answered by now, and the answer is on the way.
+                    return Vec::new();
+                }
+                match self.consider(peer, *form, *forced, *over, policy) {
+                    Ok(Consent::Now) => self.accept(peer, *edge, *form, card),
+                    Ok(Consent::Later) => {
+                        vec![Event::FriendRequested { peer, edge: *edge, card: card.clone() }]
+                    }
+                    Err(why) => vec![Event::FriendRefused { peer, offer: *edge, why }],
+                }
+            }
+            Effect::Confirm { offer, edge, added } => self.confirmed(peer, *offer, *edge, *added),
+            Effect::Pend { offer } => match self.open_offer(&peer, offer) {
+                Some(_) => vec![Event::OfferPending { peer, edge: *offer }],
+                None => Vec::new(),
+            },
+            Effect::Refuse { offer, why } => match self.open_offer(&peer, offer) {
+                Some(_) => vec![Event::OfferEnded { peer, edge: *offer, why: *why }],
+                None => Vec::new(),
+            },
+            Effect::Withdraw { offer } => self.release(peer, offer),
+            // Asked of the partition, which tells each user that names the sender.
+            Effect::Forget => Vec::new(),
+        }
+    }
+
+    /// Lets go of an offer of `peer`'s that is taken back, whether it waits or was accepted already.
+    /// Nobody has announced it: that is the offerer's part, when it is confirmed.
+    fn release(&self, peer: UserId, offer: &EdgeId) -> Vec<Event> {
+        let request = self.requests.get(&peer).filter(|request| request.edge == *offer);
+        let friend = self.friends.get(&peer).filter(|friend| friend.edge(self.id) == *offer);
+        let dropped = request.map(|_| Event::RequestDropped { peer, edge: *offer });
+        let ended = friend.map(|friend| self.end(friend, RemovalReason::Withdrawn, true));
+        dropped.into_iter().chain(ended.into_iter().flatten()).collect()
+    }
+
+    fn open_offer(&self, peer: &UserId, edge: &EdgeId) -> Option<&Offer> {
+        self.offers.get(peer).filter(|offer| offer.edge == *edge && offer.is_unanswered())
+    }
+
+    fn be_severed(
+        &self,
+        peer: UserId,
+        why: Severance,
+        keep_friend: bool,
+        announced: bool,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        // An unanswered offer of our own is not cancelled here: its answer is on the way.
+        if let Some(friend) = self.friends.get(&peer).filter(|_| !keep_friend) {
+            events.extend(self.end(friend, why.removal_reason(), announced));
+        }
+        let drops_request = match why {
+            Severance::Blocked | Severance::AccountDeleted => true,
+            Severance::Deleted => false,
+        };
+        if let Some(request) = self.requests.get(&peer).filter(|_| drops_request) {
+            let offer = request.edge;
+            events.push(if keep_friend {
+                // The offer was open when the peer blocked us, and is not ended there.
+                Event::FriendRefused { peer, offer, why: Rejection::PeerBlocked }
+            } else {
+                Event::RequestDropped { peer, edge: offer }
+            });
+        }
+        events
+    }
+
+    /// Judges a proposal. Rule: rest-api.md 4.2, the checks that are the wanted friend's.
+    fn consider(
+        &self,
+        peer: UserId,
+        form: OfferForm,
+        forced: bool,
+        over: bool,
+        policy: &Policy,
+    ) -> Result<Consent, Rejection> {
+        if !self.imported {
+            return Err(Rejection::AccountUnknown);
+        }
+        let known = self.has_friend(&peer);
+        if form.is_two_way() && over && known {
+            return Err(Rejection::AlreadyFriend);
+        }
+        let import = form == OfferForm::Import;
+        if self.blocks(&peer) && !(import && policy.import_ignores_blocklist) {
+            return Err(Rejection::BlockedByPeer);
+        }
+        if import {
+            return Ok(Consent::Now);
+        }
+        if form.is_two_way() && !known && self.friends_expected(&peer) >= policy.friends_max {
+            return Err(Rejection::PeerFriendListFull);
+        }
+        if forced {
+            return Ok(Consent::Now);
+        }
+        match self.allow_type(policy) {
+            AllowType::DenyAny => Err(Rejection::PeerAcceptsNobody),
+            AllowType::AllowAny => Ok(Consent::Now),
+            AllowType::NeedConfirm if !form.is_two_way() => Ok(Consent::Now),
+            // Who has asked for the same friendship has confirmed it.
+            AllowType::NeedConfirm if self.crossing_offer(&peer).is_some() => Ok(Consent::Now),
+            AllowType::NeedConfirm
+                if !self.requests.contains(&peer) && self.requests.len() >= policy.requests_max =>
+            {
+                Err(Rejection::TooManyRequests)
+            }
+            AllowType::NeedConfirm => Ok(Consent::Later),
+        }
+    }
+
+    fn crossing_offer(&self, peer: &UserId) -> Option<&Offer> {
+        self.offers.get(peer).filter(|offer| offer.form.is_two_way() && offer.is_unanswered())
+    }
+
+    fn accept(&self, peer: UserId, offer: EdgeId, form: OfferForm, card: &Card) -> Vec<Event> {
+        let edge = offer;
+        if !form.is_two_way() {
+            return vec![Event::FriendAccepted { peer, offer, edge, added: false }];
+        }
+        // An offer of our own that crosses this one stays open: the peer may have taken this one back
+        // already, and knows nothing of what we do here. Its answer is on the way, see `confirmed`.
+        let known = self.friends.get(&peer);
+        let joined = match known {
+            Some(_) => Event::FriendLinked { peer, edge },
+            None => {
+                let card = self.crossing_offer(&peer).map_or(card, |mine| &mine.card).clone();
+                Event::FriendAdded { peer, edge, card }
+            }
+        };
+        vec![joined, Event::FriendAccepted { peer, offer, edge, added: known.is_none() }]
+    }
+
+    fn confirmed(&self, peer: UserId, offer: EdgeId, edge: EdgeId, theirs: bool) -> Vec<Event> {
+        // Whoever closes an offer before its answer severs or withdraws in the same record, so a yes
+        // that comes later is of nothing that the peer still has.
+        let Some(mine) = self.open_offer(&peer, &offer) else { return Vec::new() };
+        let holds = self.friends.get(&peer).map(|friend| friend.edge(self.id));
+        // Another edge than the offer's is that of the peer's own offer, which we have accepted while
+        // ours was waiting: that one we hold, or have let go of since.
+        let is_new = edge == offer;
+        let grew = is_new && holds.is_none();
+        let mut events = Vec::with_capacity(3);
+        match holds {
+            None if is_new => {
+                events.push(Event::FriendAdded { peer, edge, card: (*mine.card).clone() });
+            }
+            // If we hold an offer of the peer's that crossed ours, the peer is about to learn that, and
+            // holds ours: both go on with the smaller of the two.
+            Some(held)
+                if is_new && mine.form.is_two_way() && (mine.over == Some(held) || edge < held) =>
+            {
+                events.push(Event::FriendLinked { peer, edge });
+            }
+            None | Some(_) => {}
+        }
+        events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs });
+        if let Some(request) = self.requests.get(&peer).filter(|_| mine.form.is_two_way()) {
+            let offer = request.edge;
+            events.push(Event::FriendAccepted { peer, offer, edge, added: false });
+        }
+        events
+    }
+
+    /// Announces what came of the requests whose last open offer was answered just now: all
+    /// friendships of one request stand in one event, because subscribers hear of them in one call.
+    pub(super) fn settle(&mut self, events: &mut Vec<Event>, at: Timestamp) {
+        let mut answered: Vec<Version> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::OfferConfirmed { edge, .. }
+                | Event::OfferEnded { edge, .. }
+                | Event::OfferWithdrawn { edge, .. }
+                | Event::OfferPending { edge, .. } => Some(edge.version),
+                _ => None,
+            })
+            .collect();
+        answered.dedup();
+        for offered in answered {
+            let mut offers = self.offers.iter().filter(|offer| offer.edge.version == offered);
+            if offers.any(|offer| offer.state == OfferState::Open) {
+                continue;
+            }
+            if let Some(event) = self.settlement(offered) {
+                self.evolve(&event, at);
+                events.push(event);
+            }
+        }
+    }
+
+    /// The announcement that is owed for the friendship with `peer`, with the others of its request.
+    pub(super) fn unannounced(&self, peer: &UserId) -> Option<Event> {
+        let confirmed = self.offers.get(peer).filter(|offer| !offer.is_unanswered())?;
+        self.settlement(confirmed.edge.version)
+    }
+
+    /// What came of the offers made at `offered`, as far as they are confirmed and not announced.
+    fn settlement(&self, offered: Version) -> Option<Event> {
+        let mut forced = false;
+        let mut confirmed = false;
+        let mut friends = Vec::new();
+        for offer in self.offers.iter().filter(|offer| offer.edge.version == offered) {
+            let OfferState::Confirmed { mine, theirs } = offer.state else { continue };
+            confirmed = true;
+            forced = offer.forced;
+            if offer.form != OfferForm::Import && (mine || theirs) {
+                friends.push(Settled { peer: offer.peer, mine, theirs });
+            }
+        }
+        confirmed.then_some(Event::OffersSettled { offered, forced, friends })
+    }
+
+    /// The announcements still owed, for an account that is deleted.
+    pub(super) fn settlements(&self) -> Vec<Event> {
+        let mut versions: Vec<Version> =
+            self.offers.iter().map(|offer| offer.edge.version).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions.into_iter().filter_map(|offered| self.settlement(offered)).collect()
+    }
+}
+
+/// How a proposal is accepted.
+enum Consent {
+    Now,
+    Later,
+}
