@@ -22,7 +22,7 @@ use crate::store::{self, CursorMark, Store};
 use crate::webhooks::{self, CursorError, Cursors, Position};
 
 /// How long a start waits for the partitions before it serves without them.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the node looks after itself.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 /// How long a node may be without a look before it counts as stuck.

@@ -51,8 +51,11 @@ impl Room {
 }
 
 async fn start(dir: &Path) -> Room {
-    let journal = embedded::Journal::open(embedded::Settings::new(dir.join("journal")))
-        .expect("the journal opens");
+    let journal = embedded::Journal::open(embedded::Settings {
+        partitions: 16,
+        ..embedded::Settings::new(dir.join("journal"))
+    })
+    .expect("the journal opens");
     let settings = store::Settings { dir: dir.join("state"), cache_bytes: 8 << 20 };
     let store = Store::open(&settings).expect("the store opens");
     let users = Users::start(Parts {
@@ -65,7 +68,7 @@ async fn start(dir: &Path) -> Room {
         metrics: Metrics::default(),
     })
     .expect("the state is recovered");
-    let health = users.ready(Duration::from_secs(10)).await;
+    let health = users.ready(Duration::from_secs(60)).await;
     assert_eq!(health.serving, health.partitions);
     Room { users, store }
 }
