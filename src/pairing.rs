@@ -95,7 +95,7 @@ pub struct Batch<'a, E> {
 }
 
 /// What a destination answers to a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Answer {
     /// Every entry up to this number is durable at the destination.
     pub durable: u64,

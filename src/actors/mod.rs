@@ -4,6 +4,7 @@
 //! durable facts only.
 
 mod checkpoint;
+pub mod elsewhere;
 mod incoming;
 mod ledger;
 mod ownership;
@@ -27,12 +28,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::{AppId, Block, Command, Policy, Rejection, UserId, UserKey};
 use crate::journal::{Journal, Offset, Origin, Partition, partition_of};
 use crate::store::{CursorMark, Store};
+pub use elsewhere::{Elsewhere, Message as PairMessage, Question, Reply};
 use ledger::Outgoing;
 use partition::{
     Answered, Ask, Blocklist, Effects, Execute, Leave, LoadCursor, PartitionActor, SaveCursor,
@@ -41,7 +44,7 @@ use partition::{
 pub use recovery::{Recovered, RecoveryError, recover};
 
 /// What a command came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
     /// One outcome per item, in request order; one for a command without a list.
     pub outcomes: Vec<Result<(), ItemError>>,
@@ -50,7 +53,7 @@ pub struct Executed {
 }
 
 /// Why one item of a batch is not answered with success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ItemError {
     /// Refused by rule, by the user or by the peer.
     Rejected(Rejection),
@@ -60,7 +63,7 @@ pub enum ItemError {
 }
 
 /// Why a call as a whole has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ExecuteError {
     /// Refused by rule.
     #[error(transparent)]
@@ -75,10 +78,17 @@ pub enum ExecuteError {
     /// answer could speak of is durable.
     #[error("the journal cannot be written")]
     Unavailable,
+    /// This node does not own the user's partition, or not yet, and nothing was done.
+    #[error("the user's partition is not owned here")]
+    Elsewhere,
+    /// The owner lost the partition, or its connection, before it could tell what became of the
+    /// command. Asking again with the same origin does it once.
+    #[error("the owner of the user's partition changed meanwhile")]
+    Interrupted,
 }
 
 /// What one user keeps about another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The owner's account exists.
     pub owner_imported: bool,
@@ -89,7 +99,7 @@ pub struct Standing {
 }
 
 /// One page of a blocklist.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlocklistPage {
     /// The owner's account exists.
     pub imported: bool,

@@ -1,10 +1,14 @@
 //! Everything a caller may ask of one user.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Card, OfferForm, ProfileChange};
 use super::id::UserId;
 
 /// A wish of a caller, addressed to one user. A batch has one outcome per item, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Serialized between nodes only, never stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Import the account, or update the profile of one that exists.
     ImportAccount(ProfileChange),
@@ -39,7 +43,7 @@ pub enum Command {
 }
 
 /// One target of a batch about blocking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The account.
     pub user: UserId,
@@ -48,7 +52,7 @@ pub struct Target {
 }
 
 /// One wanted friend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewFriend {
     /// The account.
     pub user: UserId,
@@ -59,7 +63,7 @@ pub struct NewFriend {
 }
 
 /// One friend to remove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormerFriend {
     /// The account.
     pub user: UserId,

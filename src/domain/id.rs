@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for UserId {
 }
 
 /// One user of one app: the key of a stream, written `<sdkappid>/<user_id>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UserKey {
     /// The app.
     pub app: AppId,

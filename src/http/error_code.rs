@@ -148,7 +148,9 @@ pub(super) fn of_execute(operation: Operation, error: &ExecuteError) -> ErrorCod
     match error {
         ExecuteError::Rejected(rejection) => of_rejection(operation, *rejection),
         ExecuteError::Overloaded => TIMED_OUT,
-        ExecuteError::TimedOut => timed_out(operation),
+        ExecuteError::TimedOut | ExecuteError::Elsewhere | ExecuteError::Interrupted => {
+            timed_out(operation)
+        }
         ExecuteError::Unavailable => broken(operation),
     }
 }

@@ -5,6 +5,7 @@
 //! between readable records that matter to [`fence`]; what was acknowledged stays; a record is read
 //! whole or not at all. It knows nothing of actors and HTTP.
 
+pub mod board;
 pub mod embedded;
 pub mod fence;
 pub mod partitioner;
@@ -13,11 +14,13 @@ pub mod record;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+pub use board::{Board, Notice};
 pub use fence::{Ack, Admitted, ReaderRule, WriterRule};
 pub use partitioner::partition_of;
 pub use record::{Body, Cause, Commit, Kind, Origin, Record, RecordError};
@@ -98,6 +101,12 @@ pub trait ReadJournal: Send + Sync + 'static {
 
     /// The offset behind the last durable record of `partition`.
     fn end(&self, partition: Partition) -> Result<Offset, JournalError>;
+
+    /// The ends of several partitions, in order: for a journal that is asked over a network, all in
+    /// one question.
+    fn ends(&self, partitions: &[Partition]) -> Result<Vec<Offset>, JournalError> {
+        partitions.iter().map(|partition| self.end(*partition)).collect()
+    }
 }
 
 /// The journal as the rest of the program sees it. All methods return at once, or read from disk;
@@ -110,6 +119,12 @@ pub trait ReadJournal: Send + Sync + 'static {
 pub trait Journal: ReadJournal {
     /// What order durability has.
     fn durability(&self) -> Durability;
+
+    /// How long an owner may answer questions on the strength of a confirmation that it still is the
+    /// owner; nothing if nobody else can write this journal while it is open. Rule: cluster.md 6.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
 
     /// Where the fate of `partition`'s appended records is told from now on: each append's exactly
     /// once, in order. The queue is bounded by what its owner has in flight.

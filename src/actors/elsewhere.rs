@@ -1,0 +1,124 @@
+//! The other nodes, as far as this room knows them: questions to the owner of a partition, and
+//! messages between partitions.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BlocklistPage, ExecuteError, Executed, Standing};
+use crate::domain::{AppId, Command, UserId, UserKey};
+use crate::journal::{Origin, Partition};
+use crate::pairing::{Answer, OwedEffect};
+
+/// What the owner of a partition is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Question {
+    /// Execute a command on one user. Asked again with the same origin it is done once.
+    Execute {
+        /// The user.
+        key: UserKey,
+        /// What to do.
+        command: Arc<Command>,
+        /// Who asked for it.
+        origin: Arc<Origin>,
+    },
+    /// What does each pair's first user keep about the second?
+    Standings {
+        /// The app of all.
+        app: AppId,
+        /// The first ones all belong to the partition.
+        pairs: Vec<(UserId, UserId)>,
+    },
+    /// A page of a blocklist.
+    Blocklist {
+        /// Whose.
+        key: UserKey,
+        /// Where the page starts.
+        start: usize,
+        /// Entries at most.
+        max: usize,
+    },
+}
+
+/// What the owner answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "with", rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Question::Execute`].
+    Executed(Executed),
+    /// To [`Question::Standings`], in order.
+    Standings(Vec<Standing>),
+    /// To [`Question::Blocklist`].
+    Blocklist(BlocklistPage),
+}
+
+/// A message between two partitions: part of a channel. It may be lost, repeated and overtaken; the
+/// ends of the channel see to the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum Message {
+    /// Effects of `source`'s records on users of `destination`.
+    Effects {
+        /// Whose records ask for them.
+        source: Partition,
+        /// Whose users are asked.
+        destination: Partition,
+        /// The number before the first one's.
+        prev: u64,
+        /// The effects, numbered `prev + 1` and so on.
+        effects: Vec<Arc<OwedEffect>>,
+    },
+    /// How far `destination` has come with the effects of `source`.
+    Answered {
+        /// Whom to tell.
+        source: Partition,
+        /// Who answers.
+        destination: Partition,
+        /// The answer.
+        answer: Answer,
+    },
+}
+
+impl Message {
+    /// The partition that it goes to.
+    pub fn to(&self) -> Partition {
+        match self {
+            Self::Effects { destination, .. } => *destination,
+            Self::Answered { source, .. } => *source,
+        }
+    }
+}
+
+/// The answer to a question, to come.
+pub type Asked = Pin<Box<dyn Future<Output = Result<Reply, ExecuteError>> + Send>>;
+
+/// The other nodes.
+pub trait Elsewhere: Send + Sync + 'static {
+    /// Asks the owner of `partition`, once, `patience` long at most.
+    ///
+    /// Errors: [`ExecuteError::Elsewhere`] if nobody was found who owns it: nothing was done, and
+    /// asking again later is right. [`ExecuteError::Interrupted`] if the connection broke or the
+    /// owner lost the partition meanwhile: asking again with the same origin is right. What the
+    /// owner itself answers comes as it is.
+    fn ask(&self, partition: Partition, question: Question, patience: Duration) -> Asked;
+
+    /// Sends `message` to the owner of the partition that it goes to, if one is known and takes it.
+    /// Never waits.
+    fn send(&self, message: Message);
+}
+
+/// There are no other nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Elsewhere for Alone {
+    fn ask(&self, _: Partition, _: Question, _: Duration) -> Asked {
+        Box::pin(std::future::ready(Err(ExecuteError::Elsewhere)))
+    }
+
+    fn send(&self, _: Message) {}
+}

@@ -1,0 +1,31 @@
+//! A notice board that all nodes of a cluster read: the last notice under each key, in one order.
+//!
+//! It lies beside the journal, because whoever keeps the one can keep the other (a compacted topic).
+//! Nothing on it is a truth: who owns a partition is decided by the partition's own records alone.
+//! Promises: all readers see the same notices in the same order, with the same times, which are the
+//! keeper's own and never fall; older notices under a key may be missing, the last one never is.
+
+use crate::domain::Timestamp;
+
+/// Where notices are put up.
+pub trait Board: Send + Sync + 'static {
+    /// Puts `value` in place of what stands under `key`. Returns at once; what cannot be put up is
+    /// logged and gone, so whoever needs it to stand there puts it up again.
+    fn post(&self, key: &str, value: &[u8]);
+}
+
+/// What a reader of a board hears, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A notice was put up.
+    Posted {
+        /// Its key.
+        key: String,
+        /// What it says.
+        value: Vec<u8>,
+        /// When, by the keeper's clock.
+        at: Timestamp,
+    },
+    /// Everything that stood there when the reader came has been read. Told once.
+    CaughtUp,
+}
