@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The store keeps what a checkpoint has to know of the channels.
     ("store", &["domain", "journal", "pairing"]),
     ("actors", &["clock", "domain", "journal", "pairing", "store"]),
+    ("cluster", &["actors", "clock", "domain", "journal"]),
     ("webhooks", &["clock", "domain", "journal"]),
     // The audit folds the journal as a node does, channels and rows included.
     ("audit", &["domain", "journal", "pairing", "store"]),
