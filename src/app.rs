@@ -105,6 +105,7 @@ impl Node {
             policies: policies(config),
             settings: actor_settings(config, journal.partitions()),
             metrics: actors_metrics,
+            elsewhere: Arc::new(actors::Alone),
         };
         let began = Instant::now();
         let users = Users::start(parts)?;

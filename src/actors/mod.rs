@@ -6,42 +6,53 @@
 mod checkpoint;
 pub mod elsewhere;
 mod incoming;
+mod lease;
 mod ledger;
 mod ownership;
 mod partition;
 mod recovery;
 mod registry;
+mod repeat;
+mod seats;
+mod standby;
 #[cfg(test)]
 mod tests;
 mod user;
 mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
 use actix::{Actor, Addr, Arbiter, Handler, Message};
+use futures_util::future::join_all;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::domain::{AppId, Block, Command, Policy, Rejection, UserId, UserKey};
 use crate::journal::{Journal, Offset, Origin, Partition, partition_of};
 use crate::store::{CursorMark, Store};
-pub use elsewhere::{Elsewhere, Message as PairMessage, Question, Reply};
+pub use elsewhere::{Alone, Elsewhere, Message as PairMessage, Question, Reply};
+use lease::keep_leases;
 use ledger::Outgoing;
 use partition::{
-    Answered, Ask, Blocklist, Effects, Execute, Leave, LoadCursor, PartitionActor, SaveCursor,
-    Standings,
+    Answered, Ask, Blocklist, Claim, Effects, Execute, Leave, LoadCursor, PartitionActor,
+    SaveCursor, Standings,
 };
 pub use recovery::{Recovered, RecoveryError, recover};
+pub use seats::Seat;
+use seats::Seats;
+use standby::Standby;
+use waiting::ReplyBy;
 
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +125,11 @@ pub struct BlocklistPage {
 /// How often a starting node looks whether its partitions are claimed.
 const READY_POLL: Duration = Duration::from_millis(2);
 
+/// How long a question whose owner is not found waits before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// Partitions that are recovered at the same time: each reads from the journal.
+const RECOVERIES_MAX: usize = 4;
+
 /// What the room needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -175,8 +191,14 @@ pub struct Metrics {
     pub started: Counter,
     /// User actors retired.
     pub retired: Counter,
+    /// Claims that took effect.
+    pub claims: Counter,
     /// Times a partition had to read from the journal what became of it.
     pub doubts: Counter,
+    /// Times another owner was found to have claimed a partition.
+    pub fenced: Counter,
+    /// Records of others found behind this owner's own, that count for nobody.
+    pub void: Counter,
 }
 
 impl Metrics {
@@ -189,6 +211,21 @@ impl Metrics {
             "cordon_partition_doubts",
             "Times a partition read from the journal what became of it",
             self.doubts.clone(),
+        );
+        registry.register(
+            "cordon_partition_claims",
+            "Claims that took effect",
+            self.claims.clone(),
+        );
+        registry.register(
+            "cordon_partition_fenced",
+            "Times another owner was found to have claimed a partition",
+            self.fenced.clone(),
+        );
+        registry.register(
+            "cordon_records_void",
+            "Records of others behind an owner's own, that count for nobody",
+            self.void.clone(),
         );
     }
 }
@@ -205,12 +242,23 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) policies: Arc<Policies>,
     pub(crate) settings: Settings,
-    pub(crate) accounts: Arc<Cache<UserKey, ()>>,
     pub(crate) metrics: Metrics,
+    /// Nobody else can own a partition while this process runs.
+    alone: bool,
+    accounts: Arc<Cache<UserKey, ()>>,
+    seats: Arc<Seats>,
+    standby: Option<Standby>,
+    /// Recoveries that may run at the same time.
+    recoveries: Arc<Semaphore>,
+    elsewhere: Arc<dyn Elsewhere>,
     directory: Arc<Directory>,
 }
 
 type Directory = Vec<OnceLock<Addr<PartitionActor>>>;
+
+fn addr(directory: &Directory, partition: Partition) -> Option<&Addr<PartitionActor>> {
+    directory.get(usize::from(partition.0)).and_then(OnceLock::get)
+}
 
 impl Context {
     /// The rules of `app`; those of a new app if it has left the settings.
@@ -219,27 +267,57 @@ impl Context {
         self.policies.get(&app).unwrap_or_else(|| &DEFAULT)
     }
 
+    /// Why a partition takes nothing that it does not own.
+    fn not_here(&self) -> ExecuteError {
+        if self.alone { ExecuteError::Unavailable } else { ExecuteError::Elsewhere }
+    }
+
+    /// What those hear who wait when certainty about a partition is lost.
+    fn interrupted(&self) -> ExecuteError {
+        if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted }
+    }
+
+    /// The partition is not this node's any more: what is remembered of its accounts may be wrong.
+    fn forget_accounts(&self, partition: Partition) {
+        if !self.alone {
+            self.accounts.retain(|key, ()| partition_of(key, self.partitions) != partition);
+        }
+    }
+
     /// Sends what one partition has for others. What does not arrive is sent again later.
     fn send_all(&self, from: Partition, outgoing: Vec<Outgoing>) {
         for message in outgoing {
-            let to = match message {
-                Outgoing::Effects { to, .. } | Outgoing::Answer { to, .. } => to,
+            let message = match message {
+                Outgoing::Effects { to, prev, effects } => {
+                    PairMessage::Effects { source: from, destination: to, prev, effects }
+                }
+                Outgoing::Answer { to, answer } => {
+                    PairMessage::Answered { source: to, destination: from, answer }
+                }
             };
-            let Some(addr) = self.directory.get(usize::from(to.0)).and_then(OnceLock::get) else {
-                continue;
-            };
-            let sent = match message {
-                Outgoing::Effects { prev, effects, .. } => addr
-                    .try_send(Effects { source: from, prev, effects })
-                    .map_err(|error| error.to_string()),
-                Outgoing::Answer { answer, .. } => addr
-                    .try_send(Answered { destination: from, answer })
-                    .map_err(|error| error.to_string()),
-            };
-            if let Err(error) = sent {
-                tracing::debug!(%error, journal.partition = %to, "a message between partitions waits");
+            if self.alone || matches!(self.seats.get(message.to()), Seat::Serving { .. }) {
+                deliver(&self.directory, message);
+            } else {
+                self.elsewhere.send(message);
             }
         }
+    }
+}
+
+/// Hands a message over to a partition of this node.
+fn deliver(directory: &Directory, message: PairMessage) {
+    let to = message.to();
+    let Some(addr) = addr(directory, to) else { return };
+    let sent = match message {
+        PairMessage::Effects { source, prev, effects, .. } => {
+            addr.try_send(Effects { source, prev, effects }).map_err(|error| error.to_string())
+        }
+        PairMessage::Answered { destination, answer, .. } => {
+            addr.try_send(Answered { destination, answer }).map_err(|error| error.to_string())
+        }
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, journal.partition = %to, "a message between partitions waits");
     }
 }
 
@@ -259,38 +337,87 @@ pub struct Parts {
     pub settings: Settings,
     /// Where the actors count.
     pub metrics: Metrics,
+    /// The other nodes.
+    pub elsewhere: Arc<dyn Elsewhere>,
 }
 
-/// The door to all users, on whatever arbiter they live. Cheap to clone.
+/// Why the room cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A partition's state cannot be rebuilt.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A thread cannot be started.
+    #[error("a thread of the actors cannot be started")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The door to all users, on whatever arbiter or node they live. Cheap to clone.
 #[derive(Clone)]
 pub struct Users {
     directory: Arc<Directory>,
     accounts: Arc<Cache<UserKey, ()>>,
-    arbiters: Arc<Mutex<Vec<Arbiter>>>,
+    seats: Arc<Seats>,
+    standby: Option<Standby>,
+    elsewhere: Arc<dyn Elsewhere>,
+    alone: bool,
+    time_limit: Duration,
+    threads: Arc<Mutex<Threads>>,
+}
+
+#[derive(Default)]
+struct Threads {
+    arbiters: Vec<Arbiter>,
+    others: Vec<JoinHandle<()>>,
 }
 
 impl Users {
-    /// Starts the actors of every partition, and brings the state store up to the journal's end.
+    /// Starts the actors of every partition.
     ///
-    /// Errors: [`RecoveryError`]. Returns before the partitions are claimed: see [`Users::ready`].
-    pub fn start(parts: Parts) -> Result<Self, RecoveryError> {
+    /// Where nobody else can write the journal, they bring the state store up to its end and claim
+    /// all partitions: see [`Users::ready`]. Otherwise no partition is owned before
+    /// [`Users::claim`]. Errors: [`StartError`].
+    pub fn start(parts: Parts) -> Result<Self, StartError> {
         let partitions = parts.journal.partitions();
         let all: Vec<Partition> = (0..partitions).map(Partition).collect();
-        // In one pass over the journal; each partition then finds its checkpoint at the end.
-        recover(&*parts.journal, parts.store.tables(), &all)?;
+        let lease = parts.journal.lease();
+        let alone = lease.is_none();
+        if alone {
+            // In one pass over the journal; each partition then finds its checkpoint at the end.
+            recover(&*parts.journal, parts.store.tables(), &all)?;
+        }
+        let seats = Arc::new(Seats::new(partitions));
         let directory: Arc<Directory> =
             Arc::new((0..partitions).map(|_| OnceLock::new()).collect());
+        let mut threads = Threads::default();
+        let standby = match lease {
+            None => None,
+            Some(lease) => {
+                let (standby, thread) = Standby::start(
+                    parts.journal.clone(),
+                    parts.store.clone(),
+                    seats.clone(),
+                    parts.settings.checkpoint_interval,
+                )?;
+                threads.others.push(thread);
+                let (journal, directory) = (parts.journal.clone(), directory.clone());
+                threads.others.push(keep_leases(journal, lease, seats.clone(), directory)?);
+                Some(standby)
+            }
+        };
         let accounts = Arc::new(Cache::new(parts.settings.accounts_max));
         let policies = Arc::new(parts.policies);
-        let arbiters: Vec<Arbiter> =
-            (0..parts.settings.arbiters.max(1)).map(|_| Arbiter::new()).collect();
+        let recoveries = Arc::new(Semaphore::new(RECOVERIES_MAX));
+        threads.arbiters = (0..parts.settings.arbiters.max(1)).map(|_| Arbiter::new()).collect();
         for partition in all {
-            let arbiter = &arbiters[usize::from(partition.0) % arbiters.len()];
+            let arbiter = &threads.arbiters[usize::from(partition.0) % threads.arbiters.len()];
             let (node, journal, store) =
                 (parts.node.clone(), parts.journal.clone(), parts.store.clone());
             let (clock, settings) = (parts.clock.clone(), parts.settings.clone());
             let (policies, accounts) = (policies.clone(), accounts.clone());
             let (metrics, known) = (parts.metrics.clone(), directory.clone());
+            let (seats, standby) = (seats.clone(), standby.clone());
+            let (recoveries, elsewhere) = (recoveries.clone(), parts.elsewhere.clone());
             let addr = PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| {
                 let context = Context {
                     node,
@@ -300,8 +427,13 @@ impl Users {
                     clock,
                     policies,
                     settings,
-                    accounts,
                     metrics,
+                    alone,
+                    accounts,
+                    seats,
+                    standby,
+                    recoveries,
+                    elsewhere,
                     directory: known,
                 };
                 PartitionActor::new(Rc::new(context), partition)
@@ -309,7 +441,20 @@ impl Users {
             // Each slot is filled once, here.
             let _ = directory[usize::from(partition.0)].set(addr);
         }
-        Ok(Self { directory, accounts, arbiters: Arc::new(Mutex::new(arbiters)) })
+        let users = Self {
+            directory,
+            accounts,
+            seats,
+            standby,
+            elsewhere: parts.elsewhere,
+            alone,
+            time_limit: parts.settings.time_limit,
+            threads: Arc::new(Mutex::new(threads)),
+        };
+        if alone {
+            (0..partitions).for_each(|partition| users.claim(Partition(partition)));
+        }
+        Ok(users)
     }
 
     /// A door behind which nobody is, for tests of what happens before it.
@@ -318,26 +463,99 @@ impl Users {
         Self {
             directory: Arc::default(),
             accounts: Arc::new(Cache::new(1)),
-            arbiters: Arc::default(),
+            seats: Arc::new(Seats::new(0)),
+            standby: None,
+            elsewhere: Arc::new(Alone),
+            alone: true,
+            time_limit: Duration::ZERO,
+            threads: Arc::default(),
         }
     }
 
-    fn partition(&self, key: &UserKey) -> usize {
-        usize::from(partition_of(key, self.directory.len() as u16).0)
+    fn partition(&self, key: &UserKey) -> Partition {
+        partition_of(key, self.directory.len() as u16)
     }
 
-    fn send<M>(&self, partition: usize, message: M) -> Result<(), ExecuteError>
+    fn send<M>(&self, partition: Partition, message: M) -> Result<(), ExecuteError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
         PartitionActor: Handler<M>,
         actix::Context<PartitionActor>: ToEnvelope<PartitionActor, M>,
     {
-        let addr = self.directory[partition].get().ok_or(ExecuteError::Unavailable)?;
-        addr.try_send(message).map_err(|error| match error {
+        self.addr(partition)?.try_send(message).map_err(|error| match error {
             SendError::Full(_) => ExecuteError::Overloaded,
             SendError::Closed(_) => ExecuteError::Unavailable,
         })
+    }
+
+    /// Asks the owner of `partition`, wherever that is, until somebody has answered or the time limit
+    /// has passed: owners change, and a question in between is asked again.
+    async fn ask(&self, partition: Partition, question: Question) -> Result<Reply, ExecuteError> {
+        if self.alone {
+            return self.answer(partition, question, self.time_limit).await;
+        }
+        let deadline = Instant::now() + self.time_limit;
+        let mut changes = self.seats.changes();
+        loop {
+            changes.borrow_and_update();
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let answer = if matches!(self.seats.get(partition), Seat::Serving { .. }) {
+                self.answer(partition, question.clone(), patience).await
+            } else {
+                self.elsewhere.ask(partition, question.clone(), patience).await
+            };
+            if !matches!(answer, Err(ExecuteError::Elsewhere | ExecuteError::Interrupted)) {
+                return answer;
+            }
+            if Instant::now() + ASK_AGAIN >= deadline {
+                return Err(ExecuteError::TimedOut);
+            }
+            // Whichever comes first: this node may just become the owner itself.
+            let _ = tokio::time::timeout(ASK_AGAIN, changes.changed()).await;
+        }
+    }
+
+    /// Answers as the owner of `partition`, for another node or for this one; `patience` long at
+    /// most.
+    ///
+    /// Errors: [`ExecuteError::Elsewhere`] if this node does not own it.
+    pub async fn answer(
+        &self,
+        partition: Partition,
+        question: Question,
+        patience: Duration,
+    ) -> Result<Reply, ExecuteError> {
+        let lost = if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted };
+        match question {
+            Question::Execute { key, command, origin } => {
+                let (reply, answer) = oneshot::channel();
+                let deadline = Instant::now() + patience.min(self.time_limit);
+                let reply = ReplyBy { reply, deadline };
+                self.send(partition, Execute { key, command, origin, reply })?;
+                answer.await.unwrap_or(Err(lost)).map(Reply::Executed)
+            }
+            Question::Standings { app, pairs } => {
+                let (reply, answer) = oneshot::channel();
+                self.send(partition, Standings { app, pairs, reply })?;
+                answer.await.unwrap_or(Err(lost)).map(Reply::Standings)
+            }
+            Question::Blocklist { key, start, max } => {
+                let (reply, answer) = oneshot::channel();
+                self.send(partition, Blocklist { key, start, max, reply })?;
+                answer.await.unwrap_or(Err(lost)).map(Reply::Blocklist)
+            }
+        }
+    }
+
+    /// Takes a message of another node's partition. Errors: [`ExecuteError::Elsewhere`] if this
+    /// node does not own the partition that it goes to.
+    pub fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError> {
+        if !matches!(self.seats.get(message.to()), Seat::Serving { .. }) {
+            return Err(ExecuteError::Elsewhere);
+        }
+        deliver(&self.directory, message);
+        Ok(())
     }
 
     /// Executes `command` on the user `key` and waits until what the answer says is durable on both
@@ -348,18 +566,22 @@ impl Users {
         command: Command,
         origin: Origin,
     ) -> Result<Executed, ExecuteError> {
-        let (reply, answer) = oneshot::channel();
-        let origin = Arc::new(origin);
-        self.send(self.partition(&key), Execute { key, command, origin, reply })?;
-        answer.await.unwrap_or(Err(ExecuteError::Unavailable))
+        let (command, origin) = (Arc::new(command), Arc::new(origin));
+        let question = Question::Execute { key, command, origin };
+        match self.ask(self.partition(&key), question).await? {
+            Reply::Executed(executed) => Ok(executed),
+            Reply::Standings(_) | Reply::Blocklist(_) => Err(ExecuteError::Unavailable),
+        }
     }
 
     /// Whether each of `users` is imported, in order.
     pub async fn imported(&self, app: AppId, users: &[UserId]) -> Result<Vec<bool>, ExecuteError> {
-        let mut imported: Vec<bool> = users
-            .iter()
-            .map(|user| self.accounts.get(&UserKey { app, user: *user }).is_some())
-            .collect();
+        let known = |user: &UserId| {
+            let key = UserKey { app, user: *user };
+            self.accounts.get(&key).is_some()
+                && (self.alone || self.seats.lease_holds(self.partition(&key)))
+        };
+        let mut imported: Vec<bool> = users.iter().map(known).collect();
         let unknown: Vec<usize> = (0..users.len()).filter(|index| !imported[*index]).collect();
         if unknown.is_empty() {
             return Ok(imported);
@@ -378,21 +600,21 @@ impl Users {
         app: AppId,
         pairs: &[(UserId, UserId)],
     ) -> Result<Vec<Standing>, ExecuteError> {
-        let mut by_partition: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut by_partition: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
         for (index, (owner, _)) in pairs.iter().enumerate() {
             let partition = self.partition(&UserKey { app, user: *owner });
             by_partition.entry(partition).or_default().push(index);
         }
-        let mut answers = Vec::with_capacity(by_partition.len());
-        for (partition, indexes) in by_partition {
-            let (reply, answer) = oneshot::channel();
+        let asked = by_partition.into_iter().map(async |(partition, indexes)| {
             let pairs = indexes.iter().map(|index| pairs[*index]).collect();
-            self.send(partition, Standings { app, pairs, reply })?;
-            answers.push((indexes, answer));
-        }
+            let reply = self.ask(partition, Question::Standings { app, pairs }).await?;
+            Ok::<_, ExecuteError>((indexes, reply))
+        });
         let mut standings = vec![Standing::default(); pairs.len()];
-        for (indexes, answer) in answers {
-            let answered = answer.await.unwrap_or(Err(ExecuteError::Unavailable))?;
+        for answered in join_all(asked).await {
+            let (indexes, Reply::Standings(answered)) = answered? else {
+                return Err(ExecuteError::Unavailable);
+            };
             for (index, standing) in indexes.into_iter().zip(answered) {
                 standings[index] = standing;
             }
@@ -407,9 +629,10 @@ impl Users {
         start: usize,
         max: usize,
     ) -> Result<BlocklistPage, ExecuteError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(self.partition(&key), Blocklist { key, start, max, reply })?;
-        answer.await.unwrap_or(Err(ExecuteError::Unavailable))
+        match self.ask(self.partition(&key), Question::Blocklist { key, start, max }).await? {
+            Reply::Blocklist(page) => Ok(page),
+            Reply::Executed(_) | Reply::Standings(_) => Err(ExecuteError::Unavailable),
+        }
     }
 
     /// Where the follower `subscription` stands in `partition` by its last durable cursor, and the
@@ -433,13 +656,50 @@ impl Users {
     ) -> Result<(), ExecuteError> {
         let (reply, answer) = oneshot::channel();
         let save = SaveCursor { subscription: subscription.to_owned(), mark, reply };
-        self.send(usize::from(partition.0), save)?;
+        self.send(partition, save)?;
         answer.await.unwrap_or(Err(ExecuteError::Unavailable))
     }
 
     fn addr(&self, partition: Partition) -> Result<&Addr<PartitionActor>, ExecuteError> {
-        let slot = self.directory.get(usize::from(partition.0));
-        slot.and_then(OnceLock::get).ok_or(ExecuteError::Unavailable)
+        addr(&self.directory, partition).ok_or(ExecuteError::Unavailable)
+    }
+
+    /// What this node has to do with each partition, in their order.
+    pub fn seats(&self) -> Vec<Seat> {
+        self.seats.all()
+    }
+
+    /// Changes whenever a seat does.
+    pub fn seat_changes(&self) -> watch::Receiver<u64> {
+        self.seats.changes()
+    }
+
+    /// Begins to own `partition`. What comes of it shows in [`Users::seats`]: it becomes vacant again
+    /// if somebody else claims it.
+    pub fn claim(&self, partition: Partition) {
+        if let Ok(addr) = self.addr(partition) {
+            self.seats.set(partition, Seat::Claiming);
+            addr.do_send(Claim);
+        }
+    }
+
+    /// Hands `partition` over in order; returns when its release is durable, or it was lost.
+    pub async fn release(&self, partition: Partition) {
+        let (reply, left) = oneshot::channel();
+        if let Ok(addr) = self.addr(partition) {
+            addr.do_send(Leave { reply });
+            // An arbiter that is gone has nothing left to finish.
+            let _ = left.await;
+        }
+    }
+
+    /// Follows exactly `partitions` from now on, as far as they are not this node's own.
+    pub fn stand_by(&self, mut partitions: BTreeSet<Partition>) {
+        let Some(standby) = &self.standby else { return };
+        partitions.retain(|partition| {
+            matches!(self.seats.get(*partition), Seat::Vacant | Seat::StandingBy { .. })
+        });
+        standby.follow(partitions);
     }
 
     /// How many partitions take commands, of how many, and how many effects are owed.
@@ -472,27 +732,28 @@ impl Users {
     /// of everything is handed to the store. Afterwards nothing holds the journal or the store on this
     /// room's behalf.
     pub async fn stop(&self) {
-        let mut leaving = Vec::new();
-        for slot in self.directory.iter() {
-            let (reply, left) = oneshot::channel();
-            if let Some(addr) = slot.get() {
-                addr.do_send(Leave { reply });
-                leaving.push(left);
-            }
+        join_all(
+            (0..self.directory.len() as u16).map(|partition| self.release(Partition(partition))),
+        )
+        .await;
+        if let Some(standby) = &self.standby {
+            standby.stop();
         }
-        for left in leaving {
-            // An arbiter that is gone has nothing left to finish.
-            let _ = left.await;
-        }
-        let arbiters = {
-            let mut known = self.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let Threads { arbiters, others } = {
+            let mut known = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *known)
         };
+        self.seats.close();
         let ended = actix_web::rt::task::spawn_blocking(move || {
             for arbiter in arbiters {
                 arbiter.stop();
                 if arbiter.join().is_err() {
                     tracing::error!("a partition's thread has panicked");
+                }
+            }
+            for thread in others {
+                if thread.join().is_err() {
+                    tracing::error!("a thread beside the partitions has panicked");
                 }
             }
         });

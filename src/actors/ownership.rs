@@ -1,6 +1,7 @@
 //! The right to write a partition: recover, claim, take acknowledgements, leave.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,43 +11,110 @@ use uuid::Uuid;
 
 use super::checkpoint::{Pace, write_checkpoint};
 use super::incoming::Incoming;
-use super::ledger::{Ledger, Status};
+use super::ledger::{Confirmation, Ledger};
 use super::recovery::{Recovered, RecoveryError, recover};
 use super::registry::Registry;
+use super::repeat::Done;
+use super::seats::Seat;
 use crate::journal::record::{decode, encode};
 use crate::journal::{Ack, Body, Durability, Epoch, JournalError, Offset, Settlement, WriterRule};
 
 /// How long the partition waits before it tries to claim again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How much longer than its lease a former owner is given, in tenths: clocks may run that differently.
+const LEASE_WAIT_TENTHS: u32 = 11;
+/// How long a partition that is handed over waits for what its own effects owe; the next owner sends
+/// them again anyway.
+const HAND_OVER_PATIENCE: Duration = Duration::from_millis(200);
+/// Claims of unknown fate that are remembered.
+const NONCES_MAX: usize = 16;
+/// How often whoever leaves looks whether everything is settled.
+const LEAVE_POLL: Duration = Duration::from_millis(5);
 
-/// Keeps the partition: recovers it, claims it, takes acknowledgements; from the start again when
-/// the journal's answers leave a doubt.
-pub(super) async fn own(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    incoming: &[Rc<RefCell<Incoming>>],
-    pace: &Rc<RefCell<Pace>>,
-) {
-    let partition = ledger.partition;
-    let mut told = false;
+/// A partition's parts, as those who keep it see them.
+#[derive(Clone)]
+pub(super) struct Keeping {
+    pub(super) ledger: Rc<Ledger>,
+    pub(super) registry: Rc<Registry>,
+    pub(super) incoming: Rc<[Rc<RefCell<Incoming>>]>,
+    pub(super) pace: Rc<RefCell<Pace>>,
+}
+
+/// The claims of this node while it has lost nothing but certainty.
+#[derive(Default)]
+struct Terms {
+    /// The epoch of the last one that is known to have taken effect.
+    held: Option<Epoch>,
+    /// Those whose fate may be unknown.
+    nonces: VecDeque<Uuid>,
+}
+
+/// How a term of office ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The journal's answers leave a doubt: claim again and read.
+    Doubt,
+    /// Somebody else has claimed the partition.
+    Fenced,
+    /// This owner has released it.
+    Released,
+}
+
+/// Keeps the partition whenever this node is told to.
+pub(super) async fn keep(keeping: Keeping) {
+    let ledger = &keeping.ledger;
     loop {
-        match claim(ledger, registry).await {
-            Ok(settlements) => {
+        while !ledger.wanted.get() {
+            ledger.ordered.notified().await;
+        }
+        hold(&keeping).await;
+        if ledger.context.alone {
+            // Nobody else will have it: what is known here answers questions until the end.
+            return;
+        }
+        ledger.wanted.set(false);
+        ledger.context.seats.set(ledger.partition, Seat::Vacant);
+    }
+}
+
+/// Recovers the partition, claims it, takes acknowledgements; from the start again when the
+/// journal's answers leave a doubt; until it is released or lost to another owner.
+async fn hold(keeping: &Keeping) {
+    let Keeping { ledger, .. } = keeping;
+    let (partition, seats) = (ledger.partition, ledger.context.seats.clone());
+    let mut terms = Terms::default();
+    let mut told = false;
+    while ledger.wanted.get() {
+        seats.set(partition, Seat::Claiming);
+        match claim(keeping, &mut terms).await {
+            Ok((epoch, settlements)) => {
                 if told {
                     tracing::info!(journal.partition = %partition, "the partition takes commands again");
                 }
                 told = false;
-                take_settlements(ledger, settlements).await;
-                if ledger.status() == Status::Leaving {
+                ledger.context.metrics.claims.inc();
+                seats.set(partition, Seat::Serving { epoch });
+                let ending = take_settlements(ledger, settlements).await;
+                if ending == Ending::Released && ledger.context.alone {
                     return;
                 }
-                ledger.context.metrics.doubts.inc();
-                ledger.drop_unconfirmed();
-                registry.clear();
-                for source in incoming {
-                    source.borrow_mut().queue.clear();
+                seats.end_lease(partition);
+                seats.set(partition, Seat::Claiming);
+                drop_all(keeping);
+                match ending {
+                    Ending::Doubt => drop(ledger.context.metrics.doubts.inc()),
+                    Ending::Fenced => {
+                        ledger.context.metrics.fenced.inc();
+                        return;
+                    }
+                    Ending::Released => return,
                 }
-                pace.borrow_mut().writing = false;
+            }
+            Err(ClaimError::Fenced | ClaimError::Beaten) if !ledger.context.alone => {
+                drop_all(keeping);
+                ledger.context.metrics.fenced.inc();
+                tracing::warn!(journal.partition = %partition, "another node owns the partition");
+                return;
             }
             // Nothing is in flight; meanwhile what was recovered answers questions.
             Err(error) => {
@@ -60,6 +128,19 @@ pub(super) async fn own(
     }
 }
 
+/// Drops everything that may not be the journal's.
+fn drop_all(keeping: &Keeping) {
+    let Keeping { ledger, registry, incoming, pace } = keeping;
+    ledger.drop_unconfirmed();
+    registry.clear();
+    for source in incoming.iter() {
+        source.borrow_mut().queue.clear();
+    }
+    pace.borrow_mut().writing = false;
+    // Another owner may delete accounts that this node would go on to believe in.
+    ledger.context.forget_accounts(ledger.partition);
+}
+
 /// Why a claim did not take effect.
 #[derive(Debug, thiserror::Error)]
 enum ClaimError {
@@ -71,91 +152,184 @@ enum ClaimError {
     Unacknowledged,
     #[error("another owner claimed the partition at the same time")]
     Beaten,
+    #[error("another owner has claimed the partition since")]
+    Fenced,
     #[error("the state store does not keep up")]
     Store,
 }
 
-/// Claims the partition. Rule: cluster.md 2.3, `claim`.
+/// Claims the partition. Rule: cluster.md 2.3 `claim`, 6.
 async fn claim(
-    ledger: &Rc<Ledger>,
-    registry: &Registry,
-) -> Result<UnboundedReceiver<Settlement>, ClaimError> {
-    let journal = &ledger.context.journal;
+    keeping: &Keeping,
+    terms: &mut Terms,
+) -> Result<(Epoch, UnboundedReceiver<Settlement>), ClaimError> {
+    let Keeping { ledger, registry, .. } = keeping;
+    let (context, partition) = (&ledger.context, ledger.partition);
+    let heard = match &context.standby {
+        Some(standby) => standby.let_go(partition).await,
+        None => VecDeque::<Done>::new(),
+    };
     let recovered = recovered(ledger).await?;
-    let epoch = Epoch(recovered.rule.epoch().0 + 1);
+    let before = recovered.rule.epoch();
+    if recovered.claim.is_some_and(|(nonce, _)| terms.nonces.contains(&nonce)) {
+        // A claim of this node took effect without being acknowledged.
+        terms.held = Some(before);
+    }
+    if terms.held.is_some_and(|held| before > held) {
+        return Err(ClaimError::Fenced);
+    }
+    // Nobody who could still answer questions was there before.
+    let vacated = recovered.released || before == Epoch(0) || terms.held == Some(before);
+    let epoch = Epoch(before.0 + 1);
     registry.adopt(ledger.restore(recovered));
     let (told, mut settlements) = unbounded_channel();
-    journal.attach(ledger.partition, told);
+    context.journal.attach(partition, told);
     let nonce = Uuid::now_v7();
-    let node = ledger.context.node.clone();
+    terms.nonces.push_back(nonce);
+    if terms.nonces.len() > NONCES_MAX {
+        terms.nonces.pop_front();
+    }
     let mut bytes = Vec::new();
-    encode(epoch, 0, &Body::Claim { node, nonce }, &mut bytes);
-    journal.append(ledger.partition, &bytes)?;
-    journal.flush();
+    encode(epoch, 0, &Body::Claim { node: context.node.clone(), nonce }, &mut bytes);
+    let sent = Instant::now();
+    context.journal.append(partition, &bytes)?;
+    context.journal.flush();
     let Some(Settlement::Durable { first, count: 1 }) = settlements.recv().await else {
         return Err(ClaimError::Unacknowledged);
     };
+    let acknowledged = Instant::now();
     let recovered = self::recovered(ledger).await?;
     if recovered.claim != Some((nonce, first)) {
         return Err(ClaimError::Beaten);
     }
+    terms.held = Some(epoch);
+    if let Some(lease) = context.journal.lease() {
+        if vacated {
+            context.seats.extend_lease(partition, sent, lease);
+        } else {
+            let over = acknowledged + lease * LEASE_WAIT_TENTHS / 10;
+            tokio::time::sleep_until(over.into()).await;
+        }
+    }
     registry.adopt(ledger.restore(recovered));
+    ledger.remember(heard);
     ledger.claimed(WriterRule::new(epoch, first));
     ledger.schedule_turn();
-    Ok(settlements)
+    Ok((epoch, settlements))
 }
 
 async fn recovered(ledger: &Rc<Ledger>) -> Result<Recovered, ClaimError> {
-    let journal = ledger.context.journal.clone();
-    let partition = ledger.partition;
-    let rebuild = ledger.rebuild.replace(false);
-    let (done, result) = oneshot::channel();
-    let work = move |tables: &crate::store::Tables| {
-        let cleared = if rebuild { tables.clear(partition) } else { Ok(()) };
-        let result = cleared
-            .map_err(RecoveryError::from)
-            .and_then(|()| recover(&*journal, tables, &[partition]));
+    let context = &ledger.context;
+    // Each of them reads from the journal and writes into the store.
+    let _turn = context.recoveries.acquire().await.map_err(|_| ClaimError::Store)?;
+    let (done, written) = oneshot::channel();
+    let barrier = move |_: &crate::store::Tables| {
         // The partition may be gone by now.
-        let _ = done.send(result);
+        let _ = done.send(());
     };
-    ledger.context.store.run(work).map_err(|_| ClaimError::Store)?;
-    let mut states = result.await.map_err(|_| ClaimError::Store)?.map_err(Box::new)?;
+    context.store.run(barrier).map_err(|_| ClaimError::Store)?;
+    written.await.map_err(|_| ClaimError::Store)?;
+    let (journal, tables) = (context.journal.clone(), context.store.tables().clone());
+    let (partition, rebuild) = (ledger.partition, ledger.rebuild.replace(false));
+    let work = move || {
+        if rebuild {
+            tables.clear(partition)?;
+        }
+        recover(&*journal, &tables, &[partition])
+    };
+    let done = actix_web::rt::task::spawn_blocking(work).await;
+    let mut states = done.map_err(|_| ClaimError::Store)?.map_err(Box::new)?;
     states.pop().ok_or(ClaimError::Store)
 }
 
-/// Takes acknowledgements until one leaves a doubt, or somebody else raises one.
-async fn take_settlements(ledger: &Rc<Ledger>, mut settlements: UnboundedReceiver<Settlement>) {
+/// What the keeper of a partition waits for.
+enum Happened {
+    Settled(Option<Settlement>),
+    Lost,
+    Foreign,
+    Left,
+}
+
+/// Takes acknowledgements until the term ends.
+async fn take_settlements(
+    ledger: &Rc<Ledger>,
+    mut settlements: UnboundedReceiver<Settlement>,
+) -> Ending {
     loop {
-        let settlement = {
-            let next = std::pin::pin!(settlements.recv());
-            let lost = std::pin::pin!(ledger.lost.notified());
-            match futures_util::future::select(next, lost).await {
-                futures_util::future::Either::Left((settlement, _)) => settlement,
-                futures_util::future::Either::Right(_) => return,
-            }
+        let happened = tokio::select! {
+            biased;
+            () = ledger.left.notified() => Happened::Left,
+            settlement = settlements.recv() => Happened::Settled(settlement),
+            () = ledger.lost.notified() => Happened::Lost,
+            () = ledger.suspicion.notified() => Happened::Foreign,
         };
-        let Some(Settlement::Durable { first, count }) = settlement else { return };
-        loop {
-            let (ack, outgoing) = ledger.acknowledged(first, count);
-            ledger.context.send_all(ledger.partition, outgoing);
-            match ack {
-                Ack::Final { .. } => break,
-                Ack::Gap { from, to } => match gap_has_claim(ledger, from, to).await {
-                    Ok(false) => ledger.gap_is_rubbish(to),
-                    Ok(true) => {
-                        tracing::warn!(journal.partition = %ledger.partition, "fenced by another owner");
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, journal.partition = %ledger.partition, "doubt");
-                        return;
-                    }
-                },
-                Ack::Doubt => return,
+        let ended = match happened {
+            Happened::Left => Some(Ending::Released),
+            Happened::Lost => Some(Ending::Doubt),
+            Happened::Settled(Some(Settlement::Durable { first, count })) => {
+                settle(ledger, first, count).await
             }
+            Happened::Settled(_) => Some(Ending::Doubt),
+            Happened::Foreign => match ledger.foreign.take() {
+                Some(confirmation) => look_into(ledger, confirmation).await,
+                None => None,
+            },
+        };
+        if let Some(ending) = ended {
+            return ending;
         }
-        if ledger.context.journal.durability() == Durability::PerPartition {
-            ledger.context.send_all(ledger.partition, ledger.outgoing());
+    }
+}
+
+/// The next `count` records stand at `first` and behind it.
+async fn settle(ledger: &Rc<Ledger>, first: Offset, count: u64) -> Option<Ending> {
+    loop {
+        let (ack, outgoing) = ledger.acknowledged(first, count);
+        ledger.context.send_all(ledger.partition, outgoing);
+        match ack {
+            Ack::Final { .. } => break,
+            Ack::Gap { from, to } => {
+                if let Some(ending) = read_gap(ledger, from, to).await {
+                    return Some(ending);
+                }
+            }
+            Ack::Doubt => return Some(Ending::Doubt),
+        }
+    }
+    if ledger.context.journal.durability() == Durability::PerPartition {
+        ledger.context.send_all(ledger.partition, ledger.outgoing());
+    }
+    None
+}
+
+/// Somebody else has written behind everything that is known, and nothing of our own is in flight.
+async fn look_into(ledger: &Rc<Ledger>, confirmation: Confirmation) -> Option<Ending> {
+    let from = ledger.position().next;
+    if from < confirmation.end
+        && let Some(ending) = read_gap(ledger, from, confirmation.end).await
+    {
+        return Some(ending);
+    }
+    ledger.confirm(confirmation);
+    None
+}
+
+/// Reads what others have written in `[from, to)`: it counts for nobody, unless there is a claim.
+async fn read_gap(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Option<Ending> {
+    let partition = ledger.partition;
+    match gap_has_claim(ledger, from, to).await {
+        Ok(false) => {
+            ledger.context.metrics.void.inc_by(to.0 - from.0);
+            ledger.gap_is_rubbish(to);
+            None
+        }
+        Ok(true) => {
+            tracing::warn!(journal.partition = %partition, "fenced by another owner");
+            Some(Ending::Fenced)
+        }
+        Err(error) => {
+            tracing::warn!(%error, journal.partition = %partition, "doubt");
+            Some(Ending::Doubt)
         }
     }
 }
@@ -186,42 +360,56 @@ async fn gap_has_claim(
                 if claims {
                     return Ok(true);
                 }
+                if entry.offset.0 + 1 == to.0 {
+                    return Ok(false);
+                }
             }
         }
     };
-    match actix::spawn(async move { actix_web::rt::task::spawn_blocking(read).await }).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) | Err(_) => {
-            Err(JournalError::Unavailable { reason: "the read ended early".into() })
-        }
+    match actix_web::rt::task::spawn_blocking(read).await {
+        Ok(result) => result,
+        Err(_) => Err(JournalError::Unavailable { reason: "the read ended early".into() }),
     }
 }
 
-pub(super) async fn leave(
-    ledger: Rc<Ledger>,
-    registry: Rc<Registry>,
-    pace: Rc<RefCell<Pace>>,
-    serving: bool,
-) {
-    if !serving {
+/// Hands the partition over: finishes what is in flight, releases it, writes the checkpoint.
+pub(super) async fn leave(keeping: Keeping) {
+    let Keeping { ledger, registry, pace, .. } = &keeping;
+    let context = &ledger.context;
+    let patience = if context.alone {
+        // Effects that this node's partitions owe each other are finished first: the tick of each
+        // goes on meanwhile. What is owed to others stays owed, in the journal.
+        context.settings.time_limit
+    } else {
+        // Others wait for the partition: nothing new is taken from here on.
+        context.seats.set(ledger.partition, Seat::Leaving);
+        ledger.leave();
+        HAND_OVER_PATIENCE
+    };
+    let era = ledger.era();
+    let until = Instant::now() + patience;
+    while (ledger.owed() > 0 || !ledger.is_settled()) && Instant::now() < until {
+        tokio::time::sleep(LEAVE_POLL).await;
+    }
+    if ledger.era() != era {
+        // It was lost meanwhile.
         return;
     }
-    // Effects that this node's partitions owe each other are finished first: the tick of each
-    // goes on meanwhile. What is owed to others stays owed, in the journal.
-    let patience = Instant::now() + ledger.context.settings.time_limit;
-    while (ledger.owed() > 0 || !ledger.is_settled()) && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     ledger.leave();
+    ledger.append_acknowledged(0);
     let (done, released) = oneshot::channel();
     let hash = ledger.hash().to_string();
     let after = move |_| {
         let _ = done.send(());
     };
     ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
-    ledger.context.journal.flush();
+    context.journal.flush();
     // Without an answer the journal cannot be written; then there is nothing to wait for.
     let _ = released.await;
+    if ledger.era() != era {
+        return;
+    }
     pace.borrow_mut().writing = false;
-    write_checkpoint(&ledger, &registry, &pace, 1);
+    write_checkpoint(ledger, registry, pace, 1);
+    ledger.left.notify_one();
 }

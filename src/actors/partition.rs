@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::{Pace, write_checkpoint};
 use super::incoming::{Incoming, drain};
-use super::ledger::{Ledger, Outgoing, Status};
-use super::ownership::{leave, own};
+use super::ledger::{Confirmation, Ledger, Outgoing, Status};
+use super::ownership::{Keeping, keep, leave};
 use super::registry::Registry;
 use super::user::{ListBlocked, LookAt, Run};
-use super::waiting::ReplyTo;
+use super::waiting::ReplyBy;
 use super::{BlocklistPage, Context, ExecuteError, Standing};
 use crate::domain::{AppId, Command, UserId, UserKey};
 use crate::journal::{Body, Offset, Origin, Partition};
@@ -32,7 +32,7 @@ const INCOMING_MAX: usize = 100_000;
 pub(super) struct PartitionActor {
     ledger: Rc<Ledger>,
     registry: Rc<Registry>,
-    incoming: Vec<Rc<RefCell<Incoming>>>,
+    incoming: Rc<[Rc<RefCell<Incoming>>]>,
     checkpoint: Rc<RefCell<Pace>>,
 }
 
@@ -54,10 +54,24 @@ impl PartitionActor {
         }
     }
 
+    /// Whether questions may be answered. Where nobody else can own the partition, that is whenever
+    /// something is known of it; else only as its owner, within the lease.
     fn readable(&self) -> Result<(), ExecuteError> {
-        match self.ledger.status() {
-            Status::Serving | Status::ReadOnly | Status::Leaving => Ok(()),
-            Status::Recovering => Err(ExecuteError::Unavailable),
+        let context = &self.ledger.context;
+        let known = match self.ledger.status() {
+            Status::Serving => self.ledger.lease_holds(),
+            Status::ReadOnly | Status::Leaving => context.alone,
+            Status::Recovering => false,
+        };
+        if known { Ok(()) } else { Err(context.not_here()) }
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            ledger: self.ledger.clone(),
+            registry: self.registry.clone(),
+            incoming: self.incoming.clone(),
+            pace: self.checkpoint.clone(),
         }
     }
 
@@ -96,9 +110,7 @@ impl Actor for PartitionActor {
     fn started(&mut self, here: &mut ActorContext<Self>) {
         here.set_mailbox_capacity(self.ledger.context.settings.partition_mailbox_max);
         here.run_interval(TICK, |actor, _| actor.tick());
-        let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
-        let (incoming, pace) = (self.incoming.clone(), self.checkpoint.clone());
-        actix::spawn(async move { own(&ledger, &registry, &incoming, &pace).await });
+        actix::spawn(keep(self.keeping()));
     }
 }
 
@@ -107,9 +119,9 @@ impl Actor for PartitionActor {
 #[rtype(result = "()")]
 pub(super) struct Execute {
     pub(super) key: UserKey,
-    pub(super) command: Command,
+    pub(super) command: Arc<Command>,
     pub(super) origin: Arc<Origin>,
-    pub(super) reply: ReplyTo,
+    pub(super) reply: ReplyBy,
 }
 
 impl Handler<Execute> for PartitionActor {
@@ -119,11 +131,11 @@ impl Handler<Execute> for PartitionActor {
         let Execute { key, command, origin, reply } = message;
         // Refused here already, so that a partition that is full starts no actors.
         if let Err(error) = self.ledger.admit() {
-            let _ = reply.send(Err(error));
+            let _ = reply.reply.send(Err(error));
             return;
         }
         if let Err((error, run)) = self.registry.send(key, Run { command, origin, reply }) {
-            let _ = run.reply.send(Err(error));
+            let _ = run.reply.reply.send(Err(error));
         }
     }
 }
@@ -149,12 +161,13 @@ impl Handler<Standings> for PartitionActor {
         let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
         actix::spawn(async move {
             let era = ledger.era();
+            let lost = ledger.context.interrupted();
             let mut answers = Vec::with_capacity(pairs.len());
             let mut last = 0;
             for (owner, peer) in pairs {
                 let key = UserKey { app, user: owner };
                 let Some((standing, n)) = standing(&ledger, &registry, key, peer).await else {
-                    let _ = reply.send(Err(ExecuteError::Unavailable));
+                    let _ = reply.send(Err(lost));
                     return;
                 };
                 if standing.owner_imported && ledger.is_final(n) {
@@ -165,11 +178,11 @@ impl Handler<Standings> for PartitionActor {
                 answers.push(standing);
             }
             if ledger.era() != era {
-                let _ = reply.send(Err(ExecuteError::Unavailable));
+                let _ = reply.send(Err(lost));
                 return;
             }
             let answer = move |offset: Option<Offset>| {
-                let result = offset.map(|_| answers).ok_or(ExecuteError::Unavailable);
+                let result = offset.map(|_| answers).ok_or(lost);
                 let _ = reply.send(result);
             };
             ledger.when_final(last, Box::new(answer));
@@ -231,12 +244,15 @@ impl Handler<Blocklist> for PartitionActor {
         }
         let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
         actix::spawn(async move {
-            let Some(seen) = registry.ask(key, ListBlocked { start, max }).await else {
-                let _ = reply.send(Err(ExecuteError::Unavailable));
+            let era = ledger.era();
+            let lost = ledger.context.interrupted();
+            let seen = registry.ask(key, ListBlocked { start, max }).await;
+            let Some(seen) = seen.filter(|_| ledger.era() == era) else {
+                let _ = reply.send(Err(lost));
                 return;
             };
             let answer = move |offset: Option<Offset>| {
-                let _ = reply.send(offset.map(|_| seen.answer).ok_or(ExecuteError::Unavailable));
+                let _ = reply.send(offset.map(|_| seen.answer).ok_or(lost));
             };
             ledger.when_final(seen.n, Box::new(answer));
         });
@@ -365,6 +381,7 @@ impl Handler<Ask> for PartitionActor {
 }
 
 /// Leave the partition in order: finish what is in flight, release it, write the checkpoint.
+/// Answered when that is done.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Leave {
@@ -375,13 +392,41 @@ impl Handler<Leave> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, message: Leave, _: &mut ActorContext<Self>) {
+        self.ledger.wanted.set(false);
         let serving = self.ledger.status() == Status::Serving;
-        let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
-        let pace = self.checkpoint.clone();
-        let leaving = leave(ledger, registry, pace, serving);
+        let keeping = self.keeping();
         actix::spawn(async move {
-            leaving.await;
+            if serving {
+                leave(keeping).await;
+            }
             let _ = message.reply.send(());
         });
+    }
+}
+
+/// Own the partition from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Claim;
+
+impl Handler<Claim> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Claim, _: &mut ActorContext<Self>) {
+        self.ledger.wanted.set(true);
+        self.ledger.ordered.notify_one();
+    }
+}
+
+/// The journal's end was asked for on behalf of the leases.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Confirm(pub(super) Confirmation);
+
+impl Handler<Confirm> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Confirm(confirmation): Confirm, _: &mut ActorContext<Self>) {
+        self.ledger.confirm(confirmation);
     }
 }

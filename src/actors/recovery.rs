@@ -1,10 +1,11 @@
 //! State = checkpoint + the records after it. Start, doubt, take-over and tests run this same fold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::repeat::Done;
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
 use crate::journal::{
@@ -16,9 +17,12 @@ use crate::store::rows::{Before, RowChange, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark, StoreError, Tables};
 
 /// Bytes read from the journal at once.
-const READ_BYTES: usize = 4 << 20;
+pub(super) const READ_BYTES: usize = 4 << 20;
 /// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
 const RECORDS_PER_CHECKPOINT: u64 = 20_000;
+
+/// Commands that are remembered from what was read: those of the last moments before a take-over.
+const DONE_MAX: usize = 10_000;
 
 /// A partition's state behind the last record of the journal.
 pub struct Recovered {
@@ -42,6 +46,8 @@ pub struct Recovered {
     pub replayed: u64,
     /// The last claim among them that took effect: its nonce and its offset.
     pub claim: Option<(Uuid, Offset)>,
+    /// The commands among them, the last ones.
+    pub(super) done: VecDeque<Done>,
     /// What the store could not take, because its disk is full or read-only.
     pub unsaved: Unsaved,
 }
@@ -129,6 +135,7 @@ impl Recovered {
             cursors: mark.cursors.into_iter().collect(),
             replayed: 0,
             claim: None,
+            done: VecDeque::new(),
             unsaved: Unsaved::default(),
         }
     }
@@ -157,31 +164,18 @@ impl Recovered {
 
 /// Brings the store up to the journal's end for each of `partitions`, and answers their states.
 ///
-/// Blocks; runs on the store's thread. Errors: [`RecoveryError`]; what was checkpointed stays.
+/// Blocks. Errors: [`RecoveryError`]; what was checkpointed stays.
 pub fn recover(
     journal: &dyn Journal,
     tables: &Tables,
     partitions: &[Partition],
 ) -> Result<Vec<Recovered>, RecoveryError> {
-    let total = journal.partitions();
     let mut states = BTreeMap::new();
-    let mut from = Vec::new();
-    for &partition in partitions {
-        let mark = match tables.mark(partition) {
-            Ok(mark) => mark.unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!(%error, journal.partition = %partition, "rebuilding the state from zero");
-                tables.clear(partition)?;
-                Mark::default()
-            }
-        };
-        let end = journal.end(partition)?;
-        if mark.next > end {
-            return Err(RecoveryError::JournalBehind { partition, store: mark.next, journal: end });
-        }
-        from.push((partition, mark.next));
-        states.insert(partition, Recovering::new(Recovered::from_mark(partition, mark, total)));
+    for (partition, state) in Following::begin(journal, tables, partitions)? {
+        states.insert(partition, state?);
     }
+    let from: Vec<(Partition, Offset)> =
+        states.iter().map(|(partition, state)| (*partition, state.next())).collect();
     let mut reader = journal.reader(&from)?;
     loop {
         let entries = reader.next(READ_BYTES)?;
@@ -190,43 +184,99 @@ pub fn recover(
         }
         for entry in entries {
             let state = states.get_mut(&entry.partition).expect("only these are read");
-            state.apply(&entry, tables, total)?;
+            state.apply(&entry, tables)?;
         }
-        release_received(&mut states);
+        Following::release_received(&mut states);
     }
     states.into_values().map(|state| state.finish(tables)).collect()
 }
 
-/// Lets go of effects whose destination, recovered beside their source, has taken them: a rebuild
-/// from zero would otherwise hold every effect that ever was.
-fn release_received(states: &mut BTreeMap<Partition, Recovering>) {
-    let partitions: Vec<Partition> = states.keys().copied().collect();
-    for &source in &partitions {
-        for &destination in &partitions {
-            let durable = states[&destination].recovered.inbox[usize::from(source.0)].seen();
-            let state = states.get_mut(&source).expect("it was listed");
-            let outbox = &mut state.recovered.outbox[usize::from(destination.0)];
-            // A destination that was read further than its source is asked again after the start.
-            if let Ok(released) = outbox.take_answer(Answer { durable, refused: None }) {
-                released.for_each(drop);
-            }
-        }
-    }
-}
-
-struct Recovering {
+/// A partition's state while its records are read.
+pub(super) struct Following {
     recovered: Recovered,
     users: HashMap<UserKey, (User, RowHash)>,
     changes: Vec<RowChange>,
     since_checkpoint: u64,
+    /// Where the journal ended when the reading began.
+    end: Offset,
 }
 
-impl Recovering {
-    fn new(recovered: Recovered) -> Self {
-        Self { recovered, users: HashMap::new(), changes: Vec::new(), since_checkpoint: 0 }
+impl Following {
+    /// The states of `partitions` at the store's checkpoints; per partition what is wrong, if so.
+    pub(super) fn begin(
+        journal: &dyn Journal,
+        tables: &Tables,
+        partitions: &[Partition],
+    ) -> Result<Vec<(Partition, Result<Self, RecoveryError>)>, RecoveryError> {
+        let total = journal.partitions();
+        let ends = journal.ends(partitions)?;
+        let begin = |(&partition, end): (&Partition, Offset)| {
+            let mark = match tables.mark(partition) {
+                Ok(mark) => mark.unwrap_or_default(),
+                Err(error) => {
+                    tracing::warn!(%error, journal.partition = %partition, "rebuilding the state from zero");
+                    tables.clear(partition)?;
+                    Mark::default()
+                }
+            };
+            if mark.next > end {
+                let (store, journal) = (mark.next, end);
+                return Err(RecoveryError::JournalBehind { partition, store, journal });
+            }
+            Ok(Self {
+                recovered: Recovered::from_mark(partition, mark, total),
+                users: HashMap::new(),
+                changes: Vec::new(),
+                since_checkpoint: 0,
+                end,
+            })
+        };
+        let all = partitions.iter().zip(ends).map(|known| (*known.0, begin(known)));
+        Ok(all.collect())
     }
 
-    fn checkpoint(&mut self, tables: &Tables) -> Result<(), RecoveryError> {
+    /// The first offset that was not read.
+    pub(super) fn next(&self) -> Offset {
+        self.recovered.next
+    }
+
+    /// Everything that was there when the reading began has been read.
+    pub(super) fn caught_up(&self) -> bool {
+        self.recovered.next >= self.end
+    }
+
+    /// The last valid record is the former owner's release.
+    pub(super) fn released(&self) -> bool {
+        self.recovered.released
+    }
+
+    /// The last commands that were read.
+    pub(super) fn take_done(self) -> VecDeque<Done> {
+        self.recovered.done
+    }
+
+    /// Lets go of effects whose destination, read beside their source, has taken them: a rebuild
+    /// from zero would otherwise hold every effect that ever was.
+    pub(super) fn release_received(states: &mut BTreeMap<Partition, Self>) {
+        let partitions: Vec<Partition> = states.keys().copied().collect();
+        for &source in &partitions {
+            for &destination in &partitions {
+                let durable = states[&destination].recovered.inbox[usize::from(source.0)].seen();
+                let state = states.get_mut(&source).expect("it was listed");
+                let outbox = &mut state.recovered.outbox[usize::from(destination.0)];
+                // A destination that was read further than its source is asked again after the start.
+                if let Ok(released) = outbox.take_answer(Answer { durable, refused: None }) {
+                    released.for_each(drop);
+                }
+            }
+        }
+    }
+
+    /// Writes what was read since the last checkpoint into the store.
+    pub(super) fn checkpoint(&mut self, tables: &Tables) -> Result<(), RecoveryError> {
+        if self.since_checkpoint == 0 {
+            return Ok(());
+        }
         self.users = HashMap::new();
         self.since_checkpoint = 0;
         let changes = std::mem::take(&mut self.changes);
@@ -247,7 +297,8 @@ impl Recovering {
         Ok(self.recovered)
     }
 
-    fn apply(&mut self, entry: &Entry, tables: &Tables, total: u16) -> Result<(), RecoveryError> {
+    /// Takes the next record in.
+    pub(super) fn apply(&mut self, entry: &Entry, tables: &Tables) -> Result<(), RecoveryError> {
         let (partition, offset) = (entry.partition, entry.offset);
         let record = decode(&entry.bytes).map_err(|source| RecoveryError::Record {
             partition,
@@ -264,12 +315,13 @@ impl Recovering {
         }
         state.released = matches!(record.body, Body::Release { .. });
         match record.body {
-            Body::Commit(commit) => self.commit(commit, offset, tables, total)?,
+            Body::Commit(commit) => self.commit(commit, offset, tables)?,
             Body::Watermark { seen } => {
                 for (source, seq) in seen {
                     self.seen(source, seq);
                 }
             }
+            Body::Acknowledged { out } => self.acknowledged(&out),
             Body::Cursor { subscription, next, epoch, n } => {
                 state.cursors.insert(subscription, CursorMark { next, epoch, n });
             }
@@ -280,6 +332,18 @@ impl Recovering {
             self.checkpoint(tables)?;
         }
         Ok(())
+    }
+
+    fn acknowledged(&mut self, out: &[(Partition, u64)]) {
+        for (destination, seq) in out {
+            let Some(outbox) = self.recovered.outbox.get_mut(usize::from(destination.0)) else {
+                continue;
+            };
+            // The owner said so of effects that stand before its record, so all of them were pushed.
+            if let Ok(released) = outbox.take_answer(Answer { durable: *seq, refused: None }) {
+                released.for_each(drop);
+            }
+        }
     }
 
     fn seen(&mut self, source: Partition, seq: u64) {
@@ -293,9 +357,9 @@ impl Recovering {
         commit: Commit,
         offset: Offset,
         tables: &Tables,
-        total: u16,
     ) -> Result<(), RecoveryError> {
         let partition = self.recovered.partition;
+        let total = self.recovered.outbox.len() as u16;
         let (user, head) = match self.users.entry(commit.key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => {
@@ -321,6 +385,9 @@ impl Recovering {
         if let Some(cause) = commit.cause {
             self.seen(cause.partition, cause.seq);
         }
+        self.recovered.done.extend(Done::of(&commit));
+        let extra = self.recovered.done.len().saturating_sub(DONE_MAX);
+        self.recovered.done.drain(..extra);
         Ok(())
     }
 }

@@ -66,6 +66,7 @@ async fn start(dir: &Path) -> Room {
         policies: Policies::new(),
         settings: Settings::default(),
         metrics: Metrics::default(),
+        elsewhere: Arc::new(Alone),
     })
     .expect("the state is recovered");
     let health = users.ready(Duration::from_secs(60)).await;

@@ -7,10 +7,11 @@ use actix::{Actor, Context, Handler, Message};
 
 use super::ledger::{Draft, Ledger, Plan};
 use super::registry::Residence;
-use super::waiting::ReplyTo;
-use super::{BlocklistPage, ExecuteError, ItemError, Standing};
+use super::repeat::Done;
+use super::waiting::ReplyBy;
+use super::{BlocklistPage, ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{Command, Outcome, Rejection, User, UserId, UserKey, Version};
-use crate::journal::{Cause, Origin, Partition};
+use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
 use crate::store::rows::{Before, RowHash};
 
@@ -73,9 +74,9 @@ impl Actor for UserActor {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Run {
-    pub(super) command: Command,
+    pub(super) command: Arc<Command>,
     pub(super) origin: Arc<Origin>,
-    pub(super) reply: ReplyTo,
+    pub(super) reply: ReplyBy,
 }
 
 impl Handler<Run> for UserActor {
@@ -84,15 +85,15 @@ impl Handler<Run> for UserActor {
     fn handle(&mut self, Run { command, origin, reply }: Run, _: &mut Context<Self>) {
         self.residence.arrived();
         let admitted =
-            if self.is_stale() { Err(ExecuteError::Unavailable) } else { self.ledger.admit() };
+            if self.is_stale() { Err(self.ledger.context.not_here()) } else { self.ledger.admit() };
         if let Err(error) = admitted {
             // Nobody may be left to hear it.
-            let _ = reply.send(Err(error));
+            let _ = reply.reply.send(Err(error));
             return;
         }
-        let reimports = matches!(command, Command::ImportAccount(_)) && !self.user.is_imported();
+        let reimports = matches!(*command, Command::ImportAccount(_)) && !self.user.is_imported();
         if reimports && self.user.version() > Version(0) && self.ledger.owes_forget(self.key) {
-            let _ = reply.send(Err(ExecuteError::TimedOut));
+            let _ = reply.reply.send(Err(ExecuteError::TimedOut));
             return;
         }
         let context = self.ledger.context.clone();
@@ -101,17 +102,31 @@ impl Handler<Run> for UserActor {
         let decision = match self.user.perform(&command, context.policy(self.key.app), at) {
             Ok(decision) => decision,
             Err(rejection) => {
-                let refuse = move |_| drop(reply.send(Err(ExecuteError::Rejected(rejection))));
-                self.ledger.when_final(self.residence.changed(), Box::new(refuse));
+                let done = self.ledger.done_before(origin.request, self.key);
+                let lost = context.interrupted();
+                let answer = move |offset: Option<Offset>| {
+                    let answer = match (offset, done) {
+                        // What it was judged on may never have happened.
+                        (None, _) => Err(lost),
+                        // The account that is unknown now is the one that this call has deleted.
+                        (Some(_), Some(done)) if done.touched_account() => {
+                            Ok(Executed { outcomes: vec![Ok(())], position: None })
+                        }
+                        (Some(_), _) => Err(ExecuteError::Rejected(rejection)),
+                    };
+                    drop(reply.reply.send(answer));
+                };
+                self.ledger.when_final(self.residence.changed(), Box::new(answer));
                 return;
             }
         };
-        let plans = self.plans(&command, decision.outcomes);
+        let done = self.ledger.done_before(origin.request, self.key);
+        let plans = self.plans(&command, decision.outcomes, done.as_ref());
         if decision.events.is_empty() {
             self.ledger.answer_after(self.residence.changed(), self.key, reply, &plans);
             return;
         }
-        if matches!(command, Command::DeleteAccount) {
+        if matches!(*command, Command::DeleteAccount) {
             context.accounts.remove(&self.key);
         }
         let draft = self.draft(decision.events, before, at, origin, None);
@@ -123,10 +138,32 @@ impl Handler<Run> for UserActor {
 impl UserActor {
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
     /// waits for the same removal.
-    fn plans(&self, command: &Command, outcomes: Vec<Result<Outcome, Rejection>>) -> Vec<Plan> {
+    /// An item that this very call has done before, when its answer was lost, is a success.
+    fn plans(
+        &self,
+        command: &Command,
+        outcomes: Vec<Result<Outcome, Rejection>>,
+        done: Option<&Done>,
+    ) -> Vec<Plan> {
         let blocked = |slot: usize| match command {
             Command::Block { targets } => targets.get(slot).map(|target| target.user),
             _ => None,
+        };
+        let done_before = |slot: usize, rejection: Rejection| {
+            let peer = match (command, rejection) {
+                (Command::Block { targets }, Rejection::AlreadyBlocked)
+                | (Command::Unblock { targets }, Rejection::NotBlocked) => {
+                    targets.get(slot).map(|target| target.user)
+                }
+                (Command::AddFriends { items, .. }, Rejection::AlreadyFriend) => {
+                    items.get(slot).map(|item| item.user)
+                }
+                (Command::RemoveFriends { targets, .. }, Rejection::NotFriend) => {
+                    targets.get(slot).map(|target| target.user)
+                }
+                _ => None,
+            };
+            peer.is_some_and(|peer| done.is_some_and(|done| done.touched(&peer)))
         };
         let plan = |(slot, outcome)| match outcome {
             Ok(Outcome::Recorded) => Plan::Done(Ok(())),
@@ -141,6 +178,7 @@ impl UserActor {
                 {
                     Plan::OwedSever(peer)
                 }
+                _ if done_before(slot, rejection) => Plan::Done(Ok(())),
                 Some(_) | None => Plan::Done(Err(ItemError::Rejected(rejection))),
             },
         };

@@ -14,6 +14,12 @@ use crate::journal::{Offset, Partition};
 /// The caller's end of an answer.
 pub(super) type ReplyTo = oneshot::Sender<Result<Executed, ExecuteError>>;
 
+/// A caller, and until when they wait.
+pub(super) struct ReplyBy {
+    pub(super) reply: ReplyTo,
+    pub(super) deadline: Instant,
+}
+
 /// One item of one waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
@@ -52,13 +58,15 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Takes a request in. It is answered after [`Desk::recorded`], once no slot is open, or at its
-    /// deadline; deadlines never fall from one request to the next.
+    /// deadline.
     pub(super) fn open(&mut self, reply: ReplyTo, slots: Vec<Slot>, deadline: Instant) -> u64 {
         self.last += 1;
         let open = slots.iter().filter(|slot| matches!(slot, Slot::Open(_))).count();
         let request = Request { reply, slots, open, recorded: false, position: None };
         self.requests.insert(self.last, request);
-        self.deadlines.push_back((deadline, self.last));
+        // Nearly always the latest: only requests of other nodes have less time than the ones before.
+        let later = self.deadlines.iter().rev().take_while(|known| known.0 > deadline).count();
+        self.deadlines.insert(self.deadlines.len() - later, (deadline, self.last));
         self.last
     }
 
@@ -131,12 +139,12 @@ impl Desk {
         });
     }
 
-    /// Answers everybody that nothing can be said.
-    pub(super) fn abandon(&mut self) {
+    /// Answers everybody with `error`.
+    pub(super) fn abandon(&mut self, error: &ExecuteError) {
         self.deadlines.clear();
         self.offers.clear();
         for request in std::mem::take(&mut self.requests).into_values() {
-            request.refuse(ExecuteError::Unavailable);
+            request.refuse(error.clone());
         }
     }
 }

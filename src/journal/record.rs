@@ -39,6 +39,12 @@ pub enum Body {
         /// Source partition and the last channel sequence received from it.
         seen: Vec<(Partition, u64)>,
     },
+    /// Effects of this partition's records are durable at their destinations: whoever rebuilds the
+    /// partition from here on owes only what is behind them.
+    Acknowledged {
+        /// Destination partition and the last channel sequence that it has acknowledged.
+        out: Vec<(Partition, u64)>,
+    },
     /// How far a follower has come; it moves with the partition's ownership.
     Cursor {
         /// The subscription's name.
@@ -134,6 +140,7 @@ pub enum Kind {
     Commit,
     Claim,
     Watermark,
+    Acknowledged,
     Cursor,
     Release,
     Checkpoint,
@@ -170,6 +177,8 @@ struct Stored<E, O, S> {
     #[serde(rename = "in", default = "none", skip_serializing_if = "Option::is_none")]
     seen: Option<Vec<(Partition, u64)>>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    out: Option<Vec<(Partition, u64)>>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     subscription: Option<S>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     next: Option<Offset>,
@@ -203,6 +212,7 @@ impl<E, O, S> Stored<E, O, S> {
             node: None,
             nonce: None,
             seen: None,
+            out: None,
             subscription: None,
             next: None,
             at_epoch: None,
@@ -219,6 +229,7 @@ impl Body {
             Self::Commit(_) => Kind::Commit,
             Self::Claim { .. } => Kind::Claim,
             Self::Watermark { .. } => Kind::Watermark,
+            Self::Acknowledged { .. } => Kind::Acknowledged,
             Self::Cursor { .. } => Kind::Cursor,
             Self::Release { .. } => Kind::Release,
             Self::Checkpoint { .. } => Kind::Checkpoint,
@@ -245,6 +256,7 @@ pub fn encode(epoch: Epoch, n: u64, body: &Body, into: &mut Vec<u8>) {
             stored.nonce = Some(*nonce);
         }
         Body::Watermark { seen } => stored.seen = Some(seen.clone()),
+        Body::Acknowledged { out } => stored.out = Some(out.clone()),
         Body::Cursor { subscription, next, epoch, n } => {
             stored.subscription = Some(subscription);
             stored.next = Some(*next);
@@ -282,6 +294,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
             nonce: stored.nonce.ok_or_else(|| missing("nonce"))?,
         },
         Kind::Watermark => Body::Watermark { seen: stored.seen.ok_or_else(|| missing("in"))? },
+        Kind::Acknowledged => Body::Acknowledged { out: stored.out.ok_or_else(|| missing("out"))? },
         Kind::Cursor => Body::Cursor {
             subscription: stored.subscription.ok_or_else(|| missing("subscription"))?,
             next: stored.next.ok_or_else(|| missing("next"))?,

@@ -77,6 +77,7 @@ fn kind_name(kind: Kind) -> Option<&'static str> {
         Kind::Commit => None,
         Kind::Claim => Some("claim"),
         Kind::Watermark => Some("watermark"),
+        Kind::Acknowledged => Some("acknowledged"),
         Kind::Cursor => Some("cursor"),
         Kind::Release => Some("release"),
         Kind::Checkpoint => Some("checkpoint"),
@@ -222,6 +223,8 @@ fn any_body() -> impl Strategy<Value = Body> {
         1 => (any::<String>(), uuid()).prop_map(|(node, nonce)| Body::Claim { node, nonce }),
         1 => vec((any::<u16>().prop_map(Partition), any::<u64>()), 0..4)
             .prop_map(|seen| Body::Watermark { seen }),
+        1 => vec((any::<u16>().prop_map(Partition), any::<u64>()), 0..4)
+            .prop_map(|out| Body::Acknowledged { out }),
         1 => (any::<String>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
             |(subscription, next, epoch, n)| Body::Cursor {
                 subscription,

@@ -1,13 +1,11 @@
 //! Who waits for what, and what they are told.
 
-use std::time::Instant;
-
 use smallvec::SmallVec;
 
 use super::channels::severs;
 use super::{After, Ledger, Plan};
 use crate::actors::ItemError;
-use crate::actors::waiting::{ReplyTo, Slot, Ticket};
+use crate::actors::waiting::{ReplyBy, Slot, Ticket};
 use crate::domain::{Event, Rejection, UserId, UserKey};
 use crate::journal::Offset;
 
@@ -17,7 +15,7 @@ impl Ledger {
         &self,
         n: u64,
         key: UserKey,
-        reply: ReplyTo,
+        reply: ReplyBy,
         plans: &[Plan],
     ) {
         let request = self.wait(key, reply, plans);
@@ -43,13 +41,13 @@ impl Ledger {
         after(Some(Offset(0)));
     }
 
-    pub(super) fn wait(&self, key: UserKey, reply: ReplyTo, plans: &[Plan]) -> u64 {
+    pub(super) fn wait(&self, key: UserKey, reply: ReplyBy, plans: &[Plan]) -> u64 {
         let slots = plans.iter().map(|plan| match plan {
             Plan::Done(result) => Slot::Done(*result),
             Plan::Sever(_) | Plan::OwedSever(_) | Plan::Offer(..) => Slot::Open(1),
             Plan::Forgetting => Slot::Open(u32::from(self.context.partitions)),
         });
-        let deadline = Instant::now() + self.context.settings.time_limit;
+        let ReplyBy { reply, deadline } = reply;
         let mut state = self.state.borrow_mut();
         let request = state.desk.open(reply, slots.collect(), deadline);
         for (slot, plan) in plans.iter().enumerate() {

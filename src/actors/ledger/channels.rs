@@ -15,6 +15,8 @@ use crate::pairing::{Answer, OwedEffect, owed_by};
 
 /// Effects in one message to another partition.
 const EFFECTS_PER_BATCH: usize = 1000;
+/// Acknowledged effects after which that is recorded.
+const ACKS_PER_RECORD: usize = 4096;
 /// The shortest time after which unacknowledged effects are sent again; it doubles up to the longest.
 pub(super) const RESEND_MIN: Duration = Duration::from_millis(50);
 const RESEND_MAX: Duration = Duration::from_secs(2);
@@ -120,6 +122,7 @@ impl Ledger {
         }
         let released = before - state.outbox[index].len();
         state.owed -= released;
+        state.unrecorded_acks += released;
         if released > 0 {
             // The channel moves: what is behind has its time from now on.
             state.resend[index] = (Instant::now() + RESEND_MIN, RESEND_MIN);
@@ -165,6 +168,27 @@ impl Ledger {
         }
     }
 
+    /// Records what the destinations have acknowledged, once that is `effects_min` effects: without it
+    /// whoever follows this partition would hold every effect that ever was.
+    pub(in crate::actors) fn append_acknowledged(&self, effects_min: usize) {
+        let out: Vec<(Partition, u64)> = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            if state.unrecorded_acks < effects_min.max(1) {
+                return;
+            }
+            state.unrecorded_acks = 0;
+            let known = state.outbox.iter().zip(&mut state.recorded_acks).enumerate();
+            let news = known.filter_map(|(index, (outbox, recorded))| {
+                let acked = outbox.acked();
+                (std::mem::replace(recorded, acked) < acked)
+                    .then_some((Partition(index as u16), acked))
+            });
+            news.collect()
+        };
+        self.append_control(&Body::Acknowledged { out }, None);
+    }
+
     /// Sends again what was not acknowledged in time, and answers those whose time is up.
     pub(in crate::actors) fn tick(self: &Rc<Self>, now: Instant) {
         let mut state = self.state.borrow_mut();
@@ -204,6 +228,7 @@ impl Ledger {
                 tokio::task::yield_now().await;
             }
             ledger.append_watermarks();
+            ledger.append_acknowledged(ACKS_PER_RECORD);
             ledger.context.journal.flush();
         });
     }

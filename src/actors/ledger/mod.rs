@@ -22,7 +22,8 @@ use answers::Awaited;
 use channels::RESEND_MIN;
 
 use crate::actors::recovery::Recovered;
-use crate::actors::waiting::{Desk, ReplyTo, Ticket};
+use crate::actors::repeat::{Done, Repeats};
+use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
 use crate::domain::{EdgeId, Event, Timestamp, User, UserId, UserKey, Version};
 use crate::journal::record::encode;
@@ -66,6 +67,7 @@ struct InFlight {
     seen: SmallVec<[(Partition, u64); 1]>,
     cursor: Option<(String, CursorMark)>,
     release: bool,
+    done: Option<Done>,
     requests: SmallVec<[(u64, bool); 1]>,
     resolved: SmallVec<[(Ticket, Result<(), ItemError>); 1]>,
     after: SmallVec<[After; 1]>,
@@ -86,10 +88,25 @@ struct State {
     owed: usize,
     /// The highest number of a record with an effect that its destination has acknowledged.
     acked_n: u64,
+    /// What each destination had acknowledged when that was recorded last.
+    recorded_acks: Vec<u64>,
+    /// Effects acknowledged since then.
+    unrecorded_acks: usize,
     cursors: BTreeMap<String, CursorMark>,
     changes: Vec<RowChange>,
     unsaved_records: u64,
     desk: Desk,
+    repeats: Repeats,
+    confirmation: Option<Confirmation>,
+}
+
+/// The journal's end, as asked for by the keeper of the leases.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::actors) struct Confirmation {
+    /// When it was asked for.
+    pub(in crate::actors) asked: Instant,
+    /// What was answered.
+    pub(in crate::actors) end: Offset,
 }
 
 /// See the module.
@@ -104,6 +121,16 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) rebuild: Cell<bool>,
     /// Rings when the partition has to find out from the journal what became of it.
     pub(in crate::actors) lost: Notify,
+    /// Whether this node shall own the partition.
+    pub(in crate::actors) wanted: Cell<bool>,
+    /// Rings when that changes.
+    pub(in crate::actors) ordered: Notify,
+    /// Rings when the partition has been released.
+    pub(in crate::actors) left: Notify,
+    /// Somebody else has written behind everything that is known; to be looked into.
+    pub(in crate::actors) foreign: Cell<Option<Confirmation>>,
+    /// Rings when that is so.
+    pub(in crate::actors) suspicion: Notify,
 }
 
 /// What a user's turn came to, to be recorded.
@@ -162,10 +189,14 @@ impl Ledger {
             resend: vec![(Instant::now(), RESEND_MIN); count],
             owed: 0,
             acked_n: 0,
+            recorded_acks: vec![0; count],
+            unrecorded_acks: 0,
             cursors: BTreeMap::new(),
             changes: Vec::new(),
             unsaved_records: 0,
             desk: Desk::default(),
+            repeats: Repeats::default(),
+            confirmation: None,
         };
         Rc::new(Self {
             context,
@@ -176,6 +207,11 @@ impl Ledger {
             era: Cell::new(0),
             rebuild: Cell::new(false),
             lost: Notify::new(),
+            wanted: Cell::new(false),
+            ordered: Notify::new(),
+            left: Notify::new(),
+            foreign: Cell::new(None),
+            suspicion: Notify::new(),
         })
     }
 
@@ -203,7 +239,8 @@ impl Ledger {
             state.unmarked.clear();
             state.changes = Vec::new();
             state.unsaved_records = 0;
-            state.desk.abandon();
+            state.confirmation = None;
+            state.desk.abandon(&self.context.interrupted());
             std::mem::take(&mut state.in_flight)
         };
         self.era.set(self.era.get() + 1);
@@ -236,11 +273,20 @@ impl Ledger {
             .collect();
         state.owed = state.outbox.iter().map(Outbox::len).sum();
         state.acked_n = 0;
+        state.recorded_acks = state.outbox.iter().map(Outbox::acked).collect();
+        state.unrecorded_acks = 0;
+        recovered.done.into_iter().for_each(|done| state.repeats.note(done));
         state.cursors = recovered.cursors;
         state.unsaved_records = u64::from(!recovered.unsaved.changes.is_empty());
         state.changes = recovered.unsaved.changes;
         state.status = Status::ReadOnly;
         recovered.unsaved.users
+    }
+
+    /// Remembers commands that were read by the standby, and are in the store already.
+    pub(in crate::actors) fn remember(&self, done: impl IntoIterator<Item = Done>) {
+        let mut state = self.state.borrow_mut();
+        done.into_iter().for_each(|done| state.repeats.note(done));
     }
 
     /// The claim took effect: the partition takes commands.
@@ -276,8 +322,8 @@ impl Ledger {
     pub(in crate::actors) fn admit(&self) -> Result<(), ExecuteError> {
         let state = self.state.borrow();
         let limits = &self.context.settings;
-        if state.status != Status::Serving {
-            return Err(ExecuteError::Unavailable);
+        if state.status != Status::Serving || !self.lease_holds() {
+            return Err(self.context.not_here());
         }
         if state.in_flight.len() >= limits.in_flight_max
             || state.in_flight_bytes >= limits.in_flight_bytes_max
@@ -326,6 +372,7 @@ impl Ledger {
             }
             Body::Commit(_)
             | Body::Claim { .. }
+            | Body::Acknowledged { .. }
             | Body::Release { .. }
             | Body::Checkpoint { .. } => (SmallVec::new(), None),
         };
@@ -338,6 +385,7 @@ impl Ledger {
                 seen,
                 cursor,
                 release: matches!(body, Body::Release { .. }),
+                done: None,
                 requests: SmallVec::new(),
                 resolved: SmallVec::new(),
                 after: after.into_iter().collect(),
@@ -370,7 +418,7 @@ impl Ledger {
     pub(in crate::actors) fn commit(
         self: &Rc<Self>,
         draft: Draft,
-        reply: Option<(ReplyTo, Vec<Plan>)>,
+        reply: Option<(ReplyBy, Vec<Plan>)>,
     ) -> u64 {
         let resolved = self.resolve_offers(draft.key, &draft.events);
         let awaited = reply.as_ref().map(|(_, plans)| Awaited::of(plans)).unwrap_or_default();
@@ -385,6 +433,8 @@ impl Ledger {
             cause: draft.cause,
             events: draft.events,
         };
+        // Where nobody else can own the partition, nobody asks again.
+        let done = if self.context.alone { None } else { Done::of(&commit) };
         let body = Body::Commit(commit);
         {
             let mut state = self.state.borrow_mut();
@@ -403,6 +453,7 @@ impl Ledger {
                 seen,
                 cursor: None,
                 release: false,
+                done,
                 requests: request.map(|request| (request, true)).into_iter().collect(),
                 resolved,
                 after: SmallVec::new(),
@@ -443,6 +494,9 @@ impl Ledger {
                 if let Some((subscription, mark)) = record.cursor {
                     state.cursors.insert(subscription, mark);
                 }
+                if let Some(done) = record.done {
+                    state.repeats.note(done);
+                }
                 for (request, own) in record.requests {
                     state.desk.recorded(request, own.then_some(offset), self.partition);
                 }
@@ -451,6 +505,7 @@ impl Ledger {
                 }
                 afters.extend(record.after.into_iter().map(|after| (after, offset)));
             }
+            self.compare(state);
             ack
         };
         for (after, offset) in afters {
@@ -458,6 +513,47 @@ impl Ledger {
         }
         let answers = answers.into_iter();
         (ack, answers.map(|(to, answer)| Outgoing::Answer { to, answer }).collect())
+    }
+
+    /// Whether the partition may answer questions now. Rule: cluster.md 6.
+    pub(in crate::actors) fn lease_holds(&self) -> bool {
+        self.context.alone || self.context.seats.lease_holds(self.partition)
+    }
+
+    /// The journal's end was asked for: if nobody else has written behind what this owner knows, it
+    /// still was the owner when the question was asked.
+    pub(in crate::actors) fn confirm(&self, confirmation: Confirmation) {
+        let mut state = self.state.borrow_mut();
+        if state.status != Status::Serving {
+            return;
+        }
+        state.confirmation = Some(confirmation);
+        self.compare(&mut state);
+        if state.confirmation.is_some() && state.in_flight.is_empty() {
+            state.confirmation = None;
+            self.foreign.set(Some(confirmation));
+            self.suspicion.notify_one();
+        }
+    }
+
+    /// Everything before the end that was asked for is known: the lease begins anew.
+    fn compare(&self, state: &mut State) {
+        if let Some(Confirmation { asked, end }) = state.confirmation
+            && state.writer.next_offset() >= end
+        {
+            state.confirmation = None;
+            if let Some(lease) = self.context.journal.lease() {
+                self.context.seats.extend_lease(self.partition, asked, lease);
+            }
+        }
+    }
+
+    /// What `request` has done to the user `key` already, if it was heard before.
+    pub(in crate::actors) fn done_before(&self, request: Uuid, key: UserKey) -> Option<Done> {
+        if self.context.alone {
+            return None;
+        }
+        self.state.borrow().repeats.find(request, key).cloned()
     }
 
     /// A gap in the journal was read and holds no claim.

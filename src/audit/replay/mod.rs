@@ -185,6 +185,11 @@ impl Replay<'_> {
                     seen.iter().map(|(partition, seq)| format!("{partition}:{seq}")).collect();
                 format!("took effects that change nothing, up to {}", seen.join(", "))
             }
+            Body::Acknowledged { out } => {
+                let out: Vec<String> =
+                    out.iter().map(|(partition, seq)| format!("{partition}:{seq}")).collect();
+                format!("its effects are taken, up to {}", out.join(", "))
+            }
             Body::Cursor { subscription, next, .. } => {
                 format!("{} is done with all before offset {next}", Plain(subscription))
             }

@@ -52,6 +52,8 @@ struct Channel {
     taken: u64,
     /// Answers to effects that were not read yet.
     waiting: VecDeque<Answer>,
+    /// The last number that the source says the destination has taken, and where it says so.
+    acknowledged: Option<(u64, Offset)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,22 @@ impl Channels {
         }
     }
 
+    /// Takes what a valid record in `partition` says of its own effects into account. What is read late
+    /// may speak of records that came behind the reader's back.
+    pub(super) fn acknowledged(
+        &mut self,
+        (partition, offset): (Partition, Offset),
+        out: &[(Partition, u64)],
+        late: bool,
+    ) {
+        for (destination, seq) in out {
+            let channel = self.channels.entry((partition, *destination)).or_default();
+            if !late {
+                channel.acknowledged = Some((*seq, offset));
+            }
+        }
+    }
+
     fn take(
         &mut self,
         source: Partition,
@@ -151,6 +169,15 @@ impl Channels {
             for demand in channel.owed.iter().chain(answers) {
                 let Demand { from, to, .. } = *demand;
                 remainder.unsettled.insert(Pair::of(from.app, from.user, to));
+            }
+            if let Some((seq, offset)) = channel.acknowledged
+                && seq > channel.taken
+            {
+                let taken = channel.taken;
+                let detail = format!(
+                    "says that partition {destination} has taken {seq}, which has taken only {taken}"
+                );
+                problems.add(Rule::AcknowledgedTaken, (*source, offset), detail);
             }
             for answer in &channel.waiting {
                 if answer.late {

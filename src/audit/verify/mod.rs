@@ -180,6 +180,7 @@ impl Check {
             Body::Watermark { seen } => {
                 self.channels.watermark(place, &seen, self.late, problems);
             }
+            Body::Acknowledged { out } => self.channels.acknowledged(place, &out, self.late),
             Body::Cursor { subscription, next, epoch, n } => {
                 let cursor = Cursor { subscription, next, epoch, n };
                 self.cursors.set(place, cursor, problems);

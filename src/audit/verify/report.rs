@@ -33,6 +33,8 @@ pub enum Rule {
     AnswersForward,
     /// Nothing is taken that was never asked.
     AnswersAsked,
+    /// What a partition says was acknowledged, its destination has taken.
+    AcknowledgedTaken,
     /// A record names the fact that caused it.
     CauseMatches,
     /// Nobody is a friend of someone they block themselves.

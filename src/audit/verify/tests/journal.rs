@@ -205,3 +205,14 @@ fn an_answer_read_before_its_question_is_right_if_the_question_follows() {
     let report = report(&memory);
     assert!(!rules(&report.problems).contains(&Rule::CauseMatches));
 }
+
+#[test]
+fn a_partition_that_says_more_was_taken_of_it_than_was_is_a_problem() {
+    let mut world = friends();
+    let (amy, bob) = (world.home("amy"), world.home("bob"));
+    let taken = 1;
+    world.append(amy, &Body::Acknowledged { out: vec![(bob, taken)] });
+    expect_clean(&world.memory);
+    world.append(amy, &Body::Acknowledged { out: vec![(bob, taken + 100)] });
+    expect_broken(&world.memory, Rule::AcknowledgedTaken);
+}

@@ -1,0 +1,132 @@
+//! What this node has to do with each partition, for whoever steers it and for the door.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::journal::{Epoch, Partition};
+
+/// What this node has to do with a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// Nothing.
+    Vacant,
+    /// It follows what the owner records.
+    StandingBy {
+        /// Everything that was there has been read once.
+        caught_up: bool,
+        /// The last valid record is the former owner's release.
+        released: bool,
+    },
+    /// It is taking the partition over.
+    Claiming,
+    /// It owns the partition.
+    Serving {
+        /// Its term of office.
+        epoch: Epoch,
+    },
+    /// It is handing the partition over.
+    Leaving,
+}
+
+/// All seats of the node, written by the partitions and the standby, read by everybody.
+#[derive(Debug)]
+pub(super) struct Seats {
+    seats: Mutex<Vec<Seat>>,
+    changes: watch::Sender<u64>,
+    /// Until when each partition may answer questions, in milliseconds since `began`.
+    leases: Vec<AtomicU64>,
+    began: Instant,
+    closed: AtomicBool,
+}
+
+impl Seats {
+    pub(super) fn new(partitions: u16) -> Self {
+        let count = usize::from(partitions);
+        Self {
+            seats: Mutex::new(vec![Seat::Vacant; count]),
+            changes: watch::Sender::new(0),
+            leases: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            began: Instant::now(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<Seat> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn get(&self, partition: Partition) -> Seat {
+        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.get(usize::from(partition.0)).copied().unwrap_or(Seat::Vacant)
+    }
+
+    pub(super) fn set(&self, partition: Partition, seat: Seat) {
+        self.change(partition, |known| *known = seat);
+    }
+
+    /// The standby says how it stands with a partition; whoever has begun to claim it knows better.
+    pub(super) fn stand_by(&self, partition: Partition, seat: Seat) {
+        self.change(partition, |known| {
+            if matches!(known, Seat::Vacant | Seat::StandingBy { .. }) {
+                *known = seat;
+            }
+        });
+    }
+
+    fn change(&self, partition: Partition, change: impl FnOnce(&mut Seat)) {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = seats.get_mut(usize::from(partition.0)) else { return };
+        let before = *known;
+        change(known);
+        let changed = *known != before;
+        drop(seats);
+        if changed {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The node is stopping: no lease is kept any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The partitions that are served.
+    pub(super) fn serving(&self) -> Vec<Partition> {
+        let all = self.all().into_iter().enumerate();
+        all.filter(|(_, seat)| matches!(seat, Seat::Serving { .. }))
+            .map(|(index, _)| Partition(index as u16))
+            .collect()
+    }
+
+    /// `partition` may answer questions for `lease` from `confirmed` on; a later confirmation stays.
+    pub(super) fn extend_lease(&self, partition: Partition, confirmed: Instant, lease: Duration) {
+        let until = (confirmed + lease).saturating_duration_since(self.began).as_millis() as u64;
+        if let Some(known) = self.leases.get(usize::from(partition.0)) {
+            known.fetch_max(until, Ordering::Release);
+        }
+    }
+
+    pub(super) fn end_lease(&self, partition: Partition) {
+        if let Some(known) = self.leases.get(usize::from(partition.0)) {
+            known.store(0, Ordering::Release);
+        }
+    }
+
+    /// Whether `partition` may answer questions now.
+    pub(super) fn lease_holds(&self, partition: Partition) -> bool {
+        let until = self.leases.get(usize::from(partition.0));
+        let until = until.map_or(0, |until| until.load(Ordering::Acquire));
+        until > 0 && (self.began.elapsed().as_millis() as u64) < until
+    }
+}

@@ -1,0 +1,256 @@
+//! Follows partitions that other nodes own, so that this node's store is near their ends when it has
+//! to take one over. Rule: cluster.md 3, 8.
+//!
+//! One thread with one reader folds all of them, as a recovery does, and writes their checkpoints.
+//! A partition is let go of before it is claimed: then its rows belong to its actor.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::recovery::{Following, READ_BYTES, RecoveryError};
+use super::repeat::Done;
+use super::seats::{Seat, Seats};
+use crate::journal::{Journal, JournalError, Partition, Reader};
+use crate::store::Store;
+
+/// Orders that the thread has not taken yet, at most.
+const ORDERS_MAX: usize = 4096;
+/// How often the thread looks for new records when there were none: the delay that a standby adds to
+/// a hand-over.
+const POLL: Duration = Duration::from_millis(10);
+/// How long a partition or a journal that could not be read is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+enum Order {
+    Follow(BTreeSet<Partition>),
+    LetGo(Partition, oneshot::Sender<VecDeque<Done>>),
+    Stop,
+}
+
+/// The thread's other end. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Standby {
+    orders: SyncSender<Order>,
+}
+
+impl Standby {
+    /// Starts the thread; it follows nothing yet. Checkpoints are `checkpoint_interval` apart.
+    pub(super) fn start(
+        journal: Arc<dyn Journal>,
+        store: Store,
+        seats: Arc<Seats>,
+        checkpoint_interval: Duration,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (orders, queue) = sync_channel(ORDERS_MAX);
+        let follower = Follower {
+            journal,
+            store,
+            seats,
+            checkpoint_interval,
+            wanted: BTreeSet::new(),
+            followed: BTreeMap::new(),
+            reader: None,
+            broken: BTreeMap::new(),
+            checkpointed: Instant::now(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("standby".into())
+            .spawn(move || follower.run(&queue))?;
+        Ok((Self { orders }, thread))
+    }
+
+    /// Follows exactly `partitions` from now on.
+    pub(super) fn follow(&self, partitions: BTreeSet<Partition>) {
+        // A full queue: whoever steers says it again.
+        let _ = self.orders.try_send(Order::Follow(partitions));
+    }
+
+    /// Lets go of `partition`; afterwards the store holds everything that was read of it. Answers the
+    /// last commands that were read.
+    pub(super) async fn let_go(&self, partition: Partition) -> VecDeque<Done> {
+        let (reply, gone) = oneshot::channel();
+        match self.orders.try_send(Order::LetGo(partition, reply)) {
+            // A thread that has ended follows nothing.
+            Ok(()) => gone.await.unwrap_or_default(),
+            Err(_) => VecDeque::new(),
+        }
+    }
+
+    /// Ends the thread behind everything that it was told before.
+    pub(super) fn stop(&self) {
+        let _ = self.orders.send(Order::Stop);
+    }
+}
+
+struct Follower {
+    journal: Arc<dyn Journal>,
+    store: Store,
+    seats: Arc<Seats>,
+    checkpoint_interval: Duration,
+    wanted: BTreeSet<Partition>,
+    followed: BTreeMap<Partition, Following>,
+    /// Reads all that is followed; made anew when that changes.
+    reader: Option<Box<dyn Reader>>,
+    /// Not followed before this moment, because something was wrong with it.
+    broken: BTreeMap<Partition, Instant>,
+    checkpointed: Instant,
+}
+
+impl Follower {
+    fn run(mut self, orders: &Receiver<Order>) {
+        let mut wait = Duration::ZERO;
+        loop {
+            let mut order = match orders.recv_timeout(wait) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return self.checkpoint_all(),
+            };
+            while let Some(taken) = order {
+                match taken {
+                    Order::Follow(wanted) => self.wanted = wanted,
+                    Order::LetGo(partition, reply) => {
+                        self.wanted.remove(&partition);
+                        // Whoever claims it may have given up meanwhile.
+                        let _ = reply.send(self.drop_followed(partition));
+                    }
+                    Order::Stop => return self.checkpoint_all(),
+                }
+                order = orders.try_recv().ok();
+            }
+            self.adjust();
+            wait = if self.step() { Duration::ZERO } else { POLL };
+            if self.checkpointed.elapsed() >= self.checkpoint_interval {
+                self.checkpoint_all();
+            }
+        }
+    }
+
+    fn drop_followed(&mut self, partition: Partition) -> VecDeque<Done> {
+        let Some(mut following) = self.followed.remove(&partition) else { return VecDeque::new() };
+        self.reader = None;
+        if let Err(error) = following.checkpoint(self.store.tables()) {
+            tracing::warn!(%error, journal.partition = %partition, "the standby's checkpoint");
+        }
+        self.seats.stand_by(partition, Seat::Vacant);
+        following.take_done()
+    }
+
+    /// Follows what is wanted and nothing else.
+    fn adjust(&mut self) {
+        let extra: Vec<Partition> =
+            self.followed.keys().filter(|known| !self.wanted.contains(known)).copied().collect();
+        extra.into_iter().for_each(|partition| drop(self.drop_followed(partition)));
+        let now = Instant::now();
+        self.broken.retain(|_, until| *until > now);
+        let missing: Vec<Partition> = self
+            .wanted
+            .iter()
+            .filter(|wanted| {
+                !self.followed.contains_key(wanted) && !self.broken.contains_key(wanted)
+            })
+            .copied()
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        // Rows that its actor has handed over before are written first.
+        let (done, written) = std::sync::mpsc::channel();
+        let barrier = move |_: &crate::store::Tables| {
+            // Whoever waits for it does so below.
+            let _ = done.send(());
+        };
+        if self.store.run(barrier).is_err() || written.recv().is_err() {
+            return;
+        }
+        match Following::begin(&*self.journal, self.store.tables(), &missing) {
+            Ok(begun) => {
+                for (partition, following) in begun {
+                    match following {
+                        Ok(following) => drop(self.followed.insert(partition, following)),
+                        Err(error) => self.give_up(partition, &error),
+                    }
+                }
+                self.reader = None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the journal cannot be followed");
+                for partition in missing {
+                    self.broken.insert(partition, now + RETRY);
+                }
+            }
+        }
+    }
+
+    /// Never skipped in silence: the partition is not followed further, and the log says why.
+    fn give_up(&mut self, partition: Partition, error: &RecoveryError) {
+        tracing::error!(%error, journal.partition = %partition, "this node cannot stand by");
+        drop(self.drop_followed(partition));
+        self.broken.insert(partition, Instant::now() + RETRY);
+    }
+
+    /// Reads a little more. Answers whether there was something.
+    fn step(&mut self) -> bool {
+        if self.followed.is_empty() {
+            return false;
+        }
+        let entries = match self.read() {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(%error, "the journal cannot be followed");
+                self.reader = None;
+                let until = Instant::now() + RETRY;
+                for partition in std::mem::take(&mut self.followed).into_keys() {
+                    self.seats.stand_by(partition, Seat::Vacant);
+                    self.broken.insert(partition, until);
+                }
+                return false;
+            }
+        };
+        let more = !entries.is_empty();
+        for entry in entries {
+            let partition = entry.partition;
+            let Some(following) = self.followed.get_mut(&partition) else { continue };
+            if let Err(error) = following.apply(&entry, self.store.tables()) {
+                self.give_up(partition, &error);
+            }
+        }
+        if more {
+            Following::release_received(&mut self.followed);
+        }
+        for (partition, following) in &self.followed {
+            let (caught_up, released) = (following.caught_up(), following.released());
+            self.seats.stand_by(*partition, Seat::StandingBy { caught_up, released });
+        }
+        more
+    }
+
+    fn read(&mut self) -> Result<Vec<crate::journal::Entry>, JournalError> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None => {
+                let followed = self.followed.iter();
+                let from: Vec<_> = followed.map(|(name, known)| (*name, known.next())).collect();
+                self.reader.insert(self.journal.reader(&from)?)
+            }
+        };
+        reader.next(READ_BYTES)
+    }
+
+    fn checkpoint_all(&mut self) {
+        self.checkpointed = Instant::now();
+        let mut failed = Vec::new();
+        for (partition, following) in &mut self.followed {
+            if let Err(error) = following.checkpoint(self.store.tables()) {
+                failed.push((*partition, error));
+            }
+        }
+        for (partition, error) in failed {
+            self.give_up(partition, &error);
+        }
+    }
+}
