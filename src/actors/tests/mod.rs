@@ -1,5 +1,8 @@
 //! The room through its own door, over the embedded journal.
 
+mod cluster;
+mod shared;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,6 +89,10 @@ async fn import(users: &Users, names: &[&str]) {
 
 fn block(name: &str) -> Command {
     Command::Block { targets: vec![Target { user: id(name), imported: true }] }
+}
+
+fn unblock(name: &str) -> Command {
+    Command::Unblock { targets: vec![Target { user: id(name), imported: true }] }
 }
 
 fn add(name: &str) -> Command {

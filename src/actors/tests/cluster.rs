@@ -1,0 +1,300 @@
+//! Several rooms over one journal, as several nodes have it: who owns what, and what callers see
+//! when that changes.
+
+use std::sync::{Mutex, PoisonError, Weak};
+
+use super::shared::{Handle, Shared};
+use super::*;
+use crate::actors::elsewhere::Asked;
+use crate::journal::record::decode;
+use crate::journal::{Admitted, Body, ReaderRule};
+
+const PARTITIONS: u16 = 4;
+/// Short, so that waiting it out takes no time; long enough for a busy machine to keep it.
+const LEASE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// All rooms, each reachable by all others.
+#[derive(Default)]
+struct Network {
+    rooms: Mutex<Vec<Users>>,
+}
+
+impl Network {
+    fn all(&self) -> Vec<Users> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The room that holds the seat with the highest epoch.
+    fn owner(&self, partition: Partition) -> Option<Users> {
+        let epoch = |users: &Users| match users.seats()[usize::from(partition.0)] {
+            Seat::Serving { epoch } => Some(epoch),
+            _ => None,
+        };
+        self.all().into_iter().filter(|users| epoch(users).is_some()).max_by_key(epoch)
+    }
+}
+
+struct Others(Weak<Network>);
+
+impl Elsewhere for Others {
+    fn ask(&self, partition: Partition, question: Question, patience: Duration) -> Asked {
+        let owner = self.0.upgrade().and_then(|network| network.owner(partition));
+        Box::pin(async move {
+            match owner {
+                Some(owner) => owner.answer(partition, question, patience).await,
+                None => Err(ExecuteError::Elsewhere),
+            }
+        })
+    }
+
+    fn send(&self, message: PairMessage) {
+        if let Some(owner) = self.0.upgrade().and_then(|network| network.owner(message.to())) {
+            let _ = owner.deliver(message);
+        }
+    }
+}
+
+struct Node {
+    users: Users,
+    journal: Arc<Handle>,
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+struct Cluster {
+    shared: Shared,
+    network: Arc<Network>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        Self { shared: Shared::new(PARTITIONS, LEASE), network: Arc::default() }
+    }
+
+    fn node(&self, name: &str) -> Node {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = store::Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+        let store = Store::open(&settings).expect("the store opens");
+        let journal = self.shared.handle();
+        let users = Users::start(Parts {
+            node: name.into(),
+            journal: journal.clone(),
+            store: store.clone(),
+            clock: Clock::system(),
+            policies: Policies::new(),
+            settings: Settings::default(),
+            metrics: Metrics::default(),
+            elsewhere: Arc::new(Others(Arc::downgrade(&self.network))),
+        })
+        .expect("the room opens");
+        self.network.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(users.clone());
+        Node { users, journal, store, _folder: folder }
+    }
+
+    /// The valid records of all users, in order per partition.
+    fn valid(&self) -> Vec<crate::journal::Commit> {
+        let mut commits = Vec::new();
+        for partition in partitions() {
+            let mut rule = ReaderRule::default();
+            for bytes in self.shared.records(partition) {
+                let record = decode(&bytes).expect("a record");
+                if rule.admit(&record) == Admitted::Valid
+                    && let Body::Commit(commit) = record.body
+                {
+                    commits.push(commit);
+                }
+            }
+        }
+        commits
+    }
+}
+
+fn partitions() -> impl Iterator<Item = Partition> {
+    (0..PARTITIONS).map(Partition)
+}
+
+impl Node {
+    async fn claim_all(&self) {
+        partitions().for_each(|partition| self.users.claim(partition));
+        self.until("all is served", |seats| seats.iter().all(serves)).await;
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&[Seat]) -> bool) {
+        let mut changes = self.users.seat_changes();
+        let waiting = async {
+            while !holds(&self.users.seats()) {
+                changes.changed().await.expect("the room is open");
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(waited.is_ok(), "{what}: {:?}", self.users.seats());
+    }
+
+    async fn stop(self) {
+        self.users.stop().await;
+        self.store.close();
+    }
+}
+
+fn serves(seat: &Seat) -> bool {
+    matches!(seat, Seat::Serving { .. })
+}
+
+fn caught_up(seat: &Seat) -> bool {
+    matches!(seat, Seat::StandingBy { caught_up: true, .. })
+}
+
+#[actix::test]
+async fn any_room_answers_for_every_user_and_effects_cross_from_room_to_room() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    [0, 2].into_iter().for_each(|p| one.users.claim(Partition(p)));
+    [1, 3].into_iter().for_each(|p| two.users.claim(Partition(p)));
+    one.until("half of it", |seats| serves(&seats[0]) && serves(&seats[2])).await;
+    two.until("half of it", |seats| serves(&seats[1]) && serves(&seats[3])).await;
+
+    let names = ["amy", "bob", "cat", "dan", "eve", "fay"];
+    import(&one.users, &names).await;
+    for (owner, peer) in [("amy", "bob"), ("cat", "dan"), ("eve", "fay"), ("amy", "fay")] {
+        assert_eq!(run(&two.users, owner, add(peer)).await, [Ok(())]);
+        assert!(standing(&one.users, peer, owner).await.has_friend);
+        assert_eq!(run(&one.users, peer, block(owner)).await, [Ok(())]);
+        assert!(!standing(&two.users, owner, peer).await.has_friend, "{owner}, {peer}");
+        assert!(standing(&two.users, peer, owner).await.blocks);
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[actix::test]
+async fn a_partition_that_is_handed_over_goes_on_elsewhere_without_waiting_for_a_lease() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    one.claim_all().await;
+    import(&one.users, &["amy", "bob"]).await;
+    two.users.stand_by(partitions().collect());
+    two.until("it has caught up", |seats| seats.iter().all(caught_up)).await;
+
+    join_all(partitions().map(|partition| one.users.release(partition))).await;
+    let released = |seat: &Seat| matches!(seat, Seat::StandingBy { released: true, .. });
+    two.until("it has seen the release", |seats| seats.iter().all(released)).await;
+    let began = Instant::now();
+    two.claim_all().await;
+    assert!(began.elapsed() < LEASE, "{:?}", began.elapsed());
+    assert_eq!(run(&one.users, "amy", block("bob")).await, [Ok(())]);
+    assert!(standing(&two.users, "amy", "bob").await.blocks);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[actix::test]
+async fn whoever_takes_over_without_a_release_waits_until_the_former_owner_is_silent() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    one.claim_all().await;
+    import(&one.users, &["amy"]).await;
+    one.journal.cut();
+    let began = Instant::now();
+    two.claim_all().await;
+    assert!(began.elapsed() >= LEASE, "{:?}", began.elapsed());
+    let amy = partition_of(&key("amy"), PARTITIONS);
+    let question = Question::Standings { app: APP, pairs: vec![(id("amy"), id("bob"))] };
+    let answer = one.users.answer(amy, question, PATIENCE).await;
+    assert_eq!(answer, Err(ExecuteError::Elsewhere), "its lease is over");
+    one.journal.heal();
+    one.until("it finds out", |seats| seats.iter().all(|seat| *seat == Seat::Vacant)).await;
+    assert!(standing(&one.users, "amy", "bob").await.owner_imported);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[actix::test]
+async fn what_a_deposed_owner_writes_late_counts_for_nobody_and_is_done_once_by_the_new_one() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    one.claim_all().await;
+    import(&one.users, &["amy", "bob"]).await;
+    one.journal.cut();
+    // Taken by the deposed owner within its lease, stored behind the claim of the next one.
+    let users = one.users.clone();
+    let late = actix::spawn(async move { run(&users, "amy", block("bob")).await });
+    tokio::task::yield_now().await;
+    two.claim_all().await;
+    one.journal.heal();
+    assert_eq!(late.await.expect("it is answered"), [Ok(())]);
+    let blocks = cluster.valid().into_iter().filter(|commit| {
+        commit.events.iter().any(|event| matches!(event, crate::domain::Event::UserBlocked { .. }))
+    });
+    assert_eq!(blocks.count(), 1);
+    assert!(standing(&one.users, "amy", "bob").await.blocks);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[actix::test]
+async fn a_call_whose_record_is_in_the_journal_although_nobody_said_so_is_answered_as_done() {
+    let cluster = Cluster::new();
+    let one = cluster.node("one");
+    one.claim_all().await;
+    import(&one.users, &["amy", "bob"]).await;
+    assert_eq!(run(&one.users, "amy", add("bob")).await, [Ok(())]);
+    let amy = partition_of(&key("amy"), PARTITIONS);
+    for (command, holds) in [(block("bob"), true), (unblock("bob"), false)] {
+        one.journal.lose_next(amy);
+        assert_eq!(run(&one.users, "amy", command).await, [Ok(())]);
+        assert_eq!(standing(&one.users, "amy", "bob").await.blocks, holds);
+    }
+    let versions: Vec<u64> = cluster
+        .valid()
+        .iter()
+        .filter(|commit| commit.key == key("amy"))
+        .map(|commit| commit.version.0)
+        .collect();
+    assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>());
+    one.stop().await;
+}
+
+#[actix::test]
+async fn an_owner_that_nobody_calls_finds_out_that_it_was_deposed() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    one.claim_all().await;
+    two.claim_all().await;
+    one.until("it finds out", |seats| seats.iter().all(|seat| *seat == Seat::Vacant)).await;
+    assert_eq!(one.users.health().await.serving, 0);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[actix::test]
+async fn a_standby_holds_the_same_rows_as_the_owner() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    one.claim_all().await;
+    two.users.stand_by(partitions().collect());
+    import(&one.users, &["amy", "bob", "cat"]).await;
+    for peer in ["bob", "cat"] {
+        assert_eq!(run(&one.users, "amy", add(peer)).await, [Ok(())]);
+    }
+    assert_eq!(run(&one.users, "cat", block("amy")).await, [Ok(())]);
+    join_all(partitions().map(|partition| one.users.release(partition))).await;
+    let released = |seat: &Seat| matches!(seat, Seat::StandingBy { released: true, .. });
+    two.until("it has seen the release", |seats| seats.iter().all(released)).await;
+    one.users.stop().await;
+    two.users.stop().await;
+    one.store.close();
+    two.store.close();
+    for partition in partitions() {
+        let rows = |node: &Node| -> Vec<(Vec<u8>, Vec<u8>)> {
+            let rows = node.store.tables().partition_rows(partition);
+            rows.collect::<Result<_, _>>().expect("readable rows")
+        };
+        assert_eq!(rows(&one), rows(&two));
+        let hash = |node: &Node| {
+            let mark = node.store.tables().mark(partition).expect("a mark");
+            mark.map(|mark| (mark.hash, mark.released))
+        };
+        assert_eq!(hash(&one), hash(&two));
+    }
+}
