@@ -69,8 +69,14 @@ macro_rules! all_of {
 }
 
 /// Every kind that is no commit, by the same trick.
-const CONTROL_KINDS: [Kind; 5] =
-    [Kind::Claim, Kind::Watermark, Kind::Cursor, Kind::Release, Kind::Checkpoint];
+const CONTROL_KINDS: [Kind; 6] = [
+    Kind::Claim,
+    Kind::Watermark,
+    Kind::Acknowledged,
+    Kind::Cursor,
+    Kind::Release,
+    Kind::Checkpoint,
+];
 
 fn kind_name(kind: Kind) -> Option<&'static str> {
     match kind {
