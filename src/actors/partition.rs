@@ -351,6 +351,11 @@ impl Handler<SaveCursor> for PartitionActor {
             let _ = reply.send(Err(error));
             return;
         }
+        // A follower of an earlier term of office may be behind the one that moved it since.
+        if self.ledger.cursor(&subscription).is_some_and(|known| next < known.next) {
+            let _ = reply.send(Ok(()));
+            return;
+        }
         let after = move |offset: Option<Offset>| {
             let _ = reply.send(offset.map(|_| ()).ok_or(ExecuteError::Unavailable));
         };

@@ -1,0 +1,113 @@
+//! Webhooks go where the partitions are owned: followed as soon as this node serves one, let go
+//! before or after it does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use actix_web::rt;
+use tokio::sync::mpsc;
+
+use crate::actors::{ExecuteError, Seat, Users};
+use crate::journal::{Epoch, Partition, ReaderRule};
+use crate::store::CursorMark;
+use crate::webhooks::{self, CursorError, Cursors, Position};
+
+/// Partitions that are being let go of, at most: all that a node can own.
+const LEAVING_MAX: usize = 4096;
+
+/// Keeps the webhooks in step with the seats.
+pub(super) struct Followers {
+    users: Users,
+    webhooks: Arc<webhooks::Handle>,
+    followed: BTreeMap<Partition, Epoch>,
+    /// Being let go of; orders about one partition are given one after the other.
+    leaving: BTreeSet<Partition>,
+    left: (mpsc::Sender<Partition>, mpsc::Receiver<Partition>),
+}
+
+impl Followers {
+    pub(super) fn new(users: Users, webhooks: Arc<webhooks::Handle>) -> Self {
+        Self {
+            users,
+            webhooks,
+            followed: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            left: mpsc::channel(LEAVING_MAX),
+        }
+    }
+
+    /// Follows what is served now and lets go of what is not any more.
+    ///
+    /// Errors: why something that is served is not followed yet; tried again by the next call.
+    pub(super) async fn keep_up(&mut self) -> Result<(), String> {
+        while let Ok(partition) = self.left.1.try_recv() {
+            self.leaving.remove(&partition);
+        }
+        let mut served = BTreeMap::new();
+        for (index, seat) in self.users.seats().into_iter().enumerate() {
+            if let Seat::Serving { epoch } = seat {
+                served.insert(Partition(index as u16), epoch);
+            }
+        }
+        // In another term of office others may have moved the cursors meanwhile.
+        let gone = self.followed.iter().filter(|(known, epoch)| served.get(known) != Some(epoch));
+        let gone: Vec<Partition> = gone.map(|(partition, _)| *partition).collect();
+        for partition in gone {
+            self.followed.remove(&partition);
+            self.leaving.insert(partition);
+            let (webhooks, left) = (self.webhooks.clone(), self.left.0.clone());
+            // Attempts under way end first, which may take as long as an attempt may.
+            rt::spawn(async move {
+                webhooks.leave(&[partition]).await;
+                let _ = left.send(partition).await;
+            });
+        }
+        let new: Vec<Partition> = served
+            .keys()
+            .filter(|known| !self.followed.contains_key(known) && !self.leaving.contains(known))
+            .copied()
+            .collect();
+        if !new.is_empty() {
+            self.webhooks.follow(&new).await.map_err(|error| error.to_string())?;
+            self.followed.extend(new.iter().map(|partition| (*partition, served[partition])));
+        }
+        match self.leaving.iter().find(|partition| served.contains_key(partition)) {
+            Some(partition) => Err(format!("the webhooks of partition {partition} are ending")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The cursors of the followers lie in the partitions that they follow.
+#[derive(Clone)]
+pub(super) struct UserCursors(pub(super) Users);
+
+fn position(mark: CursorMark) -> Position {
+    Position { next: mark.next, rule: ReaderRule::resume(mark.epoch, mark.n) }
+}
+
+fn cursor_error(error: ExecuteError) -> CursorError {
+    CursorError::Unavailable(error.to_string())
+}
+
+impl Cursors for UserCursors {
+    async fn load(
+        &self,
+        partition: Partition,
+        subscription: &str,
+    ) -> Result<(Option<Position>, Position), CursorError> {
+        let (cursor, end) = self.0.cursor(partition, subscription).await.map_err(cursor_error)?;
+        Ok((cursor.map(position), position(end)))
+    }
+
+    async fn save(
+        &self,
+        partition: Partition,
+        subscription: &str,
+        position: Position,
+    ) -> Result<(), CursorError> {
+        let mark =
+            CursorMark { next: position.next, epoch: position.rule.epoch(), n: position.rule.n() };
+        self.0.save_cursor(partition, subscription, mark).await.map_err(cursor_error)
+    }
+}

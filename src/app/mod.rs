@@ -1,0 +1,266 @@
+//! The composition root: builds a node out of the rooms, and takes it down in order.
+
+mod followers;
+mod phase;
+mod settings;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use anyhow::{Context, Result, bail};
+use prometheus_client::registry::Registry;
+use uuid::Uuid;
+
+use self::followers::{Followers, UserCursors};
+use self::phase::{Phase, State};
+use self::settings::{actor_settings, http_settings, policies, webhook_settings};
+use crate::actors::{self, ExecuteError, Users};
+use crate::clock::Clock;
+use crate::config::{self, Config, JournalKind};
+use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey};
+use crate::http::{self, ops};
+use crate::journal::{Journal, Origin, embedded};
+use crate::store::{self, Store};
+use crate::webhooks;
+
+/// How long a start waits for the partitions before it serves without them.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the node looks after itself.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
+
+/// A running node.
+pub struct Node {
+    /// Where the API is served.
+    pub address: SocketAddr,
+    /// Where health and metrics are served.
+    pub ops_address: SocketAddr,
+    /// The door to the users.
+    pub users: Users,
+    store: Store,
+    http: ServerHandle,
+    ops: ServerHandle,
+    webhooks: Arc<webhooks::Handle>,
+    state: Arc<State>,
+    caretaker: actix_web::rt::task::JoinHandle<()>,
+}
+
+impl Node {
+    /// Starts a node and waits until it takes commands, or for `START_PATIENCE`: then it serves
+    /// what it can, and `/readyz` says what is wrong. Must be called inside an actix system.
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self> {
+        let listener = bind(config.server.listen.as_str())?;
+        let ops_listener = bind(config.server.ops_listen.as_str())?;
+        let address = listener.local_addr()?;
+        let ops_address = ops_listener.local_addr()?;
+        config::make_data_dir(&config.server.data_dir)?;
+
+        let mut registry = Registry::default();
+        let journal = open_journal(config, &mut registry)?;
+        let store = open_store(config)?;
+        let actors_metrics = actors::Metrics::default();
+        actors_metrics.register(&mut registry);
+        let parts = actors::Parts {
+            node: config.node.name.as_str().to_owned(),
+            journal: journal.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            policies: policies(config),
+            settings: actor_settings(config, journal.partitions()),
+            metrics: actors_metrics,
+            elsewhere: Arc::new(actors::Alone),
+        };
+        let began = Instant::now();
+        let users = Users::start(parts)?;
+        tracing::info!(duration_ms = began.elapsed().as_millis() as u64, "the state is recovered");
+
+        let webhook_metrics = webhooks::Metrics::default();
+        webhook_metrics.register(&mut registry, journal.clone());
+        let webhooks = webhooks::start(
+            webhook_settings(config)?,
+            journal.clone(),
+            UserCursors(users.clone()),
+            clock.clone(),
+            webhook_metrics,
+        )?;
+        let http_metrics = http::Metrics::new();
+        http_metrics.register(&mut registry);
+
+        let state = Arc::new(State::starting(journal.clone()));
+        let readiness = {
+            let state = state.clone();
+            ops::Readiness::new(move || state.ready())
+        };
+        let ops_server = ops::serve(readiness, Arc::new(registry), ops_listener)?;
+        let ops = ops_server.handle();
+        actix_web::rt::spawn(ops_server);
+
+        let webhooks = Arc::new(webhooks);
+        let caretaker = Caretaker {
+            users: users.clone(),
+            followers: Followers::new(users.clone(), webhooks.clone()),
+            accounts: admins(config),
+        };
+        let caretaker = caretaker.begin(state.clone()).await;
+
+        let server =
+            http::serve(http_settings(config), users.clone(), clock, http_metrics, listener)?;
+        let http = server.handle();
+        actix_web::rt::spawn(server);
+        Ok(Self { address, ops_address, users, store, http, ops, webhooks, state, caretaker })
+    }
+
+    /// Stops in order: no new calls, running ones finish, followers save their cursors, partitions
+    /// are released, the store holds everything. If it is cut short nothing is lost: the journal has
+    /// it all.
+    pub async fn stop(self) {
+        self.state.set(Phase::Draining);
+        self.http.stop(true).await;
+        self.caretaker.abort();
+        // Whoever else held the handle has just been ended.
+        let _ = self.caretaker.await;
+        if let Some(webhooks) = Arc::into_inner(self.webhooks) {
+            webhooks.stop().await;
+        }
+        self.users.stop().await;
+        self.store.close();
+        self.ops.stop(false).await;
+    }
+}
+
+/// Looks after the node: what has to be done before it is ready, and how it is.
+struct Caretaker {
+    users: Users,
+    followers: Followers,
+    /// Accounts that have to exist, until they do.
+    accounts: Vec<UserKey>,
+}
+
+impl Caretaker {
+    /// How the node is, as far as it can tell by itself.
+    async fn look(&mut self) -> Phase {
+        let health = self.users.health().await;
+        if health.serving < health.partitions {
+            let missing = health.partitions - health.serving;
+            return Phase::Unready(format!(
+                "{missing} of {} partitions take no commands",
+                health.partitions
+            ));
+        }
+        if let Err(reason) = self.followers.keep_up().await {
+            return Phase::Unready(reason);
+        }
+        while let Some(key) = self.accounts.last() {
+            if let Err(error) = import(&self.users, *key).await {
+                return Phase::Unready(error.to_string());
+            }
+            self.accounts.pop();
+        }
+        Phase::Ready
+    }
+
+    /// Brings the node up as far as it goes within the patience of a start, then keeps looking.
+    async fn begin(mut self, state: Arc<State>) -> actix_web::rt::task::JoinHandle<()> {
+        self.users.ready(START_PATIENCE).await;
+        let phase = self.look().await;
+        if let Phase::Unready(reason) = &phase {
+            tracing::error!(%reason, "the node serves without being ready");
+        }
+        state.set(phase);
+        actix_web::rt::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_AFTER).await;
+                state.set(self.look().await);
+            }
+        })
+    }
+}
+
+async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
+    if users.imported(key.app, &[key.user]).await? == [true] {
+        return Ok(());
+    }
+    let origin = Origin {
+        operator: "cordon".into(),
+        request: Uuid::now_v7(),
+        ip: "".into(),
+        platform: "RESTAPI".into(),
+    };
+    users.execute(key, Command::ImportAccount(ProfileChange::default()), origin).await.map(|_| ())
+}
+
+/// The accounts that exist by themselves: the admins of every app.
+fn admins(config: &Config) -> Vec<UserKey> {
+    let keys = config
+        .apps
+        .iter()
+        .flat_map(|app| app.admins.iter().map(|admin| UserKey { app: app.id, user: *admin }));
+    keys.collect()
+}
+
+fn bind(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
+}
+
+fn open_journal(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Journal>> {
+    match config.journal.kind {
+        JournalKind::Embedded => {
+            let journal = embedded::Journal::open(embedded::Settings {
+                partitions: config.journal.partitions,
+                segment_bytes: config.journal.segment_bytes.0,
+                pending_bytes_max: config.journal.pending_bytes_max.as_usize(),
+                ..embedded::Settings::new(journal_dir(&config.server.data_dir))
+            })?;
+            journal.metrics().register(registry);
+            Ok(journal)
+        }
+        JournalKind::Kafka => bail!(
+            "a journal in Kafka is not in this version yet: set journal.kind (CORDON_JOURNAL) to \
+             embedded"
+        ),
+    }
+}
+
+/// Where the embedded journal lies in the data folder.
+pub fn journal_dir(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("journal")
+}
+
+/// Where the state store lies in the data folder. May be deleted while the node is down.
+pub fn state_dir(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("state")
+}
+
+/// Opens the state store; one that cannot be opened is thrown away and rebuilt from the journal.
+fn open_store(config: &Config) -> Result<Store> {
+    let settings = store::Settings {
+        dir: state_dir(&config.server.data_dir),
+        cache_bytes: config.store.cache_bytes.0,
+    };
+    match Store::open(&settings) {
+        Ok(store) => Ok(store),
+        // An audit has it open; throwing it away would be a lie to that audit.
+        Err(error @ store::StoreError::InUse { .. }) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the state store is unusable: rebuilding it from the journal");
+            fs::remove_dir_all(&settings.dir)
+                .with_context(|| format!("cannot remove {}", settings.dir.display()))?;
+            Ok(Store::open(&settings)?)
+        }
+    }
+}
+
+/// The accounts that a development app has from the start, so that its first call finds somebody.
+pub async fn import_samples(users: &Users, app: AppId) -> Result<(), ExecuteError> {
+    for name in SAMPLES {
+        let user = UserId::parse(name).expect("the sample names are legal");
+        import(users, UserKey { app, user }).await?;
+    }
+    Ok(())
+}
+
+/// Who they are.
+pub const SAMPLES: [&str; 2] = ["amy", "bob"];

@@ -1,0 +1,103 @@
+//! What each room is told, from the settings of the node.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::actors::{self, Policies};
+use crate::config::{self, Config};
+use crate::domain::Policy;
+use crate::{http, webhooks};
+
+pub(super) fn policies(config: &Config) -> Policies {
+    let policy = |app: &config::App| Policy {
+        blocks_max: app.limits.blocks_max,
+        friends_max: app.limits.friends_max,
+        requests_max: app.limits.requests_max,
+        groups_max: app.limits.groups_max,
+        remain_friends: app.block.remain_friends,
+        import_ignores_blocklist: app.friend.import_ignores_blocklist,
+        default_allow_type: app.friend.default_allow_type,
+    };
+    config.apps.iter().map(|app| (app.id, policy(app))).collect()
+}
+
+pub(super) fn actor_settings(config: &Config, partitions: u16) -> actors::Settings {
+    let share = usize::from(partitions.max(1));
+    actors::Settings {
+        arbiters: config.actors.arbiters,
+        residents_max: (config.actors.resident_users_max / share).max(1),
+        resident_bytes_max: config.actors.resident_bytes_max.as_usize() / share,
+        idle_max: Duration::from_secs(config.actors.idle_s),
+        mailbox_max: config.actors.mailbox_max,
+        partition_mailbox_max: config.actors.partition_mailbox_max,
+        in_flight_max: config.actors.in_flight_max,
+        // Half of it, because the last record admitted may be a large one.
+        in_flight_bytes_max: config.journal.pending_bytes_max.as_usize() / share / 2,
+        outbox_max: config.actors.outbox_max,
+        time_limit: Duration::from_millis(config.http.request_timeout_ms),
+        checkpoint_interval: Duration::from_millis(config.store.checkpoint_interval_ms),
+        checkpoint_records: config.store.checkpoint_records,
+        ..actors::Settings::default()
+    }
+}
+
+pub(super) fn http_settings(config: &Config) -> http::Settings {
+    let app = |app: &config::App| http::App {
+        id: app.id,
+        enabled: app.enabled,
+        admins: app.admins.iter().map(ToString::to_string).collect(),
+        keys: app.keys.iter().map(|key| key.reveal().to_owned()).collect(),
+        limits: limits(app),
+        delete_allowed: app.account.delete_allowed,
+    };
+    let workers = config.http.workers;
+    http::Settings {
+        node: config.node.name.as_str().to_owned(),
+        apps: config.apps.iter().map(app).collect(),
+        body_bytes_max: config.http.body_bytes_max.as_usize(),
+        request_timeout: Duration::from_millis(config.http.request_timeout_ms),
+        workers: Some(workers),
+        connections_max: config.http.connections_max.div_ceil(workers.max(1)),
+        keep_alive: Duration::from_secs(config.http.keep_alive_s),
+        shutdown_timeout_s: config.server.shutdown_grace_s,
+        ..http::Settings::default()
+    }
+}
+
+fn limits(app: &config::App) -> http::Limits {
+    if app.rate_limits == config::RateLimits::Off {
+        return http::Limits::Off;
+    }
+    let overrides = http::Operation::ALL.iter().map(|operation| {
+        let limit = app.rate_limits.per_second(operation.command());
+        (*operation, limit.unwrap_or(http::settings::CALLS_PER_SECOND_MAX))
+    });
+    http::Limits::PerCommand {
+        overrides: overrides.collect(),
+        whole_app: app.rate_limits.app_per_second(),
+    }
+}
+
+pub(super) fn webhook_settings(config: &Config) -> Result<webhooks::Settings> {
+    let mut settings = webhooks::Settings::default();
+    for app in &config.apps {
+        let Some(url) = &app.webhook.url else { continue };
+        let token = app.webhook.token.as_ref().map(config::Secret::reveal);
+        let endpoint = webhooks::Endpoint::parse(url.reveal(), token)
+            .with_context(|| format!("the webhook of app {}", app.id))?;
+        let names = app.webhook.commands.iter().map(|command| command.0);
+        settings.subscriptions.push(webhooks::Subscription {
+            app: app.id,
+            endpoint,
+            commands: names.filter_map(webhooks::CallbackCommand::from_name).collect(),
+            attempt_timeout_ms: app.webhook.timeout_ms,
+            schedule: webhooks::Schedule {
+                first_ms: app.webhook.retry_min_ms,
+                max_ms: app.webhook.retry_max_ms,
+                call_once: app.webhook.call_once,
+            },
+        });
+    }
+    Ok(settings)
+}
