@@ -6,8 +6,10 @@
 //! whole or not at all. It knows nothing of actors and HTTP.
 
 pub mod board;
+pub mod copy;
 pub mod embedded;
 pub mod fence;
+pub mod kafka;
 pub mod partitioner;
 pub mod record;
 
@@ -203,6 +205,14 @@ pub enum JournalError {
         found: u16,
         /// What was asked for.
         expected: u16,
+    },
+    /// A topic of the journal is not as the promises need it.
+    #[error("the topic {topic}: {problem}")]
+    Topic {
+        /// Its name.
+        topic: String,
+        /// What is wrong with it, and what is needed.
+        problem: String,
     },
     /// An offset that the journal does not hold.
     #[error("partition {partition} has no offset {offset}: it ends at {end}")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cordon::journal::{
-    Entry, Journal, JournalError, Offset, Partition, ReadJournal, Settlement, embedded,
+    Entry, Journal, JournalError, Offset, Partition, ReadJournal, Settlement, embedded, kafka,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -63,6 +63,41 @@ impl Provider for Embedded {
         let Self { journal, dir } = self;
         drop(journal);
         Self::open(dir)
+    }
+}
+
+struct Kafka {
+    journal: Arc<kafka::Journal>,
+    settings: kafka::Settings,
+}
+
+impl Provider for Kafka {
+    fn create() -> Self {
+        let settings = kafka::Settings {
+            cluster: kafka::ClusterSettings {
+                brokers: vec![std::env::var("CORDON_TEST_KAFKA").expect("a broker")],
+                prefix: format!("contract.{}.", uuid::Uuid::now_v7()),
+                security: kafka::Security::default(),
+                client_id: "contract".into(),
+            },
+            partitions: PARTITIONS,
+            replication: 1,
+            development: true,
+            pending_bytes_max: PENDING_BYTES_MAX,
+        };
+        let journal = kafka::Journal::open(settings.clone()).expect("the journal opens");
+        Self { journal, settings }
+    }
+
+    fn journal(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.journal) as Arc<dyn Journal>
+    }
+
+    fn reopen(self) -> Self {
+        let Self { journal, settings } = self;
+        drop(journal);
+        let journal = kafka::Journal::open(settings.clone()).expect("the journal opens");
+        Self { journal, settings }
     }
 }
 
@@ -198,3 +233,4 @@ macro_rules! journal_contract {
 }
 
 journal_contract!(embedded_journal, Embedded);
+journal_contract!(kafka_journal, Kafka);

@@ -1,0 +1,292 @@
+//! Copies a journal whole, byte for byte and offset for offset: how a team that began on one machine
+//! moves to a cluster, and back.
+//!
+//! Offsets are kept, because cursors of webhooks name them; records that never counted are copied
+//! like all others, because they hold offsets. So the copy is the same journal to every reader.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use super::{Entry, Journal, JournalError, Offset, Partition, ReadJournal, Settlement};
+
+/// Bytes read from the source at once.
+const READ_BYTES: usize = 1 << 20;
+/// Records in flight to the target at most.
+const IN_FLIGHT_MAX: usize = 10_000;
+/// How long the target may take to say what became of a record.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a copy waits when the target has as much in flight as it takes.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Records.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The digest of the source as it was read: see [`Digest`].
+    pub digest: Digest,
+}
+
+/// A digest of a journal: equal for journals with the same records at the same places, whatever
+/// order their partitions are read in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(u128);
+
+impl Digest {
+    /// Adds a record.
+    pub fn add(&mut self, entry: &Entry) {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        hasher.update(&entry.partition.0.to_be_bytes());
+        hasher.update(&entry.offset.0.to_be_bytes());
+        hasher.update(&entry.bytes);
+        self.0 ^= hasher.digest128();
+    }
+
+    /// The digest of everything that `journal` holds.
+    pub fn of(journal: &dyn ReadJournal) -> Result<Self, JournalError> {
+        let mut digest = Self::default();
+        let mut reader = journal.reader(&from_start(journal))?;
+        loop {
+            let entries = reader.next(READ_BYTES)?;
+            if entries.is_empty() {
+                return Ok(digest);
+            }
+            entries.iter().for_each(|entry| digest.add(entry));
+        }
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Why a journal cannot be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// One of the two cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Users live in other partitions there.
+    #[error("the source has {from} partitions, the target {to}: they have to be the same number")]
+    Partitions {
+        /// The source's.
+        from: u16,
+        /// The target's.
+        to: u16,
+    },
+    /// There is something already.
+    #[error("the target is not empty: partition {partition} ends at offset {end}")]
+    NotEmpty {
+        /// Where.
+        partition: Partition,
+        /// How much.
+        end: Offset,
+    },
+    /// The target lost a record, or took one from somebody else meanwhile. What was copied so far is
+    /// no journal: empty the target and begin again.
+    #[error(
+        "partition {partition}: the record at offset {expected} did not get there ({found}); empty \
+         the target and begin again"
+    )]
+    Misplaced {
+        /// Which partition.
+        partition: Partition,
+        /// Where the record stands in the source.
+        expected: Offset,
+        /// What became of it.
+        found: String,
+    },
+}
+
+fn from_start(journal: &dyn ReadJournal) -> Vec<(Partition, Offset)> {
+    (0..journal.partitions()).map(|partition| (Partition(partition), Offset(0))).collect()
+}
+
+/// One partition on its way.
+struct Lane {
+    partition: Partition,
+    settlements: UnboundedReceiver<Settlement>,
+    sent: u64,
+    settled: u64,
+}
+
+impl Lane {
+    /// Takes note of the next settlement.
+    async fn settle(&mut self) -> Result<u64, CopyError> {
+        let expected = Offset(self.settled);
+        let misplaced =
+            |found: String| CopyError::Misplaced { partition: self.partition, expected, found };
+        match timeout(PATIENCE, self.settlements.recv()).await {
+            Ok(Some(Settlement::Durable { first, count })) if first == expected => {
+                self.settled += count;
+                Ok(count)
+            }
+            Ok(Some(Settlement::Durable { first, .. })) => {
+                Err(misplaced(format!("it stands at {first}")))
+            }
+            Ok(Some(Settlement::Lost) | None) => Err(misplaced("it was lost".into())),
+            Err(_) => Err(misplaced("nothing was heard of it".into())),
+        }
+    }
+}
+
+/// Copies everything from `from` into the empty journal `to`; `progress` hears of the records so far.
+///
+/// Errors: [`CopyError`]. The source is read to the end that it has while it is read: nobody should
+/// write it meanwhile.
+pub async fn copy(
+    from: &dyn ReadJournal,
+    to: &dyn Journal,
+    mut progress: impl FnMut(&Copied),
+) -> Result<Copied, CopyError> {
+    if from.partitions() != to.partitions() {
+        return Err(CopyError::Partitions { from: from.partitions(), to: to.partitions() });
+    }
+    let places = from_start(from);
+    let mut lanes = Vec::new();
+    for (partition, _) in &places {
+        let end = to.end(*partition)?;
+        if end > Offset(0) {
+            return Err(CopyError::NotEmpty { partition: *partition, end });
+        }
+        let (sender, settlements) = unbounded_channel();
+        to.attach(*partition, sender);
+        lanes.push(Lane { partition: *partition, settlements, sent: 0, settled: 0 });
+    }
+    let mut copied = Copied::default();
+    let mut in_flight = 0;
+    let mut reader = from.reader(&places)?;
+    loop {
+        let entries = reader.next(READ_BYTES)?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in &entries {
+            let lane = &mut lanes[usize::from(entry.partition.0)];
+            if entry.offset.0 != lane.sent {
+                let (place, detail) = (
+                    format!("partition {}, offset {}", entry.partition, lane.sent),
+                    "the record is missing".to_owned(),
+                );
+                return Err(JournalError::Corrupt { place, detail }.into());
+            }
+            loop {
+                match to.append(entry.partition, &entry.bytes) {
+                    Ok(()) => break,
+                    Err(JournalError::Full) => {
+                        to.flush();
+                        tokio::time::sleep(FULL_PAUSE).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            lane.sent += 1;
+            in_flight += 1;
+            copied.records += 1;
+            copied.bytes += entry.bytes.len() as u64;
+            copied.digest.add(entry);
+        }
+        to.flush();
+        while in_flight > IN_FLIGHT_MAX
+            && let Some(lane) = lanes.iter_mut().max_by_key(|lane| lane.sent - lane.settled)
+        {
+            in_flight -= lane.settle().await? as usize;
+        }
+        progress(&copied);
+    }
+    to.flush();
+    for lane in &mut lanes {
+        while lane.settled < lane.sent {
+            lane.settle().await?;
+        }
+    }
+    progress(&copied);
+    Ok(copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::journal::embedded;
+
+    fn open(dir: &tempfile::TempDir, partitions: u16) -> Arc<embedded::Journal> {
+        let settings = embedded::Settings {
+            partitions,
+            ..embedded::Settings::new(dir.path().join("journal"))
+        };
+        embedded::Journal::open(settings).expect("the journal opens")
+    }
+
+    async fn fill(journal: &dyn Journal, counts: &[u64]) {
+        for (partition, count) in (0..).map(Partition).zip(counts) {
+            let (sender, settlements) = unbounded_channel();
+            journal.attach(partition, sender);
+            for index in 0..*count {
+                let text = format!("{{\"partition\":{partition},\"index\":{index}}}");
+                journal.append(partition, text.as_bytes()).expect("there is room");
+            }
+            journal.flush();
+            let mut lane = Lane { partition, settlements, sent: *count, settled: 0 };
+            while lane.settled < lane.sent {
+                lane.settle().await.expect("it is settled");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_has_every_record_at_its_place() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, to) = (open(&here, 4), open(&there, 4));
+        fill(&*from, &[20_000, 0, 3, 700]).await;
+        let mut heard = Vec::new();
+        let copied = copy(&*from, &*to, |so_far| heard.push(so_far.records)).await.expect("a copy");
+        assert_eq!(copied.records, 20_703);
+        assert_eq!(heard.last(), Some(&20_703));
+        assert!(heard.is_sorted());
+        assert_eq!(copied.digest, Digest::of(&*to).unwrap());
+        assert_eq!(copied.digest, Digest::of(&*from).unwrap());
+        assert_eq!(to.end(Partition(3)).unwrap(), Offset(700));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_copied_over_what_is_there_or_into_other_partitions() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, to) = (open(&here, 4), open(&there, 4));
+        fill(&*to, &[0, 0, 1, 0]).await;
+        let refused = copy(&*from, &*to, |_| ()).await;
+        assert!(
+            matches!(refused, Err(CopyError::NotEmpty { partition: Partition(2), end: Offset(1) })),
+            "{refused:?}"
+        );
+        let elsewhere = tempfile::tempdir().unwrap();
+        let refused = copy(&*from, &*open(&elsewhere, 8), |_| ()).await;
+        assert!(matches!(refused, Err(CopyError::Partitions { from: 4, to: 8 })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_digest_is_of_places_and_bytes_and_of_no_order() {
+        let entry = |partition, offset, text: &str| Entry {
+            partition: Partition(partition),
+            offset: Offset(offset),
+            bytes: text.as_bytes().to_vec(),
+        };
+        let of = |entries: &[Entry]| {
+            let mut digest = Digest::default();
+            entries.iter().for_each(|entry| digest.add(entry));
+            digest
+        };
+        let (a, b) = (entry(0, 0, "a"), entry(1, 0, "b"));
+        assert_eq!(of(&[a.clone(), b.clone()]), of(&[b, a.clone()]));
+        for other in [entry(1, 0, "a"), entry(0, 1, "a"), entry(0, 0, "b")] {
+            assert_ne!(of(&[a.clone()]), of(&[other]));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The journal of a cluster: a Kafka topic that all nodes write and read.
+//!
+//! One idempotent producer per node writes all its partitions; what counts is decided by the records
+//! themselves ([`super::fence`]), so there are no transactions and no consumer groups. Readers are
+//! consumers with fixed assignments, kept warm between uses. Rules: cluster.md 2 and 10.
+//!
+//! When a record of a partition is not acknowledged, its owner is told, and nothing more is taken
+//! for that partition until the owner attaches again; other partitions go on.
+
+mod board;
+mod client;
+mod metrics;
+mod producer;
+mod read_only;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Receiver, UnboundedSender};
+use tokio::sync::watch;
+
+use self::client::Client;
+use self::producer::{Lanes, Producer};
+use self::reader::{Ends, Pool, Readers};
+use super::{
+    Board, Durability, JournalError, Notice, Offset, Partition, ReadJournal, Reader, Settlement,
+};
+
+pub use self::client::{Sasl, SaslMechanism, Security, Tls};
+pub use self::metrics::Metrics;
+pub use self::read_only::ReadOnly;
+
+/// How long an owner may answer questions after the journal has confirmed that it is the owner.
+/// Rule: cluster.md 6.
+pub const LEASE: Duration = Duration::from_secs(1);
+
+/// What a journal in Kafka has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the cluster is, and how it is spoken to.
+    pub cluster: ClusterSettings,
+    /// How many partitions new topics get (1 to 4096); one with another number is refused.
+    pub partitions: u16,
+    /// Copies of everything, on different brokers. Fewer than two are for development only.
+    pub replication: u16,
+    /// One copy, or a broker that may lose acknowledged records, is enough.
+    pub development: bool,
+    /// How many bytes of records wait for acknowledgement at most; beyond it,
+    /// [`JournalError::Full`].
+    pub pending_bytes_max: usize,
+}
+
+/// Where a Kafka cluster is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// Bootstrap servers, `host:port` each.
+    pub brokers: Vec<String>,
+    /// What the names of all topics begin with.
+    pub prefix: String,
+    /// How connections are protected.
+    pub security: Security,
+    /// What brokers call this client in their logs.
+    pub client_id: String,
+}
+
+impl ClusterSettings {
+    fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// A journal that this process writes together with others.
+pub struct Journal {
+    partitions: u16,
+    client: Client,
+    producer: Producer,
+    readers: Readers,
+    metrics: Metrics,
+}
+
+impl Journal {
+    /// Connects to the cluster and sees to the topics: missing ones are created, those that are there
+    /// have to be as the promises need them.
+    ///
+    /// Blocks; bounded. Errors: [`JournalError::Unavailable`], [`JournalError::Partitions`],
+    /// [`JournalError::Topic`].
+    pub fn open(settings: Settings) -> Result<Arc<Self>, JournalError> {
+        let client = Client::new(settings.cluster.clone());
+        topics::prepare(&client, &settings)?;
+        let metrics = Metrics::new();
+        let ends = Arc::new(Ends::new(settings.partitions));
+        let lanes = Arc::new(Lanes::new(
+            settings.partitions,
+            settings.pending_bytes_max,
+            ends.clone(),
+            metrics.clone(),
+        ));
+        let producer = Producer::start(client.clone(), lanes)?;
+        let pool = Arc::new(Pool::new(client.clone()));
+        let readers = Readers::new(client.clone(), pool, ends, settings.partitions)?;
+        Ok(Arc::new(Self { partitions: settings.partitions, client, producer, readers, metrics }))
+    }
+
+    /// What the journal counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The board `name`, and what is read from it, from its beginning on. Reading ends when the
+    /// receiver is dropped.
+    ///
+    /// Errors: [`JournalError::Unavailable`].
+    pub fn board(&self, name: &str) -> Result<(Arc<dyn Board>, Receiver<Notice>), JournalError> {
+        let topic = self.client.settings().topic(name);
+        let notices = board::read(&self.client, &topic)?;
+        Ok((Arc::new(board::KafkaBoard::new(self.producer.clone(), topic)), notices))
+    }
+}
+
+impl ReadJournal for Journal {
+    fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
+        self.readers.reader(from)
+    }
+
+    fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
+        Ok(self.readers.ends(&[partition])?[0])
+    }
+
+    fn ends(&self, partitions: &[Partition]) -> Result<Vec<Offset>, JournalError> {
+        self.readers.ends(partitions)
+    }
+}
+
+impl super::Journal for Journal {
+    fn durability(&self) -> Durability {
+        Durability::PerPartition
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        Some(LEASE)
+    }
+
+    fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
+        self.producer.lanes().attach(partition, settlements);
+    }
+
+    fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {
+        self.producer.append(partition, record)
+    }
+
+    fn flush(&self) {
+        // The producer sends as soon as it can, and batches by itself while it cannot.
+    }
+
+    fn progress(&self) -> watch::Receiver<u64> {
+        self.producer.lanes().progress()
+    }
+
+    fn writable(&self) -> Result<(), JournalError> {
+        self.producer.lanes().writable()
+    }
+}

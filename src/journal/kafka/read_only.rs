@@ -1,0 +1,54 @@
+//! The journal as audits see it: read beside running nodes, nothing created, nothing written.
+
+use std::sync::Arc;
+
+use super::client::{Client, QUESTION_TIMEOUT, unavailable};
+use super::reader::{Ends, Pool, Readers};
+use super::{ClusterSettings, topics};
+use crate::journal::{JournalError, Offset, Partition, ReadJournal, Reader};
+use rdkafka::consumer::Consumer as _;
+
+/// A journal in Kafka that is only read.
+pub struct ReadOnly {
+    partitions: u16,
+    readers: Readers,
+}
+
+impl ReadOnly {
+    /// Connects to the cluster. Blocks; bounded.
+    ///
+    /// Errors: [`JournalError::Unavailable`]; [`JournalError::Topic`] if there is no journal.
+    pub fn open(cluster: ClusterSettings) -> Result<Self, JournalError> {
+        let client = Client::new(cluster);
+        let topic = client.journal_topic();
+        let consumer = client.consumer(false)?;
+        let metadata = consumer
+            .fetch_metadata(Some(&topic), QUESTION_TIMEOUT)
+            .map_err(|error| unavailable(&error))?;
+        let partitions = topics::partitions(&metadata, &topic).ok_or_else(|| {
+            JournalError::Topic { topic: topic.clone(), problem: "it does not exist".into() }
+        })?;
+        super::reader::end(vec![consumer]);
+        let ends = Arc::new(Ends::new(partitions));
+        let pool = Arc::new(Pool::new(client.clone()));
+        Ok(Self { partitions, readers: Readers::new(client, pool, ends, partitions)? })
+    }
+}
+
+impl ReadJournal for ReadOnly {
+    fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
+        self.readers.reader(from)
+    }
+
+    fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
+        Ok(self.readers.ends(&[partition])?[0])
+    }
+
+    fn ends(&self, partitions: &[Partition]) -> Result<Vec<Offset>, JournalError> {
+        self.readers.ends(partitions)
+    }
+}
