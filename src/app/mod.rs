@@ -1,5 +1,6 @@
 //! The composition root: builds a node out of the rooms, and takes it down in order.
 
+mod cluster;
 mod followers;
 mod phase;
 mod settings;
@@ -11,24 +12,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
+use self::cluster::{Inside, Outside};
 use self::followers::{Followers, UserCursors};
 use self::phase::{Phase, State};
-use self::settings::{actor_settings, http_settings, policies, webhook_settings};
-use crate::actors::{self, ExecuteError, Users};
+pub use self::settings::kafka_cluster;
+use self::settings::{actor_settings, http_settings, kafka_settings, policies, webhook_settings};
+use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config, JournalKind};
 use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey};
 use crate::http::{self, ops};
-use crate::journal::{Journal, Origin, embedded};
+use crate::journal::{Journal, Origin, embedded, kafka};
 use crate::store::{self, Store};
 use crate::webhooks;
 
 /// How long a start waits for the partitions before it serves without them.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a starting node looks whether it is ready.
+const START_POLL: Duration = Duration::from_millis(5);
 /// How often the node looks after itself.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 
@@ -44,6 +49,7 @@ pub struct Node {
     http: ServerHandle,
     ops: ServerHandle,
     webhooks: Arc<webhooks::Handle>,
+    cluster: Option<Inside>,
     state: Arc<State>,
     caretaker: actix_web::rt::task::JoinHandle<()>,
 }
@@ -59,7 +65,15 @@ impl Node {
         config::make_data_dir(&config.server.data_dir)?;
 
         let mut registry = Registry::default();
-        let journal = open_journal(config, &mut registry)?;
+        let (journal, outside) = match config.journal.kind {
+            JournalKind::Embedded => (open_embedded(config, &mut registry)?, None),
+            JournalKind::Kafka => {
+                let journal = kafka::Journal::open(kafka_settings(config))?;
+                journal.metrics().register(&mut registry);
+                let outside = Outside::open(config, journal.clone(), &clock, &mut registry)?;
+                (journal as Arc<dyn Journal>, Some(outside))
+            }
+        };
         let store = open_store(config)?;
         let actors_metrics = actors::Metrics::default();
         actors_metrics.register(&mut registry);
@@ -71,7 +85,10 @@ impl Node {
             policies: policies(config),
             settings: actor_settings(config, journal.partitions()),
             metrics: actors_metrics,
-            elsewhere: Arc::new(actors::Alone),
+            elsewhere: match &outside {
+                None => Arc::new(Alone) as Arc<dyn Elsewhere>,
+                Some(outside) => outside.elsewhere(),
+            },
         };
         let began = Instant::now();
         let users = Users::start(parts)?;
@@ -94,13 +111,21 @@ impl Node {
             let state = state.clone();
             ops::Readiness::new(move || state.ready())
         };
+        let webhooks = Arc::new(webhooks);
+        let cluster = match outside {
+            None => None,
+            Some(outside) => {
+                let clock = clock.clone();
+                Some(outside.join(config, &users, &webhooks, clock, &mut registry)?)
+            }
+        };
         let ops_server = ops::serve(readiness, Arc::new(registry), ops_listener)?;
         let ops = ops_server.handle();
         actix_web::rt::spawn(ops_server);
 
-        let webhooks = Arc::new(webhooks);
         let caretaker = Caretaker {
             users: users.clone(),
+            takes_part: cluster.as_ref().map(Inside::readiness),
             followers: Followers::new(users.clone(), webhooks.clone()),
             accounts: admins(config),
         };
@@ -110,14 +135,34 @@ impl Node {
             http::serve(http_settings(config), users.clone(), clock, http_metrics, listener)?;
         let http = server.handle();
         actix_web::rt::spawn(server);
-        Ok(Self { address, ops_address, users, store, http, ops, webhooks, state, caretaker })
+        Ok(Self {
+            address,
+            ops_address,
+            users,
+            store,
+            http,
+            ops,
+            webhooks,
+            cluster,
+            state,
+            caretaker,
+        })
     }
 
-    /// Stops in order: no new calls, running ones finish, followers save their cursors, partitions
+    /// Where other nodes reach this one, if it is one of several.
+    pub fn node_address(&self) -> Option<&str> {
+        self.cluster.as_ref().map(|cluster| cluster.address.as_str())
+    }
+
+    /// Stops in order: other nodes take over, no new calls, running ones finish, followers save their cursors, partitions
     /// are released, the store holds everything. If it is cut short nothing is lost: the journal has
     /// it all.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.state.set(Phase::Draining);
+        if let Some(cluster) = &mut self.cluster {
+            // Calls go on meanwhile, and find their owners elsewhere.
+            cluster.leave().await;
+        }
         self.http.stop(true).await;
         self.caretaker.abort();
         // Whoever else held the handle has just been ended.
@@ -126,6 +171,9 @@ impl Node {
             webhooks.stop().await;
         }
         self.users.stop().await;
+        if let Some(cluster) = self.cluster {
+            cluster.close().await;
+        }
         self.store.close();
         self.ops.stop(false).await;
     }
@@ -134,6 +182,8 @@ impl Node {
 /// Looks after the node: what has to be done before it is ready, and how it is.
 struct Caretaker {
     users: Users,
+    /// Whether the node takes part in its cluster, if it has one.
+    takes_part: Option<Box<dyn Fn() -> Result<(), String>>>,
     followers: Followers,
     /// Accounts that have to exist, until they do.
     accounts: Vec<UserKey>,
@@ -143,12 +193,22 @@ impl Caretaker {
     /// How the node is, as far as it can tell by itself.
     async fn look(&mut self) -> Phase {
         let health = self.users.health().await;
-        if health.serving < health.partitions {
-            let missing = health.partitions - health.serving;
-            return Phase::Unready(format!(
-                "{missing} of {} partitions take no commands",
-                health.partitions
-            ));
+        match &self.takes_part {
+            Some(takes_part) => {
+                if let Err(reason) = takes_part() {
+                    // What is served by now is followed all the same.
+                    let _ = self.followers.keep_up().await;
+                    return Phase::Unready(reason);
+                }
+            }
+            None if health.serving < health.partitions => {
+                let missing = health.partitions - health.serving;
+                return Phase::Unready(format!(
+                    "{missing} of {} partitions take no commands",
+                    health.partitions
+                ));
+            }
+            None => {}
         }
         if let Err(reason) = self.followers.keep_up().await {
             return Phase::Unready(reason);
@@ -164,8 +224,14 @@ impl Caretaker {
 
     /// Brings the node up as far as it goes within the patience of a start, then keeps looking.
     async fn begin(mut self, state: Arc<State>) -> actix_web::rt::task::JoinHandle<()> {
-        self.users.ready(START_PATIENCE).await;
-        let phase = self.look().await;
+        let began = Instant::now();
+        let phase = loop {
+            let phase = self.look().await;
+            if matches!(phase, Phase::Ready) || began.elapsed() >= START_PATIENCE {
+                break phase;
+            }
+            tokio::time::sleep(START_POLL).await;
+        };
         if let Phase::Unready(reason) = &phase {
             tracing::error!(%reason, "the node serves without being ready");
         }
@@ -205,23 +271,15 @@ fn bind(address: &str) -> Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
-fn open_journal(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Journal>> {
-    match config.journal.kind {
-        JournalKind::Embedded => {
-            let journal = embedded::Journal::open(embedded::Settings {
-                partitions: config.journal.partitions,
-                segment_bytes: config.journal.segment_bytes.0,
-                pending_bytes_max: config.journal.pending_bytes_max.as_usize(),
-                ..embedded::Settings::new(journal_dir(&config.server.data_dir))
-            })?;
-            journal.metrics().register(registry);
-            Ok(journal)
-        }
-        JournalKind::Kafka => bail!(
-            "a journal in Kafka is not in this version yet: set journal.kind (CORDON_JOURNAL) to \
-             embedded"
-        ),
-    }
+fn open_embedded(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Journal>> {
+    let journal = embedded::Journal::open(embedded::Settings {
+        partitions: config.journal.partitions,
+        segment_bytes: config.journal.segment_bytes.0,
+        pending_bytes_max: config.journal.pending_bytes_max.as_usize(),
+        ..embedded::Settings::new(journal_dir(&config.server.data_dir))
+    })?;
+    journal.metrics().register(registry);
+    Ok(journal)
 }
 
 /// Where the embedded journal lies in the data folder.

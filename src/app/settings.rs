@@ -1,12 +1,16 @@
 //! What each room is told, from the settings of the node.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::cluster::{advertised, standby_mode};
 use crate::actors::{self, Policies};
-use crate::config::{self, Config};
+use crate::cluster::{peers, steward};
+use crate::config::{self, Config, KafkaSaslMechanism, KafkaSecurity};
 use crate::domain::Policy;
+use crate::journal::kafka;
 use crate::{http, webhooks};
 
 pub(super) fn policies(config: &Config) -> Policies {
@@ -100,4 +104,71 @@ pub(super) fn webhook_settings(config: &Config) -> Result<webhooks::Settings> {
         });
     }
     Ok(settings)
+}
+
+pub(super) fn kafka_settings(config: &Config) -> kafka::Settings {
+    kafka::Settings {
+        cluster: kafka_cluster(config),
+        partitions: config.journal.partitions,
+        replication: if config.kafka.development { 1 } else { config.kafka.replication },
+        development: config.kafka.development,
+        pending_bytes_max: config.journal.pending_bytes_max.as_usize(),
+    }
+}
+
+/// Where the Kafka cluster is.
+pub fn kafka_cluster(config: &Config) -> kafka::ClusterSettings {
+    let kafka = &config.kafka;
+    let tls = matches!(kafka.security, KafkaSecurity::Tls | KafkaSecurity::SaslTls);
+    let mechanism = match kafka.sasl_mechanism {
+        KafkaSaslMechanism::Plain => kafka::SaslMechanism::Plain,
+        KafkaSaslMechanism::ScramSha256 => kafka::SaslMechanism::ScramSha256,
+        KafkaSaslMechanism::ScramSha512 => kafka::SaslMechanism::ScramSha512,
+    };
+    let sasl = match (&kafka.sasl_username, &kafka.sasl_password) {
+        (Some(username), Some(password)) => Some(kafka::Sasl {
+            mechanism,
+            username: username.reveal().to_owned(),
+            password: password.reveal().to_owned(),
+        }),
+        _ => None,
+    };
+    kafka::ClusterSettings {
+        brokers: kafka.brokers.iter().map(|broker| broker.as_str().to_owned()).collect(),
+        prefix: kafka.prefix.as_str().to_owned(),
+        security: kafka::Security {
+            tls: tls.then(|| kafka::Tls {
+                ca_file: kafka.ca_file.clone(),
+                certificate_file: kafka.certificate_file.clone(),
+                key_file: kafka.key_file.clone(),
+            }),
+            sasl,
+        },
+        client_id: format!("cordon-{}", config.node.name.as_str()),
+    }
+}
+
+/// `listener` is where this node hears the others.
+pub(super) fn peer_settings(config: &Config, listener: SocketAddr) -> Result<peers::Settings> {
+    let node = &config.node;
+    let trust = match (&node.secret, &node.tls_ca_file, &node.tls_certificate_file) {
+        (Some(secret), _, _) => peers::Trust::Secret(secret.reveal().as_bytes().to_vec()),
+        (None, Some(ca_file), Some(certificate_file)) => peers::Trust::Tls(peers::Certificates {
+            ca_file: ca_file.clone(),
+            certificate_file: certificate_file.clone(),
+            key_file: node.tls_key_file.clone().unwrap_or_default(),
+        }),
+        (None, _, _) => peers::Trust::Loopback,
+    };
+    let address = advertised(config, listener)?;
+    Ok(peers::Settings { node: node.name.as_str().to_owned(), address, trust })
+}
+
+pub(super) fn steward_settings(config: &Config, address: String) -> steward::Settings {
+    steward::Settings {
+        node: config.node.name.as_str().to_owned(),
+        address,
+        dead_after: Duration::from_millis(config.node.dead_after_ms),
+        standby: standby_mode(config.node.standby),
+    }
 }

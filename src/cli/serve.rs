@@ -32,7 +32,12 @@ pub(super) fn serve(mut config: Config, out: &mut impl Write) -> Result<()> {
             write!(out, "{}", introduction(app, &config, &node, &clock)?)?;
         }
         out.flush()?;
-        tracing::info!(address = %node.address, ops.address = %node.ops_address, "ready");
+        tracing::info!(
+            address = %node.address,
+            ops.address = %node.ops_address,
+            node.address = node.node_address(),
+            "ready"
+        );
 
         let terminated = std::pin::pin!(terminate.recv());
         let interrupted = std::pin::pin!(interrupt.recv());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::kind::{Address, Bytes, LogFilter, Name};
 use super::scope::section;
+use super::secret::Secret;
 use super::value::Choice;
 
 /// What is logged when nobody says otherwise: our own rooms from `info` on. What these libraries
@@ -56,16 +57,49 @@ section! {
         brokers: Vec<Address> = Vec::new(), in 1..=64, unit "brokers";
         /// What the names of all topics begin with.
         prefix: Name = name("cordon."), in 1..=100, unit "characters";
+        /// Copies of each record, on different brokers, that new topics get.
+        replication: u16 = 3, in 1..=15, unit "copies";
+        /// Topics that may lose acknowledged records are taken, and made with one copy: for a
+        /// developer's machine.
+        development: bool = false;
+        /// How connections to brokers are protected: `plaintext`, `tls`, `sasl_plaintext` or
+        /// `sasl_tls`.
+        security: KafkaSecurity = KafkaSecurity::Plaintext;
+        /// Whose certificates are trusted, as PEM; the system's if not set.
+        ca_file: Option<PathBuf> = None;
+        /// The certificate that is shown to brokers, as PEM.
+        certificate_file: Option<PathBuf> = None;
+        /// Its key, as PEM.
+        key_file: Option<PathBuf> = None;
+        /// How the password is shown to brokers.
+        sasl_mechanism: KafkaSaslMechanism = KafkaSaslMechanism::ScramSha512;
+        /// The name that is shown to brokers.
+        sasl_username: Option<Secret> = None;
+        /// Its password.
+        sasl_password: Option<Secret> = None;
     }
 
     /// This node among others.
     pub struct Node {
         /// The node's name, unique in its cluster.
         name: Name = host_name(), in 1..=64, unit "characters";
-        /// The listener for other nodes.
-        listen: Option<Address> = None;
-        /// The address at which other nodes reach that listener.
+        /// The listener for other nodes, when the journal is in Kafka.
+        listen: Address = address("127.0.0.1:0");
+        /// The address at which other nodes reach that listener; the listener's own if not set.
         advertise: Option<Address> = None;
+        /// The key that all nodes of a cluster sign their calls with, at least 32 bytes.
+        secret: Option<Secret> = None;
+        /// Who signs the certificates of all nodes, as PEM; instead of a shared key.
+        tls_ca_file: Option<PathBuf> = None;
+        /// This node's certificate, as PEM.
+        tls_certificate_file: Option<PathBuf> = None;
+        /// Its key, as PEM.
+        tls_key_file: Option<PathBuf> = None;
+        /// How long a node may be silent before others take its partitions over.
+        dead_after_ms: u64 = 5000, in 2000..=60_000, unit "ms";
+        /// Which nodes follow a partition to take it over without delay: `one` beside its owner, or
+        /// `all`.
+        standby: Standby = Standby::One;
     }
 
     /// The users' actors.
@@ -119,6 +153,58 @@ pub enum JournalKind {
 impl Choice for JournalKind {
     const CHOICES: &'static [(&'static str, Self)] =
         &[("embedded", Self::Embedded), ("kafka", Self::Kafka)];
+}
+
+/// How connections to brokers are protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaSecurity {
+    /// Not at all.
+    Plaintext,
+    /// Encrypted.
+    Tls,
+    /// A password over an open connection.
+    SaslPlaintext,
+    /// A password over an encrypted connection.
+    SaslTls,
+}
+
+impl Choice for KafkaSecurity {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("plaintext", Self::Plaintext),
+        ("tls", Self::Tls),
+        ("sasl_plaintext", Self::SaslPlaintext),
+        ("sasl_tls", Self::SaslTls),
+    ];
+}
+
+/// How a password is shown to brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they are the names of the mechanisms")]
+pub enum KafkaSaslMechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+}
+
+impl Choice for KafkaSaslMechanism {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("PLAIN", Self::Plain),
+        ("SCRAM-SHA-256", Self::ScramSha256),
+        ("SCRAM-SHA-512", Self::ScramSha512),
+    ];
+}
+
+/// Which nodes follow a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standby {
+    /// One beside the owner.
+    One,
+    /// Every node.
+    All,
+}
+
+impl Choice for Standby {
+    const CHOICES: &'static [(&'static str, Self)] = &[("one", Self::One), ("all", Self::All)];
 }
 
 /// How log lines look.

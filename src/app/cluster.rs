@@ -1,0 +1,172 @@
+//! A node among others: its boards, its calls to the others and theirs to it.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::rt;
+use anyhow::{Context, Result, bail};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::actors::{Elsewhere, Seat, Users};
+use crate::clock::Clock;
+use crate::cluster::{self, Handle, Routes, Seats, peers, steward};
+use crate::config::Config;
+use crate::journal::{Partition, ReadJournal, kafka};
+use crate::webhooks;
+
+/// How long a stop waits for the other nodes to take everything over.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long the node's own threads may take to answer before it counts as stuck.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a node needs before its users can be reached: the way to the others.
+pub(super) struct Outside {
+    journal: Arc<kafka::Journal>,
+    routes: Arc<Routes>,
+    peers: peers::Peers,
+    settings: peers::Settings,
+    listener: TcpListener,
+}
+
+impl Outside {
+    pub(super) fn open(
+        config: &Config,
+        journal: Arc<kafka::Journal>,
+        clock: &Clock,
+        registry: &mut Registry,
+    ) -> Result<Self> {
+        let listener = super::bind(config.node.listen.as_str())?;
+        let settings = super::settings::peer_settings(config, listener.local_addr()?)?;
+        settings.check(listener.local_addr()?)?;
+        let routes = Arc::new(Routes::new(journal.partitions()));
+        let metrics = peers::Metrics::default();
+        metrics.register(registry);
+        let peers = peers::Peers::start(settings.clone(), routes.clone(), clock.clone(), metrics)?;
+        Ok(Self { journal, routes, peers, settings, listener })
+    }
+
+    pub(super) fn elsewhere(&self) -> Arc<dyn Elsewhere> {
+        Arc::new(self.peers.clone())
+    }
+
+    /// Lets the others call this node, and begins to take part.
+    pub(super) fn join(
+        self,
+        config: &Config,
+        users: &Users,
+        webhooks: &Arc<webhooks::Handle>,
+        clock: Clock,
+        registry: &mut Registry,
+    ) -> Result<Inside> {
+        let Self { journal, routes, peers: _, settings, listener } = self;
+        let server = peers::serve(&settings, listener, users.clone(), routes.clone(), clock)?;
+        let listening = server.handle();
+        rt::spawn(server);
+        let metrics = steward::Metrics::default();
+        metrics.register(registry);
+        let members = journal.board("members").context("the board of members")?;
+        let owners = journal.board("owners").context("the board of owners")?;
+        let seats = NodeSeats { users: users.clone(), webhooks: webhooks.clone() };
+        let steward = steward::start(
+            super::settings::steward_settings(config, settings.address.clone()),
+            members,
+            owners,
+            routes,
+            seats,
+            metrics,
+        );
+        Ok(Inside { steward: Some(steward), listening, address: settings.address })
+    }
+}
+
+/// The running part.
+pub(super) struct Inside {
+    steward: Option<Handle>,
+    listening: ServerHandle,
+    /// Where other nodes reach this one.
+    pub(super) address: String,
+}
+
+impl Inside {
+    /// Tells whether this node takes part, or why not.
+    pub(super) fn readiness(&self) -> Box<dyn Fn() -> Result<(), String>> {
+        match &self.steward {
+            Some(steward) => Box::new(steward.readiness()),
+            None => Box::new(|| Err("the node has left the cluster".into())),
+        }
+    }
+
+    /// Hands everything over to the others.
+    pub(super) async fn leave(&mut self) {
+        if let Some(mut steward) = self.steward.take() {
+            steward.leave(LEAVE_PATIENCE).await;
+            steward.stop().await;
+        }
+    }
+
+    /// Answers the other nodes no more.
+    pub(super) async fn close(self) {
+        self.listening.stop(true).await;
+    }
+}
+
+/// The partitions of this node, with the webhooks that follow them.
+struct NodeSeats {
+    users: Users,
+    webhooks: Arc<webhooks::Handle>,
+}
+
+impl Seats for NodeSeats {
+    fn seats(&self) -> Vec<Seat> {
+        self.users.seats()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.users.seat_changes()
+    }
+
+    fn claim(&self, partition: Partition) {
+        self.users.claim(partition);
+    }
+
+    fn release(&self, partition: Partition) {
+        let (users, webhooks) = (self.users.clone(), self.webhooks.clone());
+        rt::spawn(async move {
+            // While the partition is still served: the cursors are its records.
+            webhooks.leave(&[partition]).await;
+            users.release(partition).await;
+        });
+    }
+
+    fn stand_by(&self, partitions: BTreeSet<Partition>) {
+        self.users.stand_by(partitions);
+    }
+
+    async fn healthy(&self) -> bool {
+        tokio::time::timeout(HEALTH_PATIENCE, self.users.health()).await.is_ok()
+    }
+}
+
+/// The address under which others reach `listener`.
+pub(super) fn advertised(config: &Config, listener: SocketAddr) -> Result<String> {
+    match &config.node.advertise {
+        Some(address) => Ok(address.as_str().to_owned()),
+        None if listener.ip().is_unspecified() => bail!(
+            "node.listen is {listener}, which no other node can call: set node.advertise \
+             (CORDON_NODE_ADVERTISE) to the address at which others reach this node"
+        ),
+        None => Ok(listener.to_string()),
+    }
+}
+
+/// How many nodes follow a partition.
+pub(super) fn standby_mode(standby: crate::config::Standby) -> cluster::StandbyMode {
+    match standby {
+        crate::config::Standby::One => cluster::StandbyMode::One,
+        crate::config::Standby::All => cluster::StandbyMode::All,
+    }
+}
