@@ -485,8 +485,13 @@ impl Users {
     {
         self.addr(partition)?.try_send(message).map_err(|error| match error {
             SendError::Full(_) => ExecuteError::Overloaded,
-            SendError::Closed(_) => ExecuteError::Unavailable,
+            SendError::Closed(_) if self.alone => ExecuteError::Unavailable,
+            SendError::Closed(_) => ExecuteError::Elsewhere,
         })
+    }
+
+    fn owns(&self, partition: Partition) -> bool {
+        self.alone || matches!(self.seats.get(partition), Seat::Serving { .. })
     }
 
     /// Asks the owner of `partition`, wherever that is, until somebody has answered or the time limit
@@ -500,7 +505,7 @@ impl Users {
         loop {
             changes.borrow_and_update();
             let patience = deadline.saturating_duration_since(Instant::now());
-            let answer = if matches!(self.seats.get(partition), Seat::Serving { .. }) {
+            let answer = if self.owns(partition) {
                 self.answer(partition, question.clone(), patience).await
             } else {
                 self.elsewhere.ask(partition, question.clone(), patience).await
@@ -526,6 +531,9 @@ impl Users {
         question: Question,
         patience: Duration,
     ) -> Result<Reply, ExecuteError> {
+        if !self.owns(partition) {
+            return Err(ExecuteError::Elsewhere);
+        }
         let lost = if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted };
         match question {
             Question::Execute { key, command, origin } => {
@@ -551,7 +559,7 @@ impl Users {
     /// Takes a message of another node's partition. Errors: [`ExecuteError::Elsewhere`] if this
     /// node does not own the partition that it goes to.
     pub fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError> {
-        if !matches!(self.seats.get(message.to()), Seat::Serving { .. }) {
+        if !self.owns(message.to()) {
             return Err(ExecuteError::Elsewhere);
         }
         deliver(&self.directory, message);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 
 pub(super) fn a_new_journal_is_empty<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     assert_eq!(journal.partitions(), PARTITIONS);
     journal.writable().expect("a new journal can be written");
@@ -19,7 +19,7 @@ pub(super) fn a_new_journal_is_empty<P: Provider>() {
 }
 
 pub(super) fn offsets_start_at_0_and_have_no_gaps<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     let mut settlements: Vec<_> =
         partitions().map(|partition| Settlements::of(&*journal, partition)).collect();
@@ -41,7 +41,7 @@ pub(super) fn offsets_start_at_0_and_have_no_gaps<P: Provider>() {
 }
 
 pub(super) fn records_of_a_partition_keep_the_order_of_their_appends<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     fill(&*journal, 0, 500);
     let mut next: BTreeMap<Partition, u64> = BTreeMap::new();
@@ -55,7 +55,7 @@ pub(super) fn records_of_a_partition_keep_the_order_of_their_appends<P: Provider
 }
 
 pub(super) fn each_append_is_settled_once_and_in_order<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     // One owner per partition, each with many records in flight, as the actors have.
     std::thread::scope(|scope| {
@@ -79,7 +79,7 @@ pub(super) fn each_append_is_settled_once_and_in_order<P: Provider>() {
 }
 
 pub(super) fn what_was_acknowledged_is_there_after_opening_again<P: Provider>() {
-    let mut provider = P::create();
+    let Some(mut provider) = P::create() else { return };
     for round in 0..3 {
         fill(&*provider.journal(), round * 100, 100);
         provider = provider.reopen();
@@ -94,7 +94,7 @@ pub(super) fn what_was_acknowledged_is_there_after_opening_again<P: Provider>() 
 }
 
 pub(super) fn a_reader_starts_at_any_offset_of_any_partitions<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     fill(&*journal, 0, 200);
     for start in (0..=200).step_by(7).chain([199, 200]) {
@@ -112,7 +112,7 @@ pub(super) fn a_reader_starts_at_any_offset_of_any_partitions<P: Provider>() {
 }
 
 pub(super) fn a_reader_takes_as_much_as_it_asks_for_and_at_least_one<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     fill(&*journal, 0, 50);
     let mut reader = journal.reader(&[(Partition(0), Offset(0))]).expect("a reader");
@@ -125,7 +125,7 @@ pub(super) fn a_reader_takes_as_much_as_it_asks_for_and_at_least_one<P: Provider
 }
 
 pub(super) fn an_offset_behind_the_end_is_refused<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     fill(&*journal, 0, 3);
     let refused = journal.reader(&[(Partition(0), Offset(3)), (Partition(2), Offset(4))]).err();
@@ -147,7 +147,7 @@ pub(super) fn an_offset_behind_the_end_is_refused<P: Provider>() {
 }
 
 pub(super) fn a_reader_at_the_end_goes_on_when_progress_is_told<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     let mut reader = journal.reader(&whole()).expect("a reader");
     let mut progress = journal.progress();
@@ -171,7 +171,7 @@ pub(super) fn a_reader_at_the_end_goes_on_when_progress_is_told<P: Provider>() {
 }
 
 pub(super) fn what_is_settled_can_be_read_and_what_is_read_lies_before_the_end<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     std::thread::scope(|scope| {
         let writing = &*journal;
@@ -200,7 +200,7 @@ pub(super) fn what_is_settled_can_be_read_and_what_is_read_lies_before_the_end<P
 }
 
 pub(super) fn a_prefix_is_durable_where_the_journal_promises_it<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     if journal.durability() != Durability::Prefix {
         return;
@@ -232,7 +232,7 @@ pub(super) fn a_prefix_is_durable_where_the_journal_promises_it<P: Provider>() {
 }
 
 pub(super) fn more_than_fits_is_refused_and_what_was_taken_is_kept<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     let partition = Partition(2);
     let mut settlements = Settlements::of(&*journal, partition);
@@ -256,7 +256,7 @@ pub(super) fn more_than_fits_is_refused_and_what_was_taken_is_kept<P: Provider>(
 }
 
 pub(super) fn a_record_is_read_as_it_was_written<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     let mut settlements = Settlements::of(&*journal, Partition(1));
     let records: Vec<Vec<u8>> = vec![
@@ -280,7 +280,7 @@ pub(super) fn a_record_is_read_as_it_was_written<P: Provider>() {
 }
 
 pub(super) fn the_later_claim_wins_and_a_zombie_counts_for_nobody<P: Provider>() {
-    let provider = P::create();
+    let Some(provider) = P::create() else { return };
     let journal = provider.journal();
     let partition = Partition(0);
     let mut settlements = Settlements::of(&*journal, partition);

@@ -5,6 +5,7 @@
 
 mod answer;
 mod caller;
+pub(crate) mod kafka;
 mod node;
 mod process;
 mod random;

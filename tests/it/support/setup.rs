@@ -59,6 +59,22 @@ impl Setup {
         self
     }
 
+    /// The settings of `count` nodes of one cluster over the Kafka at `bootstrap`, with topics of
+    /// their own.
+    pub(crate) fn cluster(bootstrap: &str, count: usize) -> Vec<Self> {
+        let prefix = format!("test.{}.", uuid::Uuid::now_v7());
+        let node = |index: usize| {
+            Self::new()
+                .set("JOURNAL", "kafka")
+                .set("KAFKA_BROKERS", bootstrap)
+                .set("KAFKA_PREFIX", &prefix)
+                .set("KAFKA_DEVELOPMENT", "true")
+                .set("NODE_NAME", &format!("n{}", index + 1))
+                .set("NODE_SECRET", KEY)
+        };
+        (0..count).map(node).collect()
+    }
+
     /// Has the app's webhooks sent to `subscriber`, with waits that suit a test.
     pub(crate) fn webhook(self, subscriber: &TestSubscriber) -> Self {
         self.set("WEBHOOK_URL", &subscriber.url())
