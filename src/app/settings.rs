@@ -106,7 +106,8 @@ pub(super) fn webhook_settings(config: &Config) -> Result<webhooks::Settings> {
     Ok(settings)
 }
 
-pub(super) fn kafka_settings(config: &Config) -> kafka::Settings {
+/// What the journal in Kafka has to know.
+pub fn kafka_settings(config: &Config) -> kafka::Settings {
     kafka::Settings {
         cluster: kafka_cluster(config),
         partitions: config.journal.partitions,

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app;
 use crate::audit::state::Moment;
-use crate::config::{Config, ConfigError, Environment};
+use crate::config::{Config, ConfigError, Environment, JournalKind};
 use crate::domain::{AppId, Timestamp, UserId};
+use crate::journal::kafka::ClusterSettings;
 use crate::journal::{Offset, Partition};
 
 /// What a UserSig is valid for when nobody says otherwise, in seconds: 180 days, as the reference's
@@ -95,8 +97,18 @@ Reads only; a node may be running. Exits with 0 only when all holds.
 
 Examples:
   cordon verify
-  cordon verify --data-dir /srv/cordon --json")]
+  cordon verify --data-dir /srv/cordon --json
+  cordon verify --kafka k1:9092,k2:9092,k3:9092")]
     Verify(VerifyArgs),
+    /// Copy an embedded journal into an empty Kafka cluster, or back
+    #[command(after_help = "\
+Nodes that write either side have to be stopped. Both sides are verified, and every record keeps its
+place, so cursors of webhooks and positions that were handed out stay right.
+
+Examples:
+  cordon migrate --data-dir /srv/cordon --kafka k1:9092,k2:9092,k3:9092
+  cordon migrate --data-dir /srv/cordon --kafka k1:9092 --back")]
+    Migrate(MigrateArgs),
 }
 
 /// Which settings.
@@ -162,6 +174,10 @@ pub struct JournalArgs {
     /// The data folder [default: as in the settings]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Read the journal in this Kafka cluster; how it is reached besides, and what its topics are
+    /// called, comes from the settings
+    #[arg(long, value_name = "BROKERS")]
+    pub kafka: Option<String>,
     /// Which settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -171,6 +187,25 @@ pub struct JournalArgs {
 }
 
 impl JournalArgs {
+    /// The Kafka cluster that is meant, if it is not a folder: the one on the command line, else that
+    /// of the settings unless the command line names a folder.
+    pub fn cluster(&self, environment: &Environment) -> anyhow::Result<Option<ClusterSettings>> {
+        let brokers = match (&self.kafka, &self.data_dir) {
+            (None, Some(_)) => return Ok(None),
+            (brokers, _) => brokers,
+        };
+        let config = self.settings.load(environment)?;
+        let mut cluster = app::kafka_cluster(&config);
+        match brokers {
+            Some(brokers) => {
+                cluster.brokers = brokers.split(',').map(|broker| broker.trim().into()).collect();
+            }
+            None if config.journal.kind == JournalKind::Embedded => return Ok(None),
+            None => {}
+        }
+        Ok(Some(cluster))
+    }
+
     /// The data folder. The settings are only read if the command line does not say it.
     pub fn data_dir(&self, environment: &Environment) -> Result<PathBuf, ConfigError> {
         match &self.data_dir {
@@ -250,6 +285,23 @@ pub struct StateArgs {
     /// Which journal.
     #[command(flatten)]
     pub journal: JournalArgs,
+}
+
+/// `cordon migrate`
+#[derive(Args, Debug)]
+pub struct MigrateArgs {
+    /// The data folder of the embedded journal [default: as in the settings]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The Kafka cluster [default: as in the settings]
+    #[arg(long, value_name = "BROKERS")]
+    pub kafka: Option<String>,
+    /// From Kafka into the folder
+    #[arg(long)]
+    pub back: bool,
+    /// Which settings: how Kafka is reached, and what its topics are called and are to be like.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
 }
 
 /// `cordon verify`

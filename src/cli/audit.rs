@@ -10,15 +10,19 @@ use crate::app;
 use crate::audit::verify::StoredRows;
 use crate::audit::{Filter, Format, history, replay, state, verify};
 use crate::config::Environment;
-use crate::journal::embedded::ReadOnly;
-use crate::journal::{Partition, ReadJournal};
+use crate::journal::{Partition, ReadJournal, embedded, kafka};
 use crate::store::{self, Store, StoreError};
 
 /// Memory for the state store's blocks while it is checked.
 const STORE_CACHE_BYTES: u64 = 16 << 20;
 
-fn open(args: &JournalArgs, environment: &Environment) -> Result<ReadOnly> {
-    Ok(ReadOnly::open(&app::journal_dir(&args.data_dir(environment)?))?)
+fn open(args: &JournalArgs, environment: &Environment) -> Result<Box<dyn ReadJournal>> {
+    Ok(match args.cluster(environment)? {
+        Some(cluster) => Box::new(kafka::ReadOnly::open(cluster)?),
+        None => {
+            Box::new(embedded::ReadOnly::open(&app::journal_dir(&args.data_dir(environment)?))?)
+        }
+    })
 }
 
 fn format(args: &JournalArgs) -> Format {
@@ -44,7 +48,7 @@ pub(super) fn replay(
         all: args.all,
         format: format(&args.journal),
     };
-    let summary = replay::run(&open(&args.journal, environment)?, &options, out)?;
+    let summary = replay::run(&*open(&args.journal, environment)?, &options, out)?;
     if summary.unreadable > 0 {
         bail!("{} records cannot be read", summary.unreadable);
     }
@@ -63,7 +67,7 @@ pub(super) fn history(
         until: args.until,
         format: format(&args.journal),
     };
-    let summary = history::run(&open(&args.journal, environment)?, &options, out)?;
+    let summary = history::run(&*open(&args.journal, environment)?, &options, out)?;
     if summary.unreadable > 0 {
         bail!("{} records cannot be read", summary.unreadable);
     }
@@ -81,7 +85,7 @@ pub(super) fn state(
         at: args.at,
         format: format(&args.journal),
     };
-    let summary = state::run(&open(&args.journal, environment)?, &options, out)?;
+    let summary = state::run(&*open(&args.journal, environment)?, &options, out)?;
     if summary.unreadable > 0 {
         bail!("{} records of the user's partition cannot be read", summary.unreadable);
     }
@@ -106,7 +110,7 @@ pub(super) fn verify(
         import_ignores_blocklist: imports_ignore_blocklists(args, environment),
         format: format(&args.journal),
     };
-    let report = verify::run(&journal, &options, out)?;
+    let report = verify::run(&*journal, &options, out)?;
     if !report.holds {
         bail!("not everything holds");
     }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod audit;
+mod migrate;
 mod serve;
 
 use std::ffi::OsString;
@@ -78,6 +79,7 @@ fn dispatch(
         Command::History(args) => audit::history(args, environment, out),
         Command::State(args) => audit::state(args, environment, out),
         Command::Verify(args) => audit::verify(args, environment, out),
+        Command::Migrate(args) => migrate::migrate(args, environment, out),
     }
 }
 

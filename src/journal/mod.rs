@@ -184,6 +184,12 @@ pub enum JournalError {
         /// Why.
         reason: String,
     },
+    /// What keeps the journal does not answer at present.
+    #[error("the journal is not reached: {reason}")]
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
     /// Another process holds the journal.
     #[error("the journal at {} is in use by another process", path.display())]
     Locked {

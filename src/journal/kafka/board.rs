@@ -8,7 +8,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::client::{Client, Consumer, QUESTION_TIMEOUT, unavailable};
+use super::client::{Client, Consumer, QUESTION_TIMEOUT, unreachable};
 use super::producer::Producer;
 use super::reader::end;
 use crate::domain::Timestamp;
@@ -41,12 +41,12 @@ pub(super) fn read(client: &Client, topic: &str) -> Result<Receiver<Notice>, Jou
     let consumer = client.consumer(true)?;
     let (_, behind) = consumer
         .fetch_watermarks(topic, 0, QUESTION_TIMEOUT)
-        .map_err(|error| unavailable(&error))?;
+        .map_err(|error| unreachable(&error))?;
     let mut assignment = TopicPartitionList::new();
     assignment
         .add_partition_offset(topic, 0, At::Beginning)
-        .map_err(|error| unavailable(&error))?;
-    consumer.assign(&assignment).map_err(|error| unavailable(&error))?;
+        .map_err(|error| unreachable(&error))?;
+    consumer.assign(&assignment).map_err(|error| unreachable(&error))?;
     let (notices, heard) = channel(NOTICES_MAX);
     thread::Builder::new()
         .name("board".into())

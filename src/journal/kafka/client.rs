@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::ClusterSettings;
 use crate::journal::JournalError;
@@ -173,7 +173,7 @@ impl Client {
             // A journal's offset that is not there is an incident.
             .set("auto.offset.reset", if from_start { "earliest" } else { "error" })
             .set("check.crcs", "true");
-        BaseConsumer::from_config_and_context(&config, Quiet).map_err(|error| unavailable(&error))
+        BaseConsumer::from_config_and_context(&config, Quiet).map_err(|error| unreachable(&error))
     }
 }
 
@@ -204,6 +204,29 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-pub(super) fn unavailable(error: &KafkaError) -> JournalError {
-    JournalError::Unavailable { reason: format!("kafka: {error}") }
+pub(super) fn unreachable(error: &KafkaError) -> JournalError {
+    JournalError::Unreachable { reason: format!("kafka: {error}") }
+}
+
+/// The library goes on by itself after these, and a question may be asked again.
+pub(super) fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::PartitionEOF
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::NetworkException
+                | Code::UnknownPartition
+                | Code::UnknownTopicOrPartition
+        )
+    )
 }

@@ -86,7 +86,7 @@ impl Journal {
     /// Connects to the cluster and sees to the topics: missing ones are created, those that are there
     /// have to be as the promises need them.
     ///
-    /// Blocks; bounded. Errors: [`JournalError::Unavailable`], [`JournalError::Partitions`],
+    /// Blocks; bounded. Errors: [`JournalError::Unreachable`], [`JournalError::Partitions`],
     /// [`JournalError::Topic`].
     pub fn open(settings: Settings) -> Result<Arc<Self>, JournalError> {
         let client = Client::new(settings.cluster.clone());
@@ -113,7 +113,7 @@ impl Journal {
     /// The board `name`, and what is read from it, from its beginning on. Reading ends when the
     /// receiver is dropped.
     ///
-    /// Errors: [`JournalError::Unavailable`].
+    /// Errors: [`JournalError::Unreachable`].
     pub fn board(&self, name: &str) -> Result<(Arc<dyn Board>, Receiver<Notice>), JournalError> {
         let topic = self.client.settings().topic(name);
         let notices = board::read(&self.client, &topic)?;

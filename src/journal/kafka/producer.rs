@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use super::client::{self, Client, unavailable};
+use super::client::{self, Client, unreachable};
 use super::metrics::Metrics;
 use super::reader::Ends;
 use crate::journal::{JournalError, Offset, Partition, Settlement};
@@ -264,7 +264,7 @@ impl Producer {
             lanes.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
             match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => JournalError::Full,
-                _ => unavailable(&error),
+                _ => JournalError::Unavailable { reason: format!("kafka: {error}") },
             }
         })
     }
@@ -284,7 +284,7 @@ impl Producer {
 fn connect(client: &Client, lanes: &Arc<Lanes>) -> Result<Inner, JournalError> {
     let config = client.producer_config();
     BaseProducer::from_config_and_context(&config, Context(lanes.clone()))
-        .map_err(|error| unavailable(&error))
+        .map_err(|error| unreachable(&error))
 }
 
 /// Runs until the producer is dropped. A producer that is broken for good is replaced: then nobody

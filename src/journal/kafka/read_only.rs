@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::client::{Client, QUESTION_TIMEOUT, unavailable};
+use super::client::{Client, QUESTION_TIMEOUT, unreachable};
 use super::reader::{Ends, Pool, Readers};
 use super::{ClusterSettings, topics};
 use crate::journal::{JournalError, Offset, Partition, ReadJournal, Reader};
@@ -17,14 +17,14 @@ pub struct ReadOnly {
 impl ReadOnly {
     /// Connects to the cluster. Blocks; bounded.
     ///
-    /// Errors: [`JournalError::Unavailable`]; [`JournalError::Topic`] if there is no journal.
+    /// Errors: [`JournalError::Unreachable`]; [`JournalError::Topic`] if there is no journal.
     pub fn open(cluster: ClusterSettings) -> Result<Self, JournalError> {
         let client = Client::new(cluster);
         let topic = client.journal_topic();
         let consumer = client.consumer(false)?;
         let metadata = consumer
             .fetch_metadata(Some(&topic), QUESTION_TIMEOUT)
-            .map_err(|error| unavailable(&error))?;
+            .map_err(|error| unreachable(&error))?;
         let partitions = topics::partitions(&metadata, &topic).ok_or_else(|| {
             JournalError::Topic { topic: topic.clone(), problem: "it does not exist".into() }
         })?;

@@ -10,11 +10,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 
-use super::client::{Client, Consumer, QUESTION_TIMEOUT, unavailable};
+use super::client::{Client, Consumer, QUESTION_TIMEOUT, is_passing, unreachable};
 use crate::journal::{Entry, JournalError, Offset, Partition, Reader};
 
 /// Idle consumers that are kept: each has a connection to every broker.
 const IDLE_MAX: usize = 8;
+/// How long a question that came at a bad moment waits before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a record that is known to be there may take to come.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -118,32 +120,47 @@ impl Readers {
             return Ok(Vec::new());
         }
         let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let consumer = asking.as_ref().ok_or_else(|| JournalError::Unavailable {
+        let consumer = asking.as_ref().ok_or_else(|| JournalError::Unreachable {
             reason: "the journal is being closed".into(),
         })?;
-        let mut question = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            // In place of a time: "the end" is answered with the offset behind the last record.
-            question
-                .add_partition_offset(&self.topic, i32::from(partition.0), At::End)
-                .map_err(|error| unavailable(&error))?;
-        }
-        let answer = consumer
-            .offsets_for_times(question, QUESTION_TIMEOUT)
-            .map_err(|error| unavailable(&error))?;
-        let mut ends = BTreeMap::new();
-        for element in answer.elements() {
-            element.error().map_err(|error| unavailable(&error))?;
-            if let At::Offset(end) = element.offset() {
-                ends.insert(element.partition(), Offset(end as u64));
+        let deadline = Instant::now() + QUESTION_TIMEOUT;
+        let ends = loop {
+            match self.ask(consumer, partitions) {
+                Ok(ends) => break ends,
+                // A leader has changed, and this client has not heard of it.
+                Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(ASK_AGAIN);
+                }
+                Err(error) => return Err(unreachable(&error)),
             }
-        }
+        };
         let end = |partition: &Partition| {
-            ends.get(&i32::from(partition.0)).copied().ok_or_else(|| JournalError::Unavailable {
+            ends.get(&i32::from(partition.0)).copied().ok_or_else(|| JournalError::Unreachable {
                 reason: format!("kafka did not tell the end of partition {partition}"),
             })
         };
         partitions.iter().map(end).collect()
+    }
+
+    fn ask(
+        &self,
+        consumer: &Consumer,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<i32, Offset>, KafkaError> {
+        let mut question = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            // In place of a time: "the end" is answered with the offset behind the last record.
+            question.add_partition_offset(&self.topic, i32::from(partition.0), At::End)?;
+        }
+        let answer = consumer.offsets_for_times(question, QUESTION_TIMEOUT)?;
+        let mut ends = BTreeMap::new();
+        for element in answer.elements() {
+            element.error()?;
+            if let At::Offset(end) = element.offset() {
+                ends.insert(element.partition(), Offset(end as u64));
+            }
+        }
+        Ok(ends)
     }
 
     pub(super) fn reader(
@@ -166,13 +183,13 @@ impl Readers {
                     i32::from(partition.0),
                     At::Offset(next.0 as i64),
                 )
-                .map_err(|error| unavailable(&error))?;
+                .map_err(|error| unreachable(&error))?;
         }
         let consumer = if from.is_empty() {
             None
         } else {
             let consumer = self.pool.take()?;
-            consumer.assign(&assignment).map_err(|error| unavailable(&error))?;
+            consumer.assign(&assignment).map_err(|error| unreachable(&error))?;
             Some(consumer)
         };
         Ok(Box::new(KafkaReader {
@@ -247,7 +264,7 @@ impl Reader for KafkaReader {
                 Some(Err(error)) => return Err(broken(&error)),
                 None if behind && patience.is_zero() => {
                     let reason = "kafka does not hand out records that are there".into();
-                    return Err(JournalError::Unavailable { reason });
+                    return Err(JournalError::Unreachable { reason });
                 }
                 None if behind => {}
                 None => return Ok(entries),
@@ -264,29 +281,6 @@ impl Drop for KafkaReader {
     }
 }
 
-/// The library goes on by itself after these.
-fn is_passing(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::PartitionEOF
-                | Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::Resolve
-                | Code::OperationTimedOut
-                | Code::RequestTimedOut
-                | Code::NotLeaderForPartition
-                | Code::LeaderNotAvailable
-                | Code::CoordinatorNotAvailable
-                | Code::CoordinatorLoadInProgress
-                | Code::NetworkException
-                | Code::UnknownPartition
-                | Code::UnknownTopicOrPartition
-        )
-    )
-}
-
 fn broken(error: &KafkaError) -> JournalError {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
@@ -295,6 +289,6 @@ fn broken(error: &KafkaError) -> JournalError {
                 detail: format!("a record that is known to be there is not: {error}"),
             }
         }
-        _ => unavailable(error),
+        _ => unreachable(error),
     }
 }

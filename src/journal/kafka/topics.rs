@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::Settings;
-use super::client::{Client, QUESTION_TIMEOUT, Quiet, unavailable};
+use super::client::{Client, QUESTION_TIMEOUT, Quiet, unreachable};
 use crate::journal::JournalError;
 
 /// How long a start waits for the cluster and its topics.
@@ -83,14 +83,14 @@ pub(super) fn prepare(client: &Client, settings: &Settings) -> Result<(), Journa
             runtime.block_on(prepare_all(client, settings))
         });
         preparing.join().unwrap_or_else(|_| {
-            Err(JournalError::Unavailable { reason: "looking at kafka's topics panicked".into() })
+            Err(JournalError::Unreachable { reason: "looking at kafka's topics panicked".into() })
         })
     })
 }
 
 async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), JournalError> {
     let admin = AdminClient::from_config_and_context(&client.config(), Quiet)
-        .map_err(|error| unavailable(&error))?;
+        .map_err(|error| unreachable(&error))?;
     let deadline = Instant::now() + PATIENCE;
     let names: Vec<String> =
         TOPICS.iter().map(|topic| client.settings().topic(topic.name)).collect();
@@ -112,7 +112,7 @@ async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), Journal
                 break;
             }
             if Instant::now() >= deadline {
-                return Err(JournalError::Unavailable {
+                return Err(JournalError::Unreachable {
                     reason: "kafka does not show the topics that it has created".into(),
                 });
             }
@@ -128,7 +128,7 @@ async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), Journal
 }
 
 fn metadata(admin: &Admin) -> Result<Metadata, JournalError> {
-    admin.inner().fetch_metadata(None, QUESTION_TIMEOUT).map_err(|error| unavailable(&error))
+    admin.inner().fetch_metadata(None, QUESTION_TIMEOUT).map_err(|error| unreachable(&error))
 }
 
 /// How many partitions the topic `name` has, if it is there and every partition has a leader.
@@ -158,7 +158,7 @@ async fn create(
     let new: Vec<NewTopic<'_>> = new.collect();
     let options =
         AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-    let created = admin.create_topics(&new, &options).await.map_err(|error| unavailable(&error))?;
+    let created = admin.create_topics(&new, &options).await.map_err(|error| unreachable(&error))?;
     for result in created {
         match result {
             Ok(name) => tracing::info!(topic = name, "created in kafka"),
@@ -215,11 +215,11 @@ async fn check_settings(
     let question = [ResourceSpecifier::Topic(name)];
     let options = AdminOptions::new().request_timeout(Some(QUESTION_TIMEOUT));
     let mut answers =
-        admin.describe_configs(&question, &options).await.map_err(|error| unavailable(&error))?;
-    let answer = answers.pop().ok_or_else(|| JournalError::Unavailable {
+        admin.describe_configs(&question, &options).await.map_err(|error| unreachable(&error))?;
+    let answer = answers.pop().ok_or_else(|| JournalError::Unreachable {
         reason: format!("kafka does not tell the settings of {name}"),
     })?;
-    let described = answer.map_err(|code| JournalError::Unavailable {
+    let described = answer.map_err(|code| JournalError::Unreachable {
         reason: format!("kafka does not tell the settings of {name}: {code}"),
     })?;
     let known: HashMap<&str, &str> = described

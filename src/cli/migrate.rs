@@ -1,0 +1,108 @@
+//! `cordon migrate`: the same journal, kept elsewhere from now on.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use super::arguments::MigrateArgs;
+use crate::app;
+use crate::audit::{Format, verify};
+use crate::config::{Config, Environment};
+use crate::journal::copy::{Digest, copy};
+use crate::journal::{Journal, ReadJournal, embedded, kafka};
+
+/// How many records pass between two words about the progress.
+const SAY_EVERY: u64 = 1_000_000;
+
+pub(super) fn migrate(
+    args: &MigrateArgs,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    let config = args.settings.load(environment)?;
+    let data_dir = args.data_dir.as_deref().unwrap_or(&config.server.data_dir);
+    let folder = app::journal_dir(data_dir);
+    let mut settings = app::kafka_settings(&config);
+    if let Some(brokers) = &args.kafka {
+        settings.cluster.brokers = brokers.split(',').map(|broker| broker.trim().into()).collect();
+    }
+    if settings.cluster.brokers.is_empty() {
+        bail!("which Kafka cluster? give --kafka, or kafka.brokers (CORDON_KAFKA_BROKERS)");
+    }
+    let kafka_name = format!("{}journal", settings.cluster.prefix);
+    if args.back {
+        let from = kafka::ReadOnly::open(settings.cluster)?;
+        if folder.exists() {
+            bail!("{} exists: a journal is copied into a new folder only", folder.display());
+        }
+        let to = open_embedded(&config, &folder, from.partitions())?;
+        carry(&from, &kafka_name, &*to, &folder.display().to_string(), out)
+    } else {
+        if !folder.exists() {
+            bail!("there is no journal at {}", folder.display());
+        }
+        // Opened for writing, so that no node can write it meanwhile.
+        let partitions = embedded::ReadOnly::open(&folder)?.partitions();
+        let from = open_embedded(&config, &folder, partitions)?;
+        settings.partitions = partitions;
+        let to = kafka::Journal::open(settings)?;
+        carry(&*from, &folder.display().to_string(), &*to, &kafka_name, out)
+    }
+}
+
+fn open_embedded(
+    config: &Config,
+    folder: &Path,
+    partitions: u16,
+) -> Result<Arc<embedded::Journal>> {
+    Ok(embedded::Journal::open(embedded::Settings {
+        partitions,
+        segment_bytes: config.journal.segment_bytes.0,
+        ..embedded::Settings::new(folder)
+    })?)
+}
+
+fn carry(
+    from: &dyn ReadJournal,
+    from_name: &str,
+    to: &dyn Journal,
+    to_name: &str,
+    out: &mut impl Write,
+) -> Result<()> {
+    check(from, from_name)?;
+    writeln!(out, "{from_name} holds what was promised")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let mut said = 0;
+    let copied = runtime.block_on(copy(from, to, |so_far| {
+        if so_far.records / SAY_EVERY > said {
+            said = so_far.records / SAY_EVERY;
+            tracing::info!(records = so_far.records, bytes = so_far.bytes, "copied so far");
+        }
+    }))?;
+    writeln!(
+        out,
+        "{} records copied, {} bytes, digest {}",
+        copied.records, copied.bytes, copied.digest
+    )?;
+    check(to, to_name)?;
+    for (side, name) in [(from, from_name), (to, to_name)] {
+        let digest = Digest::of(side).with_context(|| format!("{name} cannot be read again"))?;
+        if digest != copied.digest {
+            bail!("{name} has other records than were copied: somebody has written it meanwhile");
+        }
+    }
+    writeln!(out, "{to_name} holds the same, record by record")?;
+    Ok(())
+}
+
+/// Verifies one side; its report is printed only if something is wrong with it.
+fn check(journal: &dyn ReadJournal, name: &str) -> Result<()> {
+    let options = verify::Options { format: Format::Table, ..verify::Options::default() };
+    let mut report = Vec::new();
+    if !verify::run(journal, &options, &mut report)?.holds {
+        bail!("not everything holds in {name}:\n{}", String::from_utf8_lossy(&report));
+    }
+    Ok(())
+}
