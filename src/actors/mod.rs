@@ -243,6 +243,8 @@ pub(crate) struct Context {
     pub(crate) policies: Arc<Policies>,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
+    /// Whose cursors each partition keeps.
+    pub(crate) followers: Arc<[String]>,
     /// Nobody else can own a partition while this process runs.
     alone: bool,
     accounts: Arc<Cache<UserKey, ()>>,
@@ -337,6 +339,8 @@ pub struct Parts {
     pub settings: Settings,
     /// Where the actors count.
     pub metrics: Metrics,
+    /// Who follows every partition from the first moment on, by the names of their cursors.
+    pub followers: Vec<String>,
     /// The other nodes.
     pub elsewhere: Arc<dyn Elsewhere>,
 }
@@ -407,6 +411,7 @@ impl Users {
         };
         let accounts = Arc::new(Cache::new(parts.settings.accounts_max));
         let policies = Arc::new(parts.policies);
+        let followers: Arc<[String]> = parts.followers.into();
         let recoveries = Arc::new(Semaphore::new(RECOVERIES_MAX));
         threads.arbiters = (0..parts.settings.arbiters.max(1)).map(|_| Arbiter::new()).collect();
         for partition in all {
@@ -416,6 +421,7 @@ impl Users {
             let (clock, settings) = (parts.clock.clone(), parts.settings.clone());
             let (policies, accounts) = (policies.clone(), accounts.clone());
             let (metrics, known) = (parts.metrics.clone(), directory.clone());
+            let followers = followers.clone();
             let (seats, standby) = (seats.clone(), standby.clone());
             let (recoveries, elsewhere) = (recoveries.clone(), parts.elsewhere.clone());
             let addr = PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| {
@@ -428,6 +434,7 @@ impl Users {
                     policies,
                     settings,
                     metrics,
+                    followers,
                     alone,
                     accounts,
                     seats,

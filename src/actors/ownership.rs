@@ -214,6 +214,7 @@ async fn claim(
     registry.adopt(ledger.restore(recovered));
     ledger.remember(heard);
     ledger.claimed(WriterRule::new(epoch, first));
+    ledger.begin_cursors();
     ledger.schedule_turn();
     Ok((epoch, settlements))
 }

@@ -75,6 +75,7 @@ impl Node {
             }
         };
         let store = open_store(config)?;
+        let webhooks_wanted = webhook_settings(config)?;
         let actors_metrics = actors::Metrics::default();
         actors_metrics.register(&mut registry);
         let parts = actors::Parts {
@@ -85,6 +86,7 @@ impl Node {
             policies: policies(config),
             settings: actor_settings(config, journal.partitions()),
             metrics: actors_metrics,
+            followers: webhooks_wanted.subscriptions.iter().map(|known| known.name()).collect(),
             elsewhere: match &outside {
                 None => Arc::new(Alone) as Arc<dyn Elsewhere>,
                 Some(outside) => outside.elsewhere(),
@@ -97,7 +99,7 @@ impl Node {
         let webhook_metrics = webhooks::Metrics::default();
         webhook_metrics.register(&mut registry, journal.clone());
         let webhooks = webhooks::start(
-            webhook_settings(config)?,
+            webhooks_wanted,
             journal.clone(),
             UserCursors(users.clone()),
             clock.clone(),

@@ -145,7 +145,7 @@ fn the_names_of_the_contract_work() {
     assert_eq!(config.kafka.brokers[1].as_str(), "two:9092");
     assert_eq!(config.kafka.prefix.as_str(), "guard.");
     assert_eq!(config.node.name.as_str(), "n-1");
-    assert_eq!(config.node.listen.unwrap().as_str(), "0.0.0.0:7000");
+    assert_eq!(config.node.listen.as_str(), "0.0.0.0:7000");
     assert_eq!(config.node.advertise.unwrap().as_str(), "n-1:7000");
     let [app] = &config.apps[..] else { panic!("one app") };
     assert_eq!((app.id, app.admins[0].as_str()), (AppId(1_400_000_001), "chief"));

@@ -52,6 +52,7 @@ async fn start(dir: &Path, cache_bytes: u64) -> (Users, Store) {
         policies: Policies::new(),
         settings: Settings { resident_bytes_max: 1 << 30, ..Settings::default() },
         metrics: Metrics::default(),
+        followers: Vec::new(),
         elsewhere: Arc::new(Alone),
     })
     .expect("the state is recovered");

@@ -30,7 +30,7 @@ fn any_node_answers_for_every_user_and_all_see_what_was_answered() {
     callers[0].import(&names.iter().map(String::as_str).collect::<Vec<_>>());
     for (index, pair) in names.chunks(2).enumerate() {
         let [amy, bob] = [&*pair[0], &*pair[1]];
-        let mut caller = |offset: usize| (index + offset) % 3;
+        let caller = |offset: usize| (index + offset) % 3;
         let (first, second, third) = (caller(0), caller(1), caller(2));
         assert_eq!(callers[first].befriend(amy, &[bob]).codes(), [0]);
         assert_eq!(callers[second].friends(bob, &[amy]).relations(), ["BothWay"]);

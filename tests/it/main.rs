@@ -12,6 +12,7 @@ mod embedded_disk;
 mod friendship;
 mod golden;
 mod journal_contract;
+mod nemesis;
 mod pairing_model;
 mod records;
 mod restart;

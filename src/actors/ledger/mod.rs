@@ -297,6 +297,20 @@ impl Ledger {
         state.status = Status::Serving;
     }
 
+    /// Gives each follower that has none yet a cursor in front of everything that this term of office
+    /// will record: a partition serves nobody before those who follow it have a place in it.
+    pub(in crate::actors) fn begin_cursors(&self) {
+        let mark = self.position();
+        for name in self.context.followers.iter() {
+            if self.cursor(name).is_none() {
+                let subscription = name.clone();
+                let CursorMark { next, epoch, n } = mark;
+                self.append_control(&Body::Cursor { subscription, next, epoch, n }, None);
+                self.state.borrow_mut().cursors.insert(name.clone(), mark);
+            }
+        }
+    }
+
     /// The hash of all rows, as of the last record appended.
     pub(in crate::actors) fn hash(&self) -> RowHash {
         self.state.borrow().hash

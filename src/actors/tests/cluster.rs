@@ -85,6 +85,7 @@ impl Cluster {
             policies: Policies::new(),
             settings: Settings::default(),
             metrics: Metrics::default(),
+            followers: Vec::new(),
             elsewhere: Arc::new(Others(Arc::downgrade(&self.network))),
         })
         .expect("the room opens");

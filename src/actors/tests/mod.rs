@@ -69,6 +69,7 @@ async fn start(dir: &Path) -> Room {
         policies: Policies::new(),
         settings: Settings::default(),
         metrics: Metrics::default(),
+        followers: Vec::new(),
         elsewhere: Arc::new(Alone),
     })
     .expect("the state is recovered");

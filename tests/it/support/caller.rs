@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use cordon::domain::AppId;
 use cordon::usersig;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::setup::{ADMIN, APP, KEY, SIGNED_AT_S};
 use super::wire::Connection;
-use super::{Answer, setup};
+use super::{Answer, DEADLINE, setup};
 
 /// Who calls: what stands in the query of each call.
 #[derive(Clone, Debug)]
@@ -49,11 +50,17 @@ pub(crate) struct Caller {
     address: SocketAddr,
     identity: Identity,
     connection: Option<Connection>,
+    patience: Duration,
 }
 
 impl Caller {
     pub(crate) fn new(address: SocketAddr, identity: Identity) -> Self {
-        Self { address, identity, connection: None }
+        Self { address, identity, connection: None, patience: DEADLINE }
+    }
+
+    /// Waits for nothing longer than `patience`.
+    pub(crate) fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Calls `command`, written `service/command`, and waits for the answer.
@@ -82,7 +89,7 @@ impl Caller {
     ) -> io::Result<super::wire::Message> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(self.address)?,
+            None => Connection::open_within(self.address, self.patience)?,
         };
         let answer = connection.ask(method, target, body)?;
         if answer.header("connection") != Some("close") {

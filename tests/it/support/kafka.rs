@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -35,7 +35,7 @@ pub(crate) fn shared() -> Option<&'static str> {
         if let Ok(given) = std::env::var(GIVEN) {
             return Some((given, None));
         }
-        match Cluster::try_start(1) {
+        match Cluster::try_start(Ipv4Addr::LOCALHOST, 1) {
             Ok(cluster) => Some((cluster.bootstrap(), Some(cluster))),
             Err(reason) => {
                 skip(&reason);
@@ -57,6 +57,7 @@ fn skip(reason: &str) {
 
 /// Brokers of its own for one test. They end with it, and with this process however that ends.
 pub(crate) struct Cluster {
+    host: Ipv4Addr,
     brokers: Vec<Broker>,
     class_path: String,
     _folder: TempDir,
@@ -76,21 +77,22 @@ struct Running {
 }
 
 impl Cluster {
-    /// Starts `brokers` brokers, each a controller as well; nothing if there is no way to.
-    pub(crate) fn start(brokers: usize) -> Option<Self> {
-        Self::try_start(brokers).map_err(|reason| skip(&reason)).ok()
+    /// Starts `brokers` brokers at `host`, each a controller as well; nothing if there is no way to.
+    pub(crate) fn start(host: Ipv4Addr, brokers: usize) -> Option<Self> {
+        Self::try_start(host, brokers).map_err(|reason| skip(&reason)).ok()
     }
 
-    fn try_start(count: usize) -> Result<Self, String> {
+    fn try_start(host: Ipv4Addr, count: usize) -> Result<Self, String> {
         let class_path = class_path()?;
         let folder = TempDir::new().map_err(|error| error.to_string())?;
-        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+        let ports: Vec<(u16, u16)> =
+            (0..count).map(|_| (free_port(host), free_port(host))).collect();
         let mut brokers = Vec::new();
         for (index, (port, _)) in ports.iter().enumerate() {
             let own = folder.path().join(format!("broker-{}", index + 1));
             fs::create_dir(&own).map_err(|error| error.to_string())?;
             let settings = own.join("server.properties");
-            fs::write(&settings, properties(index + 1, &ports, &own.join("data")))
+            fs::write(&settings, properties(host, index + 1, &ports, &own.join("data")))
                 .map_err(|error| error.to_string())?;
             run_once(
                 java(&class_path)
@@ -101,7 +103,7 @@ impl Cluster {
             let log = own.join("broker.log");
             brokers.push(Broker { port: *port, settings, log, running: None });
         }
-        let mut cluster = Self { brokers, class_path, _folder: folder };
+        let mut cluster = Self { host, brokers, class_path, _folder: folder };
         for index in 0..count {
             cluster.run(index)?;
         }
@@ -111,7 +113,7 @@ impl Cluster {
 
     /// Where a client begins.
     pub(crate) fn bootstrap(&self) -> String {
-        let addresses = self.brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.port));
+        let addresses = self.brokers.iter().map(|broker| format!("{}:{}", self.host, broker.port));
         addresses.collect::<Vec<_>>().join(",")
     }
 
@@ -206,15 +208,15 @@ impl Drop for Cluster {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+fn free_port(host: Ipv4Addr) -> u16 {
+    let listener = TcpListener::bind((host, 0)).expect("a free port");
     listener.local_addr().expect("it has an address").port()
 }
 
-fn properties(id: usize, ports: &[(u16, u16)], data: &Path) -> String {
+fn properties(host: Ipv4Addr, id: usize, ports: &[(u16, u16)], data: &Path) -> String {
     let voters = ports.iter().enumerate();
     let voters: Vec<String> =
-        voters.map(|(index, (_, port))| format!("{}@127.0.0.1:{port}", index + 1)).collect();
+        voters.map(|(index, (_, port))| format!("{}@{host}:{port}", index + 1)).collect();
     let (port, controller) = ports[id - 1];
     let copies = ports.len().min(3);
     let in_sync = copies.min(2);
@@ -222,8 +224,8 @@ fn properties(id: usize, ports: &[(u16, u16)], data: &Path) -> String {
         "process.roles=broker,controller\n\
          node.id={id}\n\
          controller.quorum.voters={}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}\n\
+         advertised.listeners=PLAINTEXT://{host}:{port}\n\
          controller.listener.names=CONTROLLER\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          log.dirs={}\n\

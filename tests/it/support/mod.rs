@@ -6,6 +6,7 @@
 mod answer;
 mod caller;
 pub(crate) mod kafka;
+pub(crate) mod lan;
 mod node;
 mod process;
 mod random;

@@ -26,7 +26,26 @@ pub(crate) struct TestProcess {
 impl TestProcess {
     /// Starts the program and waits until it says where it listens.
     pub(crate) fn start(setup: &Setup) -> Self {
-        let mut child = command(setup)
+        Self::start_by(command(setup), setup)
+    }
+
+    /// The same on a host of a test's network.
+    pub(crate) fn start_in(namespace: &str, setup: &Setup) -> Self {
+        let program = command(setup);
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", namespace]).arg(program.get_program());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            };
+        }
+        inside.current_dir(setup.folder());
+        Self::start_by(inside, setup)
+    }
+
+    fn start_by(mut command: Command, setup: &Setup) -> Self {
+        let mut child = command
             .arg("serve")
             .stdout(Stdio::piped())
             .stderr(append(&log_path(setup)))
@@ -65,8 +84,22 @@ impl TestProcess {
 
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops it in the middle of whatever it does.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process has an id"), Signal::TERM).expect("it takes signals");
+        kill_process(pid.expect("a process has an id"), signal).expect("it takes signals");
     }
 
     /// Waits until it has ended by itself.

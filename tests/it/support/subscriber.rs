@@ -99,11 +99,22 @@ impl TestSubscriber {
         subscriber
     }
 
+    /// A receiver at an address of this host that others reach.
+    pub(crate) fn start_at(host: Ipv4Addr) -> Self {
+        let mut subscriber = Self::away_at(host);
+        subscriber.open();
+        subscriber
+    }
+
     /// A receiver that is not there yet.
     pub(crate) fn away() -> Self {
+        Self::away_at(Ipv4Addr::LOCALHOST)
+    }
+
+    fn away_at(host: Ipv4Addr) -> Self {
         let reservation = TcpSocket::new_v4().expect("a socket");
         reservation.set_reuseaddr(true).expect("an option of a socket");
-        reservation.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        reservation.bind((host, 0).into()).expect("a free port");
         let address = reservation.local_addr().expect("an address");
         let shared = Shared {
             heard: Mutex::default(),

@@ -1,0 +1,312 @@
+//! Real nodes over real brokers, killed, stopped, cut and rolled while callers work on them; in the
+//! end everything has to hold. Rule: cluster.md 7 and 14.
+//!
+//! `NEMESIS_ROUNDS` sets another number of faults, `NEMESIS_SEED` other ones; `NEMESIS_ONLY` names
+//! the kinds that are chosen from. Nodes have a network of their own where this user may make one
+//! (root, iproute2); elsewhere nothing is cut.
+
+mod caller;
+mod pair;
+mod proof;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use caller::{Acknowledged, OPEN_FOR, Tally, Worker};
+
+use crate::support::lan::Lan;
+use crate::support::{Random, Setup, TestProcess, TestSubscriber, kafka};
+
+const NODES: usize = 3;
+const WORKERS: usize = 6;
+/// How long a process is stopped: longer than others take to declare it dead.
+const STOPPED_FOR: Duration = Duration::from_secs(8);
+/// How long a cut lasts: the same.
+const CUT_FOR: Duration = Duration::from_secs(8);
+/// How long nothing is done between two faults.
+const CALM: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    KillNode,
+    StopNode,
+    DrainNode,
+    RollAll,
+    KillBroker,
+    StopBroker,
+    CutNodes,
+    CutKafka,
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault::KillNode,
+    Fault::StopNode,
+    Fault::CutKafka,
+    Fault::DrainNode,
+    Fault::KillBroker,
+    Fault::CutNodes,
+    Fault::StopBroker,
+    Fault::RollAll,
+];
+
+/// Nodes, brokers and a receiver of webhooks.
+struct World {
+    // Before the network that they live in.
+    nodes: Vec<Option<TestProcess>>,
+    setups: Vec<Setup>,
+    subscriber: TestSubscriber,
+    kafka: kafka::Cluster,
+    brokers: usize,
+    lan: Option<Lan>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl World {
+    fn new(tag: &str, brokers: usize) -> Option<Self> {
+        let lan = match Lan::new(tag, NODES) {
+            Ok(lan) => Some(lan),
+            Err(reason) => {
+                eprintln!("nothing is cut, because there is no network of its own: {reason}");
+                None
+            }
+        };
+        let local = std::net::Ipv4Addr::LOCALHOST;
+        let kafka = kafka::Cluster::start(lan.as_ref().map_or(local, Lan::kafka), brokers)?;
+        let subscriber = TestSubscriber::start_at(lan.as_ref().map_or(local, Lan::here));
+        let mut setups = Setup::cluster(&kafka.bootstrap(), NODES);
+        for (index, setup) in setups.iter_mut().enumerate() {
+            let host = lan.as_ref().map_or(local, |lan| lan.node(index));
+            let port = |offset: u16| match &lan {
+                Some(_) => 7000 + offset,
+                None => free_port(),
+            };
+            *setup = setup
+                .clone()
+                .webhook(&subscriber)
+                .set("JOURNAL_PARTITIONS", "8")
+                .set("LISTEN", &format!("{host}:{}", port(0)))
+                .set("OPS_LISTEN", &format!("{host}:{}", port(1)))
+                .set("NODE_LISTEN", &format!("{host}:{}", port(2)));
+            if brokers > 1 {
+                *setup = setup.clone().set("KAFKA_DEVELOPMENT", "false");
+            }
+        }
+        let mut world = Self {
+            nodes: Vec::new(),
+            addresses: Vec::new(),
+            setups,
+            subscriber,
+            kafka,
+            brokers,
+            lan,
+        };
+        let nodes = thread::scope(|scope| {
+            let starting: Vec<_> = (0..NODES)
+                .map(|node| {
+                    scope.spawn({
+                        let world = &world;
+                        move || world.start(node)
+                    })
+                })
+                .collect();
+            starting.into_iter().map(|node| node.join().expect("it starts")).collect::<Vec<_>>()
+        });
+        world.addresses = nodes.iter().map(|node| node.address).collect();
+        world.nodes = nodes.into_iter().map(Some).collect();
+        Some(world)
+    }
+
+    fn start(&self, node: usize) -> TestProcess {
+        match &self.lan {
+            Some(lan) => TestProcess::start_in(&lan.name(node), &self.setups[node]),
+            None => TestProcess::start(&self.setups[node]),
+        }
+    }
+
+    fn can(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::CutNodes | Fault::CutKafka => self.lan.is_some(),
+            _ => true,
+        }
+    }
+
+    /// One fault from its beginning to its end.
+    fn suffer(&mut self, fault: Fault, random: &mut Random) {
+        let (node, broker) = (random.below(NODES), random.below(self.brokers));
+        match fault {
+            Fault::KillNode => {
+                self.nodes[node].take().expect("it runs").kill();
+                // Others take over meanwhile, or not yet.
+                thread::sleep(Duration::from_millis(random.below(9_000) as u64));
+                self.nodes[node] = Some(self.start(node));
+            }
+            Fault::StopNode => {
+                let stopped = self.nodes[node].as_ref().expect("it runs");
+                stopped.pause();
+                thread::sleep(STOPPED_FOR);
+                stopped.resume();
+            }
+            Fault::DrainNode => self.roll(node),
+            Fault::RollAll => (0..NODES).for_each(|node| self.roll(node)),
+            Fault::KillBroker => {
+                self.kafka.kill(broker);
+                thread::sleep(Duration::from_millis(random.below(4_000) as u64));
+                self.kafka.restart(broker);
+                self.kafka.wait();
+            }
+            Fault::StopBroker => {
+                self.kafka.pause(broker);
+                thread::sleep(STOPPED_FOR);
+                self.kafka.resume(broker);
+            }
+            Fault::CutNodes => {
+                let lan = self.lan.as_ref().expect("a network");
+                let other = lan.node((node + 1) % NODES);
+                lan.cut(node, other);
+                thread::sleep(CUT_FOR);
+                lan.heal();
+            }
+            Fault::CutKafka => {
+                let lan = self.lan.as_ref().expect("a network");
+                lan.cut(node, lan.kafka());
+                thread::sleep(CUT_FOR);
+                lan.heal();
+            }
+        }
+    }
+
+    /// Stops a node in order and starts it again.
+    fn roll(&mut self, node: usize) {
+        let stopping = self.nodes[node].take().expect("it runs");
+        stopping.terminate();
+        assert!(stopping.wait().success(), "a node that is asked to stop ends well");
+        self.nodes[node] = Some(self.start(node));
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// What callers saw.
+#[derive(Default)]
+struct Seen {
+    violations: Vec<String>,
+    acknowledged: Vec<Acknowledged>,
+}
+
+/// Runs callers against a world that suffers `rounds` faults.
+fn run(world: &mut World, rounds: u64, seed: u64) -> Seen {
+    let mut random = Random::new(seed);
+    let mut workers: Vec<Worker> =
+        (0..WORKERS).map(|number| Worker::new(number, &world.addresses, random.next())).collect();
+    let names: Vec<String> = workers.iter().flat_map(Worker::names).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.nodes[0].as_ref().expect("it runs").caller().import(&names);
+
+    let only = std::env::var("NEMESIS_ONLY").ok();
+    let chosen =
+        |fault: &Fault| only.as_ref().is_none_or(|only| only.contains(&format!("{fault:?}")));
+    let faults: Vec<Fault> =
+        FAULTS.into_iter().filter(|fault| chosen(fault) && world.can(*fault)).collect();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for worker in &mut workers {
+            let ended = &ended;
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    worker.step();
+                }
+            });
+        }
+        for round in 0..rounds {
+            thread::sleep(CALM);
+            // Each kind once, then any.
+            let fault = match faults.get(round as usize) {
+                Some(fault) => *fault,
+                None => faults[random.below(faults.len())],
+            };
+            let began = Instant::now();
+            world.suffer(fault, &mut random);
+            eprintln!("round {round}: {fault:?}, {:.1} s", began.elapsed().as_secs_f64());
+        }
+        thread::sleep(CALM);
+        ended.store(true, Ordering::Relaxed);
+    });
+    // What is open has to come to its end, and everybody has to come back.
+    thread::sleep(OPEN_FOR);
+    let mut seen = Seen::default();
+    let mut sum = Tally::default();
+    for worker in &mut workers {
+        worker.look_at_all();
+        seen.violations.append(&mut worker.violations);
+        seen.acknowledged.append(&mut worker.acknowledged);
+        sum.answered += worker.tally.answered;
+        sum.owed += worker.tally.owed;
+        sum.failed += worker.tally.failed;
+        sum.broken += worker.tally.broken;
+        sum.longest = sum.longest.max(worker.tally.longest);
+    }
+    eprintln!(
+        "{} calls answered, {} owed, {} failed, {} broken; longest without an answer {:.1} s; {} facts \
+         acknowledged",
+        sum.answered,
+        sum.owed,
+        sum.failed,
+        sum.broken,
+        sum.longest.as_secs_f64(),
+        seen.acknowledged.len()
+    );
+    seen
+}
+
+/// Everything that has to hold; what does not.
+fn prove(world: &mut World, seen: Seen) -> Vec<String> {
+    let mut problems = seen.violations;
+    let valid = proof::read(&world.setups[0]);
+    problems.extend(proof::acknowledged(&valid, &seen.acknowledged));
+    let mut unheard = Vec::new();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(30) {
+        unheard = proof::webhooks(&valid, &world.subscriber.heard());
+        if unheard.is_empty() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    problems.extend(unheard);
+    for node in &mut world.nodes {
+        let node = node.take().expect("it runs");
+        node.terminate();
+        if !node.wait().success() {
+            problems.push("a node does not end well".into());
+        }
+    }
+    problems.extend(proof::verify(&world.setups));
+    problems
+}
+
+fn nothing_is_lost(tag: &str, brokers: usize, rounds: u64) {
+    let Some(mut world) = World::new(tag, brokers) else { return };
+    let rounds = number("NEMESIS_ROUNDS", rounds);
+    let seen = run(&mut world, rounds, number("NEMESIS_SEED", 0x00C0_FFEE));
+    let problems = prove(&mut world, seen);
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_reordered_over_one_broker() {
+    nothing_is_lost("a", 1, 6);
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_reordered_over_three_brokers() {
+    nothing_is_lost("c", 3, 8);
+}
