@@ -4,9 +4,10 @@
 //! `BENCH_TMP` (default `/var/tmp`, which must be on a disk and not in memory).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cordon::actors::{Metrics, Parts, Policies, Settings, Users};
+use cordon::actors::{Alone, Metrics, Parts, Policies, Settings, Users};
 use cordon::clock::Clock;
 use cordon::domain::{
     AppId, Card, Command, NewFriend, OfferForm, ProfileChange, Target, UserId, UserKey,
