@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod edge;
 mod embedded_disk;
+mod fence_model;
 mod friendship;
 mod golden;
 mod journal_contract;

@@ -5,6 +5,7 @@
 
 mod answer;
 mod caller;
+mod models;
 mod node;
 mod process;
 mod random;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use answer::Answer;
 pub(crate) use caller::{Caller, Identity, names};
+pub(crate) use models::{assert_breaks, assert_holds, bound, faults, operations};
 pub(crate) use node::{Stopped, TestNode, audit, change_profile, verify};
 pub(crate) use process::{TestProcess, command};
 pub(crate) use random::Random;
