@@ -4,6 +4,7 @@ mod accounts;
 mod architecture;
 mod auth;
 mod blocklist;
+mod channel_model;
 mod crash;
 mod disk;
 mod edge;

@@ -118,8 +118,11 @@ impl Hash for Said {
         self.n.hash(state);
         self.body.kind().hash(state);
         match &self.body {
-            Body::Commit(commit) => (commit.id, commit.version, commit.cause).hash(state),
-            Body::Claim { nonce, .. } => nonce.hash(state),
+            Body::Commit(commit) => {
+                let seq = commit.cause.map(|cause| cause.seq);
+                (commit.id.as_u128(), commit.version.0, seq).hash(state);
+            }
+            Body::Claim { nonce, .. } => nonce.as_u128().hash(state),
             Body::Watermark { seen } => seen.hash(state),
             Body::Cursor { .. } | Body::Release { .. } | Body::Checkpoint { .. } => {}
         }
