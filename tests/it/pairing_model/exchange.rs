@@ -7,7 +7,7 @@ use stateright::{Model, Property};
 
 use super::history::{Bounds, History, Scene, invariants};
 use super::people::{AT, Wish, account, name, number, pairs};
-use super::{assert_breaks, assert_holds, operations};
+use crate::support::{assert_breaks, assert_holds, operations};
 
 /// A guard that is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

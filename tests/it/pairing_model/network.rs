@@ -13,7 +13,7 @@ use stateright::{Model, Property};
 
 use super::history::{Bounds, History, Scene, invariants};
 use super::people::{AT, Wish, account, name, pairs};
-use super::{assert_breaks, assert_holds, operations};
+use crate::support::{assert_breaks, assert_holds, operations};
 
 /// A promise of the channels that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

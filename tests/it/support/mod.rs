@@ -7,6 +7,7 @@ mod answer;
 mod caller;
 pub(crate) mod kafka;
 pub(crate) mod lan;
+mod models;
 mod node;
 mod process;
 mod random;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use answer::Answer;
 pub(crate) use caller::{Caller, Identity, names};
+pub(crate) use models::{assert_breaks, assert_holds, bound, faults, operations};
 pub(crate) use node::{Stopped, TestNode, audit, change_profile, verify};
 pub(crate) use process::{TestProcess, command};
 pub(crate) use random::Random;
