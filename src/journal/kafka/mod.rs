@@ -101,7 +101,7 @@ impl Journal {
         ));
         let producer = Producer::start(client.clone(), lanes)?;
         let pool = Arc::new(Pool::new(client.clone()));
-        let readers = Readers::new(client.clone(), pool, ends, settings.partitions)?;
+        let readers = Readers::new(&client, pool, ends, settings.partitions);
         Ok(Arc::new(Self { partitions: settings.partitions, client, producer, readers, metrics }))
     }
 

@@ -31,7 +31,7 @@ impl ReadOnly {
         super::reader::end(vec![consumer]);
         let ends = Arc::new(Ends::new(partitions));
         let pool = Arc::new(Pool::new(client.clone()));
-        Ok(Self { partitions, readers: Readers::new(client, pool, ends, partitions)? })
+        Ok(Self { partitions, readers: Readers::new(&client, pool, ends, partitions) })
     }
 }
 

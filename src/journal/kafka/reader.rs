@@ -16,7 +16,7 @@ use crate::journal::{Entry, JournalError, Offset, Partition, Reader};
 /// Idle consumers that are kept: each has a connection to every broker.
 const IDLE_MAX: usize = 8;
 /// How long a question that came at a bad moment waits before it is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a record that is known to be there may take to come.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -93,19 +93,11 @@ pub(super) struct Readers {
     partitions: u16,
     pool: Arc<Pool>,
     ends: Arc<Ends>,
-    /// Asks for ends, several times a second: not behind the reads of others.
-    asking: Mutex<Option<Consumer>>,
 }
 
 impl Readers {
-    pub(super) fn new(
-        client: Client,
-        pool: Arc<Pool>,
-        ends: Arc<Ends>,
-        partitions: u16,
-    ) -> Result<Self, JournalError> {
-        let asking = Mutex::new(Some(client.consumer(false)?));
-        Ok(Self { topic: client.journal_topic(), partitions, pool, ends, asking })
+    pub(super) fn new(client: &Client, pool: Arc<Pool>, ends: Arc<Ends>, partitions: u16) -> Self {
+        Self { topic: client.journal_topic(), partitions, pool, ends }
     }
 
     /// The ends of `partitions` as their leaders tell them now.
@@ -119,19 +111,23 @@ impl Readers {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let consumer = asking.as_ref().ok_or_else(|| JournalError::Unreachable {
-            reason: "the journal is being closed".into(),
-        })?;
         let deadline = Instant::now() + QUESTION_TIMEOUT;
         let ends = loop {
-            match self.ask(consumer, partitions) {
-                Ok(ends) => break ends,
-                // A leader has changed, and this client has not heard of it.
-                Err(error) if is_passing(&error) && Instant::now() < deadline => {
+            let consumer = self.pool.take()?;
+            match self.ask(&consumer, partitions) {
+                Ok(ends) => {
+                    self.pool.give(consumer);
+                    break ends;
+                }
+                // After some troubles a client goes on not to know a partition that is there. A new
+                // one knows it.
+                Err(error) => {
+                    end(vec![consumer]);
+                    if !is_passing(&error) || Instant::now() >= deadline {
+                        return Err(unreachable(&error));
+                    }
                     std::thread::sleep(ASK_AGAIN);
                 }
-                Err(error) => return Err(unreachable(&error)),
             }
         };
         let end = |partition: &Partition| {
@@ -198,13 +194,6 @@ impl Readers {
             pool: self.pool.clone(),
             ends: self.ends.clone(),
         }))
-    }
-}
-
-impl Drop for Readers {
-    fn drop(&mut self) {
-        let asking = self.asking.get_mut().unwrap_or_else(PoisonError::into_inner);
-        end(asking.take().into_iter().collect());
     }
 }
 

@@ -124,6 +124,7 @@ impl Hash for Said {
             }
             Body::Claim { nonce, .. } => nonce.as_u128().hash(state),
             Body::Watermark { seen } => seen.hash(state),
+            Body::Acknowledged { out } => out.hash(state),
             Body::Cursor { .. } | Body::Release { .. } | Body::Checkpoint { .. } => {}
         }
     }

@@ -180,3 +180,8 @@ pub fn standing(
         Standing::Joining
     }
 }
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
