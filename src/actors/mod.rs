@@ -14,6 +14,7 @@ mod recovery;
 mod registry;
 mod repeat;
 mod seats;
+mod snapshot;
 mod standby;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::domain::{AppId, Block, Command, Policy, Rejection, UserId, UserKey};
-use crate::journal::{Journal, Offset, Origin, Partition, partition_of};
+use crate::journal::{Archive, Journal, Offset, Origin, Partition, partition_of};
 use crate::store::{CursorMark, Store};
 pub use elsewhere::{Alone, Elsewhere, Message as PairMessage, Question, Reply};
 use lease::keep_leases;
@@ -51,6 +52,7 @@ use partition::{
 pub use recovery::{Recovered, RecoveryError, recover};
 pub use seats::Seat;
 use seats::Seats;
+use snapshot::{Schedule, Sweeper};
 use standby::Standby;
 use waiting::ReplyBy;
 
@@ -160,6 +162,10 @@ pub struct Settings {
     pub checkpoint_records: u64,
     /// Accounts whose existence is remembered, over all partitions.
     pub accounts_max: usize,
+    /// Records after which a partition's owner writes a snapshot; 0 for never.
+    pub snapshot_records: u64,
+    /// Time after which it does, if anything changed.
+    pub snapshot_interval: Duration,
 }
 
 impl Default for Settings {
@@ -178,6 +184,8 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(1),
             checkpoint_records: 10_000,
             accounts_max: 1_000_000,
+            snapshot_records: 1_000_000,
+            snapshot_interval: Duration::from_secs(86_400),
         }
     }
 }
@@ -250,6 +258,7 @@ pub(crate) struct Context {
     accounts: Arc<Cache<UserKey, ()>>,
     seats: Arc<Seats>,
     standby: Option<Standby>,
+    archive: Option<Arc<dyn Archive>>,
     /// Recoveries that may run at the same time.
     recoveries: Arc<Semaphore>,
     elsewhere: Arc<dyn Elsewhere>,
@@ -343,6 +352,8 @@ pub struct Parts {
     pub followers: Vec<String>,
     /// The other nodes.
     pub elsewhere: Arc<dyn Elsewhere>,
+    /// Where snapshots are kept, if anywhere.
+    pub archive: Option<Arc<dyn Archive>>,
 }
 
 /// Why the room cannot be opened.
@@ -373,6 +384,7 @@ pub struct Users {
 struct Threads {
     arbiters: Vec<Arbiter>,
     others: Vec<JoinHandle<()>>,
+    sweeper: Option<Sweeper>,
 }
 
 impl Users {
@@ -388,7 +400,7 @@ impl Users {
         let alone = lease.is_none();
         if alone {
             // In one pass over the journal; each partition then finds its checkpoint at the end.
-            recover(&*parts.journal, parts.store.tables(), &all)?;
+            recover(&*parts.journal, None, parts.store.tables(), &all)?;
         }
         let seats = Arc::new(Seats::new(partitions));
         let directory: Arc<Directory> =
@@ -399,6 +411,7 @@ impl Users {
             Some(lease) => {
                 let (standby, thread) = Standby::start(
                     parts.journal.clone(),
+                    parts.archive.clone(),
                     parts.store.clone(),
                     seats.clone(),
                     parts.settings.checkpoint_interval,
@@ -409,6 +422,20 @@ impl Users {
                 Some(standby)
             }
         };
+        let sweeper = match &parts.archive {
+            None => None,
+            Some(archive) => {
+                let schedule = Schedule {
+                    records: parts.settings.snapshot_records,
+                    interval: parts.settings.snapshot_interval,
+                };
+                let (archive, store) = (archive.clone(), parts.store.clone());
+                let (sweeper, thread) = Sweeper::start(archive, store, seats.clone(), schedule)?;
+                threads.others.push(thread);
+                Some(sweeper)
+            }
+        };
+        threads.sweeper = sweeper;
         let accounts = Arc::new(Cache::new(parts.settings.accounts_max));
         let policies = Arc::new(parts.policies);
         let followers: Arc<[String]> = parts.followers.into();
@@ -424,6 +451,7 @@ impl Users {
             let followers = followers.clone();
             let (seats, standby) = (seats.clone(), standby.clone());
             let (recoveries, elsewhere) = (recoveries.clone(), parts.elsewhere.clone());
+            let archive = parts.archive.clone();
             let addr = PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| {
                 let context = Context {
                     node,
@@ -439,6 +467,7 @@ impl Users {
                     accounts,
                     seats,
                     standby,
+                    archive,
                     recoveries,
                     elsewhere,
                     directory: known,
@@ -754,11 +783,12 @@ impl Users {
         if let Some(standby) = &self.standby {
             standby.stop();
         }
-        let Threads { arbiters, others } = {
+        let Threads { arbiters, others, sweeper } = {
             let mut known = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *known)
         };
         self.seats.close();
+        drop(sweeper);
         let ended = actix_web::rt::task::spawn_blocking(move || {
             for arbiter in arbiters {
                 arbiter.stop();

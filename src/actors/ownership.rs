@@ -231,12 +231,13 @@ async fn recovered(ledger: &Rc<Ledger>) -> Result<Recovered, ClaimError> {
     context.store.run(barrier).map_err(|_| ClaimError::Store)?;
     written.await.map_err(|_| ClaimError::Store)?;
     let (journal, tables) = (context.journal.clone(), context.store.tables().clone());
+    let archive = context.archive.clone();
     let (partition, rebuild) = (ledger.partition, ledger.rebuild.replace(false));
     let work = move || {
         if rebuild {
             tables.clear(partition)?;
         }
-        recover(&*journal, &tables, &[partition])
+        recover(&*journal, archive.as_deref(), &tables, &[partition])
     };
     let done = actix_web::rt::task::spawn_blocking(work).await;
     let mut states = done.map_err(|_| ClaimError::Store)?.map_err(Box::new)?;

@@ -1,15 +1,16 @@
 //! State = checkpoint + the records after it. Start, doubt, take-over and tests run this same fold.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::repeat::Done;
+use super::snapshot::restore;
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Body, Commit, Entry, Journal, JournalError, Offset, Partition, ReaderRule,
+    Admitted, Archive, Body, Commit, Entry, Journal, JournalError, Offset, Partition, ReaderRule,
     RecordError,
 };
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
@@ -91,6 +92,22 @@ pub enum RecoveryError {
         /// What is wrong.
         what: String,
     },
+    /// The rows are not those that the owner had at this place: the store has lost some in silence, or
+    /// kept too many. It is rebuilt.
+    #[error(
+        "partition {partition}, offset {offset}: the state store has the row hash {here}, the owner \
+         had {there}"
+    )]
+    Diverged {
+        /// Which partition.
+        partition: Partition,
+        /// Where that is recorded.
+        offset: Offset,
+        /// The hash of the rows here.
+        here: String,
+        /// The owner's.
+        there: String,
+    },
     /// The journal ends before the checkpoint: durable records are missing.
     #[error(
         "partition {partition}: the state store stands at offset {store}, the journal ends at \
@@ -162,16 +179,39 @@ impl Recovered {
     }
 }
 
-/// Brings the store up to the journal's end for each of `partitions`, and answers their states.
+/// Brings the store up to the journal's end for each of `partitions`, and answers their states: from the
+/// store's checkpoint, else from the snapshot in `archive`, else from the journal's beginning.
+///
+/// A store that turns out not to hold the owner's rows is rebuilt from the journal's beginning.
 ///
 /// Blocks. Errors: [`RecoveryError`]; what was checkpointed stays.
 pub fn recover(
     journal: &dyn Journal,
+    archive: Option<&dyn Archive>,
+    tables: &Tables,
+    partitions: &[Partition],
+) -> Result<Vec<Recovered>, RecoveryError> {
+    let mut rebuilt = BTreeSet::new();
+    loop {
+        let archive = archive.filter(|_| rebuilt.is_empty());
+        match read_to_the_end(journal, archive, tables, partitions) {
+            Err(error @ RecoveryError::Diverged { partition, .. }) if rebuilt.insert(partition) => {
+                tracing::error!(%error, "rebuilding the state from zero");
+                tables.clear(partition)?;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn read_to_the_end(
+    journal: &dyn Journal,
+    archive: Option<&dyn Archive>,
     tables: &Tables,
     partitions: &[Partition],
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut states = BTreeMap::new();
-    for (partition, state) in Following::begin(journal, tables, partitions)? {
+    for (partition, state) in Following::begin(journal, archive, tables, partitions)? {
         states.insert(partition, state?);
     }
     let from: Vec<(Partition, Offset)> =
@@ -205,6 +245,7 @@ impl Following {
     /// The states of `partitions` at the store's checkpoints; per partition what is wrong, if so.
     pub(super) fn begin(
         journal: &dyn Journal,
+        archive: Option<&dyn Archive>,
         tables: &Tables,
         partitions: &[Partition],
     ) -> Result<Vec<(Partition, Result<Self, RecoveryError>)>, RecoveryError> {
@@ -212,7 +253,13 @@ impl Following {
         let ends = journal.ends(partitions)?;
         let begin = |(&partition, end): (&Partition, Offset)| {
             let mark = match tables.mark(partition) {
-                Ok(mark) => mark.unwrap_or_default(),
+                Ok(Some(mark)) => mark,
+                Ok(None) => match archive {
+                    Some(archive) if end > Offset(0) && restore(archive, tables, partition) => {
+                        tables.mark(partition)?.unwrap_or_default()
+                    }
+                    Some(_) | None => Mark::default(),
+                },
                 Err(error) => {
                     tracing::warn!(%error, journal.partition = %partition, "rebuilding the state from zero");
                     tables.clear(partition)?;
@@ -326,7 +373,12 @@ impl Following {
                 state.cursors.insert(subscription, CursorMark { next, epoch, n });
             }
             Body::Claim { nonce, .. } => state.claim = Some((nonce, offset)),
-            Body::Release { .. } | Body::Checkpoint { .. } => {}
+            Body::Release { hash } | Body::Checkpoint { hash } => {
+                let here = state.hash.to_string();
+                if hash != here {
+                    return Err(RecoveryError::Diverged { partition, offset, here, there: hash });
+                }
+            }
         }
         if self.since_checkpoint >= RECORDS_PER_CHECKPOINT {
             self.checkpoint(tables)?;

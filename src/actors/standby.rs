@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::recovery::{Following, READ_BYTES, RecoveryError};
 use super::repeat::Done;
 use super::seats::{Seat, Seats};
-use crate::journal::{Journal, JournalError, Partition, Reader};
+use crate::journal::{Archive, Journal, JournalError, Partition, Reader};
 use crate::store::Store;
 
 /// Orders that the thread has not taken yet, at most.
@@ -42,6 +42,7 @@ impl Standby {
     /// Starts the thread; it follows nothing yet. Checkpoints are `checkpoint_interval` apart.
     pub(super) fn start(
         journal: Arc<dyn Journal>,
+        archive: Option<Arc<dyn Archive>>,
         store: Store,
         seats: Arc<Seats>,
         checkpoint_interval: Duration,
@@ -49,6 +50,7 @@ impl Standby {
         let (orders, queue) = sync_channel(ORDERS_MAX);
         let follower = Follower {
             journal,
+            archive,
             store,
             seats,
             checkpoint_interval,
@@ -89,6 +91,7 @@ impl Standby {
 
 struct Follower {
     journal: Arc<dyn Journal>,
+    archive: Option<Arc<dyn Archive>>,
     store: Store,
     seats: Arc<Seats>,
     checkpoint_interval: Duration,
@@ -167,7 +170,8 @@ impl Follower {
         if self.store.run(barrier).is_err() || written.recv().is_err() {
             return;
         }
-        match Following::begin(&*self.journal, self.store.tables(), &missing) {
+        let archive = self.archive.as_deref();
+        match Following::begin(&*self.journal, archive, self.store.tables(), &missing) {
             Ok(begun) => {
                 for (partition, following) in begun {
                     match following {
@@ -190,6 +194,11 @@ impl Follower {
     fn give_up(&mut self, partition: Partition, error: &RecoveryError) {
         tracing::error!(%error, journal.partition = %partition, "this node cannot stand by");
         drop(self.drop_followed(partition));
+        if matches!(error, RecoveryError::Diverged { .. })
+            && let Err(error) = self.store.tables().clear(partition)
+        {
+            tracing::error!(%error, journal.partition = %partition, "the rows cannot be cleared");
+        }
         self.broken.insert(partition, Instant::now() + RETRY);
     }
 

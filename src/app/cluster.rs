@@ -15,7 +15,7 @@ use crate::actors::{Elsewhere, Seat, Users};
 use crate::clock::Clock;
 use crate::cluster::{self, Handle, Routes, Seats, peers, steward};
 use crate::config::Config;
-use crate::journal::{Partition, ReadJournal, kafka};
+use crate::journal::{Archive, Partition, ReadJournal, kafka};
 use crate::webhooks;
 
 /// How long a stop waits for the other nodes to take everything over.
@@ -47,6 +47,10 @@ impl Outside {
         metrics.register(registry);
         let peers = peers::Peers::start(settings.clone(), routes.clone(), clock.clone(), metrics)?;
         Ok(Self { journal, routes, peers, settings, listener })
+    }
+
+    pub(super) fn archive(&self) -> Arc<dyn Archive> {
+        self.journal.archive()
     }
 
     pub(super) fn elsewhere(&self) -> Arc<dyn Elsewhere> {

@@ -91,6 +91,7 @@ impl Node {
                 None => Arc::new(Alone) as Arc<dyn Elsewhere>,
                 Some(outside) => outside.elsewhere(),
             },
+            archive: outside.as_ref().map(Outside::archive),
         };
         let began = Instant::now();
         let users = Users::start(parts)?;

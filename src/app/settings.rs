@@ -42,6 +42,8 @@ pub(super) fn actor_settings(config: &Config, partitions: u16) -> actors::Settin
         time_limit: Duration::from_millis(config.http.request_timeout_ms),
         checkpoint_interval: Duration::from_millis(config.store.checkpoint_interval_ms),
         checkpoint_records: config.store.checkpoint_records,
+        snapshot_records: config.store.snapshot_records,
+        snapshot_interval: Duration::from_secs(config.store.snapshot_interval_s),
         ..actors::Settings::default()
     }
 }

@@ -128,6 +128,11 @@ section! {
         checkpoint_interval_ms: u64 = 1000, in 10..=600_000, unit "ms";
         /// The most records between two checkpoints.
         checkpoint_records: u64 = 10_000, in 1..=10_000_000, unit "records";
+        /// With a journal in Kafka: records of a partition after which its owner writes a snapshot of it,
+        /// for nodes that begin with an empty store; 0 for never.
+        snapshot_records: u64 = 1_000_000, in 0..=1_000_000_000, unit "records";
+        /// Time after which it does so anyway, if anything changed.
+        snapshot_interval_s: u64 = 86_400, in 1..=31_536_000, unit "s";
         /// Memory for blocks read from disk.
         cache_bytes: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(64 << 10).0;
     }

@@ -5,6 +5,7 @@
 //! between readable records that matter to [`fence`]; what was acknowledged stays; a record is read
 //! whole or not at all. It knows nothing of actors and HTTP.
 
+pub mod archive;
 pub mod board;
 pub mod copy;
 pub mod embedded;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+pub use archive::Archive;
 pub use board::{Board, Notice};
 pub use fence::{Ack, Admitted, ReaderRule, WriterRule};
 pub use partitioner::partition_of;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
@@ -121,6 +121,9 @@ pub struct Tables {
     path: Arc<Path>,
     failed: Arc<AtomicBool>,
 }
+
+/// A checkpoint as it was at one moment: its mark, and its rows, key and value.
+pub type Image = (Mark, Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>>>);
 
 type Work = Box<dyn FnOnce(&Tables) + Send>;
 
@@ -283,6 +286,35 @@ impl Tables {
             let (key, value) = row.into_inner().map_err(|error| tables.fail(error))?;
             Ok((key.to_vec(), value.to_vec()))
         })
+    }
+
+    /// The mark of `partition`'s last checkpoint and every row of it, as they were together at the moment
+    /// of the call.
+    pub fn image(&self, partition: Partition) -> Result<Option<Image>, StoreError> {
+        let snapshot = self.database.snapshot();
+        let mark = snapshot.get(&self.marks, partition.0.to_be_bytes());
+        let Some(mark) = mark.map_err(|error| self.fail(error))? else { return Ok(None) };
+        let mark: Mark = postcard::from_bytes(&mark)?;
+        let tables = self.clone();
+        let rows = snapshot.prefix(&self.rows, rows::partition_prefix(partition));
+        let rows = rows.map(move |row| {
+            let (key, value) = row.into_inner().map_err(|error| tables.fail(error))?;
+            Ok((key.to_vec(), value.to_vec()))
+        });
+        Ok(Some((mark, Box::new(rows))))
+    }
+
+    /// Puts rows there that belong to no checkpoint yet: until a mark is written with [`Tables::write`]
+    /// they count for nothing.
+    pub fn fill(&self, changes: &[RowChange]) -> Result<(), StoreError> {
+        let mut batch = self.database.batch();
+        for change in changes {
+            match &change.value {
+                Some(value) => batch.insert(&self.rows, &*change.key, &**value),
+                None => batch.remove(&self.rows, &*change.key),
+            }
+        }
+        batch.commit().map_err(|error| self.fail(error))
     }
 
     /// Which users of `partition` have a row about `peer`, from `after` on, as far as checkpoints know;

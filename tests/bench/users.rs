@@ -55,6 +55,7 @@ async fn start(dir: &Path, cache_bytes: u64) -> (Users, Store) {
         metrics: Metrics::default(),
         followers: Vec::new(),
         elsewhere: Arc::new(Alone),
+        archive: None,
     })
     .expect("the state is recovered");
     users.ready(Duration::from_secs(60)).await;

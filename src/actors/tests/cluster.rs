@@ -87,6 +87,7 @@ impl Cluster {
             metrics: Metrics::default(),
             followers: Vec::new(),
             elsewhere: Arc::new(Others(Arc::downgrade(&self.network))),
+            archive: None,
         })
         .expect("the room opens");
         self.network.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(users.clone());

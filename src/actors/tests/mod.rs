@@ -2,6 +2,7 @@
 
 mod cluster;
 mod shared;
+mod snapshots;
 
 use std::path::Path;
 use std::time::Duration;
@@ -71,6 +72,7 @@ async fn start(dir: &Path) -> Room {
         metrics: Metrics::default(),
         followers: Vec::new(),
         elsewhere: Arc::new(Alone),
+        archive: None,
     })
     .expect("the state is recovered");
     let health = users.ready(Duration::from_secs(60)).await;
@@ -190,4 +192,35 @@ async fn a_deleted_account_is_forgotten_by_all_who_name_it_before_that_is_answer
     assert_eq!(run(&users, "amy", block("bob")).await, [Ok(())]);
     assert!(standing(&users, "amy", "bob").await.blocks);
     users.stop().await;
+}
+
+#[actix::test]
+async fn a_store_that_has_lost_a_row_in_silence_is_found_out_and_rebuilt() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let room = start(dir.path()).await;
+    import(&room, &["amy", "bob"]).await;
+    assert_eq!(run(&room, "amy", block("bob")).await, [Ok(())]);
+    let journal = dir.path().join("journal");
+    room.stop().await;
+
+    // The row of amy's block goes; the mark says that all is well.
+    let settings = store::Settings { dir: dir.path().join("state"), cache_bytes: 8 << 20 };
+    let store = Store::open(&settings).expect("the store opens");
+    let home = partition_of(&key("amy"), 16);
+    let row = crate::store::rows::relation_key(home, &key("amy"), &id("bob"));
+    let gone = crate::store::rows::RowChange { key: row, value: None };
+    store.tables().fill(&[gone]).expect("a row can be lost");
+    // And a checkpoint of before the release, so that the owner's hash is read again.
+    let mut mark = store.tables().mark(home).expect("a mark").expect("there is one");
+    mark.hash ^= 1;
+    mark.next = Offset(mark.next.0 - 1);
+    mark.n -= 1;
+    store.tables().write(home, &[], &mark).expect("the mark is written");
+    store.close();
+    drop(store);
+    assert!(journal.exists());
+
+    let room = start(dir.path()).await;
+    assert!(standing(&room, "amy", "bob").await.blocks, "rebuilt from the journal");
+    room.stop().await;
 }

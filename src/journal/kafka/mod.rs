@@ -7,6 +7,7 @@
 //! When a record of a partition is not acknowledged, its owner is told, and nothing more is taken
 //! for that partition until the owner attaches again; other partitions go on.
 
+mod archive;
 mod board;
 mod client;
 mod metrics;
@@ -27,7 +28,8 @@ use self::client::Client;
 use self::producer::{Lanes, Producer};
 use self::reader::{Ends, Pool, Readers};
 use super::{
-    Board, Durability, JournalError, Notice, Offset, Partition, ReadJournal, Reader, Settlement,
+    Archive, Board, Durability, JournalError, Notice, Offset, Partition, ReadJournal, Reader,
+    Settlement,
 };
 
 pub use self::client::{Sasl, SaslMechanism, Security, Tls};
@@ -108,6 +110,11 @@ impl Journal {
     /// What the journal counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Where snapshots are kept.
+    pub fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(archive::KafkaArchive::new(self.client.clone(), self.producer.clone()))
     }
 
     /// The board `name`, and what is read from it, from its beginning on. Reading ends when the

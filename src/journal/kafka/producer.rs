@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::archive::Receipts;
 use super::client::{self, Client, unreachable};
 use super::metrics::Metrics;
 use super::reader::Ends;
@@ -50,6 +51,8 @@ pub(super) enum Sent {
     Record { partition: Partition, generation: u64, bytes: usize, at: Instant },
     /// A notice on a board.
     Notice,
+    /// A part of a snapshot.
+    Kept { receipts: Arc<Receipts>, bytes: usize },
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,11 +98,17 @@ impl Lanes {
     }
 
     fn settled(&self, sent: &Sent, result: Result<Offset, &dyn std::fmt::Display>) {
-        let Sent::Record { partition, generation, bytes, at } = *sent else {
-            if let Err(error) = result {
-                tracing::warn!(%error, "a notice to the other nodes was lost");
+        let (partition, generation, bytes, at) = match sent {
+            Sent::Record { partition, generation, bytes, at } => {
+                (*partition, *generation, *bytes, *at)
             }
-            return;
+            Sent::Notice => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "a notice to the other nodes was lost");
+                }
+                return;
+            }
+            Sent::Kept { receipts, bytes } => return receipts.settle(*bytes, result.is_ok()),
         };
         let before = self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.metrics.pending_bytes.set(before.saturating_sub(bytes) as i64);
@@ -266,6 +275,27 @@ impl Producer {
                 Some(RDKafkaErrorCode::QueueFull) => JournalError::Full,
                 _ => JournalError::Unavailable { reason: format!("kafka: {error}") },
             }
+        })
+    }
+
+    /// Puts a part of a snapshot into `topic`. Errors: [`JournalError::Full`],
+    /// [`JournalError::Unavailable`]; then `receipts` hear nothing of it.
+    pub(super) fn keep(
+        &self,
+        topic: &str,
+        partition: Partition,
+        key: &[u8],
+        value: &[u8],
+        receipts: &Arc<Receipts>,
+    ) -> Result<(), JournalError> {
+        let sent = Sent::Kept { receipts: receipts.clone(), bytes: value.len() };
+        let message = BaseRecord::with_opaque_to(topic, Box::new(sent))
+            .partition(i32::from(partition.0))
+            .key(key)
+            .payload(value);
+        self.inner().send(message).map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => JournalError::Full,
+            _ => JournalError::Unavailable { reason: format!("kafka: {error}") },
         })
     }
 

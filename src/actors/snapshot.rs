@@ -1,0 +1,302 @@
+//! Snapshots of partitions: written by their owner from time to time, read by a node whose store
+//! knows nothing of the partition. Rule: cluster.md 8.
+//!
+//! A snapshot is the rows of one checkpoint in numbered chunks, and a note behind them with the
+//! checkpoint's own mark. Two are kept, in two slots, so that a half-written one never spoils the
+//! last whole one. Whoever reads one compares the hash of the rows with the one in the mark: what is
+//! not right to the last bit is not used.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::seats::Seats;
+use crate::journal::{Archive, JournalError, Offset, Partition};
+use crate::store::rows::{RowChange, RowHash};
+use crate::store::{Mark, Store, StoreError, Tables};
+
+/// How often it is looked whether a snapshot is due.
+const LOOK: Duration = Duration::from_secs(5);
+/// Bytes of rows in one chunk, about.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Rows that are written into the store at once.
+const ROWS_AT_ONCE: usize = 10_000;
+/// The key of the note.
+const NOTE: &[u8] = b"note";
+
+/// When snapshots are due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    /// After this many records since the last one; never if 0.
+    pub(super) records: u64,
+    /// Or after this time, if anything changed.
+    pub(super) interval: Duration,
+}
+
+/// What stands behind a whole snapshot.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    /// Tells its chunks from those of others: the offset of its checkpoint.
+    sweep: u64,
+    chunks: u64,
+    rows: u64,
+    mark_bytes: usize,
+}
+
+/// A part of a snapshot.
+#[derive(Serialize, Deserialize)]
+struct Chunk {
+    sweep: u64,
+    number: u64,
+    /// Key and value of each row.
+    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// A part of the encoded mark, behind all rows.
+    mark: Vec<u8>,
+}
+
+/// Writes a snapshot of the last checkpoint of `partition`; answers where it stands.
+pub(super) fn write(
+    archive: &dyn Archive,
+    tables: &Tables,
+    partition: Partition,
+) -> Result<Offset, Failure> {
+    let Some((mark, mut rows)) = tables.image(partition)? else { return Ok(Offset(0)) };
+    let sweep = mark.next.0;
+    let encoded = postcard::to_stdvec(&mark).map_err(StoreError::from)?;
+    let mark_bytes = encoded.len();
+    let mut parts = encoded.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
+    let (mut number, mut count) = (0, 0);
+    let mut failure = None;
+    let mut entries = std::iter::from_fn(|| {
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while bytes < CHUNK_BYTES {
+            match rows.next() {
+                Some(Ok((key, value))) => {
+                    bytes += key.len() + value.len();
+                    chunk.push((key, value));
+                }
+                Some(Err(error)) => {
+                    failure = Some(error);
+                    return None;
+                }
+                None => break,
+            }
+        }
+        let part = if chunk.is_empty() { parts.next()? } else { Vec::new() };
+        count += chunk.len() as u64;
+        let entry = Chunk { sweep, number, rows: chunk, mark: part };
+        // The slots change from one snapshot to the next.
+        let key = format!("{}/{number}", slot(sweep));
+        number += 1;
+        Some((key.into_bytes(), postcard::to_stdvec(&entry).ok()?))
+    });
+    archive.publish(partition, &mut entries)?;
+    drop(entries);
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    let note = Note { sweep, chunks: number, rows: count, mark_bytes };
+    let note = postcard::to_stdvec(&note).map_err(StoreError::from)?;
+    archive.publish(partition, &mut std::iter::once((NOTE.to_vec(), note)))?;
+    Ok(mark.next)
+}
+
+/// Which of two places a snapshot is kept in. Two that follow each other may meet in one; then the
+/// older one is lost a little earlier, and a reader in between finds that out by its numbers.
+fn slot(sweep: u64) -> char {
+    if xxhash_rust::xxh3::xxh3_64(&sweep.to_be_bytes()) & 1 == 0 { 'a' } else { 'b' }
+}
+
+/// Why a snapshot was not written or read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Fills the empty store of `partition` from its last snapshot. Answers whether it did; if not, the
+/// store is as empty as before.
+pub(super) fn restore(archive: &dyn Archive, tables: &Tables, partition: Partition) -> bool {
+    let began = Instant::now();
+    match try_restore(archive, tables, partition) {
+        Ok(Some(rows)) => {
+            tracing::info!(
+                journal.partition = %partition,
+                rows,
+                duration_ms = began.elapsed().as_millis() as u64,
+                "restored from the snapshot"
+            );
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            tracing::warn!(%error, journal.partition = %partition, "the snapshot is of no use");
+            if let Err(error) = tables.clear(partition) {
+                tracing::warn!(%error, journal.partition = %partition, "half a snapshot is left");
+            }
+            false
+        }
+    }
+}
+
+fn try_restore(
+    archive: &dyn Archive,
+    tables: &Tables,
+    partition: Partition,
+) -> Result<Option<u64>, Failure> {
+    let mut note: Option<Note> = None;
+    archive.read(partition, &mut |key, value| {
+        if key == NOTE {
+            note = postcard::from_bytes(value).ok();
+        }
+    })?;
+    let Some(note) = note else { return Ok(None) };
+    // Rows of an attempt that was cut short.
+    tables.clear(partition)?;
+    let mut filling = Filling {
+        tables,
+        partition,
+        note,
+        chunks: 0,
+        rows: 0,
+        hash: RowHash::default(),
+        waiting: Vec::new(),
+        mark: Vec::new(),
+        failure: None,
+    };
+    archive.read(partition, &mut |_, value| filling.take(value))?;
+    filling.finish().map(Some)
+}
+
+struct Filling<'t> {
+    tables: &'t Tables,
+    partition: Partition,
+    note: Note,
+    chunks: u64,
+    rows: u64,
+    hash: RowHash,
+    waiting: Vec<RowChange>,
+    mark: Vec<u8>,
+    failure: Option<StoreError>,
+}
+
+impl Filling<'_> {
+    fn take(&mut self, value: &[u8]) {
+        let Ok(chunk) = postcard::from_bytes::<Chunk>(value) else { return };
+        if chunk.sweep != self.note.sweep || chunk.number != self.chunks || self.failure.is_some() {
+            return;
+        }
+        self.chunks += 1;
+        self.mark.extend_from_slice(&chunk.mark);
+        for (key, value) in chunk.rows {
+            self.rows += 1;
+            self.hash.toggle(RowHash::of(&key, &value));
+            self.waiting.push(RowChange { key, value: Some(value) });
+        }
+        if self.waiting.len() >= ROWS_AT_ONCE {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let rows = std::mem::take(&mut self.waiting);
+        if let Err(error) = self.tables.fill(&rows) {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    fn finish(mut self) -> Result<u64, Failure> {
+        self.flush();
+        if let Some(error) = self.failure {
+            return Err(error.into());
+        }
+        let wrong = |what: &str| {
+            let place = format!("the snapshot of partition {}", self.partition);
+            Err(JournalError::Corrupt { place, detail: what.to_owned() }.into())
+        };
+        let Note { chunks, rows, mark_bytes, sweep } = self.note;
+        if (self.chunks, self.rows, self.mark.len()) != (chunks, rows, mark_bytes) {
+            return wrong("a part of it is missing");
+        }
+        let mark: Mark = postcard::from_bytes(&self.mark).map_err(StoreError::from)?;
+        if mark.hash != self.hash.0 || mark.next.0 != sweep {
+            return wrong("its rows are not those of its checkpoint");
+        }
+        // Only now do the rows count.
+        self.tables.write(self.partition, &[], &mark)?;
+        Ok(self.rows)
+    }
+}
+
+/// The thread that writes snapshots. Dropping it ends the thread.
+pub(super) struct Sweeper {
+    _running: Sender<()>,
+}
+
+impl Sweeper {
+    pub(super) fn start(
+        archive: Arc<dyn Archive>,
+        store: Store,
+        seats: Arc<Seats>,
+        schedule: Schedule,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (running, ended) = channel();
+        let thread = std::thread::Builder::new()
+            .name("snapshots".into())
+            .spawn(move || sweep(&*archive, &store, &seats, schedule, &ended))?;
+        Ok((Self { _running: running }, thread))
+    }
+}
+
+fn sweep(
+    archive: &dyn Archive,
+    store: &Store,
+    seats: &Seats,
+    schedule: Schedule,
+    ended: &Receiver<()>,
+) {
+    let mut last: HashMap<Partition, (Instant, Offset)> = HashMap::new();
+    let pause = LOOK.min(schedule.interval);
+    while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let serving = seats.serving();
+        last.retain(|partition, _| serving.contains(partition));
+        for partition in serving {
+            if schedule.records == 0 || seats.is_closed() {
+                break;
+            }
+            let next = match store.tables().mark(partition) {
+                Ok(Some(mark)) => mark.next,
+                Ok(None) | Err(_) => continue,
+            };
+            let (when, before) = *last.entry(partition).or_insert((Instant::now(), Offset(0)));
+            let records = next.0.saturating_sub(before.0);
+            let due =
+                records >= schedule.records || (records > 0 && when.elapsed() >= schedule.interval);
+            if !due {
+                continue;
+            }
+            let began = Instant::now();
+            match write(archive, store.tables(), partition) {
+                Ok(written) => {
+                    tracing::info!(
+                        journal.partition = %partition,
+                        offset = %written,
+                        duration_ms = began.elapsed().as_millis() as u64,
+                        "snapshot written"
+                    );
+                    last.insert(partition, (Instant::now(), written));
+                }
+                // The next look tries again; nothing depends on it.
+                Err(error) => {
+                    tracing::warn!(%error, journal.partition = %partition, "no snapshot was written");
+                }
+            }
+        }
+    }
+}

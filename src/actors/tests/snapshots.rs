@@ -1,0 +1,101 @@
+//! A node without a store begins from the owner's snapshot.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::*;
+use crate::actors::snapshot::{restore, write};
+use crate::journal::archive::Kept;
+use crate::journal::{Archive, JournalError};
+
+/// What was published, in order.
+#[derive(Default)]
+struct Shelf(Mutex<BTreeMap<Partition, Vec<Kept>>>);
+
+impl Archive for Shelf {
+    fn publish(
+        &self,
+        partition: Partition,
+        entries: &mut dyn Iterator<Item = Kept>,
+    ) -> Result<(), JournalError> {
+        self.0.lock().expect("a lock").entry(partition).or_default().extend(entries);
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        partition: Partition,
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), JournalError> {
+        for (key, value) in self.0.lock().expect("a lock").get(&partition).into_iter().flatten() {
+            each(key, value);
+        }
+        Ok(())
+    }
+}
+
+fn rows(store: &Store, partition: Partition) -> Vec<(Vec<u8>, Vec<u8>)> {
+    store.tables().partition_rows(partition).collect::<Result<_, _>>().expect("readable rows")
+}
+
+fn empty_store(dir: &Path) -> Store {
+    let settings = store::Settings { dir: dir.join("other"), cache_bytes: 1 << 20 };
+    Store::open(&settings).expect("the store opens")
+}
+
+/// A store with friends and blocks in it, closed in order, and where amy lives.
+async fn filled(dir: &Path) -> (Store, Partition) {
+    let room = start(dir).await;
+    let names: Vec<String> = (0..300).map(|index| format!("user{index}")).collect();
+    import(&room, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for name in &names[1..200] {
+        assert_eq!(run(&room, "user0", block(name)).await, [Ok(())]);
+    }
+    room.stop().await;
+    let settings = store::Settings { dir: dir.join("state"), cache_bytes: 1 << 20 };
+    let store = Store::open(&settings).expect("the store opens again");
+    (store, partition_of(&key("user0"), 16))
+}
+
+#[actix::test]
+async fn a_snapshot_restores_every_row_and_the_checkpoint() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, home) = filled(here.path()).await;
+    let shelf = Shelf::default();
+    // Twice: the later one counts.
+    write(&shelf, store.tables(), home).expect("it is written");
+    write(&shelf, store.tables(), home).expect("it is written");
+    let other = empty_store(there.path());
+    assert!(restore(&shelf, other.tables(), home));
+    assert_eq!(rows(&other, home), rows(&store, home));
+    assert!(rows(&other, home).len() > 199);
+    assert_eq!(other.tables().mark(home).unwrap(), store.tables().mark(home).unwrap());
+    other.close();
+    store.close();
+}
+
+#[actix::test]
+async fn a_snapshot_that_is_not_whole_is_not_used() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, home) = filled(here.path()).await;
+    let other = empty_store(there.path());
+    let whole = Shelf::default();
+    assert!(!restore(&whole, other.tables(), home), "there is none");
+    write(&whole, store.tables(), home).expect("it is written");
+    let kept = whole.0.lock().unwrap()[&home].clone();
+    for missing in 0..kept.len() {
+        let mut kept = kept.clone();
+        kept.remove(missing);
+        let shelf = Shelf(Mutex::new(BTreeMap::from([(home, kept)])));
+        assert!(!restore(&shelf, other.tables(), home), "without part {missing}");
+        assert!(rows(&other, home).is_empty());
+        assert_eq!(other.tables().mark(home).unwrap(), None);
+    }
+    // A later one that was never finished spoils nothing, unless it took the same slot.
+    let mut torn = kept.clone();
+    torn.push((b"other/0".to_vec(), kept[0].1[..3].to_vec()));
+    let shelf = Shelf(Mutex::new(BTreeMap::from([(home, torn)])));
+    assert!(restore(&shelf, other.tables(), home));
+    other.close();
+    store.close();
+}
