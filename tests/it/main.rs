@@ -12,6 +12,7 @@ mod embedded_disk;
 mod fence_model;
 mod friendship;
 mod golden;
+mod history;
 mod journal_contract;
 mod pairing_model;
 mod records;
