@@ -13,6 +13,7 @@ mod embedded_disk;
 mod fence_model;
 mod friendship;
 mod golden;
+mod history;
 mod journal_contract;
 mod nemesis;
 mod pairing_model;

@@ -138,10 +138,10 @@ pub(crate) enum Blindness {
 }
 
 /// Reads `log` with the product's rule; a blind reader sees what it wants to see.
-pub(crate) fn read<'l>(
-    log: &'l [Said],
+pub(crate) fn read(
+    log: &[Said],
     blind: Option<Blindness>,
-) -> impl Iterator<Item = (Offset, &'l Said, Admitted)> {
+) -> impl Iterator<Item = (Offset, &Said, Admitted)> {
     let mut rule = ReaderRule::default();
     (0..).map(Offset).zip(log).map(move |(offset, said)| {
         let is_claim = matches!(said.body, Body::Claim { .. });
@@ -161,10 +161,10 @@ pub(crate) fn read<'l>(
 }
 
 /// The records that count.
-pub(crate) fn valid<'l>(
-    log: &'l [Said],
+pub(crate) fn valid(
+    log: &[Said],
     blind: Option<Blindness>,
-) -> impl Iterator<Item = (Offset, &'l Said)> {
+) -> impl Iterator<Item = (Offset, &Said)> {
     read(log, blind)
         .filter(|(_, _, admitted)| *admitted != Admitted::Void)
         .map(|(offset, said, _)| (offset, said))
