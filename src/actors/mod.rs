@@ -207,6 +207,10 @@ pub struct Metrics {
     pub fenced: Counter,
     /// Records of others found behind this owner's own, that count for nobody.
     pub void: Counter,
+    /// Effects that their destinations have not acknowledged.
+    pub owed: Gauge,
+    /// Questions and commands put off because the journal had not confirmed the owner in time.
+    pub lease_refusals: Counter,
 }
 
 impl Metrics {
@@ -234,6 +238,16 @@ impl Metrics {
             "cordon_records_void",
             "Records of others behind an owner's own, that count for nobody",
             self.void.clone(),
+        );
+        registry.register(
+            "cordon_effects_owed",
+            "Effects on other users that their side has not acknowledged",
+            self.owed.clone(),
+        );
+        registry.register(
+            "cordon_lease_refusals",
+            "Questions and commands put off because the owner was not confirmed in time",
+            self.lease_refusals.clone(),
         );
     }
 }

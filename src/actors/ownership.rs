@@ -319,6 +319,11 @@ async fn look_into(ledger: &Rc<Ledger>, confirmation: Confirmation) -> Option<En
 /// Reads what others have written in `[from, to)`: it counts for nobody, unless there is a claim.
 async fn read_gap(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Option<Ending> {
     let partition = ledger.partition;
+    #[cfg(debug_assertions)]
+    if ignores_gaps() {
+        ledger.gap_is_rubbish(to);
+        return None;
+    }
     match gap_has_claim(ledger, from, to).await {
         Ok(false) => {
             ledger.context.metrics.void.inc_by(to.0 - from.0);
@@ -334,6 +339,15 @@ async fn read_gap(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Option<Endin
             Some(Ending::Doubt)
         }
     }
+}
+
+/// The negative control of the tests: without a look at what others wrote, acknowledged facts are
+/// lost, and the tests have to notice. Not in a release build.
+#[cfg(debug_assertions)]
+fn ignores_gaps() -> bool {
+    static IGNORES: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var_os("TEST_IGNORE_GAPS").is_some());
+    *IGNORES
 }
 
 /// Whether another owner's claim stands in `[from, to)`. Rule: cluster.md 2.3, `o > next`.

@@ -78,6 +78,7 @@ impl PartitionActor {
     fn tick(&self) {
         self.ledger.tick(Instant::now());
         self.registry.tick();
+        self.ledger.count_owed();
         if self.ledger.status() != Status::Serving {
             return;
         }

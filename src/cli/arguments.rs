@@ -48,6 +48,14 @@ Examples:
   cordon serve --config /etc/cordon.toml
   CORDON_APP_ID=1400000001 CORDON_APP_KEY=... cordon serve")]
     Serve(ServeArgs),
+    /// Ask the node on this machine how it is
+    #[command(after_help = "\
+Exits with 0 if the answer is good. Made for the health checks of containers.
+
+Examples:
+  cordon health
+  cordon health --ready")]
+    Health(HealthArgs),
     /// Print a UserSig
     #[command(after_help = "\
 Without --key, the app comes from the settings, or is the development app of the data folder.
@@ -129,6 +137,17 @@ impl SettingsArgs {
 /// `cordon serve`
 #[derive(Args, Debug)]
 pub struct ServeArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// `cordon health`
+#[derive(Args, Debug)]
+pub struct HealthArgs {
+    /// Whether it serves, not only whether it lives
+    #[arg(long)]
+    pub ready: bool,
     /// Which settings.
     #[command(flatten)]
     pub settings: SettingsArgs,

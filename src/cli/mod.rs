@@ -5,6 +5,7 @@
 
 mod arguments;
 mod audit;
+mod health;
 mod migrate;
 mod serve;
 
@@ -79,6 +80,7 @@ fn dispatch(
         Command::History(args) => audit::history(args, environment, out),
         Command::State(args) => audit::state(args, environment, out),
         Command::Verify(args) => audit::verify(args, environment, out),
+        Command::Health(args) => health::health(args, environment, out),
         Command::Migrate(args) => migrate::migrate(args, environment, out),
     }
 }

@@ -131,6 +131,8 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) foreign: Cell<Option<Confirmation>>,
     /// Rings when that is so.
     pub(in crate::actors) suspicion: Notify,
+    /// The part of this partition in the count of what is owed.
+    counted: Cell<usize>,
 }
 
 /// What a user's turn came to, to be recorded.
@@ -212,6 +214,7 @@ impl Ledger {
             left: Notify::new(),
             foreign: Cell::new(None),
             suspicion: Notify::new(),
+            counted: Cell::new(0),
         })
     }
 
@@ -330,6 +333,13 @@ impl Ledger {
     /// Effects that no destination has acknowledged yet.
     pub(in crate::actors) fn owed(&self) -> usize {
         self.state.borrow().owed
+    }
+
+    /// Brings the count of what is owed up to date.
+    pub(in crate::actors) fn count_owed(&self) {
+        let owed = if self.status() == Status::Recovering { 0 } else { self.owed() };
+        let before = self.counted.replace(owed);
+        self.context.metrics.owed.inc_by(owed as i64 - before as i64);
     }
 
     /// Whether one more command may be recorded now.
@@ -531,7 +541,11 @@ impl Ledger {
 
     /// Whether the partition may answer questions now. Rule: cluster.md 6.
     pub(in crate::actors) fn lease_holds(&self) -> bool {
-        self.context.alone || self.context.seats.lease_holds(self.partition)
+        if self.context.alone || self.context.seats.lease_holds(self.partition) {
+            return true;
+        }
+        self.context.metrics.lease_refusals.inc();
+        false
     }
 
     /// The journal's end was asked for: if nobody else has written behind what this owner knows, it

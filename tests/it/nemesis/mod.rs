@@ -6,7 +6,6 @@
 //! (root, iproute2); elsewhere nothing is cut.
 
 mod caller;
-mod pair;
 mod proof;
 
 use std::net::SocketAddr;
@@ -14,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use caller::{Acknowledged, OPEN_FOR, Tally, Worker};
+use caller::{Worker, users};
 
+use crate::history::{Operation, Recorder};
 use crate::support::lan::Lan;
 use crate::support::{Random, Setup, TestProcess, TestSubscriber, kafka};
 
@@ -25,6 +25,9 @@ const WORKERS: usize = 6;
 const STOPPED_FOR: Duration = Duration::from_secs(8);
 /// How long a cut lasts: the same.
 const CUT_FOR: Duration = Duration::from_secs(8);
+/// How long an abandoned call may still be done: the node that has it may have been stopped, and
+/// what it had in flight has to be decided.
+const SETTLED_AFTER: Duration = Duration::from_secs(15);
 /// How long nothing is done between two faults.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -195,19 +198,12 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// What callers saw.
-#[derive(Default)]
-struct Seen {
-    violations: Vec<String>,
-    acknowledged: Vec<Acknowledged>,
-}
-
-/// Runs callers against a world that suffers `rounds` faults.
-fn run(world: &mut World, rounds: u64, seed: u64) -> Seen {
+/// Runs callers against a world that suffers `rounds` faults; answers what they saw.
+fn run(world: &mut World, rounds: u64, seed: u64) -> Vec<Operation> {
     let mut random = Random::new(seed);
     let mut workers: Vec<Worker> =
         (0..WORKERS).map(|number| Worker::new(number, &world.addresses, random.next())).collect();
-    let names: Vec<String> = workers.iter().flat_map(Worker::names).collect();
+    let names = users();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     world.nodes[0].as_ref().expect("it runs").caller().import(&names);
 
@@ -216,13 +212,13 @@ fn run(world: &mut World, rounds: u64, seed: u64) -> Seen {
         |fault: &Fault| only.as_ref().is_none_or(|only| only.contains(&format!("{fault:?}")));
     let faults: Vec<Fault> =
         FAULTS.into_iter().filter(|fault| chosen(fault) && world.can(*fault)).collect();
-    let ended = AtomicBool::new(false);
+    let (recorder, ended) = (Recorder::new(), AtomicBool::new(false));
     thread::scope(|scope| {
         for worker in &mut workers {
-            let ended = &ended;
+            let (recorder, ended) = (&recorder, &ended);
             scope.spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
-                    worker.step();
+                    worker.step(recorder);
                 }
             });
         }
@@ -240,48 +236,30 @@ fn run(world: &mut World, rounds: u64, seed: u64) -> Seen {
         thread::sleep(CALM);
         ended.store(true, Ordering::Relaxed);
     });
-    // What is open has to come to its end, and everybody has to come back.
-    thread::sleep(OPEN_FOR);
-    let mut seen = Seen::default();
-    let mut sum = Tally::default();
-    for worker in &mut workers {
-        worker.look_at_all();
-        seen.violations.append(&mut worker.violations);
-        seen.acknowledged.append(&mut worker.acknowledged);
-        sum.answered += worker.tally.answered;
-        sum.owed += worker.tally.owed;
-        sum.failed += worker.tally.failed;
-        sum.broken += worker.tally.broken;
-        sum.longest = sum.longest.max(worker.tally.longest);
-    }
+    // Calls that nobody waits for any more come to their end.
+    thread::sleep(SETTLED_AFTER);
+    let answered: u64 = workers.iter().map(|worker| worker.tally.answered).sum();
+    let unanswered: u64 = workers.iter().map(|worker| worker.tally.unanswered).sum();
+    let longest = workers.iter().map(|worker| worker.tally.longest).max().unwrap_or_default();
+    let mut took: Vec<Duration> =
+        workers.iter_mut().flat_map(|worker| worker.tally.took.drain(..)).collect();
+    took.sort();
+    let at = |share: usize| took.get(took.len() * share / 100).copied().unwrap_or_default();
     eprintln!(
-        "{} calls answered, {} owed, {} failed, {} broken; longest without an answer {:.1} s; {} facts \
-         acknowledged",
-        sum.answered,
-        sum.owed,
-        sum.failed,
-        sum.broken,
-        sum.longest.as_secs_f64(),
-        seen.acknowledged.len()
+        "{answered} calls answered (p50 {:.1?}, p99 {:.1?}), {unanswered} not; longest without an \
+         answer {:.1} s",
+        at(50),
+        at(99),
+        longest.as_secs_f64(),
     );
-    seen
+    recorder.into_operations()
 }
 
 /// Everything that has to hold; what does not.
-fn prove(world: &mut World, seen: Seen) -> Vec<String> {
-    let mut problems = seen.violations;
-    let valid = proof::read(&world.setups[0]);
-    problems.extend(proof::acknowledged(&valid, &seen.acknowledged));
-    let mut unheard = Vec::new();
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(30) {
-        unheard = proof::webhooks(&valid, &world.subscriber.heard());
-        if unheard.is_empty() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(500));
-    }
-    problems.extend(unheard);
+fn prove(world: &mut World, operations: &[Operation]) -> Vec<String> {
+    let log = proof::read(&world.setups[0]);
+    let mut problems = proof::histories(operations, &log);
+    problems.extend(proof::webhooks(&world.subscriber, &log));
     for node in &mut world.nodes {
         let node = node.take().expect("it runs");
         node.terminate();
@@ -293,11 +271,16 @@ fn prove(world: &mut World, seen: Seen) -> Vec<String> {
     problems
 }
 
-fn nothing_is_lost(tag: &str, brokers: usize, rounds: u64) {
-    let Some(mut world) = World::new(tag, brokers) else { return };
+/// Runs the nemesis; answers what did not hold, nothing where there is no Kafka.
+fn problems(tag: &str, brokers: usize, rounds: u64) -> Option<Vec<String>> {
+    let mut world = World::new(tag, brokers)?;
     let rounds = number("NEMESIS_ROUNDS", rounds);
-    let seen = run(&mut world, rounds, number("NEMESIS_SEED", 0x00C0_FFEE));
-    let problems = prove(&mut world, seen);
+    let operations = run(&mut world, rounds, number("NEMESIS_SEED", 0x00C0_FFEE));
+    Some(prove(&mut world, &operations))
+}
+
+fn nothing_is_lost(tag: &str, brokers: usize, rounds: u64) {
+    let Some(problems) = problems(tag, brokers, rounds) else { return };
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 

@@ -1,114 +1,75 @@
 //! What has to hold in the end, whatever was done to nodes, brokers and network.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
 use cordon::cli;
-use cordon::journal::{
-    Admitted, Body, Commit, Offset, Partition, ReadJournal, ReaderRule, kafka, record,
-};
-use cordon::webhooks::{Switches, payload};
+use cordon::domain::AppId;
+use cordon::journal::{Offset, Partition, ReadJournal, kafka, record};
 use serde_json::Value;
 
-use super::caller::Acknowledged;
-use crate::support::{Heard, Setup};
+use crate::history::{
+    Callback, Log, Operation, Subscriber, check, check_callbacks, check_facts, resolve,
+};
+use crate::support::{APP, Setup, TestSubscriber};
 
-/// Every record that counts, by its place.
-pub(super) type Valid = BTreeMap<(Partition, Offset), Commit>;
+/// How long webhooks may take to be delivered once all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing may come any more before they are looked at again.
+const LOOK: Duration = Duration::from_millis(500);
 
-/// The whole journal, by the rule that every reader follows.
-pub(super) fn read(setup: &Setup) -> Valid {
+/// The whole journal.
+pub(super) fn read(setup: &Setup) -> Log {
     let config = setup.config();
     let journal = kafka::ReadOnly::open(cordon::app::kafka_cluster(&config)).expect("a journal");
     let partitions = (0..journal.partitions()).map(|index| (Partition(index), Offset(0)));
     let mut reader = journal.reader(&partitions.collect::<Vec<_>>()).expect("a reader");
-    let mut rules: BTreeMap<Partition, ReaderRule> = BTreeMap::new();
-    let mut valid = Valid::new();
+    let mut records = Vec::new();
     loop {
         let entries = reader.next(1 << 20).expect("readable records");
         if entries.is_empty() {
-            return valid;
+            return Log::from_records(records);
         }
         for entry in entries {
             let record = record::decode(&entry.bytes).expect("a record");
-            let admitted = rules.entry(entry.partition).or_default().admit(&record);
-            if admitted == Admitted::Valid
-                && let Body::Commit(commit) = record.body
-            {
-                valid.insert((entry.partition, entry.offset), commit);
-            }
+            records.push(((entry.partition, entry.offset), record));
         }
     }
 }
 
-/// Every acknowledged fact stands in the journal where its answer said, and once.
-pub(super) fn acknowledged(valid: &Valid, acknowledged: &[Acknowledged]) -> Vec<String> {
+/// Every acknowledged fact stands in the journal where its answer said, and once; and what was read
+/// fits into one order per block, with no friendship across an answered one.
+pub(super) fn histories(operations: &[Operation], log: &Log) -> Vec<String> {
     let mut problems = Vec::new();
-    for Acknowledged { place, request, what } in acknowledged {
-        match valid.get(place) {
-            Some(commit) if commit.by.request == *request => {}
-            Some(_) => problems.push(format!("{what}: another record stands at {place:?}")),
-            None => problems.push(format!("{what}: nothing that counts stands at {place:?}")),
-        }
+    match check_facts(operations, log) {
+        Ok(report) => eprintln!("{} facts stand where they were said to", report.facts),
+        Err(violations) => problems.push(violations.to_string()),
     }
-    let mut done = BTreeSet::new();
-    for (place, commit) in valid.iter().filter(|(_, commit)| commit.cause.is_none()) {
-        for event in &commit.events {
-            let event = serde_json::to_value(event).expect("an event is JSON");
-            let peer = event.get("peer").or(event.get("target"));
-            let fact = (
-                commit.by.request,
-                commit.key,
-                event["type"].to_string(),
-                peer.map(Value::to_string),
-            );
-            if !done.insert(fact) {
-                problems.push(format!("{place:?}: a second {event} for one request"));
-            }
-        }
+    match check(&resolve(operations, log)) {
+        Ok(report) => eprintln!(
+            "{} operations, {} blocks linearizable, {} looks at friendships across a block",
+            report.operations, report.blocks, report.looks_at_the_blocked
+        ),
+        Err(violations) => problems.push(violations.to_string()),
     }
     problems
 }
 
 /// Every expected call was heard, first ones in the journal's order per user, and each id has always
 /// the same bytes.
-pub(super) fn webhooks(valid: &Valid, heard: &[Heard]) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut bodies: BTreeMap<&str, &[u8]> = BTreeMap::new();
-    let mut order: BTreeMap<&str, usize> = BTreeMap::new();
-    for (index, heard) in heard.iter().filter(|heard| heard.accepted).enumerate() {
-        let body = bodies.entry(heard.id()).or_insert(&heard.message.body);
-        if *body != heard.message.body {
-            problems.push(format!("{}: other bytes the second time", heard.id()));
-        }
-        order.entry(heard.id()).or_insert(index);
-    }
-    let mut last: BTreeMap<_, (String, usize)> = BTreeMap::new();
-    let mut expected = 0;
-    for ((partition, offset), commit) in valid {
-        for delivery in payload::deliveries(commit, Switches::ALL) {
-            expected += 1;
-            let id = format!("{partition}@{offset}.{}", delivery.command.name());
-            let Some(place) = order.remove(id.as_str()) else {
-                problems.push(format!("{id} was never heard"));
-                continue;
-            };
-            if bodies[id.as_str()] != delivery.body {
-                problems.push(format!("{id} was heard with another body"));
+pub(super) fn webhooks(subscriber: &TestSubscriber, log: &Log) -> Vec<String> {
+    let began = Instant::now();
+    loop {
+        let heard: Vec<Callback> = subscriber.heard().iter().map(Callback::from).collect();
+        match check_callbacks(&heard, &Subscriber::of_all(AppId(APP)), log) {
+            Ok(report) => {
+                eprintln!("{} webhooks owed, {} calls heard", report.callbacks, heard.len());
+                return Vec::new();
             }
-            let before = last.insert(commit.key, (id.clone(), place));
-            if let Some((earlier, at)) = before
-                && at > place
-            {
-                problems.push(format!("{id} was heard before {earlier}"));
-            }
+            Err(violations) if began.elapsed() > PATIENCE => return vec![violations.to_string()],
+            Err(_) => std::thread::sleep(LOOK),
         }
     }
-    problems.extend(order.into_keys().map(|id| format!("{id} is of no record that counts")));
-    if problems.is_empty() {
-        eprintln!("webhooks: {expected} expected, {} calls heard", heard.len());
-    }
-    problems
 }
 
 /// `cordon verify` on the journal and on the store of each node.
@@ -127,7 +88,7 @@ pub(super) fn verify(setups: &[Setup]) -> Vec<String> {
             problems.push(format!("the store was not compared: {}", report["notes"]));
         }
         eprintln!(
-            "verify: {} records, {} void, {} claims, owed {}",
+            "verified: {} records, {} void, {} claims, {} owed",
             report["records"], report["voids"], report["claims"], report["owed"]
         );
     }
