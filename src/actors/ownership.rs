@@ -45,6 +45,9 @@ pub(super) struct Keeping {
 struct Terms {
     /// The epoch of the last one that is known to have taken effect.
     held: Option<Epoch>,
+    /// The epoch of the last one in which no former owner could answer questions any more: behind it
+    /// a claim of this node need not wait for a lease.
+    served: Option<Epoch>,
     /// Those whose fate may be unknown.
     nonces: VecDeque<Uuid>,
 }
@@ -179,7 +182,7 @@ async fn claim(
         return Err(ClaimError::Fenced);
     }
     // Nobody who could still answer questions was there before.
-    let vacated = recovered.released || before == Epoch(0) || terms.held == Some(before);
+    let vacated = recovered.released || before == Epoch(0) || terms.served == Some(before);
     let epoch = Epoch(before.0 + 1);
     registry.adopt(ledger.restore(recovered));
     let (told, mut settlements) = unbounded_channel();
@@ -211,6 +214,7 @@ async fn claim(
             tokio::time::sleep_until(over.into()).await;
         }
     }
+    terms.served = Some(epoch);
     registry.adopt(ledger.restore(recovered));
     ledger.remember(heard);
     ledger.claimed(WriterRule::new(epoch, first));

@@ -6,6 +6,7 @@ mod auth;
 mod blocklist;
 mod channel_model;
 mod cluster;
+mod compose;
 mod crash;
 mod disk;
 mod edge;

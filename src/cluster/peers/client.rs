@@ -51,8 +51,13 @@ struct Labels {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let forwards: Family<Labels, Counter> = Family::default();
+        // Shown from the start, so that nothing of them is not the same as none.
+        for (kind, outcome) in [("ask", "answered"), ("pairing", "taken")] {
+            drop(forwards.get_or_create(&Labels { kind, outcome }));
+        }
         Self {
-            forwards: Family::default(),
+            forwards,
             seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
             dropped: Counter::default(),
         }

@@ -1,0 +1,215 @@
+//! The files under `compose/` say nothing that the product does not know. No container engine is
+//! needed: they are read, and what they say is held against the product itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cordon::config::{Config, Environment, JournalKind};
+use serde_yaml_ng::Value;
+
+use crate::support::{Setup, TestNode, kafka};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("compose")
+}
+
+fn text(name: &str) -> String {
+    let path = folder().join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn yaml(name: &str) -> Value {
+    let mut value: Value =
+        serde_yaml_ng::from_str(&text(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    value.apply_merge().expect("anchors that are there");
+    value
+}
+
+fn services(name: &str) -> BTreeMap<String, Value> {
+    let file = yaml(name);
+    let services = file["services"].as_mapping().expect("services");
+    services.iter().map(|(name, it)| (name.as_str().unwrap().to_owned(), it.clone())).collect()
+}
+
+/// The variables of a service, with those of the shell filled in as a user would.
+fn environment(service: &Value) -> BTreeMap<String, String> {
+    let Some(variables) = service["environment"].as_mapping() else { return BTreeMap::new() };
+    let filled = |value: &str| match value.strip_prefix("${").and_then(|it| it.strip_suffix('}')) {
+        None => value.to_owned(),
+        Some(variable) => match variable.split_once(":-") {
+            Some((_, default)) => default.to_owned(),
+            None => "0123456789abcdef".repeat(4),
+        },
+    };
+    variables
+        .iter()
+        .map(|(name, value)| {
+            let value = value.as_str().unwrap_or_else(|| panic!("{name:?} is no text"));
+            (name.as_str().expect("a name").to_owned(), filled(value))
+        })
+        .collect()
+}
+
+fn ours(service: &Value) -> Environment {
+    let known = environment(service).into_iter();
+    known.filter(|(name, _)| name.starts_with("CORDON_")).collect()
+}
+
+/// The nodes of a file, with the settings that they would have.
+fn nodes(name: &str) -> BTreeMap<String, Config> {
+    let nodes = services(name).into_iter().filter(|(_, service)| !ours(service).is_empty());
+    let config = |(node, service): (String, Value)| {
+        let config = Config::parse(None, &ours(&service));
+        (node.clone(), config.unwrap_or_else(|error| panic!("{name}, {node}: {error}")))
+    };
+    nodes.map(config).collect()
+}
+
+const FILES: [&str; 2] = ["dev.yml", "cluster.yml"];
+
+#[test]
+fn every_variable_of_a_node_is_a_setting_of_the_product_with_a_value_that_it_takes() {
+    for (name, count) in [("dev.yml", 1), ("cluster.yml", 3)] {
+        let nodes = nodes(name);
+        assert_eq!(nodes.len(), count);
+        for config in nodes.values() {
+            assert_eq!(config.journal.kind, JournalKind::Kafka);
+        }
+        let names: BTreeSet<&str> = nodes.values().map(|node| node.node.name.as_str()).collect();
+        assert_eq!(names.len(), count, "every node has its own name");
+    }
+}
+
+#[test]
+fn a_cluster_survives_the_loss_of_a_broker_or_a_node() {
+    let services = services("cluster.yml");
+    let brokers: Vec<&Value> = services
+        .values()
+        .filter(|service| service["image"].as_str().is_some_and(|image| image.contains("kafka")))
+        .collect();
+    assert_eq!(brokers.len(), 3);
+    for broker in brokers {
+        let environment = environment(broker);
+        assert_eq!(environment["KAFKA_MIN_INSYNC_REPLICAS"], "2");
+        assert_eq!(environment["KAFKA_UNCLEAN_LEADER_ELECTION_ENABLE"], "false");
+        assert_eq!(environment["KAFKA_CONTROLLER_QUORUM_VOTERS"].split(',').count(), 3);
+    }
+    for (node, config) in nodes("cluster.yml") {
+        assert_eq!(config.kafka.brokers.len(), 3, "{node}");
+        assert_eq!(config.kafka.replication, 3, "{node}");
+        assert!(!config.kafka.development, "{node}");
+        assert!(config.node.secret.is_some(), "{node}: calls between nodes are signed");
+        let advertised = config.node.advertise.expect("others find it");
+        assert_eq!(advertised.as_str(), format!("{node}:7000"));
+    }
+}
+
+#[test]
+fn every_service_is_pinned_watched_and_started_again() {
+    for name in FILES {
+        for (service, it) in services(name) {
+            let image = it["image"].as_str().expect("an image");
+            let built = it.get("build").is_some();
+            let pinned = image.rsplit_once(':').is_some_and(|(_, tag)| tag != "latest");
+            assert!(built || pinned, "{name}, {service}: {image}");
+            assert!(it["healthcheck"]["test"].is_sequence(), "{name}, {service}");
+            assert_eq!(it["restart"].as_str(), Some("unless-stopped"), "{name}, {service}");
+            for volume in it["volumes"].as_sequence().into_iter().flatten() {
+                let (from, _) = volume.as_str().unwrap().split_once(':').expect("from:to");
+                if from.starts_with('.') {
+                    assert!(folder().join(from).exists(), "{name}, {service}: {from}");
+                } else {
+                    assert!(yaml(name)["volumes"].get(from).is_some(), "{name}: {from}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_secret_lies_in_a_file() {
+    for name in FILES {
+        for (service, it) in services(name) {
+            for (variable, value) in it["environment"].as_mapping().into_iter().flatten() {
+                let variable = variable.as_str().expect("a name");
+                if ["SECRET", "KEY", "PASSWORD", "TOKEN"].iter().any(|it| variable.ends_with(it)) {
+                    let value = value.as_str().expect("a text");
+                    assert!(value.starts_with("${"), "{name}, {service}: {variable}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_balancer_and_the_scraper_know_the_nodes() {
+    let port = |address: &str| address.rsplit_once(':').expect("host:port").1.to_owned();
+    let nodes = nodes("cluster.yml");
+    let balanced = text("nginx.conf");
+    let scraped = yaml("prometheus/prometheus.yml");
+    let targets = &scraped["scrape_configs"][0]["static_configs"][0]["targets"];
+    let targets: Vec<&str> =
+        targets.as_sequence().unwrap().iter().map(|target| target.as_str().unwrap()).collect();
+    assert_eq!(targets.len(), nodes.len());
+    for (node, config) in &nodes {
+        let server = format!("server {node}:{} ", port(config.server.listen.as_str()));
+        assert!(balanced.contains(&server), "{server}");
+        let target = format!("{node}:{}", port(config.server.ops_listen.as_str()));
+        assert!(targets.contains(&target.as_str()), "{target}");
+    }
+}
+
+#[test]
+fn the_image_runs_without_rights_and_with_the_products_own_health_check() {
+    let file = text("Dockerfile");
+    assert!(file.contains("\nUSER nonroot\n"));
+    assert!(file.contains("STOPSIGNAL SIGTERM"));
+    let check = r#"CMD ["/usr/local/bin/cordon", "health"]"#;
+    assert!(file.contains("HEALTHCHECK") && file.contains(check));
+    let mut environment = Environment::new();
+    for line in file.lines() {
+        let words = line.split_whitespace().filter(|word| word.starts_with("CORDON_"));
+        for word in words {
+            let (name, value) = word.split_once('=').expect("NAME=value");
+            environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    assert_eq!(environment.len(), 3);
+    Config::parse(None, &environment).expect("settings that the product takes");
+}
+
+/// What the dashboard and the alerts ask for.
+fn asked() -> BTreeSet<String> {
+    let mut asked = BTreeSet::new();
+    for name in ["grafana/dashboards/cordon.json", "prometheus/alerts.yml"] {
+        let text = text(name);
+        let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        for found in text.split(|letter: char| !word(letter)) {
+            if found.starts_with("cordon_") {
+                let ends = ["_bucket", "_total"];
+                let base = ends.iter().find_map(|end| found.strip_suffix(end)).unwrap_or(found);
+                asked.insert(base.to_owned());
+            }
+        }
+    }
+    asked
+}
+
+fn measured(node: &TestNode) -> BTreeSet<String> {
+    let text = node.ops("/metrics");
+    let names = text.text().lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    names.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_ask_only_for_what_a_node_measures() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::cluster(kafka, 1).remove(0);
+    let node = setup.start();
+    let measured = measured(&node);
+    let unknown: Vec<String> =
+        asked().into_iter().filter(|name| !measured.contains(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} of {measured:?}");
+    assert!(asked().len() > 15);
+}
