@@ -5,7 +5,8 @@
 //! client library that loses records, loses acknowledgements, writes a record twice and delivers
 //! long after it was given up; nodes crash, or leave in order. [`nodes`] is what a node does, [`journal`]
 //! the log. Time is abstract: all that counts is that a claimer's wait is longer than any lease that
-//! rests on something sent before its claim was acknowledged. Each mutation takes one guard away,
+//! rests on something sent before its claim was acknowledged, and that nobody need wait who claims
+//! again behind a term of its own in which the wait was over. Each mutation takes one guard away,
 //! and the checker has to notice.
 //!
 //! `CORDON_MODEL_OPS`, `CORDON_MODEL_CLAIMS`, `CORDON_MODEL_FAULTS` and `CORDON_MODEL_NODES` set
@@ -273,6 +274,21 @@ impl Model for Fence {
                         model.rules.may_answer(owner, state.lapsed)
                             && Some(owner.writer.epoch()) < in_force
                     })
+                },
+            ),
+            // Without a fault, nobody has to.
+            Property::sometimes(
+                "a claim once more need not wait",
+                |model: &Self, state: &State| {
+                    let mut owners = state.nodes.iter().filter_map(nodes::Node::owner);
+                    let in_force = valid(&state.log, None).last().map(|(_, said)| said.epoch);
+                    let is_release = |said: &Said| matches!(said.body, Body::Release { .. });
+                    let claimed_again = !state.log.iter().any(is_release)
+                        && state.lapsed < state.now
+                        && owners.any(|owner| {
+                            owner.waits_since.is_none() && Some(owner.writer.epoch()) == in_force
+                        });
+                    model.faults == 0 || claimed_again
                 },
             ),
             Property::sometimes("behind a release nobody waits", |model: &Self, state: &State| {

@@ -86,6 +86,8 @@ pub(super) struct Node {
     /// Commands whose callers wait for this node to answer, also over a doubt.
     pub(super) pending: Vec<usize>,
     pub(super) question: Option<Question>,
+    /// The last term in which it did not have to wait any more.
+    served: Option<Epoch>,
 }
 
 impl Node {
@@ -247,6 +249,7 @@ impl State {
 
     pub(super) fn crash(&mut self, rules: Rules, who: usize) {
         self.nodes[who].pending.clear();
+        self.nodes[who].served = None;
         self.step_down(rules, who);
     }
 
@@ -274,11 +277,13 @@ impl State {
     ) {
         let (mut in_force, mut released, mut is_release) = (None, false, false);
         let (mut last_owner, mut was_mine) = (None, false);
+        let (mut last_term, mut before) = (None, None);
         for (offset, said) in valid(&self.log, rules.blindness()) {
             if let Body::Claim { node, nonce } = &said.body {
                 in_force = Some((offset, nonce.as_u128() as usize));
                 released = is_release;
                 was_mine = last_owner.replace(node) == Some(node);
+                before = last_term.replace(said.epoch);
             }
             is_release = matches!(said.body, Body::Release { .. });
         }
@@ -290,12 +295,15 @@ impl State {
         let seen = rules.commands(&self.log);
         let hastens = rules.lack(Mutation::TakeOverDoesNotWait)
             || was_mine && rules.lack(Mutation::OwnReclaimDoesNotWait);
-        let waits = !released && !hastens;
+        // Nobody answers any more who had the partition before a term in which the wait was over.
+        let served = before.is_some() && self.nodes[who].served == before;
+        let waits = !released && !served && !hastens;
         // Everything before the claim is decided and everything later of older epochs is void: each
         // command in doubt is done, or never will be.
         let node = &mut self.nodes[who];
         self.refused |= bits(&node.pending) & !bits(&seen);
         node.pending.retain(|command| seen.contains(command));
+        node.served = if waits { node.served } else { Some(epoch) };
         node.office = Office::Owner(Owner {
             writer: Writer::new(epoch, offset),
             inherited: seen.len(),
@@ -344,7 +352,9 @@ impl State {
 
     /// The leases of everybody who confirmed by something sent before the claim are over.
     pub(super) fn end_wait(&mut self, who: usize) -> Option<()> {
-        let since = self.nodes[who].owner_mut()?.waits_since.take()?;
+        let owner = self.nodes[who].owner_mut()?;
+        let (since, epoch) = (owner.waits_since.take()?, owner.writer.epoch());
+        self.nodes[who].served = Some(epoch);
         self.lapsed = self.lapsed.max(since);
         self.answer(who);
         Some(())
