@@ -31,7 +31,10 @@ pub use app::{Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand}
 pub use development::{development_app, existing_development_app, make_data_dir};
 pub use fault::{ConfigError, Fault, Place};
 pub use kind::{Address, Bytes, LogFilter, Name};
-pub use node::{Actors, Http, Journal, JournalKind, Kafka, Log, LogFormat, Node, Server, Store};
+pub use node::{
+    Actors, Http, Journal, JournalKind, Kafka, Log, LogFormat, Node, NodeTls, Server, Standby,
+    Store,
+};
 pub use rate::{COMMANDS, RateLimits};
 pub use scope::{Environment, Setting, Source};
 pub use secret::{Secret, Url};
@@ -116,7 +119,7 @@ impl Config {
         let http = root.section("http");
         let journal: Journal = root.section("journal");
         let kafka: Kafka = root.section("kafka");
-        let node = root.section("node");
+        let node: Node = root.section("node");
         let actors = root.section("actors");
         let store = root.section("store");
         let log = root.section("log");
@@ -128,6 +131,9 @@ impl Config {
         loader.refuse_unknown_variables();
         if journal.kind == JournalKind::Kafka && kafka.brokers.is_empty() {
             loader.refuse(Place::Nowhere, "kafka.brokers", "a journal in Kafka needs some");
+        }
+        for (setting, reason) in node.conflicts() {
+            loader.refuse(Place::Nowhere, setting, reason);
         }
         let Loader { settings, mut faults, .. } = loader;
         if !faults.is_empty() {
