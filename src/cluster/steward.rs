@@ -1,34 +1,27 @@
 //! The task that keeps this node's seats in step with the view: reads the boards, decides, orders,
 //! beats.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
-use super::members::{Beat, View};
+use super::metrics::Metrics;
 use super::placement::StandbyMode;
-use super::plan::{Me, Memory, plan, standing, warm};
-use super::routes::{Owner, Routes};
+use super::plan::{Me, Orders, Planner};
+use super::routes::Routes;
 use crate::actors::Seat;
-use crate::journal::{Board, Epoch, Notice, Partition};
+use crate::journal::{Board, Notice, Partition};
 
 /// How often the node looks at everything, whatever it has heard.
 const TICK: Duration = Duration::from_millis(250);
-/// How often a node shows that it lives.
-const BEAT: Duration = Duration::from_secs(1);
-/// How often owners say again what they own, so that a lost notice heals.
-const REPEAT_OWNERS: Duration = Duration::from_secs(30);
 /// Notices taken at once before the node looks at what they mean.
 const NOTICES_AT_ONCE: usize = 1024;
 
@@ -39,11 +32,14 @@ pub trait Seats: 'static {
     fn seats(&self) -> Vec<Seat>;
     /// Changes whenever a seat does.
     fn changes(&self) -> watch::Receiver<u64>;
-    /// Begins to own a partition.
+    /// Begins to own a partition: when this returns, its seat is [`Seat::Claiming`]. A seat that is
+    /// vacant or stands by afterwards means that the claim came to nothing.
     fn claim(&self, partition: Partition);
-    /// Finishes a partition's work and hands it over. Repeating it changes nothing.
+    /// Finishes a partition's work and hands it over; one that is being claimed is given up, before or
+    /// after the claim takes effect. Repeated while the seat shows no effect; that changes nothing.
     fn release(&self, partition: Partition);
-    /// Follows exactly these, as far as they are not owned.
+    /// Follows exactly these, as far as they are not owned. Said again at every look, so that what was
+    /// owned a moment ago is followed as soon as it is not.
     fn stand_by(&self, partitions: BTreeSet<Partition>);
     /// Whether the node's own threads answer: one that is stuck must stop beating.
     fn healthy(&self) -> impl Future<Output = bool>;
@@ -65,70 +61,25 @@ pub struct Settings {
 /// A board and what is read from it.
 pub type OpenBoard = (Arc<dyn Board>, Receiver<Notice>);
 
-/// What the cluster tells the operator.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    alive: Gauge,
-    serving: Gauge,
-    standing_by: Gauge,
-    releases: Counter,
-    rival_claims: Counter,
-}
-
-impl Metrics {
-    /// Makes the metrics visible in `registry`.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("cordon_members_alive", "Nodes that live", self.alive.clone());
-        registry.register(
-            "cordon_partitions_serving",
-            "Partitions that this node owns",
-            self.serving.clone(),
-        );
-        registry.register(
-            "cordon_partitions_standing_by",
-            "Partitions that this node follows and has caught up with",
-            self.standing_by.clone(),
-        );
-        registry.register(
-            "cordon_partition_releases",
-            "Partitions handed over",
-            self.releases.clone(),
-        );
-        registry.register(
-            "cordon_partition_rival_claims",
-            "Claims of others heard of for a partition that this node serves",
-            self.rival_claims.clone(),
-        );
-    }
-}
-
-/// An owner, as posted under the partition's number.
-#[derive(Serialize, Deserialize)]
-struct Posted {
-    epoch: Epoch,
-    node: String,
-    address: String,
-}
-
 /// The running steward. Dropping it ends it without handing anything over.
 pub struct Handle {
     shared: Rc<Shared>,
     task: actix_web::rt::task::JoinHandle<()>,
-    changes: watch::Receiver<u64>,
+    looks: watch::Receiver<u64>,
 }
 
-#[derive(Default)]
 struct Shared {
-    leaving: std::cell::Cell<bool>,
+    /// How long the node may take to leave, once it was asked to.
+    leaving: Cell<Option<Duration>>,
     asked: Notify,
-    unready: std::cell::RefCell<Option<String>>,
-    /// Partitions that are served or being claimed or handed over.
-    held: std::cell::Cell<usize>,
+    unready: RefCell<Option<String>>,
+    /// The node has left: it holds nothing, and the others were told.
+    left: Cell<bool>,
 }
 
 impl Handle {
-    /// Tells whether this node takes part: it has read the boards, is seen by the others, and every
-    /// partition has an owner. The reason if not.
+    /// Tells whether this node takes part: it has read the boards, is seen by the others, has caught up
+    /// with what it follows, and every partition has an owner. The reason if not.
     pub fn readiness(&self) -> impl Fn() -> Result<(), String> + use<> {
         let shared = self.shared.clone();
         move || match &*shared.unready.borrow() {
@@ -137,19 +88,18 @@ impl Handle {
         }
     }
 
-    /// Tells the others that this node leaves and hands everything over; returns when nothing is held
-    /// any more, or after `patience`.
+    /// Tells the others that this node leaves and hands everything over, each partition when another
+    /// node is warm for it, or after half of `patience` to whoever there is. Returns when nothing is
+    /// held any more and the others were told, or after `patience`.
     pub async fn leave(&mut self, patience: Duration) {
-        self.shared.leaving.set(true);
+        self.shared.leaving.set(Some(patience));
         self.shared.asked.notify_one();
         let deadline = Instant::now() + patience;
-        loop {
-            self.changes.borrow_and_update();
-            if self.shared.held.get() == 0 && self.shared.unready.borrow().is_some() {
-                return;
-            }
-            if tokio::time::timeout_at(deadline, self.changes.changed()).await.is_err() {
-                return;
+        while !self.shared.left.get() {
+            match tokio::time::timeout_at(deadline, self.looks.changed()).await {
+                Ok(Ok(())) => {}
+                // The steward has ended, or the time is over.
+                Ok(Err(_)) | Err(_) => return,
             }
         }
     }
@@ -177,52 +127,46 @@ pub fn start(
     seats: impl Seats,
     metrics: Metrics,
 ) -> Handle {
-    let shared = Rc::new(Shared::default());
-    *shared.unready.borrow_mut() = Some("the node is joining the cluster".into());
-    let (looks, changes) = watch::channel(0);
+    let shared = Rc::new(Shared {
+        leaving: Cell::new(None),
+        asked: Notify::new(),
+        unready: RefCell::new(Some("the node is joining the cluster".into())),
+        left: Cell::new(false),
+    });
+    let (looked, looks) = watch::channel(0);
+    let Settings { node, address, dead_after, standby } = settings;
+    let partitions = seats.seats().len() as u16;
+    let me = Me { node, incarnation: Uuid::now_v7(), address };
     let steward = Steward {
-        view: View::new(settings.dead_after),
-        incarnation: Uuid::now_v7(),
-        settings,
+        planner: Planner::new(me, partitions, dead_after, standby),
+        began: Instant::now(),
         members: members.0,
         owners: owners.0,
-        owners_whole: false,
         routes,
         seats,
         metrics,
-        memory: Memory::default(),
-        follow: BTreeSet::new(),
-        releasing: BTreeSet::new(),
-        beat_due: Instant::now(),
-        repeat_due: Instant::now() + REPEAT_OWNERS,
-        posted: Vec::new(),
+        gave_way: false,
+        deaf: false,
         shared: shared.clone(),
-        looks,
+        looked,
     };
     let task = actix_web::rt::spawn(steward.run(members.1, owners.1));
-    Handle { shared, task, changes }
+    Handle { shared, task, looks }
 }
 
 struct Steward<S> {
-    settings: Settings,
-    incarnation: Uuid,
-    view: View,
+    planner: Planner,
+    began: Instant,
     members: Arc<dyn Board>,
     owners: Arc<dyn Board>,
-    owners_whole: bool,
     routes: Arc<Routes>,
     seats: S,
     metrics: Metrics,
-    memory: Memory,
-    follow: BTreeSet<Partition>,
-    /// Being handed over.
-    releasing: BTreeSet<Partition>,
-    beat_due: Instant,
-    repeat_due: Instant,
-    /// The epochs under which this node has said that it owns partitions.
-    posted: Vec<Option<Epoch>>,
+    gave_way: bool,
+    /// A board is not read any more.
+    deaf: bool,
     shared: Rc<Shared>,
-    looks: watch::Sender<u64>,
+    looked: watch::Sender<u64>,
 }
 
 impl<S: Seats> Steward<S> {
@@ -232,140 +176,98 @@ impl<S: Seats> Steward<S> {
         let mut changes = self.seats.changes();
         let shared = self.shared.clone();
         let (mut beats, mut claims) = (Vec::new(), Vec::new());
+        let (mut members_open, mut owners_open) = (true, true);
         loop {
             tokio::select! {
-                count = members.recv_many(&mut beats, NOTICES_AT_ONCE) => {
-                    if count == 0 { return }
-                    beats.drain(..).for_each(|notice| self.view.apply(&notice));
+                count = members.recv_many(&mut beats, NOTICES_AT_ONCE), if members_open => {
+                    members_open = self.is_open(count, "members");
+                    let here = self.here();
+                    beats.drain(..).for_each(|notice| self.planner.hear_member(&notice, here));
                 }
-                count = owners.recv_many(&mut claims, NOTICES_AT_ONCE) => {
-                    if count == 0 { return }
-                    claims.drain(..).for_each(|notice| self.hear(&notice));
+                count = owners.recv_many(&mut claims, NOTICES_AT_ONCE), if owners_open => {
+                    owners_open = self.is_open(count, "owners");
+                    for notice in claims.drain(..) {
+                        if let Some((partition, owner)) = self.planner.hear_owner(&notice) {
+                            self.routes.note(partition, owner);
+                        }
+                    }
                 }
                 Ok(()) = changes.changed() => {}
-                () = shared.asked.notified() => self.beat_due = Instant::now(),
+                () = shared.asked.notified() => {
+                    if let Some(patience) = shared.leaving.get() {
+                        self.planner.leave(self.here(), patience);
+                    }
+                }
                 _ = tick.tick() => {}
             }
-            self.look();
-            self.beat().await;
-        }
-    }
-
-    /// Takes a notice about an owner in.
-    fn hear(&mut self, notice: &Notice) {
-        let Notice::Posted { key, value, .. } = notice else {
-            self.owners_whole = true;
-            return;
-        };
-        let posted = serde_json::from_slice::<Posted>(value).ok();
-        let (Ok(partition), Some(posted)) = (key.parse().map(Partition), posted) else { return };
-        let Posted { epoch, node, address } = posted;
-        let rival = node != self.settings.node;
-        let news = self.routes.note(partition, Owner { epoch, node, address });
-        let seat = self.seats.seats().get(usize::from(partition.0)).copied();
-        if news && rival && matches!(seat, Some(Seat::Serving { .. })) {
-            self.metrics.rival_claims.inc();
-        }
-    }
-
-    /// Decides and orders.
-    fn look(&mut self) {
-        let seats = self.seats.seats();
-        let me = Me {
-            node: &self.settings.node,
-            leaving: self.shared.leaving.get(),
-            standby: self.settings.standby,
-        };
-        if self.owners_whole || me.leaving {
-            let orders = plan(&self.view, &self.routes, &seats, me, &mut self.memory);
-            orders.claim.iter().for_each(|partition| self.seats.claim(*partition));
-            let serves = |partition: &Partition| {
-                matches!(seats.get(usize::from(partition.0)), Some(Seat::Serving { .. }))
-            };
-            self.releasing.retain(serves);
-            for partition in orders.release {
-                if self.releasing.insert(partition) {
-                    self.metrics.releases.inc();
-                    self.seats.release(partition);
-                }
+            let orders = self.planner.look(self.here(), &self.seats.seats());
+            self.carry_out(orders);
+            // A node that is told nothing any more must not look alive.
+            self.deaf = !(members_open && owners_open);
+            if !self.deaf {
+                self.beat().await;
             }
-            self.follow.clone_from(&orders.follow);
-            // Said each time: what was owned a moment ago may be followed now.
-            self.seats.stand_by(orders.follow);
+            self.report();
         }
-        self.announce(&seats);
-        let held = |seat: &&Seat| !matches!(seat, Seat::Vacant | Seat::StandingBy { .. });
-        self.shared.held.set(seats.iter().filter(held).count());
-        let unready = self.unready(&seats);
-        *self.shared.unready.borrow_mut() = unready;
-        self.metrics.alive.set(self.view.alive().count() as i64);
-        let serving = seats.iter().filter(|seat| matches!(seat, Seat::Serving { .. })).count();
-        self.metrics.serving.set(serving as i64);
-        let warm = |seat: &&Seat| matches!(seat, Seat::StandingBy { caught_up: true, .. });
-        self.metrics.standing_by.set(seats.iter().filter(warm).count() as i64);
-        self.looks.send_modify(|looks| *looks += 1);
     }
 
-    /// Says what this node has begun to own, and from time to time what it owns.
-    fn announce(&mut self, seats: &[Seat]) {
-        self.posted.resize(seats.len(), None);
-        let now = Instant::now();
-        let repeat = now >= self.repeat_due;
-        if repeat {
-            self.repeat_due = now + REPEAT_OWNERS;
+    /// The node's own time since it was started.
+    fn here(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn is_open(&self, count: usize, board: &str) -> bool {
+        if count == 0 {
+            tracing::error!(board, "a notice board is not read any more: others will take over");
         }
-        for (index, seat) in seats.iter().enumerate() {
-            let Seat::Serving { epoch } = *seat else {
-                self.posted[index] = None;
-                continue;
-            };
-            if self.posted[index] == Some(epoch) && !repeat {
-                continue;
-            }
-            self.posted[index] = Some(epoch);
-            let (node, address) = (self.settings.node.clone(), self.settings.address.clone());
-            let partition = Partition(index as u16);
-            let owner = Owner { epoch, node: node.clone(), address: address.clone() };
-            self.routes.note(partition, owner);
-            let posted = Posted { epoch, node, address };
-            if let Ok(value) = serde_json::to_vec(&posted) {
+        count > 0
+    }
+
+    fn carry_out(&mut self, orders: Orders) {
+        let Orders { claim, release, follow, post, mismatches } = orders;
+        for partition in claim {
+            self.metrics.claims.inc();
+            self.seats.claim(partition);
+        }
+        for partition in release {
+            self.metrics.releases.inc();
+            self.seats.release(partition);
+        }
+        self.seats.stand_by(follow);
+        for (partition, tenure) in post {
+            if let Ok(value) = serde_json::to_vec(&tenure) {
                 self.owners.post(&partition.to_string(), &value);
             }
+            self.routes.note(partition, tenure.owner());
         }
-    }
-
-    fn unready(&self, seats: &[Seat]) -> Option<String> {
-        if self.shared.leaving.get() {
-            return Some("the node is leaving the cluster".into());
-        }
-        if !self.view.is_whole() || !self.owners_whole {
-            return Some("the cluster's notice boards are being read".into());
-        }
-        if self.view.find(&self.settings.node).is_none() {
-            return Some("the cluster does not see this node".into());
-        }
-        let nobody = |partition: &u16| self.routes.owner(Partition(*partition)).is_none();
-        let ownerless = (0..seats.len() as u16).filter(nobody).count();
-        (ownerless > 0)
-            .then(|| format!("{ownerless} of {} partitions have no owner yet", seats.len()))
+        self.metrics.mismatches.inc_by(mismatches);
     }
 
     /// Shows that this node lives, if it is due and the node is well.
     async fn beat(&mut self) {
-        if Instant::now() < self.beat_due || !self.seats.healthy().await {
+        if !self.planner.beat_is_due(self.here()) || !self.seats.healthy().await {
             return;
         }
-        self.beat_due = Instant::now() + BEAT;
-        let warm = warm(&self.seats.seats());
-        let beat = Beat {
-            node: self.settings.node.clone(),
-            incarnation: self.incarnation,
-            address: self.settings.address.clone(),
-            state: standing(self.shared.leaving.get(), &self.follow, &warm),
-            warm,
-        };
+        let beat = self.planner.beat(self.here(), &self.seats.seats());
         if let Ok(value) = serde_json::to_vec(&beat) {
-            self.members.post(&self.settings.node, &value);
+            self.members.post(&beat.node, &value);
         }
+    }
+
+    /// Tells those who wait, and the operator, how things stand.
+    fn report(&mut self) {
+        let (here, seats) = (self.here(), self.seats.seats());
+        let gives_way = self.planner.gives_way(here);
+        if gives_way && !self.gave_way {
+            tracing::error!(
+                "another node with the same name was started later: this one gives way"
+            );
+        }
+        self.gave_way = gives_way;
+        let deaf = self.deaf.then(|| "a notice board is not read any more".to_owned());
+        *self.shared.unready.borrow_mut() = deaf.or_else(|| self.planner.unready(here, &seats));
+        self.shared.left.set(self.planner.has_left(here, &seats));
+        self.metrics.show(&self.planner, &seats);
+        self.looked.send_modify(|looks| *looks += 1);
     }
 }
