@@ -364,7 +364,11 @@ fn of_two_nodes_with_one_name_the_one_that_was_started_first_gives_way() {
     // An earlier start that still beats gives way itself.
     mind.hear(&namesake(Uuid::nil()), 100);
     assert!(!mind.planner.gives_way(millis(100)));
+    mind.seats.fill(WARM);
+    assert_eq!(mind.look(100).claim, [], "what stands under the name is not this start's");
     mind.beats(200);
+    assert_eq!(mind.look(200).claim, everything());
+    mind.seats.fill(SERVING);
     mind.hear(&namesake(Uuid::max()), 300);
     assert!(mind.planner.gives_way(millis(300)));
     assert_eq!(mind.look(300).release, everything());

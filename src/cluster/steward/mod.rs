@@ -271,3 +271,6 @@ impl<S: Seats> Steward<S> {
         self.looked.send_modify(|looks| *looks += 1);
     }
 }
+
+#[cfg(test)]
+mod tests;
