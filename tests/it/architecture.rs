@@ -22,7 +22,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The audit folds the journal as a node does, channels and rows included.
     ("audit", &["domain", "journal", "pairing", "store"]),
     ("http", &["actors", "clock", "domain", "journal", "usersig"]),
-    ("app", &["actors", "clock", "config", "domain", "http", "journal", "store", "webhooks"]),
+    (
+        "app",
+        &["actors", "clock", "cluster", "config", "domain", "http", "journal", "store", "webhooks"],
+    ),
     (
         "cli",
         &["app", "audit", "clock", "config", "domain", "journal", "store", "telemetry", "usersig"],
@@ -43,12 +46,11 @@ const PARTS: &[(&str, &str, &[&str])] = &[
 
 /// Words that stand in these rooms only: an adapter or a library that stays inside.
 const WORDS: &[(&str, &[&str])] = &[
-    ("journal::embedded", &["app", "cli", "journal"]),
     ("embedded::", &["app", "cli", "journal"]),
     ("fjall::", &["store"]),
     ("actix_http", &["http"]),
     ("actix::", &["actors"]),
-    ("awc::", &["webhooks"]),
+    ("awc::", &["cluster", "webhooks"]),
     ("rdkafka", &["journal"]),
     ("prometheus_client", &["actors", "app", "cluster", "http", "journal", "webhooks"]),
     ("clap::", &["cli"]),
