@@ -74,7 +74,7 @@ impl Outside {
         let server = peers::serve(&settings, listener, here, routes.clone(), clock, metrics)?;
         let listening = server.handle();
         rt::spawn(server);
-        let metrics = steward::Metrics::default();
+        let metrics = cluster::Metrics::default();
         metrics.register(registry);
         let members = journal.board("members").context("the board of members")?;
         let owners = journal.board("owners").context("the board of owners")?;

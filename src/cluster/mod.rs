@@ -4,12 +4,15 @@
 //! (`journal::fence`), so a wrong or stale view costs a detour, never a fact. Rule: cluster.md 3.
 
 pub mod members;
+mod metrics;
+pub mod owners;
 pub mod peers;
 pub mod placement;
 pub mod plan;
 pub mod routes;
 pub mod steward;
 
+pub use metrics::Metrics;
 pub use placement::StandbyMode;
 pub use routes::{Owner, Routes};
 pub use steward::{Handle, Seats};

@@ -1,191 +1,364 @@
-//! What this node shall do now: a pure function of what it has read and what it has.
+//! What this node shall do now: a pure function of what it has read, what it has, and two clocks that
+//! are handed in. It waits for nothing and touches nothing.
+//!
+//! Nothing is judged before both boards were read whole, and before this start of the node has read a
+//! beat of its own that it sent a moment ago: so all nodes judge by the same log, and one that is cut
+//! off from it, or was paused, changes nothing until it has caught up. Rule: cluster.md 3.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod beats;
+mod duty;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
-use super::members::{Standing, View};
-use super::placement::{self, StandbyMode};
-use super::routes::Routes;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use self::beats::Beats;
+use self::duty::{Case, Duty, Holder, Post, Step};
+use super::members::{Beat, Standing, View};
+use super::owners::{Owners, Tenure};
+use super::placement::{Placement, StandbyMode};
+use super::routes::Owner;
 use crate::actors::Seat;
-use crate::domain::Timestamp;
-use crate::journal::Partition;
+use crate::journal::{Notice, Partition};
 
-/// How long, by the board's clock, the rightful owner of a partition waits for the release of an
-/// owner that lives, in milliseconds. Claiming without one is safe; it only costs a lease.
-pub const HANDOVER_PATIENCE_MS: i64 = 10_000;
-/// How long the rightful owner waits to hear of an owner when others live that may have claimed the
-/// partition a moment ago.
-pub const RUMOUR_PATIENCE_MS: i64 = 1_500;
-/// The pauses between claims of a partition that was lost to somebody else, in milliseconds by the
-/// board's clock: the first one, doubling up to the last.
-pub const CLAIM_PAUSE_MS: (i64, i64) = (1_000, 30_000);
-/// After this long in office, in milliseconds, an earlier loss counts no more.
-pub const SETTLED_MS: i64 = 30_000;
+/// How long a node that joins may take to catch up before it counts as joined all the same: a
+/// partition that nobody can serve must not keep nodes from being started anew.
+pub const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// This node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// Its name, unique in its cluster.
+    pub node: String,
+    /// This start of it.
+    pub incarnation: Uuid,
+    /// Where other nodes reach it, `host:port`.
+    pub address: String,
+}
 
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orders {
     /// Take these over.
     pub claim: Vec<Partition>,
-    /// Hand these over.
+    /// Hand these over, or give up claiming them.
     pub release: Vec<Partition>,
-    /// Follow exactly these.
+    /// Follow exactly these, as far as they are not owned.
     pub follow: BTreeSet<Partition>,
+    /// Say on the owners' board that this node owns these.
+    pub post: Vec<(Partition, Tenure)>,
+    /// Partitions that this node serves while the board says otherwise, as far as that is news.
+    pub mismatches: u64,
 }
 
-/// What has to be remembered from one look to the next.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
-    /// Since when this node is the rightful owner of what it does not have.
-    rightful: BTreeMap<Partition, Timestamp>,
-    claims: BTreeMap<Partition, Claims>,
-}
-
-/// The claims of one partition.
+/// This node leaves.
 #[derive(Clone, Copy, Debug)]
-struct Claims {
-    last: Timestamp,
-    pause_ms: i64,
+struct Leaving {
+    since: Duration,
+    /// How long it waits for those who take over to be warm.
+    patience: Duration,
 }
 
-/// What the node knows of itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Me<'a> {
-    /// Its name.
-    pub node: &'a str,
-    /// It was asked to stop.
-    pub leaving: bool,
-    /// How many nodes follow a partition.
-    pub standby: StandbyMode,
+/// What the node knows and remembers. `here` is always its own time since it was started.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    me: Me,
+    dead_after: Duration,
+    standby: StandbyMode,
+    view: View,
+    owners: Owners,
+    placement: Placement,
+    beats: Beats,
+    duties: Vec<Duty>,
+    follow: BTreeSet<Partition>,
+    leaving: Option<Leaving>,
+    /// The last beat of a node that leaves and holds nothing any more was sent.
+    farewell: bool,
+    judging_since: Option<Duration>,
+    joined: bool,
 }
 
-/// Decides. `seats` are this node's, by partition.
-///
-/// Nothing is decided before the board was read whole and this node has read its own beat there: so
-/// all nodes judge by the same log, and one that is cut off from it sees no time pass.
-pub fn plan(
-    view: &View,
-    routes: &Routes,
-    seats: &[Seat],
-    me: Me<'_>,
-    memory: &mut Memory,
-) -> Orders {
-    let mut orders = Orders::default();
-    let all = (0..).map(Partition).zip(seats);
-    if me.leaving {
-        for (partition, seat) in all {
-            if matches!(seat, Seat::Serving { .. }) {
-                orders.release.push(partition);
-            }
-        }
-        return orders;
+/// Whether the node has an office in the partition, or is about to take or leave one.
+fn is_held(seat: Seat) -> bool {
+    match seat {
+        Seat::Claiming | Seat::Serving { .. } | Seat::Leaving => true,
+        Seat::Vacant | Seat::StandingBy { .. } => false,
     }
-    if !view.is_whole() || view.find(me.node).is_none() {
-        return orders;
-    }
-    orders.follow = placement::followed_by(view, me.node, seats.len() as u16, me.standby);
-    for (partition, seat) in all {
-        let owner = placement::owner(view, routes, partition);
-        let rightful = owner.is_some_and(|owner| owner.node == me.node);
-        match seat {
-            Seat::Serving { .. } => {
-                memory.rightful.remove(&partition);
-                if !rightful {
-                    orders.release.push(partition);
-                }
-            }
-            Seat::Claiming | Seat::Leaving => {}
-            Seat::Vacant | Seat::StandingBy { .. } if !rightful => {
-                memory.rightful.remove(&partition);
-            }
-            Seat::Vacant | Seat::StandingBy { .. } => {
-                let since = *memory.rightful.entry(partition).or_insert(view.now());
-                // Whoever was released to fights nobody.
-                let released = Seat::StandingBy { caught_up: true, released: true };
-                if *seat == released
-                    || may_claim(view, routes, partition, me, since)
-                        && memory.allows(partition, view.now())
-                {
-                    orders.claim.push(partition);
-                }
-            }
+}
+
+impl Planner {
+    /// It has read nothing yet. A node is dead when it was silent for longer than `dead_after`.
+    pub fn new(me: Me, partitions: u16, dead_after: Duration, standby: StandbyMode) -> Self {
+        Self {
+            beats: Beats::new(me.incarnation),
+            me,
+            dead_after,
+            standby,
+            view: View::new(dead_after),
+            owners: Owners::new(partitions),
+            placement: Placement::new(partitions),
+            duties: vec![Duty::default(); usize::from(partitions)],
+            follow: BTreeSet::new(),
+            leaving: None,
+            farewell: false,
+            judging_since: None,
+            joined: false,
         }
     }
-    orders
-}
 
-/// Whether nobody is there whose release should be waited for.
-fn may_claim(
-    view: &View,
-    routes: &Routes,
-    partition: Partition,
-    me: Me<'_>,
-    since: Timestamp,
-) -> bool {
-    let waited_ms = view.now().0 - since.0;
-    let Some(owner) = routes.owner(partition) else {
-        return view.alive().all(|beat| beat.node == me.node) || waited_ms >= RUMOUR_PATIENCE_MS;
-    };
-    if owner.node == me.node {
-        // Its earlier life, or a claim that was lost; or it has just released the partition and
-        // nobody else is there.
-        return true;
-    }
-    match view.find(&owner.node) {
-        Some(beat) if beat.address == owner.address => waited_ms >= HANDOVER_PATIENCE_MS,
-        // Dead, or started anew: its claim is of an earlier life.
-        Some(_) | None => true,
-    }
-}
-
-impl Memory {
-    /// Whether the partition may be claimed now; takes note of it if so.
-    fn allows(&mut self, partition: Partition, now: Timestamp) -> bool {
-        let (first, last) = CLAIM_PAUSE_MS;
-        match self.claims.get_mut(&partition) {
-            None => drop(self.claims.insert(partition, Claims { last: now, pause_ms: first })),
-            Some(claims) => {
-                let since = now.0 - claims.last.0;
-                if since < claims.pause_ms {
-                    return false;
-                }
-                let settled = since >= SETTLED_MS.max(claims.pause_ms * 2);
-                let pause_ms = if settled { first } else { (claims.pause_ms * 2).min(last) };
-                *claims = Claims { last: now, pause_ms };
-            }
+    /// Takes the next notice of the members' board in.
+    pub fn hear_member(&mut self, notice: &Notice, here: Duration) {
+        if let Some(beat) = self.view.apply(notice)
+            && beat.node == self.me.node
+        {
+            self.beats.read(beat, here);
         }
-        true
     }
-}
 
-/// The partitions that this node may call itself warm for.
-pub fn warm(seats: &[Seat]) -> BTreeSet<Partition> {
-    let warm = |seat: &Seat| {
-        // Whoever claims is about to serve: others that took it for cold would claim as well.
-        matches!(
+    /// Takes the next notice of the owners' board in; answers the owner that it tells of.
+    pub fn hear_owner(&mut self, notice: &Notice) -> Option<(Partition, Owner)> {
+        let (partition, tenure) = self.owners.apply(notice)?;
+        Some((partition, tenure.owner()))
+    }
+
+    /// The node was asked to stop and has `patience` for it.
+    pub fn leave(&mut self, here: Duration, patience: Duration) {
+        // Half of the time for others to become warm, half of it to hand over whatever happens.
+        self.leaving.get_or_insert(Leaving { since: here, patience: patience / 2 });
+        self.beats.hurry(here);
+    }
+
+    /// Who is there, as far as was read.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Notices of both boards that could not be read.
+    pub fn unreadable(&self) -> u64 {
+        self.view.unreadable() + self.owners.unreadable()
+    }
+
+    /// Whether another node has this one's name and was started later. Then this one gives way.
+    pub fn gives_way(&self, here: Duration) -> bool {
+        self.beats.have_namesake(here, self.dead_after)
+    }
+
+    /// Whether the node leaves, holds nothing any more, and has said so.
+    pub fn has_left(&self, here: Duration, seats: &[Seat]) -> bool {
+        let gone = self.farewell || self.gives_way(here);
+        self.leaving.is_some() && gone && !seats.iter().copied().any(is_held)
+    }
+
+    fn judges(&self, here: Duration) -> bool {
+        self.view.is_whole()
+            && self.owners.is_whole()
+            && self.beats.are_fresh(here, self.dead_after)
+            && self.view.find_start(&self.me.node, self.me.incarnation).is_some()
+            && !self.gives_way(here)
+    }
+
+    /// Decides. `seats` are this node's, by partition.
+    pub fn look(&mut self, here: Duration, seats: &[Seat]) -> Orders {
+        self.placement.refresh(&self.view);
+        let mut orders = Orders::default();
+        let (now, judges) = (self.view.now(), self.judges(here));
+        for (partition, seat) in (0..).map(Partition).zip(seats.iter().copied()) {
+            let Some(duty) = self.duties.get_mut(usize::from(partition.0)) else { break };
+            duty.observe(seat, now);
+            let step = if self.leaving.is_some() || self.gives_way(here) {
+                self.step_down(partition, seat, here, judges)
+            } else if judges {
+                let case = self.case(partition, seat);
+                self.duties[usize::from(partition.0)].step(&case)
+            } else {
+                self.duties[usize::from(partition.0)].suspend();
+                Step::Nothing
+            };
+            let duty = &mut self.duties[usize::from(partition.0)];
+            match step {
+                Step::Nothing => {}
+                Step::Claim => orders.claim.push(partition),
+                Step::Release if duty.may_order_release(here) => orders.release.push(partition),
+                Step::Release => {}
+            }
+            self.post(partition, seat, here, judges, &mut orders);
+        }
+        if !orders.claim.is_empty() {
+            self.beats.hurry(here);
+        }
+        if self.leaving.is_some() || self.gives_way(here) {
+            self.follow.clear();
+        } else if judges {
+            self.follow = self.followed(seats.len());
+            self.join(here, seats);
+        }
+        if self.leaving.is_some() && !self.farewell && !seats.iter().copied().any(is_held) {
+            self.beats.hurry(here);
+        }
+        orders.follow.clone_from(&self.follow);
+        orders
+    }
+
+    fn case(&self, partition: Partition, seat: Seat) -> Case {
+        let (view, owners) = (&self.view, &self.owners);
+        let owner = self.placement.heir(view, owners, partition, None);
+        let is_me = |beat: &Beat| beat.node == self.me.node;
+        let holder = match owners.highest(partition) {
+            None => Holder::Unknown { alone: view.alive().all(is_me) },
+            Some(tenure) if tenure.node == self.me.node => {
+                if tenure.incarnation == self.me.incarnation { Holder::Mine } else { Holder::Gone }
+            }
+            Some(tenure) => match view.find_start(&tenure.node, tenure.incarnation) {
+                Some(beat) => Holder::Living {
+                    let_go: beat.state == Standing::Leaving && !beat.warm.contains(&partition),
+                },
+                None => Holder::Gone,
+            },
+        };
+        Case {
             seat,
-            Seat::Claiming | Seat::Serving { .. } | Seat::StandingBy { caught_up: true, .. }
-        )
-    };
-    let all = (0..).map(Partition).zip(seats);
-    all.filter(|(_, seat)| warm(seat)).map(|(partition, _)| partition).collect()
-}
+            now: view.now(),
+            rightful: owner.is_some_and(|(beat, _)| is_me(beat)),
+            heir_is_fit: owner.is_some_and(|(_, fit)| fit),
+            holder,
+        }
+    }
 
-/// How this node is: it joins until it is warm for what it shall follow.
-pub fn standing(
-    leaving: bool,
-    follow: &BTreeSet<Partition>,
-    warm: &BTreeSet<Partition>,
-) -> Standing {
-    if leaving {
-        Standing::Leaving
-    } else if follow.is_subset(warm) {
-        Standing::Active
-    } else {
-        Standing::Joining
+    /// The node gives up what it has, in order if it can: when the others know that it leaves, and each
+    /// partition when whoever takes it over is warm for it.
+    fn step_down(&self, partition: Partition, seat: Seat, here: Duration, judges: bool) -> Step {
+        if !matches!(seat, Seat::Claiming | Seat::Serving { .. }) {
+            return Step::Nothing;
+        }
+        let in_order =
+            judges && self.leaving.is_some_and(|leaving| here < leaving.since + leaving.patience);
+        if in_order {
+            let told = self.view.find(&self.me.node);
+            let is_known = told.is_some_and(|beat| beat.state == Standing::Leaving);
+            let (view, owners) = (&self.view, &self.owners);
+            let heir = self.placement.heir(view, owners, partition, Some(&self.me.node));
+            if !is_known || heir.is_some_and(|(_, fit)| !fit) {
+                return Step::Nothing;
+            }
+        }
+        Step::Release
+    }
+
+    fn followed(&self, partitions: usize) -> BTreeSet<Partition> {
+        let (view, owners, node) = (&self.view, &self.owners, &self.me.node);
+        let follows =
+            |name: &Partition| self.placement.follows(view, owners, *name, node, self.standby);
+        (0..).map(Partition).take(partitions).filter(follows).collect()
+    }
+
+    /// Says what this node owns: at first, when something else stands there, and from time to time.
+    fn post(
+        &mut self,
+        partition: Partition,
+        seat: Seat,
+        here: Duration,
+        judges: bool,
+        orders: &mut Orders,
+    ) {
+        let duty = &mut self.duties[usize::from(partition.0)];
+        let Seat::Serving { epoch } = seat else {
+            duty.rivalled(None);
+            return;
+        };
+        let Me { node, incarnation, address } = &self.me;
+        let is_mine = |tenure: &Tenure| tenure.node == *node && tenure.incarnation == *incarnation;
+        let highest = self.owners.highest(partition);
+        let rival = highest.filter(|highest| highest.epoch > epoch && !is_mine(highest));
+        orders.mismatches += u64::from(duty.rivalled(rival.map(|rival| rival.epoch)));
+        if rival.is_some() {
+            // It was deposed and is about to find out.
+            return;
+        }
+        let last = self.owners.last(partition);
+        let stands = last.is_some_and(|last| last.epoch == epoch && is_mine(last));
+        let post = duty.post(epoch, stands, judges, here);
+        orders.mismatches += u64::from(post == Post::Again);
+        if post != Post::No {
+            let (node, address) = (node.clone(), address.clone());
+            orders
+                .post
+                .push((partition, Tenure { epoch, node, incarnation: *incarnation, address }));
+        }
+    }
+
+    /// A node has joined when it has caught up with what it follows and knows a living owner of every
+    /// partition, itself included; or after [`JOIN_PATIENCE`].
+    fn join(&mut self, here: Duration, seats: &[Seat]) {
+        let began = *self.judging_since.get_or_insert(here);
+        let late = here.saturating_sub(began) >= JOIN_PATIENCE;
+        self.joined = self.joined || late || self.missing(seats) == 0;
+    }
+
+    /// Partitions that this node has not caught up with, or whose owner it does not know.
+    fn missing(&self, seats: &[Seat]) -> usize {
+        let all = (0..).map(Partition).zip(seats);
+        all.filter(|(partition, seat)| match seat {
+            Seat::Serving { .. } => false,
+            Seat::Claiming | Seat::Leaving => !self.owners.is_held(*partition, &self.view),
+            Seat::Vacant | Seat::StandingBy { .. } => {
+                let is_behind = !matches!(seat, Seat::StandingBy { caught_up: true, .. });
+                is_behind && self.follow.contains(partition)
+                    || !self.owners.is_held(*partition, &self.view)
+            }
+        })
+        .count()
+    }
+
+    /// Why the node does not take part, if it does not. Once it has joined, it takes part until it
+    /// leaves: a board that stands still, or a partition without an owner, is nothing that another node
+    /// would do better with.
+    pub fn unready(&self, here: Duration, seats: &[Seat]) -> Option<String> {
+        if self.leaving.is_some() {
+            Some("the node is leaving the cluster".into())
+        } else if !self.view.is_whole() || !self.owners.is_whole() {
+            Some("the cluster's notice boards are being read".into())
+        } else if self.gives_way(here) {
+            Some("another node with the same name was started later".into())
+        } else if !self.beats.were_seen() || self.view.find(&self.me.node).is_none() {
+            Some("the cluster does not see this node".into())
+        } else if !self.joined {
+            let (missing, all) = (self.missing(seats), seats.len());
+            Some(format!(
+                "{missing} of {all} partitions are not caught up with or have no owner yet"
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// Whether the node should show that it lives, if it is well.
+    pub fn beat_is_due(&self, here: Duration) -> bool {
+        self.beats.is_due(here) && !self.gives_way(here)
+    }
+
+    /// The sign of life that is posted now.
+    pub fn beat(&mut self, here: Duration, seats: &[Seat]) -> Beat {
+        let now = self.view.now();
+        let all = (0..).map(Partition).zip(seats.iter().copied()).zip(&self.duties);
+        let warm: BTreeSet<Partition> = all
+            .filter(|((_, seat), duty)| match self.leaving {
+                Some(_) => is_held(*seat),
+                None => duty.is_warm(*seat, now),
+            })
+            .map(|((partition, _), _)| partition)
+            .collect();
+        let state = match (self.leaving, self.joined) {
+            (Some(_), _) => Standing::Leaving,
+            (None, true) => Standing::Active,
+            (None, false) => Standing::Joining,
+        };
+        self.farewell = self.leaving.is_some() && warm.is_empty();
+        let Me { node, incarnation, address } = self.me.clone();
+        Beat { node, incarnation, number: self.beats.send(here), address, state, warm }
     }
 }
-
-#[cfg(test)]
-mod simulation;
-#[cfg(test)]
-mod tests;
