@@ -53,8 +53,13 @@ struct ReasonLabels {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let forwards = Family::<ForwardLabels, Counter>::default();
+        for kind in [Kind::Ask, Kind::Pairing] {
+            // Shown from the start, so that none of them is not the same as not measured.
+            drop(forwards.get_or_create(&ForwardLabels { kind: kind.word(), outcome: "answered" }));
+        }
         Self {
-            forwards: Family::default(),
+            forwards,
             forward_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_1, 2.0, 16))
             }),
