@@ -18,6 +18,8 @@ mod producer;
 mod read_only;
 mod reader;
 mod requirements;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::sync::Arc;

@@ -4,7 +4,6 @@
 //! turns in circles for the last millisecond of it; so it is given a long one, and whatever has to
 //! happen at once happens in the callbacks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::thread;
 use std::time::Duration;
@@ -44,20 +43,8 @@ pub(super) enum Sent {
     },
 }
 
-/// Where acknowledgements and errors of one producer arrive.
-struct Context {
-    lanes: Arc<Lanes>,
-    /// It cannot be used any more.
-    broken: AtomicBool,
-}
-
-impl Context {
-    fn note(&self, error: &KafkaError) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.broken.store(true, Ordering::Release);
-        }
-    }
-}
+/// Where acknowledgements and errors arrive.
+struct Context(Arc<Lanes>);
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -65,9 +52,8 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.note(&error);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.lanes.health().cut_off(reason);
+            self.0.health().cut_off(reason);
         }
         tracing::debug!(%error, reason, "kafka");
     }
@@ -77,7 +63,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Sent>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
-        let health = self.lanes.health();
+        let health = self.0.health();
         let settled = match result {
             Ok(message) => {
                 health.acknowledged();
@@ -85,7 +71,6 @@ impl ProducerContext for Context {
                 u64::try_from(message.offset()).map_err(|_| "its offset is not known".to_owned())
             }
             Err((error, _)) => {
-                self.note(error);
                 if is_trouble(error) {
                     health.failed(error);
                 }
@@ -94,9 +79,9 @@ impl ProducerContext for Context {
         };
         match (*sent, settled) {
             (Sent::Record(ticket), Ok(offset)) => {
-                self.lanes.acknowledged(&ticket, Offset(offset));
+                self.0.acknowledged(&ticket, Offset(offset));
             }
-            (Sent::Record(ticket), Err(reason)) => self.lanes.lost(&ticket, &reason),
+            (Sent::Record(ticket), Err(reason)) => self.0.lost(&ticket, &reason),
             (Sent::Notice, Ok(_)) => {}
             (Sent::Notice, Err(reason)) => {
                 tracing::warn!(reason, "a notice to the other nodes was lost");
@@ -221,9 +206,8 @@ impl Shared {
 
     /// Puts a new producer in place of one that is broken for good: then nobody knows what became of
     /// what was on its way. Answers it.
-    fn replace(&self, broken: &Arc<Inner>) -> Arc<Inner> {
-        let (lanes, fault) = (&self.lanes, broken.client().fatal_error());
-        let fault = fault.map(|(_, reason)| reason).unwrap_or_default();
+    fn replace(&self, broken: &Arc<Inner>, fault: &str) -> Arc<Inner> {
+        let lanes = &self.lanes;
         tracing::error!(fault, "kafka's producer is broken for good");
         lanes.health().failed(&fault);
         // Before there is a new one: it must take nothing from owners who have not heard.
@@ -244,8 +228,7 @@ impl Shared {
 }
 
 fn connect(client: &Client, lanes: &Arc<Lanes>) -> Result<Inner, JournalError> {
-    let context = Context { lanes: lanes.clone(), broken: AtomicBool::new(false) };
-    BaseProducer::from_config_and_context(&client.producer_config(), context)
+    BaseProducer::from_config_and_context(&client.producer_config(), Context(lanes.clone()))
         .map_err(|error| unreachable(&error))
 }
 
@@ -261,8 +244,9 @@ fn take_acknowledgements(shared: &Weak<Shared>, mut inner: Arc<Inner>) {
     loop {
         inner.poll(POLL);
         let Some(shared) = shared.upgrade() else { break };
-        if inner.context().broken.load(Ordering::Acquire) {
-            let new = shared.replace(&inner);
+        // The error itself arrives under the name of its cause, which need not be fatal.
+        if let Some((_, fault)) = inner.client().fatal_error() {
+            let new = shared.replace(&inner, &fault);
             let broken = std::mem::replace(&mut inner, new);
             if !Arc::ptr_eq(&broken, &inner) {
                 end(broken);
