@@ -16,6 +16,7 @@ mod friendship;
 mod golden;
 mod history;
 mod journal_contract;
+mod kafka_support;
 mod nemesis;
 mod pairing_model;
 mod records;
