@@ -14,7 +14,6 @@ use super::incoming::Incoming;
 use super::ledger::{Confirmation, Ledger};
 use super::recovery::{Recovered, RecoveryError, recover};
 use super::registry::Registry;
-use super::repeat::Done;
 use super::seats::Seat;
 use crate::journal::record::{decode, encode};
 use crate::journal::{Ack, Body, Durability, Epoch, JournalError, Offset, Settlement, WriterRule};
@@ -168,10 +167,9 @@ async fn claim(
 ) -> Result<(Epoch, UnboundedReceiver<Settlement>), ClaimError> {
     let Keeping { ledger, registry, .. } = keeping;
     let (context, partition) = (&ledger.context, ledger.partition);
-    let heard = match &context.standby {
-        Some(standby) => standby.let_go(partition).await,
-        None => VecDeque::<Done>::new(),
-    };
+    if let Some(standby) = &context.standby {
+        ledger.remember(standby.let_go(partition).await);
+    }
     let recovered = recovered(ledger).await?;
     let before = recovered.rule.epoch();
     if recovered.claim.is_some_and(|(nonce, _)| terms.nonces.contains(&nonce)) {
@@ -216,7 +214,6 @@ async fn claim(
     }
     terms.served = Some(epoch);
     registry.adopt(ledger.restore(recovered));
-    ledger.remember(heard);
     ledger.claimed(WriterRule::new(epoch, first));
     ledger.begin_cursors();
     ledger.schedule_turn();

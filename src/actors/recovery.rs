@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::repeat::Done;
+use super::repeat::{Done, Lately};
 use super::snapshot::restore;
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
@@ -49,6 +49,8 @@ pub struct Recovered {
     pub claim: Option<(Uuid, Offset)>,
     /// The commands among them, the last ones.
     pub(super) done: VecDeque<Done>,
+    /// Places of the last seconds.
+    pub(super) lately: Lately,
     /// What the store could not take, because its disk is full or read-only.
     pub unsaved: Unsaved,
 }
@@ -153,13 +155,16 @@ impl Recovered {
             replayed: 0,
             claim: None,
             done: VecDeque::new(),
+            lately: Lately::begin(mark.lately),
             unsaved: Unsaved::default(),
         }
     }
 
     /// The checkpoint of this state.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&mut self) -> Mark {
+        let (epoch, n) = (self.rule.epoch(), self.rule.n());
         Mark {
+            lately: self.lately.note(CursorMark { next: self.next, epoch, n }),
             next: self.next,
             epoch: self.rule.epoch(),
             n: self.rule.n(),
@@ -239,6 +244,10 @@ pub(super) struct Following {
     since_checkpoint: u64,
     /// Where the journal ended when the reading began.
     end: Offset,
+    /// The first offset that was not read: before the checkpoint while commands are looked for.
+    reading: Offset,
+    /// Judges what is read before the checkpoint.
+    echo: ReaderRule,
 }
 
 impl Following {
@@ -270,12 +279,18 @@ impl Following {
                 let (store, journal) = (mark.next, end);
                 return Err(RecoveryError::JournalBehind { partition, store, journal });
             }
+            // Where nobody else can own the partition, nobody asks again.
+            let shared = journal.lease().is_some();
+            let reading = if shared { mark.lately.next.min(mark.next) } else { mark.next };
+            let echo = ReaderRule::resume(mark.lately.epoch, mark.lately.n);
             Ok(Self {
                 recovered: Recovered::from_mark(partition, mark, total),
                 users: HashMap::new(),
                 changes: Vec::new(),
                 since_checkpoint: 0,
                 end,
+                reading,
+                echo,
             })
         };
         let all = partitions.iter().zip(ends).map(|known| (*known.0, begin(known)));
@@ -284,7 +299,12 @@ impl Following {
 
     /// The first offset that was not read.
     pub(super) fn next(&self) -> Offset {
-        self.recovered.next
+        self.reading
+    }
+
+    /// Remembers commands that were read before.
+    pub(super) fn remember(&mut self, done: VecDeque<Done>) {
+        self.recovered.done.extend(done);
     }
 
     /// Everything that was there when the reading began has been read.
@@ -352,6 +372,15 @@ impl Following {
             offset,
             source,
         })?;
+        self.reading = Offset(offset.0 + 1);
+        if offset < self.recovered.next {
+            // It is in the checkpoint already; whether it was a command is not.
+            let valid = self.echo.admit(&record) == Admitted::Valid;
+            if valid && let Body::Commit(commit) = &record.body {
+                self.recovered.done.extend(Done::of(commit));
+            }
+            return Ok(());
+        }
         let state = &mut self.recovered;
         state.next = Offset(offset.0 + 1);
         state.replayed += 1;

@@ -2,6 +2,7 @@
 //! never heard the answer, is done once and answered as the first time. Rule: cluster.md 2.4.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
@@ -9,11 +10,37 @@ use uuid::Uuid;
 
 use crate::domain::{Timestamp, UserId, UserKey};
 use crate::journal::Commit;
+use crate::store::CursorMark;
 
 /// How many are remembered per partition.
 const REPEATS_MAX: usize = 10_000;
 /// How long they are remembered, in milliseconds: longer than any caller goes on asking.
 const REPEATS_MS: i64 = 600_000;
+
+/// How far back a recovery looks for commands: longer than a call is asked again.
+const LATELY: Duration = Duration::from_secs(10);
+
+/// Places of the last seconds, one per checkpoint.
+#[derive(Debug, Default)]
+pub(super) struct Lately(VecDeque<(Instant, CursorMark)>);
+
+impl Lately {
+    /// The last known place is this one, and nothing later.
+    pub(super) fn begin(place: CursorMark) -> Self {
+        Self(VecDeque::from([(Instant::now(), place)]))
+    }
+
+    /// A checkpoint stands at `place`; answers the place to look back to from there.
+    pub(super) fn note(&mut self, place: CursorMark) -> CursorMark {
+        let now = Instant::now();
+        self.0.push_back((now, place));
+        // The oldest is kept while the one behind it is too young to take its part.
+        while self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= LATELY) {
+            self.0.pop_front();
+        }
+        self.0.front().map_or(place, |(_, place)| *place)
+    }
+}
 
 /// A command that is in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]

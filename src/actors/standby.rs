@@ -57,6 +57,7 @@ impl Standby {
             wanted: BTreeSet::new(),
             followed: BTreeMap::new(),
             reader: None,
+            heard: BTreeMap::new(),
             broken: BTreeMap::new(),
             checkpointed: Instant::now(),
         };
@@ -99,6 +100,8 @@ struct Follower {
     followed: BTreeMap<Partition, Following>,
     /// Reads all that is followed; made anew when that changes.
     reader: Option<Box<dyn Reader>>,
+    /// Commands of partitions that are not followed any more, for whoever claims them next.
+    heard: BTreeMap<Partition, VecDeque<Done>>,
     /// Not followed before this moment, because something was wrong with it.
     broken: BTreeMap<Partition, Instant>,
     checkpointed: Instant,
@@ -118,8 +121,9 @@ impl Follower {
                     Order::Follow(wanted) => self.wanted = wanted,
                     Order::LetGo(partition, reply) => {
                         self.wanted.remove(&partition);
+                        self.drop_followed(partition);
                         // Whoever claims it may have given up meanwhile.
-                        let _ = reply.send(self.drop_followed(partition));
+                        let _ = reply.send(self.heard.remove(&partition).unwrap_or_default());
                     }
                     Order::Stop => return self.checkpoint_all(),
                 }
@@ -133,21 +137,21 @@ impl Follower {
         }
     }
 
-    fn drop_followed(&mut self, partition: Partition) -> VecDeque<Done> {
-        let Some(mut following) = self.followed.remove(&partition) else { return VecDeque::new() };
+    fn drop_followed(&mut self, partition: Partition) {
+        let Some(mut following) = self.followed.remove(&partition) else { return };
         self.reader = None;
         if let Err(error) = following.checkpoint(self.store.tables()) {
             tracing::warn!(%error, journal.partition = %partition, "the standby's checkpoint");
         }
         self.seats.stand_by(partition, Seat::Vacant);
-        following.take_done()
+        self.heard.insert(partition, following.take_done());
     }
 
     /// Follows what is wanted and nothing else.
     fn adjust(&mut self) {
         let extra: Vec<Partition> =
             self.followed.keys().filter(|known| !self.wanted.contains(known)).copied().collect();
-        extra.into_iter().for_each(|partition| drop(self.drop_followed(partition)));
+        extra.into_iter().for_each(|partition| self.drop_followed(partition));
         let now = Instant::now();
         self.broken.retain(|_, until| *until > now);
         let missing: Vec<Partition> = self
@@ -175,7 +179,10 @@ impl Follower {
             Ok(begun) => {
                 for (partition, following) in begun {
                     match following {
-                        Ok(following) => drop(self.followed.insert(partition, following)),
+                        Ok(mut following) => {
+                            following.remember(self.heard.remove(&partition).unwrap_or_default());
+                            self.followed.insert(partition, following);
+                        }
                         Err(error) => self.give_up(partition, &error),
                     }
                 }
@@ -193,7 +200,7 @@ impl Follower {
     /// Never skipped in silence: the partition is not followed further, and the log says why.
     fn give_up(&mut self, partition: Partition, error: &RecoveryError) {
         tracing::error!(%error, journal.partition = %partition, "this node cannot stand by");
-        drop(self.drop_followed(partition));
+        self.drop_followed(partition);
         if matches!(error, RecoveryError::Diverged { .. })
             && let Err(error) = self.store.tables().clear(partition)
         {

@@ -1,17 +1,17 @@
 //! A node among others: its boards, its calls to the others and theirs to it.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::rt;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::actors::{Elsewhere, Seat, Users};
+use crate::actors::{Elsewhere, ExecuteError, PairMessage, Question, Reply, Seat, Users};
 use crate::clock::Clock;
 use crate::cluster::{self, Handle, Routes, Seats, peers, steward};
 use crate::config::Config;
@@ -29,7 +29,10 @@ pub(super) struct Outside {
     routes: Arc<Routes>,
     peers: peers::Peers,
     settings: peers::Settings,
+    metrics: peers::Metrics,
     listener: TcpListener,
+    /// Where the others reach it.
+    address: String,
 }
 
 impl Outside {
@@ -39,14 +42,14 @@ impl Outside {
         clock: &Clock,
         registry: &mut Registry,
     ) -> Result<Self> {
-        let listener = super::bind(config.node.listen.as_str())?;
-        let settings = super::settings::peer_settings(config, listener.local_addr()?)?;
-        settings.check(listener.local_addr()?)?;
+        let listener = super::bind(config.node.listen_or_default().as_str())?;
+        let address = config.node.reached_at(listener.local_addr()?.port()).as_str().to_owned();
+        let settings = super::settings::peer_settings(config)?;
         let routes = Arc::new(Routes::new(journal.partitions()));
         let metrics = peers::Metrics::default();
         metrics.register(registry);
-        let peers = peers::Peers::start(settings.clone(), routes.clone(), clock.clone(), metrics)?;
-        Ok(Self { journal, routes, peers, settings, listener })
+        let peers = peers::Peers::start(&settings, routes.clone(), clock.clone(), metrics.clone())?;
+        Ok(Self { journal, routes, peers, settings, metrics, listener, address })
     }
 
     pub(super) fn archive(&self) -> Arc<dyn Archive> {
@@ -66,8 +69,9 @@ impl Outside {
         clock: Clock,
         registry: &mut Registry,
     ) -> Result<Inside> {
-        let Self { journal, routes, peers: _, settings, listener } = self;
-        let server = peers::serve(&settings, listener, users.clone(), routes.clone(), clock)?;
+        let Self { journal, routes, peers: _, settings, metrics, listener, address } = self;
+        let here = Here(users.clone());
+        let server = peers::serve(&settings, listener, here, routes.clone(), clock, metrics)?;
         let listening = server.handle();
         rt::spawn(server);
         let metrics = steward::Metrics::default();
@@ -76,14 +80,14 @@ impl Outside {
         let owners = journal.board("owners").context("the board of owners")?;
         let seats = NodeSeats { users: users.clone(), webhooks: webhooks.clone() };
         let steward = steward::start(
-            super::settings::steward_settings(config, settings.address.clone()),
+            super::settings::steward_settings(config, address.clone()),
             members,
             owners,
             routes,
             seats,
             metrics,
         );
-        Ok(Inside { steward: Some(steward), listening, address: settings.address })
+        Ok(Inside { steward: Some(steward), listening, address })
     }
 }
 
@@ -155,15 +159,22 @@ impl Seats for NodeSeats {
     }
 }
 
-/// The address under which others reach `listener`.
-pub(super) fn advertised(config: &Config, listener: SocketAddr) -> Result<String> {
-    match &config.node.advertise {
-        Some(address) => Ok(address.as_str().to_owned()),
-        None if listener.ip().is_unspecified() => bail!(
-            "node.listen is {listener}, which no other node can call: set node.advertise \
-             (CORDON_NODE_ADVERTISE) to the address at which others reach this node"
-        ),
-        None => Ok(listener.to_string()),
+/// The users of this node, as other nodes ask for them.
+#[derive(Clone)]
+struct Here(Users);
+
+impl peers::Here for Here {
+    async fn answer(
+        &self,
+        partition: Partition,
+        question: Question,
+        patience: Duration,
+    ) -> Result<Reply, ExecuteError> {
+        self.0.answer(partition, question, patience).await
+    }
+
+    fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError> {
+        self.0.deliver(message)
     }
 }
 

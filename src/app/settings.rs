@@ -1,11 +1,10 @@
 //! What each room is told, from the settings of the node.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::cluster::{advertised, standby_mode};
+use super::cluster::standby_mode;
 use crate::actors::{self, Policies};
 use crate::cluster::{peers, steward};
 use crate::config::{self, Config, KafkaSaslMechanism, KafkaSecurity};
@@ -151,20 +150,18 @@ pub fn kafka_cluster(config: &Config) -> kafka::ClusterSettings {
     }
 }
 
-/// `listener` is where this node hears the others.
-pub(super) fn peer_settings(config: &Config, listener: SocketAddr) -> Result<peers::Settings> {
+pub(super) fn peer_settings(config: &Config) -> Result<peers::Settings> {
     let node = &config.node;
-    let trust = match (&node.secret, &node.tls_ca_file, &node.tls_certificate_file) {
-        (Some(secret), _, _) => peers::Trust::Secret(secret.reveal().as_bytes().to_vec()),
-        (None, Some(ca_file), Some(certificate_file)) => peers::Trust::Tls(peers::Certificates {
-            ca_file: ca_file.clone(),
-            certificate_file: certificate_file.clone(),
-            key_file: node.tls_key_file.clone().unwrap_or_default(),
+    let security = match (node.tls(), &node.secret) {
+        (Some(files), _) => peers::Security::Tls(peers::Tls {
+            ca: files.ca.to_owned(),
+            certificate: files.certificate.to_owned(),
+            key: files.key.to_owned(),
         }),
-        (None, _, _) => peers::Trust::Loopback,
+        (None, Some(secret)) => peers::Security::Key(peers::Key::new(secret.reveal())?),
+        (None, None) => peers::Security::Plain,
     };
-    let address = advertised(config, listener)?;
-    Ok(peers::Settings { node: node.name.as_str().to_owned(), address, trust })
+    Ok(peers::Settings { node: node.name.as_str().to_owned(), security })
 }
 
 pub(super) fn steward_settings(config: &Config, address: String) -> steward::Settings {

@@ -1,6 +1,7 @@
 //! Kinds of settings with a form of their own: amounts of bytes, addresses, names, log filters.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::value::{Value, whole_number};
 
@@ -69,6 +70,26 @@ impl Address {
     /// The address as text, for binding or connecting.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        let (_, port) = self.0.rsplit_once(':').expect("an address has a port");
+        port.parse().expect("a port is a number")
+    }
+
+    /// The same host with another port.
+    pub(super) fn with_port(&self, port: u16) -> Self {
+        let (host, _) = self.0.rsplit_once(':').expect("an address has a port");
+        Self(format!("{host}:{port}"))
+    }
+
+    /// Whether it stands for all addresses of a machine: right for a listener, and no way to reach
+    /// it.
+    pub(super) fn is_wildcard(&self) -> bool {
+        let (host, _) = self.0.rsplit_once(':').expect("an address has a port");
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {

@@ -34,7 +34,7 @@ pub use fault::{ConfigError, Fault, Place};
 pub use kind::{Address, Bytes, LogFilter, Name};
 pub use node::{
     Actors, Http, Journal, JournalKind, Kafka, KafkaSaslMechanism, KafkaSecurity, Log, LogFormat,
-    Node, Server, Standby, Store,
+    Node, NodeTls, Server, Standby, Store,
 };
 pub use rate::{COMMANDS, RateLimits};
 pub use scope::{Environment, Setting, Source};
@@ -133,7 +133,7 @@ impl Config {
         if journal.kind == JournalKind::Kafka && kafka.brokers.is_empty() {
             loader.refuse(Place::Nowhere, "kafka.brokers", "a journal in Kafka needs some");
         }
-        for (setting, reason) in kafka.faults().into_iter().chain(node.faults()) {
+        for (setting, reason) in kafka.conflicts().into_iter().chain(node.conflicts()) {
             loader.refuse(Place::Nowhere, setting, reason);
         }
         let Loader { settings, mut faults, .. } = loader;

@@ -1,6 +1,6 @@
 //! The settings of a node as a whole, room by room.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::kind::{Address, Bytes, LogFilter, Name};
 use super::scope::section;
@@ -83,22 +83,22 @@ section! {
     pub struct Node {
         /// The node's name, unique in its cluster.
         name: Name = host_name(), in 1..=64, unit "characters";
-        /// The listener for other nodes, when the journal is in Kafka.
-        listen: Address = address("127.0.0.1:0");
-        /// The address at which other nodes reach that listener; the listener's own if not set.
+        /// The listener for other nodes; without it, one on a loopback address that only nodes on
+        /// this machine reach.
+        listen: Option<Address> = None;
+        /// The address at which other nodes reach that listener; without it, the listener's own.
         advertise: Option<Address> = None;
-        /// The key that all nodes of a cluster sign their calls with, at least 32 bytes.
-        secret: Option<Secret> = None;
-        /// Who signs the certificates of all nodes, as PEM; instead of a shared key.
+        /// The secret that all nodes share and sign their calls with.
+        secret: Option<Secret> = None, in 32..=4096, unit "bytes";
+        /// The certificates of the authority that signs the nodes' certificates, and no others.
         tls_ca_file: Option<PathBuf> = None;
-        /// This node's certificate, as PEM.
+        /// This node's certificate, for servers and clients.
         tls_certificate_file: Option<PathBuf> = None;
-        /// Its key, as PEM.
+        /// The certificate's private key.
         tls_key_file: Option<PathBuf> = None;
-        /// How long a node may be silent before others take its partitions over.
+        /// How long a node may be silent before others take over its partitions.
         dead_after_ms: u64 = 5000, in 2000..=60_000, unit "ms";
-        /// Which nodes follow a partition to take it over without delay: `one` beside its owner, or
-        /// `all`.
+        /// Who keeps a warm copy of a partition beside its owner: one other node, or all.
         standby: Standby = Standby::One;
     }
 
@@ -199,17 +199,79 @@ impl Choice for KafkaSaslMechanism {
     ];
 }
 
-/// Which nodes follow a partition.
+/// Who keeps a warm copy of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standby {
-    /// One beside the owner.
+    /// The node that would own it next.
     One,
-    /// Every node.
+    /// Every node: right for a small cluster.
     All,
 }
 
 impl Choice for Standby {
     const CHOICES: &'static [(&'static str, Self)] = &[("one", Self::One), ("all", Self::All)];
+}
+
+/// The three files of a node's TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeTls<'n> {
+    /// The authority's certificates.
+    pub ca: &'n Path,
+    /// The node's certificate.
+    pub certificate: &'n Path,
+    /// Its private key.
+    pub key: &'n Path,
+}
+
+impl Node {
+    /// Where the listener for other nodes is bound: by default on a loopback address and any port.
+    pub fn listen_or_default(&self) -> Address {
+        self.listen.clone().unwrap_or_else(|| address("127.0.0.1:0"))
+    }
+
+    /// The address that other nodes are told, once the listener is bound to `port`. A port 0 stands
+    /// for that one.
+    pub fn reached_at(&self, port: u16) -> Address {
+        let told = self.advertise.clone().unwrap_or_else(|| self.listen_or_default());
+        match told.port() {
+            0 => told.with_port(port),
+            _ => told,
+        }
+    }
+
+    /// The files of TLS between nodes, if that is set.
+    pub fn tls(&self) -> Option<NodeTls<'_>> {
+        Some(NodeTls {
+            ca: self.tls_ca_file.as_deref()?,
+            certificate: self.tls_certificate_file.as_deref()?,
+            key: self.tls_key_file.as_deref()?,
+        })
+    }
+
+    /// What does not go together, by setting.
+    pub(super) fn conflicts(&self) -> Vec<(&'static str, &'static str)> {
+        let mut conflicts = Vec::new();
+        let files = [
+            ("node.tls_ca_file", &self.tls_ca_file),
+            ("node.tls_certificate_file", &self.tls_certificate_file),
+            ("node.tls_key_file", &self.tls_key_file),
+        ];
+        if files.iter().any(|(_, file)| file.is_some()) {
+            let missing = files.iter().filter(|(_, file)| file.is_none());
+            conflicts.extend(
+                missing.map(|(name, _)| (*name, "TLS between nodes needs all three files")),
+            );
+            if self.secret.is_some() {
+                conflicts.push(("node.secret", "nodes use a secret or TLS, not both"));
+            }
+        }
+        let told = self.advertise.as_ref().or(self.listen.as_ref());
+        if told.is_some_and(Address::is_wildcard) {
+            let reason = "other nodes need an address that leads to this one";
+            conflicts.push(("node.advertise", reason));
+        }
+        conflicts
+    }
 }
 
 /// How log lines look.

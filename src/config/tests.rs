@@ -145,7 +145,7 @@ fn the_names_of_the_contract_work() {
     assert_eq!(config.kafka.brokers[1].as_str(), "two:9092");
     assert_eq!(config.kafka.prefix.as_str(), "guard.");
     assert_eq!(config.node.name.as_str(), "n-1");
-    assert_eq!(config.node.listen.as_str(), "0.0.0.0:7000");
+    assert_eq!(config.node.listen.unwrap().as_str(), "0.0.0.0:7000");
     assert_eq!(config.node.advertise.unwrap().as_str(), "n-1:7000");
     let [app] = &config.apps[..] else { panic!("one app") };
     assert_eq!((app.id, app.admins[0].as_str()), (AppId(1_400_000_001), "chief"));
@@ -319,13 +319,72 @@ fn kafka_needs_brokers() {
 }
 
 #[test]
+fn what_nodes_need_of_each_other_is_set_as_a_whole() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(config.node.listen_or_default().as_str(), "127.0.0.1:0");
+    assert_eq!(config.node.reached_at(7001).as_str(), "127.0.0.1:7001");
+    assert!(config.node.tls().is_none() && config.node.secret.is_none());
+    assert_eq!((config.node.dead_after_ms, config.node.standby), (5000, Standby::One));
+
+    let file = "[node]\nlisten = \"0.0.0.0:7000\"\nadvertise = \"n-1:0\"\nstandby = \"all\"\n\
+                tls_ca_file = \"ca.pem\"\ntls_certificate_file = \"n.pem\"\n";
+    let config = load(file, &[("CORDON_NODE_TLS_KEY_FILE", "n.key")]).unwrap();
+    assert_eq!(config.node.reached_at(7000).as_str(), "n-1:7000");
+    assert_eq!(config.node.standby, Standby::All);
+    let tls = config.node.tls().unwrap();
+    assert_eq!(tls.certificate.to_str(), Some("n.pem"));
+    assert_eq!(
+        faults(file, &[("CORDON_NODE_SECRET", &"s".repeat(32))]),
+        [
+            "node.secret: nodes use a secret or TLS, not both",
+            "node.tls_key_file: TLS between nodes needs all three files",
+        ]
+    );
+    assert_eq!(
+        faults("", &[("CORDON_NODE_SECRET", &"s".repeat(31)), ("CORDON_NODE_DEAD_AFTER_MS", "10")]),
+        [
+            "CORDON_NODE_DEAD_AFTER_MS: node.dead_after_ms: it is out of range; allowed: 2000 to 60000 ms",
+            "CORDON_NODE_SECRET: node.secret: it is out of range; allowed: 32 to 4096 bytes",
+        ]
+    );
+}
+
+#[test]
+fn a_node_tells_an_address_that_leads_to_it() {
+    for (listen, advertise, port, told) in [
+        ("10.0.0.7:7000", None, 7000, "10.0.0.7:7000"),
+        ("10.0.0.7:0", None, 7003, "10.0.0.7:7003"),
+        ("[::1]:0", None, 7003, "[::1]:7003"),
+        ("0.0.0.0:7000", Some("n-1:9000"), 7000, "n-1:9000"),
+    ] {
+        let mut pairs = vec![("CORDON_NODE_LISTEN", listen)];
+        pairs.extend(advertise.map(|advertise| ("CORDON_NODE_ADVERTISE", advertise)));
+        assert_eq!(load("", &pairs).unwrap().node.reached_at(port).as_str(), told);
+    }
+    let fault = ["node.advertise: other nodes need an address that leads to this one"];
+    for pairs in [
+        &[("CORDON_NODE_LISTEN", "0.0.0.0:7000")][..],
+        &[("CORDON_NODE_LISTEN", "[::]:7000")],
+        &[("CORDON_NODE_LISTEN", "10.0.0.7:7000"), ("CORDON_NODE_ADVERTISE", "0.0.0.0:7000")],
+    ] {
+        assert_eq!(faults("", pairs), fault);
+    }
+}
+
+#[test]
 fn secrets_are_never_printed() {
-    let config =
-        load(TWO_APPS, &[("CORDON_APP_ID", "1400000002"), ("CORDON_WEBHOOK_TOKEN", "5e5ame")]);
+    let config = load(
+        TWO_APPS,
+        &[
+            ("CORDON_APP_ID", "1400000002"),
+            ("CORDON_WEBHOOK_TOKEN", "5e5ame"),
+            ("CORDON_NODE_SECRET", "h0rseh0rseh0rseh0rseh0rseh0rseh0rse"),
+        ],
+    );
     let config = config.unwrap();
     let json = serde_json::to_string(config.settings()).unwrap();
     for printed in [config.table(), json, format!("{config:?}"), format!("{config:#?}")] {
-        for secret in ["fde5c0de", "0ddba11", "c0ffee", "t0ken", "5e5ame", "pa55w0rd"] {
+        for secret in ["fde5c0de", "0ddba11", "c0ffee", "t0ken", "5e5ame", "pa55w0rd", "h0rse"] {
             assert!(!printed.contains(secret), "{secret} in {printed}");
         }
     }

@@ -53,6 +53,9 @@ pub struct Mark {
     pub outbox: Vec<OutboxMark>,
     /// The follower cursors kept in this partition.
     pub cursors: Vec<(String, CursorMark)>,
+    /// A place some seconds before `next`: from there on it is read again which commands were done
+    /// lately.
+    pub lately: CursorMark,
 }
 
 /// What is owed to one destination.

@@ -1,10 +1,16 @@
 //! Several nodes over one Kafka, called through every door.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Setup, TestProcess, eventually, kafka};
+use crate::support::{Caller, Identity, Setup, TestProcess, eventually, kafka};
+
+/// A caller who gives up on a node that says nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Three running nodes; nothing where there is no Kafka.
 fn three() -> Option<(Vec<Setup>, Vec<TestProcess>)> {
@@ -82,4 +88,104 @@ fn a_node_that_is_asked_to_stop_hands_its_partitions_over_without_a_failed_call(
         assert_eq!(caller.unblock("amy", &["bob"]).codes(), [0]);
     }
     assert!(stopped.join().expect("it ends").success());
+}
+
+/// Blocks and unblocks through all nodes in turn, each call once more elsewhere if it fails; answers
+/// how many were made, and what failed twice.
+fn insist(addresses: &[SocketAddr], owner: &str, ended: &AtomicBool) -> (u64, Vec<String>) {
+    let caller = |at: &SocketAddr| Caller::new(*at, Identity::default()).patient_for(PATIENCE);
+    let mut callers: Vec<Caller> = addresses.iter().map(caller).collect();
+    let (mut calls, mut failed) = (0, Vec::new());
+    while !ended.load(Ordering::Relaxed) {
+        let deed = if calls % 2 == 0 { "sns/black_list_add" } else { "sns/black_list_delete" };
+        let body = json!({"From_Account": owner, "To_Account": ["target"]});
+        let mut attempt = |node: usize| match callers[node].try_call(deed, &body) {
+            Ok(answer) if answer.code() == 0 => Ok(()),
+            Ok(answer) => Err(answer.body.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let node = calls as usize % addresses.len();
+        if let Err(first) = attempt(node)
+            && let Err(second) = attempt((node + 1) % addresses.len())
+        {
+            failed.push(format!("{deed} of {owner}: {first}; then {second}"));
+        }
+        calls += 1;
+    }
+    (calls, failed)
+}
+
+#[test]
+fn nodes_are_restarted_one_after_the_other_and_no_call_fails_twice() {
+    let Some((setups, mut nodes)) = three() else { return };
+    nodes[0].caller().import(&["target", "amy", "bob", "cat", "dan"]);
+    // The same addresses again after a restart, as behind a name.
+    let setups: Vec<Setup> = setups
+        .into_iter()
+        .zip(&nodes)
+        .map(|(setup, node)| setup.set("LISTEN", &node.address.to_string()))
+        .collect();
+    let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.address).collect();
+    let ended = AtomicBool::new(false);
+    let (calls, failed) = thread::scope(|scope| {
+        let callers: Vec<_> = ["amy", "bob", "cat", "dan"]
+            .into_iter()
+            .map(|owner| scope.spawn(|| insist(&addresses, owner, &ended)))
+            .collect();
+        for index in 0..nodes.len() {
+            let node = nodes.remove(index);
+            node.terminate();
+            assert!(node.wait().success());
+            nodes.insert(index, TestProcess::start(&setups[index]));
+        }
+        ended.store(true, Ordering::Relaxed);
+        callers.into_iter().fold((0, Vec::new()), |(calls, mut failed), caller| {
+            let (more, mut problems) = caller.join().expect("a caller ends");
+            failed.append(&mut problems);
+            (calls + more, failed)
+        })
+    });
+    eprintln!("{calls} calls during a rolling restart");
+    assert!(failed.is_empty(), "{} of {calls}:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// The promise is 8 s for 99 of 100 on a machine that does nothing else; this one may be busy.
+#[test]
+fn a_killed_nodes_partitions_answer_again_soon_and_the_others_all_the_time() {
+    let Some((_, mut nodes)) = three() else { return };
+    let names: Vec<String> = (0..24).map(|index| format!("user{index}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut caller = nodes[1].caller();
+    caller.import(&names);
+    // A question about one user alone: a block would also wait for the other one's partition.
+    let body = |name: &str| json!({"From_Account": name, "StartIndex": 0, "MaxLimited": 10, "LastSequence": 0});
+    let killed = Instant::now();
+    nodes.remove(0).kill();
+    let address = nodes[0].address;
+    let outages: Vec<Duration> = thread::scope(|scope| {
+        let waiting: Vec<_> = names[1..]
+            .iter()
+            .map(|name| {
+                scope.spawn(|| {
+                    let mut caller = Caller::new(address, Identity::default());
+                    eventually("it answers again", || {
+                        caller.call("sns/black_list_get", &body(name)).code() == 0
+                    });
+                    killed.elapsed()
+                })
+            })
+            .collect();
+        waiting.into_iter().map(|user| user.join().expect("a caller ends")).collect()
+    });
+    let (moved, stayed): (Vec<Duration>, Vec<Duration>) =
+        outages.iter().partition(|outage| **outage > Duration::from_secs(2));
+    let longest = moved.iter().max().copied().unwrap_or_default();
+    eprintln!(
+        "{} users moved, the longest after {longest:.1?}; {} stayed, the longest call {:.1?}",
+        moved.len(),
+        stayed.len(),
+        stayed.iter().max().copied().unwrap_or_default()
+    );
+    assert!(longest < Duration::from_secs(20), "{longest:?}");
+    assert!(!stayed.is_empty(), "the others are not disturbed");
 }

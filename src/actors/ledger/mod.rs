@@ -22,7 +22,7 @@ use answers::Awaited;
 use channels::RESEND_MIN;
 
 use crate::actors::recovery::Recovered;
-use crate::actors::repeat::{Done, Repeats};
+use crate::actors::repeat::{Done, Lately, Repeats};
 use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
 use crate::domain::{EdgeId, Event, Timestamp, User, UserId, UserKey, Version};
@@ -97,6 +97,7 @@ struct State {
     unsaved_records: u64,
     desk: Desk,
     repeats: Repeats,
+    lately: Lately,
     confirmation: Option<Confirmation>,
 }
 
@@ -198,6 +199,7 @@ impl Ledger {
             unsaved_records: 0,
             desk: Desk::default(),
             repeats: Repeats::default(),
+            lately: Lately::default(),
             confirmation: None,
         };
         Rc::new(Self {
@@ -279,6 +281,7 @@ impl Ledger {
         state.recorded_acks = state.outbox.iter().map(Outbox::acked).collect();
         state.unrecorded_acks = 0;
         recovered.done.into_iter().for_each(|done| state.repeats.note(done));
+        state.lately = recovered.lately;
         state.cursors = recovered.cursors;
         state.unsaved_records = u64::from(!recovered.unsaved.changes.is_empty());
         state.changes = recovered.unsaved.changes;
@@ -604,14 +607,18 @@ impl Ledger {
             return None;
         }
         state.unsaved_records = 0;
+        let (next, epoch) = (state.writer.next_offset(), state.writer.epoch());
+        let here = CursorMark { next, epoch, n };
+        let lately = if self.context.alone { here } else { state.lately.note(here) };
         let outbox = state.outbox.iter().map(|outbox| OutboxMark {
             acked: outbox.acked(),
             owed: outbox.owed(n).map(|owed| owed.effect.clone()).collect(),
         });
         let mark = Mark {
-            next: state.writer.next_offset(),
-            epoch: state.writer.epoch(),
+            next,
+            epoch,
             n,
+            lately,
             hash: state.final_hash.0,
             released: state.released,
             inbox: state.inbox.iter().map(Inbox::durable).collect(),

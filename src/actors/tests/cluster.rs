@@ -258,6 +258,42 @@ async fn a_call_whose_record_is_in_the_journal_although_nobody_said_so_is_answer
 }
 
 #[actix::test]
+async fn a_call_that_a_dead_owner_has_recorded_is_answered_as_done_by_the_one_that_takes_over() {
+    for (follows, checkpointed) in [(true, false), (true, true), (false, false)] {
+        let cluster = Cluster::new();
+        let (one, two) = (cluster.node("one"), cluster.node("two"));
+        one.claim_all().await;
+        import(&one.users, &["amy", "bob"]).await;
+        if follows {
+            two.users.stand_by(partitions().collect());
+            two.until("it has caught up", |seats| seats.iter().all(caught_up)).await;
+        }
+        let amy = partition_of(&key("amy"), PARTITIONS);
+        one.journal.lose_next_and_cut(amy);
+        let users = one.users.clone();
+        let asked = actix::spawn(async move { run(&users, "amy", block("bob")).await });
+        let blocked = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).contains("UserBlocked");
+        while !cluster.shared.records(amy).iter().any(blocked) {
+            tokio::task::yield_now().await;
+        }
+        if checkpointed {
+            // Two standbys one after the other: the later one finds the record in its store.
+            two.users.stand_by(BTreeSet::new());
+            two.until("nothing is followed", |seats| {
+                seats.iter().all(|seat| *seat == Seat::Vacant)
+            })
+            .await;
+        }
+        two.claim_all().await;
+        assert_eq!(asked.await.expect("it is answered"), [Ok(())], "{follows} {checkpointed}");
+        assert!(standing(&two.users, "amy", "bob").await.blocks);
+        one.journal.heal();
+        one.stop().await;
+        two.stop().await;
+    }
+}
+
+#[actix::test]
 async fn an_owner_that_nobody_calls_finds_out_that_it_was_deposed() {
     let cluster = Cluster::new();
     let (one, two) = (cluster.node("one"), cluster.node("two"));

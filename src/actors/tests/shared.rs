@@ -33,8 +33,9 @@ struct State {
     cut: bool,
     /// Taken while cut off.
     waiting: VecDeque<(Partition, Vec<u8>)>,
-    /// The next record of this partition is stored, and its acknowledgement lost.
-    loses: Option<Partition>,
+    /// The next record of this partition is stored, and its acknowledgement lost; and then nothing
+    /// comes through any more, if so.
+    loses: Option<(Partition, bool)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,7 +85,12 @@ impl Handle {
 
     /// The next record of `partition` is stored, and nobody told so.
     pub(super) fn lose_next(&self, partition: Partition) {
-        lock(&self.state).loses = Some(partition);
+        lock(&self.state).loses = Some((partition, false));
+    }
+
+    /// The same, and it is the last that comes through.
+    pub(super) fn lose_next_and_cut(&self, partition: Partition) {
+        lock(&self.state).loses = Some((partition, true));
     }
 
     fn store(&self, state: &mut State, partition: Partition, record: Vec<u8>) {
@@ -94,7 +100,9 @@ impl Handle {
             log[index].push(record);
             Offset(log[index].len() as u64 - 1)
         };
-        let lost = state.loses.take_if(|loses| *loses == partition).is_some();
+        let loses = state.loses.take_if(|(loses, _)| *loses == partition);
+        let lost = loses.is_some();
+        state.cut |= loses.is_some_and(|(_, cut)| cut);
         let settlement =
             if lost { Settlement::Lost } else { Settlement::Durable { first: offset, count: 1 } };
         if let Some(attached) = &state.attached[index] {

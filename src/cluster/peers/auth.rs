@@ -1,147 +1,137 @@
-//! Signed calls: who does not know the shared key can neither ask nor answer.
+//! Calls and answers signed with a key that all nodes share. Pure: the time is an argument.
 //!
-//! A call is signed over everything that matters in it and carries a time and a number used once;
-//! its answer is signed over the number of the call, so that nobody can answer in a node's place.
+//! A call's signature covers where it goes, who makes it, how long it counts, its nonce and the hash
+//! of its body; it is checked before the body is read. An answer's signature covers the signature
+//! of its call, so that no answer fits any other call. Only a call that was signed, fresh and whole
+//! gets a signed answer: whoever sits in between can neither forge an acknowledgement nor a refusal.
 
-use std::time::Duration;
+use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
-use crate::domain::Timestamp;
+/// The shortest key, in bytes: as long as what HMAC-SHA256 can make use of.
+pub const KEY_BYTES_MIN: usize = 32;
 
-/// How far the clocks of two nodes may be apart.
-pub const SKEW_MAX: Duration = Duration::from_secs(30);
-/// Calls whose numbers are remembered, so that none is taken twice.
-const NUMBERS_MAX: usize = 1 << 17;
-/// The header of a signature.
-pub const SIGNATURE: &str = "x-cordon-signature";
+/// How far the clocks of two nodes may be apart, in milliseconds. Rule: cluster.md 15.
+pub(super) const SKEW_MS: i64 = 30_000;
 
-/// What is signed of a call.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// The path.
-    pub path: &'a str,
-    /// The remaining time, as its header says it.
-    pub deadline: &'a str,
-    /// The nodes passed, as the header says it.
-    pub hops: &'a str,
-    /// The body.
-    pub body: &'a [u8],
-}
+/// The key that all nodes share, ready for use. Its text is not kept, and it is never printed.
+#[derive(Clone)]
+pub struct Key(Hmac<Sha256>);
 
-/// Why a call is not believed.
+/// A key has less than [`KEY_BYTES_MIN`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Distrust {
-    /// There is no signature, or none of the right form.
-    #[error("the call is not signed")]
-    Unsigned,
-    /// Another key, or something was changed.
-    #[error("the signature is wrong")]
-    Wrong,
-    /// The clocks are too far apart, or the call is old.
-    #[error("the call is {0} ms away from this node's time")]
-    Skewed(i64),
-    /// The very same call was taken before.
-    #[error("the call was made before")]
-    Repeated,
+#[error("the secret that nodes share has less than {KEY_BYTES_MIN} bytes")]
+pub struct KeyTooShort;
+
+/// A signature that was made or checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag([u8; 32]);
+
+/// What the signature of a call covers, as it stands in the call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Covered<'c> {
+    pub(super) method: &'c str,
+    pub(super) path: &'c str,
+    pub(super) from: &'c str,
+    pub(super) to: &'c str,
+    pub(super) deadline_ms: &'c str,
+    pub(super) hops: &'c str,
+    pub(super) timestamp_ms: &'c str,
+    pub(super) nonce: &'c str,
+    pub(super) body_hash: &'c str,
 }
 
-/// The shared key, and the numbers of the calls that were taken.
-pub struct Signer {
-    key: Vec<u8>,
-    numbers: Cache<u128, ()>,
-}
-
-type Code = Hmac<Sha256>;
-
-impl Signer {
-    /// A signer with this key.
-    pub fn new(key: &[u8]) -> Self {
-        Self { key: key.to_vec(), numbers: Cache::new(NUMBERS_MAX) }
-    }
-
-    fn code(&self, parts: &[&[u8]]) -> Code {
-        let mut code = Code::new_from_slice(&self.key).expect("a key of any length will do");
-        for part in parts {
-            // With their lengths, so that no two lists of parts are the same bytes.
-            code.update(&(part.len() as u64).to_be_bytes());
-            code.update(part);
+impl Key {
+    /// Takes the text of a secret. Errors: [`KeyTooShort`].
+    pub fn new(secret: &str) -> Result<Self, KeyTooShort> {
+        if secret.len() < KEY_BYTES_MIN {
+            return Err(KeyTooShort);
         }
-        code
+        let hmac = Hmac::new_from_slice(secret.as_bytes());
+        Ok(Self(hmac.expect("HMAC takes keys of any length")))
     }
 
-    fn call_code(&self, node: &str, at: &str, number: &str, call: Call<'_>) -> Code {
-        let body = Sha256::digest(call.body);
-        self.code(&[
-            b"call",
-            node.as_bytes(),
-            at.as_bytes(),
-            number.as_bytes(),
-            call.path.as_bytes(),
-            call.deadline.as_bytes(),
-            call.hops.as_bytes(),
-            &body,
-        ])
+    pub(super) fn sign_call(&self, call: &Covered<'_>) -> Tag {
+        Tag(self.over_call(call).finalize().into_bytes().into())
     }
 
-    /// Signs a call of `node`; answers the header and the call's number.
-    pub fn sign(&self, node: &str, now: Timestamp, call: Call<'_>) -> (String, Uuid) {
-        let number = Uuid::now_v7();
-        let (at, shown) = (now.0.to_string(), number.to_string());
-        let code = self.call_code(node, &at, &shown, call).finalize().into_bytes();
-        (format!("{node} {at} {shown} {}", STANDARD_NO_PAD.encode(code)), number)
+    /// The signature, if it is the one of this call.
+    pub(super) fn check_call(&self, call: &Covered<'_>, signature: &str) -> Option<Tag> {
+        check(self.over_call(call), signature)
     }
 
-    /// Checks a call that came with this header; answers its number.
-    pub fn verify(
+    pub(super) fn sign_answer(&self, call: &Tag, status: u16, body: &[u8]) -> Tag {
+        Tag(self.over_answer(call, status, body).finalize().into_bytes().into())
+    }
+
+    /// Whether the signature is the one of this answer to this call.
+    pub(super) fn check_answer(
         &self,
-        header: Option<&str>,
-        now: Timestamp,
-        call: Call<'_>,
-    ) -> Result<Uuid, Distrust> {
-        let mut parts = header.unwrap_or_default().split(' ');
-        let (Some(node), Some(at), Some(number), Some(code), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Distrust::Unsigned);
-        };
-        let code = STANDARD_NO_PAD.decode(code).map_err(|_| Distrust::Unsigned)?;
-        let expected = self.call_code(node, at, number, call);
-        expected.verify_slice(&code).map_err(|_| Distrust::Wrong)?;
-        // Only who knows the key comes as far as this.
-        let at: i64 = at.parse().map_err(|_| Distrust::Unsigned)?;
-        let number: Uuid = number.parse().map_err(|_| Distrust::Unsigned)?;
-        let apart = now.0 - at;
-        if apart.unsigned_abs() > SKEW_MAX.as_millis() as u64 {
-            return Err(Distrust::Skewed(apart));
+        call: &Tag,
+        status: u16,
+        body: &[u8],
+        signature: &str,
+    ) -> bool {
+        check(self.over_answer(call, status, body), signature).is_some()
+    }
+
+    /// No part has a line break, since it stands in a header or in a request line; so no two
+    /// different calls have the same lines.
+    fn over_call(&self, call: &Covered<'_>) -> Hmac<Sha256> {
+        let Covered { method, path, from, to, deadline_ms, hops, timestamp_ms, nonce, body_hash } =
+            call;
+        let parts = [method, path, from, to, deadline_ms, hops, timestamp_ms, nonce, body_hash];
+        let mut mac = self.0.clone();
+        mac.update(b"cordon call 1");
+        for part in parts {
+            mac.update(b"\n");
+            mac.update(part.as_bytes());
         }
-        if self.numbers.get(&number.as_u128()).is_some() {
-            return Err(Distrust::Repeated);
-        }
-        self.numbers.insert(number.as_u128(), ());
-        Ok(number)
+        mac
     }
 
-    fn answer_code(&self, number: Uuid, status: u16, body: &[u8]) -> Code {
-        let body = Sha256::digest(body);
-        self.code(&[b"answer", number.as_bytes(), &status.to_be_bytes(), &body])
+    fn over_answer(&self, call: &Tag, status: u16, body: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.0.clone();
+        mac.update(b"cordon answer 1\n");
+        mac.update(&call.0);
+        mac.update(&status.to_be_bytes());
+        mac.update(&Sha256::digest(body));
+        mac
     }
+}
 
-    /// Signs the answer to the call with this number.
-    pub fn sign_answer(&self, number: Uuid, status: u16, body: &[u8]) -> String {
-        let code = self.answer_code(number, status, body).finalize().into_bytes();
-        STANDARD_NO_PAD.encode(code)
+fn check(mac: Hmac<Sha256>, signature: &str) -> Option<Tag> {
+    let tag: [u8; 32] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+    // `verify_slice` compares in constant time.
+    mac.verify_slice(&tag).ok().map(|()| Tag(tag))
+}
+
+impl Tag {
+    /// As it stands in a header.
+    pub(super) fn text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
     }
+}
 
-    /// Whether an answer that came with this header is the one to the call with this number.
-    pub fn is_answer(&self, header: Option<&str>, number: Uuid, status: u16, body: &[u8]) -> bool {
-        let code = header.and_then(|header| STANDARD_NO_PAD.decode(header).ok());
-        code.is_some_and(|code| self.answer_code(number, status, body).verify_slice(&code).is_ok())
+/// The hash of a body as it stands in a header.
+pub(super) fn hash(body: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(body))
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(********)")
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // With it, whoever reads the log could repeat the call.
+        f.write_str("Tag(********)")
     }
 }
 
@@ -149,74 +139,80 @@ impl Signer {
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn call(body: &[u8]) -> Call<'_> {
-        Call { path: "/internal/v1/ask", deadline: "3000", hops: "1", body }
+    fn key(secret: &str) -> Key {
+        Key::new(secret).expect("a key")
+    }
+
+    fn call() -> Covered<'static> {
+        Covered {
+            method: "POST",
+            path: "/internal/v1/ask",
+            from: "a",
+            to: "b",
+            deadline_ms: "100",
+            hops: "1",
+            timestamp_ms: "5",
+            nonce: "n.1",
+            body_hash: "h",
+        }
     }
 
     #[test]
-    fn a_signed_call_is_believed_once() {
-        let (signer, other) = (Signer::new(b"key"), Signer::new(b"key"));
-        let (header, number) = signer.sign("n1", NOW, call(b"{}"));
-        assert_eq!(other.verify(Some(&header), NOW, call(b"{}")), Ok(number));
-        assert_eq!(other.verify(Some(&header), NOW, call(b"{}")), Err(Distrust::Repeated));
+    fn a_key_has_32_bytes_at_least_and_is_never_printed() {
+        assert_eq!(Key::new(&SECRET[1..]).unwrap_err(), KeyTooShort);
+        assert_eq!(format!("{:?}", key(SECRET)), "Key(********)");
     }
 
     #[test]
-    fn nothing_of_a_call_can_be_changed() {
-        let signer = Signer::new(b"key");
-        let (header, _) = signer.sign("n1", NOW, call(b"{}"));
-        let changed = [
-            Call { path: "/internal/v1/pairing", ..call(b"{}") },
-            Call { deadline: "30000", ..call(b"{}") },
-            Call { hops: "2", ..call(b"{}") },
-            call(b"[]"),
+    fn a_signature_covers_every_part_of_a_call() {
+        let key = key(SECRET);
+        let signature = key.sign_call(&call()).text();
+        assert!(key.check_call(&call(), &signature).is_some());
+        let others = [
+            Covered { method: "GET", ..call() },
+            Covered { path: "/internal/v1/pairing", ..call() },
+            Covered { from: "c", ..call() },
+            Covered { to: "c", ..call() },
+            Covered { deadline_ms: "1000", ..call() },
+            Covered { hops: "2", ..call() },
+            Covered { timestamp_ms: "6", ..call() },
+            Covered { nonce: "n.2", ..call() },
+            Covered { body_hash: "i", ..call() },
         ];
-        for changed in changed {
-            assert_eq!(signer.verify(Some(&header), NOW, changed), Err(Distrust::Wrong));
-        }
-        for (from, to) in [("n1", "n2"), ("1700000000000", "1700000000001")] {
-            let header = header.replacen(from, to, 1);
-            assert_eq!(signer.verify(Some(&header), NOW, call(b"{}")), Err(Distrust::Wrong));
-        }
-        let stranger = Signer::new(b"another key");
-        assert_eq!(stranger.verify(Some(&header), NOW, call(b"{}")), Err(Distrust::Wrong));
-    }
-
-    #[test]
-    fn an_old_call_and_one_of_the_future_are_not_believed() {
-        let signer = Signer::new(b"key");
-        for (apart, believed) in
-            [(30_000, true), (30_001, false), (-30_000, true), (-30_001, false)]
-        {
-            let (header, number) = signer.sign("n1", NOW, call(b"{}"));
-            let then = Timestamp(NOW.0 + apart);
-            let expected = if believed { Ok(number) } else { Err(Distrust::Skewed(apart)) };
-            assert_eq!(signer.verify(Some(&header), then, call(b"{}")), expected);
+        for other in others {
+            assert!(key.check_call(&other, &signature).is_none(), "{other:?}");
         }
     }
 
     #[test]
-    fn what_is_no_signature_is_refused_without_a_panic() {
-        let signer = Signer::new(b"key");
-        for header in
-            [None, Some(""), Some("a b c"), Some("a b c d"), Some("a b c d e"), Some("n1 1 2 ")]
-        {
-            assert!(signer.verify(header, NOW, call(b"{}")).is_err(), "{header:?}");
+    fn parts_of_a_call_cannot_be_shifted_into_each_other() {
+        let key = key(SECRET);
+        let signature = key.sign_call(&Covered { from: "ab", to: "c", ..call() }).text();
+        let shifted = Covered { from: "a", to: "bc", ..call() };
+        assert!(key.check_call(&shifted, &signature).is_none());
+    }
+
+    #[test]
+    fn another_key_and_what_is_no_signature_are_refused() {
+        let other = key("abcdef0123456789abcdef0123456789");
+        let signature = other.sign_call(&call()).text();
+        for signature in [&*signature, "", "AAAA", "?", &"A".repeat(43)] {
+            assert!(key(SECRET).check_call(&call(), signature).is_none(), "{signature}");
         }
     }
 
     #[test]
-    fn an_answer_belongs_to_its_call_alone() {
-        let signer = Signer::new(b"key");
-        let (number, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let header = signer.sign_answer(number, 200, b"{}");
-        assert!(signer.is_answer(Some(&header), number, 200, b"{}"));
-        assert!(!signer.is_answer(Some(&header), other, 200, b"{}"));
-        assert!(!signer.is_answer(Some(&header), number, 421, b"{}"));
-        assert!(!signer.is_answer(Some(&header), number, 200, b"[]"));
-        assert!(!signer.is_answer(None, number, 200, b"{}"));
-        assert!(!Signer::new(b"other").is_answer(Some(&header), number, 200, b"{}"));
+    fn an_answer_belongs_to_its_call_status_and_body() {
+        let key = key(SECRET);
+        let tag = key.sign_call(&call());
+        let other = key.sign_call(&Covered { nonce: "n.2", ..call() });
+        let signature = key.sign_answer(&tag, 200, b"yes").text();
+        assert!(key.check_answer(&tag, 200, b"yes", &signature));
+        assert!(!key.check_answer(&tag, 200, b"no", &signature));
+        assert!(!key.check_answer(&tag, 421, b"yes", &signature));
+        assert!(!key.check_answer(&other, 200, b"yes", &signature));
+        assert!(!key.check_answer(&tag, 200, b"yes", &tag.text()));
     }
 }

@@ -1,152 +1,108 @@
-//! Calls between nodes, on a listener of their own: questions to the owner of a partition, and the
-//! messages of the channels between partitions. Rule: cluster.md 15, node-to-node contract.
+//! Calls between nodes, on a listener of their own: questions to the owner of a partition, and
+//! messages between partitions.
 //!
-//! Nothing unsafe follows from a call that is lost, repeated or sent to the wrong node: a question is
-//! done once per request, a message is part of a channel that numbers it, and whoever does not own
-//! a partition says so. What must not happen is that somebody else speaks: hence [`auth`] and TLS.
+//! Promises: nothing that is sent waits for a peer; a peer that hangs holds nobody else; every queue,
+//! body and call is bounded. Nobody who has neither the cluster's key nor a certificate of its
+//! authority can ask, answer or repeat anything, and without both nodes talk on one machine only.
+//! What a call loses, its caller heals: a question is asked again with the same origin, and a message
+//! is sent again by its channel. A call is answered where it arrives or not at all, never passed on.
+//!
+//! It does not know what the questions are about, and decides nothing about who owns what: owners are
+//! hints in [`Routes`](super::Routes). Rule: cluster.md 15.
 
-pub mod auth;
+mod auth;
+mod batch;
+mod breaker;
+mod call;
 mod client;
-mod queue;
+mod line;
+mod metrics;
+mod replay;
 mod server;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::actors::{ExecuteError, PairMessage, Question, Reply};
+use crate::journal::Partition;
 
-use crate::actors::Question;
-use crate::journal::{Epoch, Partition};
+pub use auth::{KEY_BYTES_MIN, Key, KeyTooShort};
+pub use client::Peers;
+pub use metrics::Metrics;
+pub use server::serve;
+pub use tls::{Tls, TlsError};
 
-pub use client::{Metrics, Peers};
-pub use server::{Here, serve};
-
-/// The largest body of a call, in both directions.
-pub const BODY_BYTES_MAX: usize = 4 << 20;
-/// Questions under way to one node at most; beyond it, overload.
-pub const IN_FLIGHT_MAX: usize = 256;
-/// How long a connection may take to open.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
-/// How much longer than the owner's own time limit an answer is waited for.
-pub const ANSWER_GRACE: Duration = Duration::from_millis(200);
-/// Nodes that a question passes at most.
-pub const HOPS_MAX: u8 = 2;
-
-const ASK_PATH: &str = "/internal/v1/ask";
-const PAIRING_PATH: &str = "/internal/v1/pairing";
-const PING_PATH: &str = "/internal/v1/ping";
-/// How long the owner has for its answer, in milliseconds.
-const DEADLINE: &str = "x-cordon-deadline-ms";
-/// How many nodes the question has passed.
-const HOPS: &str = "x-cordon-hops";
-
-/// How calls between nodes are made.
+/// What the room needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This node's name.
+    /// The node's name, unique in its cluster: ASCII without blanks.
     pub node: String,
-    /// Where this node itself is reached by others; it is never called.
-    pub address: String,
-    /// How others are sure that it is this cluster that speaks.
-    pub trust: Trust,
+    /// How nodes know each other; the same for all of a cluster.
+    pub security: Security,
 }
 
-/// How nodes are sure of each other.
-#[derive(Clone)]
-pub enum Trust {
-    /// They are not: only where nobody else can reach them.
-    Loopback,
-    /// Every call and every answer is signed with a shared key.
-    Secret(Vec<u8>),
-    /// Both sides show a certificate.
-    Tls(Certificates),
+/// How nodes know each other.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// Not at all: the listener and every peer have to be on loopback addresses.
+    Plain,
+    /// By a key that all share: calls and answers are signed, and can be read on the way.
+    Key(Key),
+    /// By certificates, in both directions.
+    Tls(Tls),
 }
 
-impl std::fmt::Debug for Trust {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Loopback => "Loopback",
-            Self::Secret(_) => "Secret",
-            Self::Tls(_) => "Tls",
-        })
-    }
+/// This node, as others ask it: answered here or not at all, never passed on.
+pub trait Here: Clone + Send + 'static {
+    /// Answers a question about a partition, `patience` long at most. The future may be dropped
+    /// before that: whoever asked has gone.
+    ///
+    /// Errors: [`ExecuteError::Elsewhere`] if the partition is not owned here; the others are told
+    /// as they are.
+    fn answer(
+        &self,
+        partition: Partition,
+        question: Question,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Reply, ExecuteError>>;
+
+    /// Takes a message. Never waits. Errors: the message's partition is not served here.
+    fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError>;
 }
 
-/// Where this node's certificates lie, as PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificates {
-    /// Who signs the certificates of all nodes.
-    pub ca_file: PathBuf,
-    /// This node's own, with those that lead to the signer.
-    pub certificate_file: PathBuf,
-    /// Its key.
-    pub key_file: PathBuf,
-}
-
-/// Why nodes cannot call each other.
+/// Why nodes cannot talk.
 #[derive(Debug, thiserror::Error)]
 pub enum PeersError {
-    /// Calls would go over a network without any protection.
+    /// The listener is not on a loopback address, and anybody could talk to it.
     #[error(
-        "{address} is reached over a network, and nothing protects calls between nodes: set \
-         node.secret (CORDON_NODE_SECRET), or node.tls_ca_file, node.tls_certificate_file and \
-         node.tls_key_file; without them nodes talk on loopback addresses only"
+        "whoever reaches {0} could speak as a node: set node.secret, or node.tls_ca_file, \
+         node.tls_certificate_file and node.tls_key_file, or let node.listen be a loopback address"
     )]
-    Unprotected {
-        /// The address.
-        address: String,
-    },
-    /// A file of the certificates cannot be used.
-    #[error("{path}: {problem}")]
-    Certificate {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS between nodes cannot be set up")]
-    Tls(#[from] rustls::Error),
-    /// A thread, a runtime or a listener cannot be started.
-    #[error("calls between nodes cannot be started")]
-    Io(#[from] std::io::Error),
+    Exposed(SocketAddr),
+    /// The node's name cannot stand in a header.
+    #[error("{0:?} is no name for a node")]
+    Name(String),
+    /// The certificates cannot be used.
+    #[error("nodes cannot talk over TLS")]
+    Tls(#[from] TlsError),
+    /// The listener cannot be used.
+    #[error("the listener for other nodes cannot be used")]
+    Listener(#[source] io::Error),
+    /// The client has no thread.
+    #[error("there is no thread to call other nodes from")]
+    Thread(#[source] io::Error),
 }
 
-impl Settings {
-    /// Errors: [`PeersError::Unprotected`] if calls to or from `address` would be open to anybody.
-    pub fn check(&self, address: SocketAddr) -> Result<(), PeersError> {
-        let open = matches!(self.trust, Trust::Loopback);
-        if open && (!address.ip().is_loopback() || !is_loopback(&self.address)) {
-            let address =
-                if address.ip().is_loopback() { self.address.clone() } else { address.to_string() };
-            return Err(PeersError::Unprotected { address });
-        }
-        Ok(())
-    }
-}
-
-fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// The body of a question.
-#[derive(Serialize, Deserialize)]
-struct Asking {
-    partition: Partition,
-    question: Question,
-}
-
-/// Who owns a partition, as told by a node that does not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Hint {
-    partition: Partition,
-    epoch: Epoch,
-    node: String,
-    address: String,
+/// A name stands in headers as it is.
+fn check_name(node: &str) -> Result<(), PeersError> {
+    let fits = !node.is_empty() && node.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(()) } else { Err(PeersError::Name(node.to_owned())) }
 }

@@ -1,219 +1,410 @@
 //! The listener for other nodes.
+//!
+//! A call is known for a node's before its body is read, and each is bounded: in time, in bytes, and
+//! in how many there are.
 
-use std::future::Future;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
-use actix_web::http::header::ContentType;
-use actix_web::web::{Bytes, Data, PayloadConfig, get, post};
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::web::{Data, Payload, get, post};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use uuid::Uuid;
+use futures_util::StreamExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use super::auth::{Call, SIGNATURE, Signer};
-use super::{
-    ASK_PATH, Asking, BODY_BYTES_MAX, DEADLINE, HOPS, HOPS_MAX, Hint, PAIRING_PATH, PING_PATH,
-    PeersError, Settings, Trust, tls,
+use super::auth::{Covered, Key, SKEW_MS, Tag, hash};
+use super::metrics::Metrics;
+use super::replay::{Nonce, Replays};
+use super::wire::{
+    ASK, Asking, BATCH_MESSAGES_MAX, BODY_BYTES_MAX, BODY_HASH, DEADLINE_MS, FROM, HOPS, HOPS_MAX,
+    Hint, NONCE, PAIRING, PING, SIGNATURE, TIMESTAMP_MS, TO,
 };
-use crate::actors::{ExecuteError, PairMessage, Question, Reply};
+use super::{Here, PeersError, Security, Settings, check_name, tls};
+use crate::actors::{ExecuteError, PairMessage};
 use crate::clock::Clock;
 use crate::cluster::routes::Routes;
-use crate::journal::Partition;
+use crate::domain::Timestamp;
 
-/// Open connections at most.
-const CONNECTIONS_MAX: usize = 4096;
-/// Threads that take calls of other nodes.
-const WORKERS: usize = 1;
+/// Threads that take calls. Most of a call's work is done by the partitions' threads.
+const WORKERS: usize = 2;
+/// Connections per thread at most: a hundred peers with all that they may have under way.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Calls under way at most.
+const IN_FLIGHT_MAX: usize = 8192;
+/// Bytes of bodies under way at most.
+const BODIES_BYTES_MAX: usize = 128 << 20;
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long the head of a call may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long running calls may take to finish once the listener is asked to stop.
-const SHUTDOWN_TIMEOUT_S: u64 = 3;
-/// The longest time that an owner takes for an answer, whatever the caller would wait.
+/// How long its body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to close.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long running answers may take to finish once the server is asked to stop.
+const SHUTDOWN_TIMEOUT_S: u64 = 5;
+/// The longest that a call may ask to be waited for.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
-/// This node, as others ask it: answered here or not at all, never passed on.
-pub trait Here: Clone + Send + 'static {
-    /// Answers as the owner of `partition`. Errors: [`ExecuteError::Elsewhere`] if it is not.
-    fn answer(
-        &self,
-        partition: Partition,
-        question: Question,
-        patience: Duration,
-    ) -> impl Future<Output = Result<Reply, ExecuteError>>;
-
-    /// Takes a message. Errors: [`ExecuteError::Elsewhere`] if this node does not own the partition
-    /// that it goes to.
-    fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError>;
-}
-
-impl Here for crate::actors::Users {
-    fn answer(
-        &self,
-        partition: Partition,
-        question: Question,
-        patience: Duration,
-    ) -> impl Future<Output = Result<Reply, ExecuteError>> {
-        Self::answer(self, partition, question, patience)
-    }
-
-    fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError> {
-        Self::deliver(self, message)
-    }
-}
-
-/// What the handlers share.
-struct Listening<H> {
-    here: H,
-    routes: Arc<Routes>,
-    clock: Clock,
-    signer: Option<Arc<Signer>>,
-}
-
-/// Serves other nodes on `listener`. Errors: [`PeersError`].
+/// Lets other nodes ask `here` on `listener`, until the handle of the answered server stops it.
+///
+/// Must be called inside an actix system; the answered server is a future to be awaited or spawned.
+/// Errors: [`PeersError::Exposed`], [`PeersError::Name`], [`PeersError::Tls`],
+/// [`PeersError::Listener`].
 pub fn serve<H: Here>(
     settings: &Settings,
     listener: TcpListener,
     here: H,
     routes: Arc<Routes>,
     clock: Clock,
+    metrics: Metrics,
 ) -> Result<Server, PeersError> {
-    settings.check(listener.local_addr()?)?;
-    let signer = match &settings.trust {
-        Trust::Secret(key) => Some(Arc::new(Signer::new(key))),
-        Trust::Loopback | Trust::Tls(_) => None,
+    check_name(&settings.node)?;
+    let address = listener.local_addr().map_err(PeersError::Listener)?;
+    let (key, tls) = match &settings.security {
+        Security::Plain if !address.ip().is_loopback() => {
+            return Err(PeersError::Exposed(address));
+        }
+        Security::Plain => (None, None),
+        Security::Key(key) => (Some(key.clone()), None),
+        Security::Tls(files) => (None, Some(tls::for_listener(files)?)),
     };
+    let gate = Arc::new(Gate {
+        node: settings.node.clone(),
+        key,
+        routes,
+        clock,
+        metrics,
+        replays: Mutex::default(),
+        calls: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+        bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+    });
     let server = HttpServer::new(move || {
-        let listening = Listening {
-            here: here.clone(),
-            routes: routes.clone(),
-            clock: clock.clone(),
-            signer: signer.clone(),
-        };
         App::new()
-            .app_data(Data::new(listening))
-            .app_data(PayloadConfig::new(BODY_BYTES_MAX))
-            .route(ASK_PATH, post().to(ask::<H>))
-            .route(PAIRING_PATH, post().to(pairing::<H>))
-            .route(PING_PATH, get().to(ping))
+            .app_data(Data::from(Arc::clone(&gate)))
+            .app_data(Data::new(here.clone()))
+            .route(ASK, post().to(ask::<H>))
+            .route(PAIRING, post().to(pairing::<H>))
+            .route(PING, get().to(ping))
     })
     .workers(WORKERS)
-    .max_connections(CONNECTIONS_MAX)
+    .keep_alive(KEEP_ALIVE)
     .client_request_timeout(HEAD_TIMEOUT)
+    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+    .max_connections(CONNECTIONS_MAX)
+    .tcp_nodelay(true)
     .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
     .disable_signals();
-    let server = match &settings.trust {
-        Trust::Tls(files) => server.listen_rustls_0_23(listener, tls::server(files)?)?,
-        Trust::Loopback | Trust::Secret(_) => server.listen(listener)?,
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls),
+        None => server.listen(listener),
     };
-    Ok(server.run())
+    Ok(server.map_err(PeersError::Listener)?.run())
 }
 
-fn header<'a>(request: &'a HttpRequest, name: &str) -> &'a str {
-    request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+/// What all calls pass.
+struct Gate {
+    node: String,
+    key: Option<Key>,
+    routes: Arc<Routes>,
+    clock: Clock,
+    metrics: Metrics,
+    replays: Mutex<Replays>,
+    calls: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
 }
 
-/// The call's number, if it is one of this cluster; how it is refused if not.
-fn believe<H>(
-    listening: &Listening<H>,
-    request: &HttpRequest,
-    path: &str,
-    body: &[u8],
-) -> Result<Option<Uuid>, HttpResponse> {
-    let Some(signer) = &listening.signer else { return Ok(None) };
-    let call =
-        Call { path, deadline: header(request, DEADLINE), hops: header(request, HOPS), body };
-    let signature = request.headers().get(SIGNATURE).and_then(|value| value.to_str().ok());
-    match signer.verify(signature, listening.clock.now(), call) {
-        Ok(number) => Ok(Some(number)),
-        Err(error) => {
-            let peer = request.peer_addr().map(|peer| peer.to_string());
-            tracing::warn!(%error, peer, path, "a call between nodes is refused");
-            Err(HttpResponse::Unauthorized().body(error.to_string()))
+/// A call that was let in.
+struct Admitted {
+    patience: Duration,
+    length: usize,
+    /// The hash of the body that was announced, if it was signed.
+    body_hash: Option<String>,
+    _permits: [OwnedSemaphorePermit; 2],
+}
+
+/// Why a call is not looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It is not known for a node's, or was taken already.
+    Stranger,
+    /// It is not of the form of cluster.md 15.
+    Malformed,
+    /// It was meant for another node.
+    Misdirected,
+    /// It came through too many nodes.
+    Hops,
+    /// Its body is too long.
+    TooLong,
+    /// Its body does not arrive.
+    Slow,
+    /// Too much is under way.
+    Overloaded,
+}
+
+impl Refusal {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Stranger => StatusCode::UNAUTHORIZED,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Hops => StatusCode::LOOP_DETECTED,
+            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Stranger => "stranger",
+            Self::Malformed => "malformed",
+            Self::Misdirected => "misdirected",
+            Self::Hops => "hops",
+            Self::TooLong => "too_long",
+            Self::Slow => "slow",
+            Self::Overloaded => "overloaded",
         }
     }
 }
 
-fn respond<H>(
-    listening: &Listening<H>,
-    number: Option<Uuid>,
-    status: StatusCode,
-    body: Vec<u8>,
-) -> HttpResponse {
-    let mut response = HttpResponse::build(status);
-    response.insert_header(ContentType::json());
-    if let (Some(signer), Some(number)) = (&listening.signer, number) {
-        let signature = signer.sign_answer(number, status.as_u16(), &body);
-        response.insert_header((SIGNATURE, signature));
-    }
-    response.body(body)
-}
-
-/// Who owns `partition`, as far as this node knows.
-fn hint<H>(listening: &Listening<H>, partition: Partition) -> Option<Hint> {
-    let owner = listening.routes.owner(partition)?;
-    Some(Hint { partition, epoch: owner.epoch, node: owner.node, address: owner.address })
-}
-
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
-}
+type Answered = Result<(StatusCode, Vec<u8>), Refusal>;
 
 async fn ask<H: Here>(
+    gate: Data<Gate>,
+    here: Data<H>,
     request: HttpRequest,
-    body: Bytes,
-    listening: Data<Listening<H>>,
+    payload: Payload,
 ) -> HttpResponse {
-    let number = match believe(&listening, &request, ASK_PATH, &body) {
-        Ok(number) => number,
-        Err(refusal) => return refusal,
-    };
-    let respond = |status, body| respond(&listening, number, status, body);
-    let deadline = header(&request, DEADLINE).parse();
-    let hops = header(&request, HOPS).parse::<u8>();
-    let asking = serde_json::from_slice::<Asking>(&body);
-    let (Ok(deadline), Ok(hops), Ok(Asking { partition, question })) = (deadline, hops, asking)
-    else {
-        return respond(StatusCode::BAD_REQUEST, json(&"not a question"));
-    };
-    if hops > HOPS_MAX {
-        return respond(StatusCode::LOOP_DETECTED, json(&"too many nodes were passed"));
-    }
-    let patience = Duration::from_millis(deadline).min(PATIENCE_MAX);
-    match listening.here.answer(partition, question, patience).await {
-        Err(ExecuteError::Elsewhere) => {
-            respond(StatusCode::MISDIRECTED_REQUEST, json(&hint(&listening, partition)))
+    gate.pass(&request, payload, async |call: &Admitted, body: Vec<u8>| {
+        let Asking { partition, question } =
+            serde_json::from_slice(&body).map_err(|_| Refusal::Malformed)?;
+        let answer = here.answer(partition, question, call.patience);
+        let answer = match timeout(call.patience, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ExecuteError::TimedOut),
+        };
+        if answer == Err(ExecuteError::Elsewhere) {
+            let hint = Hint::about(partition, &gate.routes, &gate.node);
+            return Ok((StatusCode::MISDIRECTED_REQUEST, json(&hint)));
         }
-        answer => respond(StatusCode::OK, json(&answer)),
-    }
+        let body = json(&answer);
+        if body.len() > BODY_BYTES_MAX {
+            // What was asked is done; only the answer cannot be told.
+            return Ok((StatusCode::OK, json(&Err::<(), _>(ExecuteError::TimedOut))));
+        }
+        Ok((StatusCode::OK, body))
+    })
+    .await
 }
 
 async fn pairing<H: Here>(
+    gate: Data<Gate>,
+    here: Data<H>,
     request: HttpRequest,
-    body: Bytes,
-    listening: Data<Listening<H>>,
+    payload: Payload,
 ) -> HttpResponse {
-    let number = match believe(&listening, &request, PAIRING_PATH, &body) {
-        Ok(number) => number,
-        Err(refusal) => return refusal,
-    };
-    let respond = |status, body| respond(&listening, number, status, body);
-    let Ok(messages) = serde_json::from_slice::<Vec<PairMessage>>(&body) else {
-        return respond(StatusCode::BAD_REQUEST, json(&"not messages"));
-    };
-    let mut hints: Vec<Hint> = Vec::new();
-    for message in messages {
-        let to = message.to();
-        if listening.here.deliver(message).is_err()
-            && !hints.iter().any(|known| known.partition == to)
-        {
-            hints.extend(hint(&listening, to));
+    gate.pass(&request, payload, async |_: &Admitted, body: Vec<u8>| {
+        let messages: Vec<PairMessage> =
+            serde_json::from_slice(&body).map_err(|_| Refusal::Malformed)?;
+        if messages.len() > BATCH_MESSAGES_MAX {
+            return Err(Refusal::TooLong);
         }
-    }
-    respond(StatusCode::OK, json(&hints))
+        let mut hints: Vec<Hint> = Vec::new();
+        for message in messages {
+            let partition = message.to();
+            let known = hints.iter().any(|hint| hint.partition == partition);
+            if here.deliver(message).is_err() && !known {
+                hints.extend(Hint::about(partition, &gate.routes, &gate.node));
+            }
+        }
+        Ok((StatusCode::OK, json(&hints)))
+    })
+    .await
 }
 
 async fn ping() -> HttpResponse {
-    HttpResponse::Ok().body("pong")
+    HttpResponse::Ok().body("pong\n")
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("an answer has a form in JSON")
+}
+
+impl Gate {
+    /// Lets `look` answer the call if it may come in. A refusal is signed only if the call was
+    /// signed: otherwise a stranger could have refusals made for calls of others.
+    async fn pass(
+        &self,
+        request: &HttpRequest,
+        payload: Payload,
+        look: impl AsyncFnOnce(&Admitted, Vec<u8>) -> Answered,
+    ) -> HttpResponse {
+        let head = Head(request);
+        let mut tag = match self.know(head) {
+            Ok(tag) => tag,
+            Err(refusal) => return self.answer(None, Err(refusal)),
+        };
+        let answered = async {
+            let call = self.admit(head)?;
+            let body = read(payload, call.length).await?;
+            if call.body_hash.as_ref().is_some_and(|announced| *announced != hash(&body)) {
+                // Whoever changed the body may let the right one follow.
+                return Err(Refusal::Stranger);
+            }
+            look(&call, body).await
+        }
+        .await;
+        if answered == Err(Refusal::Stranger) {
+            tag = None;
+        }
+        self.answer(tag, answered)
+    }
+
+    /// The call's signature, if calls have one: made with the key, fresh, and for the first time.
+    fn know(&self, head: Head<'_>) -> Result<Option<Tag>, Refusal> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let tag = head.covered().and_then(|call| {
+            let tag = key.check_call(&call, head.text(SIGNATURE)?)?;
+            let signed_at = Timestamp(call.timestamp_ms.parse().ok()?);
+            let now = self.clock.now();
+            let is_fresh = signed_at.0.abs_diff(now.0) <= SKEW_MS.unsigned_abs();
+            let nonce = Nonce::parse(call.nonce)?;
+            // Only what is signed is remembered, so that strangers cannot fill the memory.
+            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            (is_fresh && replays.take(nonce, signed_at, now)).then_some(tag)
+        });
+        tag.map(Some).ok_or(Refusal::Stranger)
+    }
+
+    fn admit(&self, head: Head<'_>) -> Result<Admitted, Refusal> {
+        let hops: u32 = head.number(HOPS)?;
+        if hops > HOPS_MAX {
+            return Err(Refusal::Hops);
+        }
+        if head.text(TO).ok_or(Refusal::Malformed)? != self.node {
+            return Err(Refusal::Misdirected);
+        }
+        let patience = Duration::from_millis(head.number(DEADLINE_MS)?).min(PATIENCE_MAX);
+        let length: usize = head.number(CONTENT_LENGTH.as_str())?;
+        if length > BODY_BYTES_MAX {
+            return Err(Refusal::TooLong);
+        }
+        let permits = |semaphore: &Arc<Semaphore>, count| {
+            let permits = Arc::clone(semaphore).try_acquire_many_owned(count);
+            permits.map_err(|_| Refusal::Overloaded)
+        };
+        let _permits = [permits(&self.calls, 1)?, permits(&self.bytes, length as u32)?];
+        let body_hash = self.key.as_ref().and(head.text(BODY_HASH)).map(str::to_owned);
+        Ok(Admitted { patience, length, body_hash, _permits })
+    }
+
+    fn answer(&self, call: Option<Tag>, answered: Answered) -> HttpResponse {
+        let (status, body) = answered.unwrap_or_else(|refusal| {
+            self.metrics.refused(refusal.word());
+            (refusal.status(), b"null".to_vec())
+        });
+        let mut response = HttpResponse::build(status);
+        if let (Some(key), Some(call)) = (&self.key, call) {
+            let signature = key.sign_answer(&call, status.as_u16(), &body);
+            response.insert_header((SIGNATURE, signature.text()));
+        }
+        response.content_type("application/json").body(body)
+    }
+}
+
+/// Reads the whole body, which is `length` bytes long.
+async fn read(mut payload: Payload, length: usize) -> Result<Vec<u8>, Refusal> {
+    let collected = timeout(BODY_TIMEOUT, async {
+        let mut body = Vec::with_capacity(length);
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| Refusal::Slow)?;
+            if body.len() + chunk.len() > length {
+                return Err(Refusal::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    });
+    collected.await.unwrap_or(Err(Refusal::Slow))
+}
+
+/// The headers of a call.
+#[derive(Clone, Copy)]
+struct Head<'r>(&'r HttpRequest);
+
+impl<'r> Head<'r> {
+    fn text(self, name: &str) -> Option<&'r str> {
+        self.0.headers().get(name)?.to_str().ok()
+    }
+
+    fn number<N: std::str::FromStr>(self, name: &str) -> Result<N, Refusal> {
+        let digits = self.text(name).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|text| text.parse().ok()).ok_or(Refusal::Malformed)
+    }
+
+    fn covered(self) -> Option<Covered<'r>> {
+        Some(Covered {
+            method: self.0.method().as_str(),
+            path: self.0.uri().path_and_query()?.as_str(),
+            from: self.text(FROM)?,
+            to: self.text(TO)?,
+            deadline_ms: self.text(DEADLINE_MS)?,
+            hops: self.text(HOPS)?,
+            timestamp_ms: self.text(TIMESTAMP_MS)?,
+            nonce: self.text(NONCE)?,
+            body_hash: self.text(BODY_HASH)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn gate() -> Gate {
+        Gate {
+            node: "b".into(),
+            key: None,
+            routes: Arc::new(Routes::new(1)),
+            clock: Clock::system(),
+            metrics: Metrics::default(),
+            replays: Mutex::default(),
+            calls: Arc::new(Semaphore::new(2)),
+            bytes: Arc::new(Semaphore::new(10)),
+        }
+    }
+
+    fn call(length: usize) -> HttpRequest {
+        TestRequest::post()
+            .insert_header((TO, "b"))
+            .insert_header((HOPS, "1"))
+            .insert_header((DEADLINE_MS, "100000"))
+            .insert_header((CONTENT_LENGTH, length.to_string()))
+            .to_http_request()
+    }
+
+    #[test]
+    fn calls_under_way_and_their_bytes_are_bounded() {
+        let gate = gate();
+        let admit = |length| gate.admit(Head(&call(length)));
+        let first = admit(5).expect("there is room");
+        assert_eq!(admit(6).err(), Some(Refusal::Overloaded), "too many bytes");
+        let second = admit(5).expect("there is room");
+        assert_eq!(admit(0).err(), Some(Refusal::Overloaded), "too many calls");
+        drop((first, second));
+        assert!(admit(10).is_ok());
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_the_bound() {
+        let call = gate().admit(Head(&call(0))).expect("there is room");
+        assert_eq!(call.patience, PATIENCE_MAX);
+    }
 }

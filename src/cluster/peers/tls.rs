@@ -1,57 +1,57 @@
-//! Certificates on both sides of a call.
+//! TLS in both directions: each node shows a certificate of the cluster's own authority, and takes
+//! no other.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use super::{Certificates, PeersError};
-
-fn wrong(path: &Path, problem: impl std::fmt::Display) -> PeersError {
-    PeersError::Certificate { path: path.display().to_string(), problem: problem.to_string() }
+/// The files of a node's TLS, all PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates of the cluster's authority. Whoever shows a certificate of it counts as a
+    /// node, so it signs nothing but nodes.
+    pub ca: PathBuf,
+    /// The node's certificate and what leads to the authority: for servers and clients, and for the
+    /// host that the node is reached at.
+    pub certificate: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PeersError> {
-    let text = fs::read(path).map_err(|error| wrong(path, error))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let found = found.map_err(|error| wrong(path, error))?;
-    if found.is_empty() {
-        return Err(wrong(path, "there is no certificate in it"));
-    }
-    Ok(found)
+/// Why TLS between nodes cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is missing or no PEM of the right kind.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: pem::Error,
+    },
+    /// The certificates and the key do not fit together.
+    #[error("the certificates of this node cannot be used")]
+    Unusable(#[from] rustls::Error),
+    /// The authority's certificates cannot check other nodes.
+    #[error("the authority's certificates cannot be used")]
+    Authority(#[from] VerifierBuilderError),
 }
 
-/// What one side shows and whom it trusts.
-struct Parts {
+struct Files {
     roots: RootCertStore,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-fn parts(files: &Certificates) -> Result<Parts, PeersError> {
-    let mut roots = RootCertStore::empty();
-    for root in certificates(&files.ca_file)? {
-        roots.add(root).map_err(|error| wrong(&files.ca_file, error))?;
-    }
-    let chain = certificates(&files.certificate_file)?;
-    let text = fs::read(&files.key_file).map_err(|error| wrong(&files.key_file, error))?;
-    let key =
-        PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(&files.key_file, error))?;
-    Ok(Parts { roots, chain, key })
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    // Named, because rustls panics when other packages switch two on.
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// For calls to other nodes. Errors: [`PeersError::Certificate`], [`PeersError::Tls`].
-pub(super) fn client(files: &Certificates) -> Result<Arc<ClientConfig>, PeersError> {
-    let Parts { roots, chain, key } = parts(files)?;
+/// TLS for calls to other nodes. Errors: [`TlsError`].
+pub(super) fn for_calls(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
+    let Files { roots, chain, key } = read(tls)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -60,16 +60,37 @@ pub(super) fn client(files: &Certificates) -> Result<Arc<ClientConfig>, PeersErr
     Ok(Arc::new(config))
 }
 
-/// For the listener: whoever calls has to show a certificate of the same signer.
-pub(super) fn server(files: &Certificates) -> Result<ServerConfig, PeersError> {
-    let Parts { roots, chain, key } = parts(files)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|error| wrong(&files.ca_file, error))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+/// TLS for the listener. Errors: [`TlsError`].
+pub(super) fn for_listener(tls: &Tls) -> Result<ServerConfig, TlsError> {
+    let Files { roots, chain, key } = read(tls)?;
+    let nodes = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    Ok(ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_client_cert_verifier(nodes)
+        .with_single_cert(chain, key)?)
+}
+
+/// Named, because what rustls would pick by itself depends on the features of other packages.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn read(tls: &Tls) -> Result<Files, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(&tls.ca)? {
+        roots.add(root)?;
+    }
+    let key = PrivateKeyDer::from_pem_file(&tls.key)
+        .map_err(|source| TlsError::File { path: tls.key.clone(), source })?;
+    Ok(Files { roots, chain: certificates(&tls.certificate)?, key })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |source| TlsError::File { path: path.to_owned(), source };
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(unreadable)?;
+    if certificates.is_empty() {
+        return Err(unreadable(pem::Error::NoItemsFound));
+    }
+    Ok(certificates)
 }

@@ -160,7 +160,11 @@ impl Memory {
 /// The partitions that this node may call itself warm for.
 pub fn warm(seats: &[Seat]) -> BTreeSet<Partition> {
     let warm = |seat: &Seat| {
-        matches!(seat, Seat::Serving { .. } | Seat::StandingBy { caught_up: true, .. })
+        // Whoever claims is about to serve: others that took it for cold would claim as well.
+        matches!(
+            seat,
+            Seat::Claiming | Seat::Serving { .. } | Seat::StandingBy { caught_up: true, .. }
+        )
     };
     let all = (0..).map(Partition).zip(seats);
     all.filter(|(_, seat)| warm(seat)).map(|(partition, _)| partition).collect()

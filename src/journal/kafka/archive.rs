@@ -4,12 +4,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 
-use super::client::{Client, Consumer, QUESTION_TIMEOUT, is_passing, unreachable};
+use super::client::{Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable};
 use super::producer::Producer;
-use super::reader::end;
 use crate::journal::archive::{Archive, Kept};
 use crate::journal::{JournalError, Partition};
 
@@ -87,20 +87,14 @@ impl KafkaArchive {
                     let key = message.key().unwrap_or_default();
                     each(key, message.payload().unwrap_or_default());
                 }
+                // Compaction may have taken the last entries away, so that none reaches the end.
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
                 Some(Err(error)) if !is_passing(&error) => return Err(unreachable(&error)),
-                Some(Err(_)) | None => {
-                    // Compaction may have taken the last records away.
-                    let position = consumer.position().map_err(|error| unreachable(&error))?;
-                    for element in position.elements() {
-                        if let At::Offset(offset) = element.offset() {
-                            next = next.max(offset);
-                        }
-                    }
-                    if moved.elapsed() > PATIENCE {
-                        let reason = "kafka does not hand out a snapshot".into();
-                        return Err(JournalError::Unreachable { reason });
-                    }
+                Some(Err(_)) | None if moved.elapsed() > PATIENCE => {
+                    let reason = "kafka does not hand out a snapshot".into();
+                    return Err(JournalError::Unreachable { reason });
                 }
+                Some(Err(_)) | None => {}
             }
         }
         Ok(())
@@ -135,9 +129,6 @@ impl Archive for KafkaArchive {
         partition: Partition,
         each: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), JournalError> {
-        let consumer = self.client.consumer(true)?;
-        let result = self.tail(&consumer, partition, each);
-        end(vec![consumer]);
-        result
+        self.tail(&self.client.consumer(Manner::Compacted)?, partition, each)
     }
 }

@@ -4,13 +4,13 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::client::{Client, Consumer, QUESTION_TIMEOUT, unreachable};
+use super::client::{Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable};
 use super::producer::Producer;
-use super::reader::end;
 use crate::domain::Timestamp;
 use crate::journal::{Board, JournalError, Notice};
 
@@ -38,8 +38,8 @@ impl Board for KafkaBoard {
 
 /// Reads the board in `topic` from its beginning on, on a thread of its own.
 pub(super) fn read(client: &Client, topic: &str) -> Result<Receiver<Notice>, JournalError> {
-    let consumer = client.consumer(true)?;
-    let (_, behind) = consumer
+    let consumer = client.consumer(Manner::Compacted)?;
+    let (_, end) = consumer
         .fetch_watermarks(topic, 0, QUESTION_TIMEOUT)
         .map_err(|error| unreachable(&error))?;
     let mut assignment = TopicPartitionList::new();
@@ -48,12 +48,10 @@ pub(super) fn read(client: &Client, topic: &str) -> Result<Receiver<Notice>, Jou
         .map_err(|error| unreachable(&error))?;
     consumer.assign(&assignment).map_err(|error| unreachable(&error))?;
     let (notices, heard) = channel(NOTICES_MAX);
+    let topic = topic.to_owned();
     thread::Builder::new()
         .name("board".into())
-        .spawn(move || {
-            tail(&consumer, behind, &notices);
-            end(vec![consumer]);
-        })
+        .spawn(move || tail(&consumer, &topic, end, &notices))
         .map_err(|source| JournalError::Io {
             action: "start the thread that reads a notice board".into(),
             source,
@@ -61,41 +59,42 @@ pub(super) fn read(client: &Client, topic: &str) -> Result<Receiver<Notice>, Jou
     Ok(heard)
 }
 
-/// Tells everything in order; `end` is where the board ended when the reading began.
-fn tail(consumer: &Consumer, end: i64, notices: &Sender<Notice>) {
-    let mut caught_up = false;
-    let mut next = 0;
+/// Tells everything in order until nobody listens. `end` is where the board ended when the reading
+/// began.
+fn tail(consumer: &Consumer, topic: &str, end: i64, notices: &Sender<Notice>) {
+    let mut caught_up = end == 0;
+    if caught_up && notices.blocking_send(Notice::CaughtUp).is_err() {
+        return;
+    }
+    let mut troubled = false;
     while !notices.is_closed() {
-        if !caught_up && (next >= end || is_empty(consumer, next, end)) {
+        let (notice, next) = match consumer.poll(POLL) {
+            Some(Ok(message)) => {
+                troubled = false;
+                let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+                let value = message.payload().unwrap_or_default().to_vec();
+                let at = Timestamp(message.timestamp().to_millis().unwrap_or_default());
+                (Some(Notice::Posted { key, value, at }), message.offset() + 1)
+            }
+            // Compaction may have taken the last notices away, so that none reaches the end.
+            Some(Err(KafkaError::PartitionEOF(_))) => (None, i64::MAX),
+            // The library tries again by itself.
+            Some(Err(error)) => {
+                if !is_passing(&error) && !std::mem::replace(&mut troubled, true) {
+                    tracing::warn!(%error, topic, "a notice board is not read at present");
+                }
+                continue;
+            }
+            None => continue,
+        };
+        if notice.is_some_and(|notice| notices.blocking_send(notice).is_err()) {
+            return;
+        }
+        if !caught_up && next >= end {
             caught_up = true;
             if notices.blocking_send(Notice::CaughtUp).is_err() {
                 return;
             }
         }
-        match consumer.poll(POLL) {
-            Some(Ok(message)) => {
-                next = message.offset() + 1;
-                let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-                let value = message.payload().unwrap_or_default().to_vec();
-                let at = Timestamp(message.timestamp().to_millis().unwrap_or_default());
-                if notices.blocking_send(Notice::Posted { key, value, at }).is_err() {
-                    return;
-                }
-            }
-            // The library tries again by itself.
-            Some(Err(error)) => tracing::debug!(%error, "a notice board is not read at present"),
-            None => {}
-        }
     }
-}
-
-/// Whether nothing is left before `end`: compaction may have taken the last records away.
-fn is_empty(consumer: &Consumer, next: i64, end: i64) -> bool {
-    let position = consumer.position().ok().and_then(|list| {
-        list.elements().first().and_then(|element| match element.offset() {
-            At::Offset(offset) => Some(offset),
-            _ => None,
-        })
-    });
-    position.is_some_and(|position| position.max(next) >= end)
 }

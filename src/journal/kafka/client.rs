@@ -16,6 +16,13 @@ use crate::journal::JournalError;
 /// How long a question to the cluster may take: a broker may be electing a leader meanwhile.
 pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The largest record that is handed over. The topics take a little more, because a batch of one has
+/// a frame around it; so what is too large is refused here and not by a broker, where it would look
+/// like a loss.
+pub(super) const RECORD_BYTES_MAX: usize = 1_000_000;
+/// What the topics take.
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// How connections to brokers are protected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
@@ -150,34 +157,72 @@ impl Client {
             // Not lower: a local timeout desynchronises the producer's sequence numbers.
             .set("message.timeout.ms", "10000")
             .set("request.timeout.ms", "5000")
-            .set("message.max.bytes", "1048576")
+            .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "262144");
         config
     }
 
-    /// A consumer with fixed assignments that knows no group.
-    pub(super) fn consumer(&self, from_start: bool) -> Result<Consumer, JournalError> {
+    /// A consumer with fixed assignments. It belongs to no group: the library only hands out messages
+    /// to one that could.
+    pub(super) fn consumer(&self, manner: Manner) -> Result<Consumer, JournalError> {
         let mut config = self.config();
         config
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("isolation.level", "read_uncommitted")
-            // librdkafka has no messages for a consumer without one; it is never joined.
             .set("group.id", self.settings.topic("readers"))
-            .set("fetch.wait.max.ms", "50")
             .set("fetch.min.bytes", "1")
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.error.backoff.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
-            // A journal's offset that is not there is an incident.
-            .set("auto.offset.reset", if from_start { "earliest" } else { "error" })
             .set("check.crcs", "true");
-        BaseConsumer::from_config_and_context(&config, Quiet).map_err(|error| unreachable(&error))
+        match manner {
+            Manner::Journal => config
+                // What is added to an assignment waits for the question that is under way.
+                .set("fetch.wait.max.ms", "50")
+                // A journal's offset that is not there is an incident.
+                .set("auto.offset.reset", "error"),
+            Manner::Compacted => config
+                .set("fetch.wait.max.ms", "500")
+                // What compaction took away is not missed.
+                .set("auto.offset.reset", "earliest")
+                .set("enable.partition.eof", "true"),
+        };
+        BaseConsumer::from_config_and_context(&config, Quiet)
+            .map(|consumer| Consumer(Some(consumer)))
+            .map_err(|error| unreachable(&error))
     }
 }
 
-pub(super) type Consumer = BaseConsumer<Quiet>;
+/// What a consumer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Records without gaps, from given offsets.
+    Journal,
+    /// What compaction has left of a topic, from its beginning; its end is told.
+    Compacted,
+}
+
+/// A consumer that ends on a thread of its own: ending may wait for brokers that are gone.
+pub(super) struct Consumer(Option<BaseConsumer<Quiet>>);
+
+impl std::ops::Deref for Consumer {
+    type Target = BaseConsumer<Quiet>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is taken out only when it is dropped")
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let consumer = self.0.take();
+        // Without a thread it ends here.
+        let ending = std::thread::Builder::new().name("kafka-close".into());
+        let _ = ending.spawn(move || drop(consumer));
+    }
+}
 
 /// The library's own log lines, as far as an operator wants to see them: what goes wrong reaches
 /// callers as errors, so they are details here.
@@ -214,19 +259,35 @@ pub(super) fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
-            Code::PartitionEOF
-                | Code::BrokerTransportFailure
+            Code::BrokerTransportFailure
                 | Code::AllBrokersDown
                 | Code::Resolve
                 | Code::OperationTimedOut
+                | Code::TimedOutQueue
                 | Code::RequestTimedOut
+                | Code::NetworkException
                 | Code::NotLeaderForPartition
                 | Code::LeaderNotAvailable
-                | Code::CoordinatorNotAvailable
-                | Code::CoordinatorLoadInProgress
-                | Code::NetworkException
+                | Code::ReplicaNotAvailable
+                | Code::BrokerNotAvailable
+                | Code::KafkaStorageError
+                // A leader that was elected just now, and one that does not know yet that it is not.
+                | Code::OffsetNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
                 | Code::UnknownPartition
                 | Code::UnknownTopicOrPartition
+                // Brokers hear of a new topic one after the other.
+                | Code::UnknownTopic
+                | Code::UnknownTopicId
+                | Code::InvalidFetchSessionEpoch
+                | Code::ThrottlingQuotaExceeded
+                // Nothing is asked of the group, so its rights and its coordinator do not matter.
+                | Code::GroupAuthorizationFailed
+                | Code::WaitingForCoordinator
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::NotCoordinator
         )
     )
 }

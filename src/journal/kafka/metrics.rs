@@ -13,6 +13,7 @@ pub struct Metrics {
     pub(super) failures: Counter,
     pub(super) restarts: Counter,
     pub(super) pending_bytes: Gauge,
+    pub(super) writable: Gauge,
     pub(super) produce_seconds: Histogram,
 }
 
@@ -24,6 +25,7 @@ impl Metrics {
             failures: Counter::default(),
             restarts: Counter::default(),
             pending_bytes: Gauge::default(),
+            writable: Gauge::default(),
             produce_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 17)),
         }
     }
@@ -46,6 +48,11 @@ impl Metrics {
             "cordon_journal_pending_bytes",
             "Bytes that wait for acknowledgement",
             self.pending_bytes.clone(),
+        );
+        registry.register(
+            "cordon_journal_writable",
+            "1 while the journal can be written, else 0",
+            self.writable.clone(),
         );
         registry.register(
             "cordon_journal_produce_seconds",

@@ -10,12 +10,14 @@
 mod archive;
 mod board;
 mod client;
+mod health;
+mod labels;
+mod lanes;
 mod metrics;
 mod producer;
 mod read_only;
 mod reader;
-#[cfg(test)]
-mod tests;
+mod requirements;
 mod topics;
 
 use std::sync::Arc;
@@ -25,7 +27,8 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::watch;
 
 use self::client::Client;
-use self::producer::{Lanes, Producer};
+use self::lanes::Lanes;
+use self::producer::Producer;
 use self::reader::{Ends, Pool, Readers};
 use super::{
     Archive, Board, Durability, JournalError, Notice, Offset, Partition, ReadJournal, Reader,
@@ -93,6 +96,11 @@ impl Journal {
     pub fn open(settings: Settings) -> Result<Arc<Self>, JournalError> {
         let client = Client::new(settings.cluster.clone());
         topics::prepare(&client, &settings)?;
+        Self::connect(client, &settings)
+    }
+
+    /// The journal over topics that are as they have to be.
+    fn connect(client: Client, settings: &Settings) -> Result<Arc<Self>, JournalError> {
         let metrics = Metrics::new();
         let ends = Arc::new(Ends::new(settings.partitions));
         let lanes = Arc::new(Lanes::new(
@@ -172,6 +180,6 @@ impl super::Journal for Journal {
     }
 
     fn writable(&self) -> Result<(), JournalError> {
-        self.producer.lanes().writable()
+        self.producer.lanes().health().writable()
     }
 }

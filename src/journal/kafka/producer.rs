@@ -1,162 +1,63 @@
-//! The node's one producer, and the fate of each record that is handed to it.
+//! The node's one producer: what is handed to it, and what comes back.
+//!
+//! A thread takes what comes back. The library's `poll` stays for the whole time that it is given, and
+//! turns in circles for the last millisecond of it; so it is given a long one, and whatever has to
+//! happen at once happens in the callbacks.
 
-use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
-use serde::Deserialize;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
+use rdkafka::message::{DeliveryResult, Message, ToBytes};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use super::archive::Receipts;
 use super::client::{self, Client, unreachable};
-use super::metrics::Metrics;
-use super::reader::Ends;
-use crate::journal::{JournalError, Offset, Partition, Settlement};
+use super::labels::labels;
+use super::lanes::{Lanes, Ticket};
+use crate::journal::{JournalError, Offset, Partition};
 
-/// How long the thread that takes acknowledgements waits at once: the time that a stop takes.
-const POLL: Duration = Duration::from_millis(100);
-
-/// Who is told what became of the records of each partition.
-pub(super) struct Lanes {
-    lanes: Vec<Mutex<Lane>>,
-    pending_bytes: AtomicUsize,
-    pending_bytes_max: usize,
-    ends: Arc<Ends>,
-    progress: watch::Sender<u64>,
-    /// The producer cannot be used any more.
-    fatal: AtomicBool,
-    /// Why nothing gets through at present.
-    trouble: Mutex<Option<String>>,
-    metrics: Metrics,
-}
-
-#[derive(Default)]
-struct Lane {
-    /// Grows with each attachment: what was appended under an earlier one is nobody's concern.
-    generation: u64,
-    settlements: Option<UnboundedSender<Settlement>>,
-}
+/// How long the thread that takes acknowledgements looks at nothing else: a producer that is broken
+/// for good is replaced this late, and one that is not needed any more ends this late.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a sign of life of the brokers is waited for, while records do not get through.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long records on their way may take once the journal is left.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What comes back with an acknowledgement.
 pub(super) enum Sent {
     /// A record of the journal.
-    Record { partition: Partition, generation: u64, bytes: usize, at: Instant },
+    Record(Ticket),
     /// A notice on a board.
     Notice,
     /// A part of a snapshot.
-    Kept { receipts: Arc<Receipts>, bytes: usize },
+    Kept {
+        /// Who waits for it.
+        receipts: Arc<Receipts>,
+        /// How large it is.
+        bytes: usize,
+    },
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where acknowledgements and errors of one producer arrive.
+struct Context {
+    lanes: Arc<Lanes>,
+    /// It cannot be used any more.
+    broken: AtomicBool,
 }
 
-impl Lanes {
-    pub(super) fn new(
-        partitions: u16,
-        pending_bytes_max: usize,
-        ends: Arc<Ends>,
-        metrics: Metrics,
-    ) -> Self {
-        Self {
-            lanes: (0..partitions).map(|_| Mutex::default()).collect(),
-            pending_bytes: AtomicUsize::new(0),
-            pending_bytes_max,
-            ends,
-            progress: watch::Sender::new(0),
-            fatal: AtomicBool::new(false),
-            trouble: Mutex::new(None),
-            metrics,
-        }
-    }
-
-    pub(super) fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
-        if let Some(lane) = self.lanes.get(usize::from(partition.0)) {
-            let mut lane = lock(lane);
-            lane.generation += 1;
-            lane.settlements = Some(settlements);
-        }
-    }
-
-    pub(super) fn progress(&self) -> watch::Receiver<u64> {
-        self.progress.subscribe()
-    }
-
-    pub(super) fn writable(&self) -> Result<(), JournalError> {
-        match &*lock(&self.trouble) {
-            Some(reason) => Err(JournalError::Unavailable { reason: reason.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    fn settled(&self, sent: &Sent, result: Result<Offset, &dyn std::fmt::Display>) {
-        let (partition, generation, bytes, at) = match sent {
-            Sent::Record { partition, generation, bytes, at } => {
-                (*partition, *generation, *bytes, *at)
-            }
-            Sent::Notice => {
-                if let Err(error) = result {
-                    tracing::warn!(%error, "a notice to the other nodes was lost");
-                }
-                return;
-            }
-            Sent::Kept { receipts, bytes } => return receipts.settle(*bytes, result.is_ok()),
-        };
-        let before = self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.metrics.pending_bytes.set(before.saturating_sub(bytes) as i64);
-        let index = usize::from(partition.0);
-        match result {
-            Ok(offset) => {
-                self.metrics.records.inc();
-                self.metrics.bytes.inc_by(bytes as u64);
-                self.metrics.produce_seconds.observe(at.elapsed().as_secs_f64());
-                self.ends.note(partition, Offset(offset.0 + 1));
-                if let Some(trouble) = lock(&self.trouble).take() {
-                    tracing::info!(trouble, "kafka takes records again");
-                }
-                let lane = lock(&self.lanes[index]);
-                if lane.generation == generation
-                    && let Some(settlements) = &lane.settlements
-                {
-                    // An owner who is gone needs no answer.
-                    let _ = settlements.send(Settlement::Durable { first: offset, count: 1 });
-                }
-                drop(lane);
-                self.progress.send_modify(|progress| *progress += 1);
-            }
-            Err(error) => {
-                self.metrics.failures.inc();
-                let mut lane = lock(&self.lanes[index]);
-                if lane.generation == generation
-                    && let Some(settlements) = lane.settlements.take()
-                {
-                    tracing::warn!(%error, journal.partition = %partition, "a record was not acknowledged");
-                    let _ = settlements.send(Settlement::Lost);
-                }
-            }
-        }
-    }
-
-    /// Every owner hears that nobody knows what became of its records.
-    fn lose_all(&self) {
-        for lane in &self.lanes {
-            if let Some(settlements) = lock(lane).settlements.take() {
-                let _ = settlements.send(Settlement::Lost);
-            }
+impl Context {
+    fn note(&self, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.broken.store(true, Ordering::Release);
         }
     }
 }
-
-/// Where acknowledgements and errors arrive.
-struct Context(Arc<Lanes>);
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -164,17 +65,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => self.0.fatal.store(true, Ordering::Release),
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                let mut trouble = lock(&self.0.trouble);
-                if trouble.is_none() {
-                    tracing::error!(reason, "no broker of kafka is reached");
-                    *trouble = Some("no broker of kafka is reached".into());
-                }
-            }
-            _ => tracing::debug!(%error, reason, "kafka"),
+        self.note(&error);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.lanes.health().cut_off(reason);
         }
+        tracing::debug!(%error, reason, "kafka");
     }
 }
 
@@ -182,100 +77,98 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Sent>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
-        match result {
-            // The broker says so of a repeated batch that it has forgotten the place of.
-            Ok(message) if message.offset() < 0 => {
-                self.0.settled(&sent, Err(&"its offset is not known"));
+        let health = self.lanes.health();
+        let settled = match result {
+            Ok(message) => {
+                health.acknowledged();
+                // The broker says so of a repeated batch whose place it has forgotten.
+                u64::try_from(message.offset()).map_err(|_| "its offset is not known".to_owned())
             }
-            Ok(message) => self.0.settled(&sent, Ok(Offset(message.offset() as u64))),
             Err((error, _)) => {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-                    self.0.fatal.store(true, Ordering::Release);
+                self.note(error);
+                if is_trouble(error) {
+                    health.failed(error);
                 }
-                self.0.settled(&sent, Err(error));
+                Err(error.to_string())
             }
+        };
+        match (*sent, settled) {
+            (Sent::Record(ticket), Ok(offset)) => {
+                self.lanes.acknowledged(&ticket, Offset(offset));
+            }
+            (Sent::Record(ticket), Err(reason)) => self.lanes.lost(&ticket, &reason),
+            (Sent::Notice, Ok(_)) => {}
+            (Sent::Notice, Err(reason)) => {
+                tracing::warn!(reason, "a notice to the other nodes was lost");
+            }
+            (Sent::Kept { receipts, bytes }, settled) => receipts.settle(bytes, settled.is_ok()),
         }
     }
 }
 
+/// Whether the failure of one record says something about the next ones.
+fn is_trouble(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let own = [Code::PurgeQueue, Code::PurgeInflight, Code::MessageSizeTooLarge];
+    !error.rdkafka_error_code().is_some_and(|code| own.contains(&code))
+}
+
 type Inner = BaseProducer<Context>;
 
-/// The producer. Cheap to clone; the last clone ends it.
+/// The producer. Cheap to clone; the last clone ends it, on a thread of its own.
 #[derive(Clone)]
 pub(super) struct Producer {
     shared: Arc<Shared>,
-    lanes: Arc<Lanes>,
 }
 
 struct Shared {
     client: Client,
     topic: String,
+    lanes: Arc<Lanes>,
     inner: RwLock<Arc<Inner>>,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.lanes.close();
+    }
+}
+
 impl Producer {
-    /// Starts the producer and the thread that takes its acknowledgements.
+    /// Starts the producer and its two threads.
     pub(super) fn start(client: Client, lanes: Arc<Lanes>) -> Result<Self, JournalError> {
-        let inner = RwLock::new(Arc::new(connect(&client, &lanes)?));
+        let inner = Arc::new(connect(&client, &lanes)?);
         let topic = client.journal_topic();
-        let shared = Arc::new(Shared { client, topic, inner });
-        let (weak, told) = (Arc::downgrade(&shared), lanes.clone());
-        thread::Builder::new()
-            .name("kafka-acks".into())
-            .spawn(move || take_acknowledgements(&weak, &told))
-            .map_err(|source| JournalError::Io {
-                action: "start the thread for Kafka's acknowledgements".into(),
-                source,
-            })?;
-        Ok(Self { shared, lanes })
+        let current = inner.clone();
+        let telling = lanes.clone();
+        let shared = Arc::new(Shared { client, topic, lanes, inner: RwLock::new(current) });
+        let weak = Arc::downgrade(&shared);
+        spawn("kafka-tell", move || telling.tell_what_is_due())?;
+        spawn("kafka-acks", move || take_acknowledgements(&weak, inner))?;
+        Ok(Self { shared })
     }
 
     pub(super) fn lanes(&self) -> &Lanes {
-        &self.lanes
-    }
-
-    fn inner(&self) -> Arc<Inner> {
-        self.shared.inner.read().unwrap_or_else(PoisonError::into_inner).clone()
+        &self.shared.lanes
     }
 
     pub(super) fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {
-        let lanes = &self.lanes;
-        let Some(lane) = lanes.lanes.get(usize::from(partition.0)) else {
-            let end = Offset(0);
-            return Err(JournalError::NoSuchOffset { partition, offset: end, end });
-        };
         // Held until the record is in the producer's queue, so that its place is behind those that
         // were appended before.
-        let lane = lock(lane);
-        if lane.settlements.is_none() {
-            let reason = "the partition's owner has not attached since a loss".into();
-            return Err(JournalError::Unavailable { reason });
-        }
-        let bytes = record.len();
-        let pending = lanes.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if pending + bytes > lanes.pending_bytes_max {
-            lanes.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(JournalError::Full);
-        }
+        let turn = self.shared.lanes.turn(partition, record.len())?;
         let (key, headers) = labels(record);
-        let generation = lane.generation;
-        let sent = Box::new(Sent::Record { partition, generation, bytes, at: Instant::now() });
+        let sent = Box::new(Sent::Record(turn.ticket()));
         let mut message = BaseRecord::with_opaque_to(&self.shared.topic, sent)
             .partition(i32::from(partition.0))
             .payload(record);
-        if let Some(key) = &key {
-            message = message.key(key.as_bytes());
+        message.key = key.as_deref().map(str::as_bytes);
+        message.headers = headers;
+        let taken = self.send(message);
+        match &taken {
+            Ok(()) => turn.taken(),
+            Err(_) => turn.refused(),
         }
-        if let Some(headers) = headers {
-            message = message.headers(headers);
-        }
-        self.inner().send(message).map_err(|(error, _)| {
-            lanes.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => JournalError::Full,
-                _ => JournalError::Unavailable { reason: format!("kafka: {error}") },
-            }
-        })
+        taken
     }
 
     /// Puts a part of a snapshot into `topic`. Errors: [`JournalError::Full`],
@@ -293,10 +186,7 @@ impl Producer {
             .partition(i32::from(partition.0))
             .key(key)
             .payload(value);
-        self.inner().send(message).map_err(|(error, _)| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => JournalError::Full,
-            _ => JournalError::Unavailable { reason: format!("kafka: {error}") },
-        })
+        self.send(message)
     }
 
     /// Puts a message into the first partition of `topic`. What becomes of it is only logged.
@@ -305,98 +195,91 @@ impl Producer {
             .partition(0)
             .key(key)
             .payload(value);
-        if let Err((error, _)) = self.inner().send(message) {
+        if let Err(error) = self.send(message) {
             tracing::warn!(%error, topic, "a notice to the other nodes was lost");
+        }
+    }
+
+    fn send<K, P>(&self, message: BaseRecord<'_, K, P, Box<Sent>>) -> Result<(), JournalError>
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+    {
+        self.shared.inner().send(message).map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => JournalError::Full,
+            _ => JournalError::Unavailable { reason: format!("kafka: {error}") },
+        })
+    }
+}
+
+impl Shared {
+    /// Held while something is handed over, never longer: only the thread that takes the
+    /// acknowledgements keeps a producer alive, so that it ends there.
+    fn inner(&self) -> RwLockReadGuard<'_, Arc<Inner>> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a new producer in place of one that is broken for good: then nobody knows what became of
+    /// what was on its way. Answers it.
+    fn replace(&self, broken: &Arc<Inner>) -> Arc<Inner> {
+        let (lanes, fault) = (&self.lanes, broken.client().fatal_error());
+        let fault = fault.map(|(_, reason)| reason).unwrap_or_default();
+        tracing::error!(fault, "kafka's producer is broken for good");
+        lanes.health().failed(&fault);
+        // Before there is a new one: it must take nothing from owners who have not heard.
+        lanes.lose_all();
+        match connect(&self.client, lanes) {
+            Ok(new) => {
+                let new = Arc::new(new);
+                *self.inner.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+                lanes.metrics().restarts.inc();
+                new
+            }
+            Err(error) => {
+                tracing::error!(%error, "kafka's producer cannot be replaced yet");
+                broken.clone()
+            }
         }
     }
 }
 
 fn connect(client: &Client, lanes: &Arc<Lanes>) -> Result<Inner, JournalError> {
-    let config = client.producer_config();
-    BaseProducer::from_config_and_context(&config, Context(lanes.clone()))
+    let context = Context { lanes: lanes.clone(), broken: AtomicBool::new(false) };
+    BaseProducer::from_config_and_context(&client.producer_config(), context)
         .map_err(|error| unreachable(&error))
 }
 
-/// Runs until the producer is dropped. A producer that is broken for good is replaced: then nobody
-/// knows what became of what was in flight.
-fn take_acknowledgements(shared: &Weak<Shared>, lanes: &Arc<Lanes>) {
-    while let Some(shared) = shared.upgrade() {
-        let inner = shared.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), JournalError> {
+    let spawned = thread::Builder::new().name(name.into()).spawn(work);
+    spawned
+        .map(drop)
+        .map_err(|source| JournalError::Io { action: format!("start the thread {name}"), source })
+}
+
+/// Runs until the producer is let go of, and ends it then.
+fn take_acknowledgements(shared: &Weak<Shared>, mut inner: Arc<Inner>) {
+    loop {
         inner.poll(POLL);
-        if lanes.fatal.swap(false, Ordering::AcqRel) {
-            lanes.metrics.restarts.inc();
-            tracing::error!("kafka's producer is broken for good and replaced");
-            match connect(&shared.client, lanes) {
-                Ok(new) => {
-                    *shared.inner.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                    lanes.lose_all();
-                }
-                Err(error) => {
-                    tracing::error!(%error, "kafka's producer cannot be replaced yet");
-                    lanes.fatal.store(true, Ordering::Release);
-                    lanes.lose_all();
-                }
+        let Some(shared) = shared.upgrade() else { break };
+        if inner.context().broken.load(Ordering::Acquire) {
+            let new = shared.replace(&inner);
+            let broken = std::mem::replace(&mut inner, new);
+            if !Arc::ptr_eq(&broken, &inner) {
+                end(broken);
+            }
+        } else if shared.lanes.health().is_troubled() {
+            let answer = inner.client().fetch_metadata(Some(&shared.topic), PROBE_TIMEOUT);
+            if answer.is_ok() {
+                shared.lanes.health().answered();
             }
         }
     }
+    // Nobody hears of it any more; but what the others read should be what was meant.
+    let _ = inner.flush(CLOSE_PATIENCE);
 }
 
-/// What stands in a record's envelope, as far as consumers filter by it without reading the rest.
-#[derive(Deserialize)]
-struct Label<'a> {
-    e: u64,
-    #[serde(default)]
-    n: u64,
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    app: Option<u64>,
-    #[serde(borrow)]
-    user: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    events: Vec<EventLabel<'a>>,
-}
-
-#[derive(Deserialize)]
-struct EventLabel<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-}
-
-/// The key and the headers of a record; none for bytes that are no record. Rule: design.md 3.
-pub(super) fn labels(record: &[u8]) -> (Option<String>, Option<OwnedHeaders>) {
-    let Ok(label) = serde_json::from_slice::<Label<'_>>(record) else { return (None, None) };
-    let key = match (label.app, &label.user) {
-        (Some(app), Some(user)) => Some(format!("{app}/{user}")),
-        _ => None,
-    };
-    let mut headers = OwnedHeaders::new_with_capacity(6);
-    let mut put = |key: &str, value: &str| {
-        let known = std::mem::replace(&mut headers, OwnedHeaders::new_with_capacity(0));
-        headers = known.insert(Header { key, value: Some(value) });
-    };
-    put("kind", &label.kind);
-    put("e", &label.e.to_string());
-    put("n", &label.n.to_string());
-    if let Some(id) = &label.id {
-        put("id", id);
-    }
-    if let Some(app) = label.app {
-        put("app", &app.to_string());
-    }
-    let mut types = String::new();
-    for event in &label.events {
-        // A record of a thousand blocks says it once.
-        if !types.split(',').any(|known| known == event.kind) {
-            if !types.is_empty() {
-                types.push(',');
-            }
-            types.push_str(&event.kind);
-        }
-    }
-    if !types.is_empty() {
-        put("types", &types);
-    }
-    (key, Some(headers))
+/// Ends a producer on a thread of its own: it waits for brokers that may be gone.
+fn end(broken: Arc<Inner>) {
+    // Without a thread it ends here.
+    let _ = spawn("kafka-close", move || drop(broken));
 }

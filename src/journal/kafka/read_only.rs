@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::client::{Client, QUESTION_TIMEOUT, unreachable};
+use super::client::{Client, Manner, QUESTION_TIMEOUT, unreachable};
 use super::reader::{Ends, Pool, Readers};
 use super::{ClusterSettings, topics};
 use crate::journal::{JournalError, Offset, Partition, ReadJournal, Reader};
@@ -21,14 +21,17 @@ impl ReadOnly {
     pub fn open(cluster: ClusterSettings) -> Result<Self, JournalError> {
         let client = Client::new(cluster);
         let topic = client.journal_topic();
-        let consumer = client.consumer(false)?;
+        let consumer = client.consumer(Manner::Journal)?;
         let metadata = consumer
             .fetch_metadata(Some(&topic), QUESTION_TIMEOUT)
             .map_err(|error| unreachable(&error))?;
-        let partitions = topics::partitions(&metadata, &topic).ok_or_else(|| {
-            JournalError::Topic { topic: topic.clone(), problem: "it does not exist".into() }
-        })?;
-        super::reader::end(vec![consumer]);
+        let partitions = match topics::topic(&metadata, &topic) {
+            Some(topic) => topics::partitions(topic),
+            None => {
+                let problem = "it does not exist: there is no journal".into();
+                return Err(JournalError::Topic { topic, problem });
+            }
+        };
         let ends = Arc::new(Ends::new(partitions));
         let pool = Arc::new(Pool::new(client.clone()));
         Ok(Self { partitions, readers: Readers::new(&client, pool, ends, partitions) })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -10,11 +10,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 
-use super::client::{Client, Consumer, QUESTION_TIMEOUT, is_passing, unreachable};
+use super::client::{Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable};
+use super::lanes::lock;
 use crate::journal::{Entry, JournalError, Offset, Partition, Reader};
 
 /// Idle consumers that are kept: each has a connection to every broker.
 const IDLE_MAX: usize = 8;
+/// How long one is kept: nobody takes what the library tells it meanwhile.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a question that came at a bad moment waits before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a record that is known to be there may take to come.
@@ -39,10 +42,10 @@ impl Ends {
     }
 }
 
-/// Consumers that nobody uses at the moment.
+/// Consumers that nobody uses at the moment, the last used one last.
 pub(super) struct Pool {
     client: Client,
-    idle: Mutex<Vec<Consumer>>,
+    idle: Mutex<Vec<(Consumer, Instant)>>,
 }
 
 impl Pool {
@@ -51,39 +54,22 @@ impl Pool {
     }
 
     fn take(&self) -> Result<Consumer, JournalError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(consumer) => Ok(consumer),
-            None => self.client.consumer(false),
+        match lock(&self.idle).pop() {
+            Some((consumer, _)) => Ok(consumer),
+            None => self.client.consumer(Manner::Journal),
         }
     }
 
     fn give(&self, consumer: Consumer) {
         if consumer.unassign().is_err() {
-            return end(vec![consumer]);
+            return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let mut idle = lock(&self.idle);
+        idle.retain(|(_, since)| now.duration_since(*since) < IDLE_TIME_MAX);
         if idle.len() < IDLE_MAX {
-            idle.push(consumer);
-        } else {
-            drop(idle);
-            end(vec![consumer]);
+            idle.push((consumer, now));
         }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        end(std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner)));
-    }
-}
-
-/// Closes consumers on a thread of their own: closing may wait for brokers that are gone.
-pub(super) fn end(consumers: Vec<Consumer>) {
-    if !consumers.is_empty() {
-        // Without a thread they are closed here.
-        let closing = std::thread::Builder::new().name("kafka-close".into());
-        let _ = closing.spawn(move || drop(consumers));
     }
 }
 
@@ -122,7 +108,7 @@ impl Readers {
                 // After some troubles a client goes on not to know a partition that is there. A new
                 // one knows it.
                 Err(error) => {
-                    end(vec![consumer]);
+                    drop(consumer);
                     if !is_passing(&error) || Instant::now() >= deadline {
                         return Err(unreachable(&error));
                     }
@@ -189,8 +175,11 @@ impl Readers {
             Some(consumer)
         };
         Ok(Box::new(KafkaReader {
+            topic: self.topic.clone(),
             consumer,
             places,
+            failed: None,
+            ended: false,
             pool: self.pool.clone(),
             ends: self.ends.clone(),
         }))
@@ -205,58 +194,138 @@ struct Place {
 }
 
 struct KafkaReader {
+    topic: String,
     consumer: Option<Consumer>,
     places: BTreeMap<Partition, Place>,
+    /// What went wrong behind records that were handed out first.
+    failed: Option<JournalError>,
+    /// Something went wrong that is told once and could be taken for an end afterwards.
+    ended: bool,
     pool: Arc<Pool>,
     ends: Arc<Ends>,
 }
 
 impl KafkaReader {
-    /// Whether something is known to be there that was not read.
-    fn is_behind(&self) -> bool {
-        self.places.iter().any(|(partition, place)| {
-            place.next < place.end || place.next.0 < self.ends.get(*partition)
-        })
+    /// A partition of which something is known to be there that was not read.
+    fn behind(&self) -> Option<(Partition, Offset)> {
+        let unread = |(partition, place): (&Partition, &Place)| {
+            let end = place.end.0.max(self.ends.get(*partition));
+            (place.next.0 < end).then_some((*partition, place.next))
+        };
+        self.places.iter().find_map(unread)
     }
+
+    /// The next record, waiting for it up to `wait`.
+    fn poll(&mut self, wait: Duration) -> Polled {
+        let Some(consumer) = &self.consumer else { return Polled::Nothing };
+        match consumer.poll(wait) {
+            None => Polled::Nothing,
+            Some(Err(error)) if is_passing(&error) => Polled::Hindrance(error),
+            Some(Err(error)) => Polled::Broken(self.broken(&error)),
+            Some(Ok(message)) => {
+                let partition = Partition(message.partition() as u16);
+                let offset = Offset(message.offset() as u64);
+                // Else it is of an assignment before this one.
+                let known = self.places.get_mut(&partition).filter(|place| place.next <= offset);
+                let Some(place) = known else {
+                    return Polled::Hindrance(KafkaError::NoMessageReceived);
+                };
+                let next = place.next;
+                if next < offset {
+                    return Polled::Broken(JournalError::Corrupt {
+                        place: self.at(partition, next),
+                        detail: format!("it is not there; the next record stands at {offset}"),
+                    });
+                }
+                place.next.0 += 1;
+                let bytes = message.payload().unwrap_or_default().to_vec();
+                Polled::Read(Entry { partition, offset, bytes })
+            }
+        }
+    }
+
+    fn at(&self, partition: Partition, offset: Offset) -> String {
+        format!("topic {}, partition {partition}, offset {offset}", self.topic)
+    }
+
+    fn broken(&self, error: &KafkaError) -> JournalError {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(
+                Code::AutoOffsetReset
+                | Code::OffsetOutOfRange
+                | Code::LogTruncation
+                | Code::BadMessage
+                | Code::BadCompression
+                | Code::InvalidMessage,
+            ) => JournalError::Corrupt {
+                place: match self.behind() {
+                    Some((partition, next)) => self.at(partition, next),
+                    None => format!("topic {}", self.topic),
+                },
+                detail: error.to_string(),
+            },
+            _ => unreachable(error),
+        }
+    }
+}
+
+/// What came of one look for the next record.
+enum Polled {
+    Read(Entry),
+    Nothing,
+    /// There may be more behind it.
+    Hindrance(KafkaError),
+    Broken(JournalError),
 }
 
 impl Reader for KafkaReader {
     fn next(&mut self, bytes_max: usize) -> Result<Vec<Entry>, JournalError> {
         let mut entries = Vec::new();
         let mut bytes = 0;
+        let mut hindrance = None;
         let deadline = Instant::now() + READ_TIMEOUT;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.ended {
+            let reason = "this reader has failed before".into();
+            return Err(JournalError::Unreachable { reason });
+        }
         loop {
-            let Some(consumer) = &self.consumer else { return Ok(entries) };
-            let behind = entries.is_empty() && self.is_behind();
+            let behind = if entries.is_empty() { self.behind() } else { None };
             let patience = deadline.saturating_duration_since(Instant::now());
-            let wait = if behind { patience } else { Duration::ZERO };
-            match consumer.poll(wait) {
-                Some(Ok(message)) => {
-                    let partition = Partition(message.partition() as u16);
-                    let Some(place) = self.places.get_mut(&partition) else { continue };
-                    let offset = Offset(message.offset() as u64);
-                    if offset != place.next {
-                        return Err(JournalError::Corrupt {
-                            place: format!("partition {partition}, offset {}", place.next),
-                            detail: format!("the next record stands at {offset}"),
-                        });
-                    }
-                    place.next.0 += 1;
-                    let record = message.payload().unwrap_or_default().to_vec();
-                    bytes += record.len();
-                    entries.push(Entry { partition, offset, bytes: record });
+            let wait = if behind.is_some() { patience } else { Duration::ZERO };
+            match self.poll(wait) {
+                Polled::Read(entry) => {
+                    bytes += entry.bytes.len();
+                    entries.push(entry);
                     if bytes >= bytes_max {
                         return Ok(entries);
                     }
                 }
-                Some(Err(error)) if is_passing(&error) && !patience.is_zero() => {}
-                Some(Err(error)) => return Err(broken(&error)),
-                None if behind && patience.is_zero() => {
-                    let reason = "kafka does not hand out records that are there".into();
-                    return Err(JournalError::Unreachable { reason });
+                Polled::Broken(error) => {
+                    self.ended = true;
+                    if entries.is_empty() {
+                        return Err(error);
+                    }
+                    self.failed = Some(error);
+                    return Ok(entries);
                 }
-                None if behind => {}
-                None => return Ok(entries),
+                Polled::Hindrance(error) if !patience.is_zero() => hindrance = Some(error),
+                Polled::Hindrance(_) | Polled::Nothing => match behind {
+                    None => return Ok(entries),
+                    Some((partition, next)) if patience.is_zero() => {
+                        let place = self.at(partition, next);
+                        let why = hindrance.map(|error| format!(": {error}"));
+                        let reason = format!(
+                            "kafka does not hand out {place}, which is there{}",
+                            why.unwrap_or_default()
+                        );
+                        return Err(JournalError::Unreachable { reason });
+                    }
+                    Some(_) => {}
+                },
             }
         }
     }
@@ -267,17 +336,5 @@ impl Drop for KafkaReader {
         if let Some(consumer) = self.consumer.take() {
             self.pool.give(consumer);
         }
-    }
-}
-
-fn broken(error: &KafkaError) -> JournalError {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-            JournalError::Corrupt {
-                place: "kafka".into(),
-                detail: format!("a record that is known to be there is not: {error}"),
-            }
-        }
-        _ => unreachable(error),
     }
 }

@@ -77,7 +77,12 @@ impl Caller {
     /// The same for a node that may be killed meanwhile: an error means that nobody knows.
     pub(crate) fn try_call(&mut self, command: &str, body: &Value) -> io::Result<Answer> {
         let target = format!("/v4/{command}?{}", self.identity.query());
-        self.ask("POST", &target, body.to_string().as_bytes()).map(Answer::of)
+        let message = self.ask("POST", &target, body.to_string().as_bytes())?;
+        match message.status() {
+            200 => Ok(Answer::of(message)),
+            // A node that was stopped in the middle of reading it.
+            status => Err(io::Error::other(format!("HTTP status {status}"))),
+        }
     }
 
     /// Any request.

@@ -148,6 +148,7 @@ pub(crate) fn command(setup: &Setup) -> Command {
         }
     }
     command.envs(setup.environment()).current_dir(setup.folder());
+    command.envs(setup.hooks().iter().map(|hook| (hook, "1")));
     command
 }
 

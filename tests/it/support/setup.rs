@@ -26,6 +26,7 @@ pub(super) const EXPIRE_S: u64 = 100 * 365 * 86_400;
 pub(crate) struct Setup {
     folder: Arc<TempDir>,
     environment: Environment,
+    hooks: Vec<String>,
 }
 
 impl Setup {
@@ -33,7 +34,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         let folder = TempDir::new().expect("a folder for the test");
         let data_dir = folder.path().join("data").display().to_string();
-        Self { folder: Arc::new(folder), environment: Environment::new() }
+        Self { folder: Arc::new(folder), environment: Environment::new(), hooks: Vec::new() }
             .set("LISTEN", "127.0.0.1:0")
             .set("OPS_LISTEN", "127.0.0.1:0")
             .set("DATA_DIR", &data_dir)
@@ -80,6 +81,17 @@ impl Setup {
         self.set("WEBHOOK_URL", &subscriber.url())
             .set("WEBHOOK_RETRY_MIN_MS", "20")
             .set("WEBHOOK_RETRY_MAX_MS", "200")
+    }
+
+    /// Has a node of a test do what no node should: a variable that only debug builds know.
+    pub(crate) fn hook(mut self, variable: &str) -> Self {
+        self.hooks.push(variable.to_owned());
+        self
+    }
+
+    /// Those variables.
+    pub(crate) fn hooks(&self) -> &[String] {
+        &self.hooks
     }
 
     /// Names a settings file with this text, beside the variables.

@@ -1,0 +1,447 @@
+//! The fate of each record: who is told, in which order, and once only.
+//!
+//! Acknowledgements arrive one by one, and those of a batch right after each other. The last one that
+//! a partition waits for is told at once. While more are on their way, a second thread tells what has
+//! come together meanwhile: an idle partition is woken without a detour, a busy one once per batch.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use super::health::Health;
+use super::metrics::Metrics;
+use super::reader::Ends;
+use crate::journal::{JournalError, Offset, Partition, Settlement};
+
+/// Who is told what became of the records of each partition.
+pub(super) struct Lanes {
+    lanes: Vec<Mutex<Lane>>,
+    due: Mutex<Due>,
+    more_due: Condvar,
+    pending_bytes: AtomicUsize,
+    pending_bytes_max: usize,
+    ends: Arc<Ends>,
+    progress: watch::Sender<u64>,
+    health: Health,
+    metrics: Metrics,
+}
+
+/// One partition's records on their way.
+#[derive(Default)]
+struct Lane {
+    /// Grows with each attachment: what was appended under an earlier one is nobody's concern.
+    generation: u64,
+    /// Nothing before the first attachment and after a loss.
+    settlements: Option<UnboundedSender<Settlement>>,
+    /// How many records of this generation were appended, and how many of them acknowledged.
+    sent: u64,
+    acknowledged: u64,
+    /// Where the acknowledged records that nobody was told of begin, and how many they are.
+    untold: Option<(Offset, u64)>,
+    /// It stands among [`Due::partitions`].
+    is_due: bool,
+}
+
+/// What the telling thread has to do.
+#[derive(Default)]
+struct Due {
+    partitions: Vec<Partition>,
+    closing: bool,
+}
+
+/// A record's place among those on their way; comes back with its acknowledgement.
+pub(super) struct Ticket {
+    partition: Partition,
+    generation: u64,
+    /// Its place in the generation, from 0.
+    place: u64,
+    bytes: usize,
+    at: Instant,
+}
+
+/// The right to append the next record of a partition. While it is held nobody else appends to it.
+pub(super) struct Turn<'a> {
+    lanes: &'a Lanes,
+    lane: MutexGuard<'a, Lane>,
+    partition: Partition,
+    bytes: usize,
+}
+
+impl Turn<'_> {
+    /// What the record carries along.
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket {
+            partition: self.partition,
+            generation: self.lane.generation,
+            place: self.lane.sent,
+            bytes: self.bytes,
+            at: Instant::now(),
+        }
+    }
+
+    /// The record is on its way.
+    pub(super) fn taken(mut self) {
+        self.lane.sent += 1;
+    }
+
+    /// The record was not taken.
+    pub(super) fn refused(self) {
+        self.lanes.release(self.bytes);
+    }
+}
+
+impl Lane {
+    /// Tells what was acknowledged; answers how many records.
+    fn tell(&mut self) -> u64 {
+        let Some((first, count)) = self.untold.take() else { return 0 };
+        if let Some(settlements) = &self.settlements {
+            // An owner who is gone needs no answer.
+            let _ = settlements.send(Settlement::Durable { first, count });
+        }
+        count
+    }
+
+    /// Tells the loss of everything that was not acknowledged; answers how many were told before.
+    fn lose(&mut self) -> u64 {
+        let told = self.tell();
+        if let Some(settlements) = self.settlements.take() {
+            let _ = settlements.send(Settlement::Lost);
+        }
+        told
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lanes {
+    pub(super) fn new(
+        partitions: u16,
+        pending_bytes_max: usize,
+        ends: Arc<Ends>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            lanes: (0..partitions).map(|_| Mutex::default()).collect(),
+            due: Mutex::default(),
+            more_due: Condvar::new(),
+            pending_bytes: AtomicUsize::new(0),
+            pending_bytes_max,
+            ends,
+            progress: watch::Sender::new(0),
+            health: Health::new(metrics.clone()),
+            metrics,
+        }
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    pub(super) fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
+        let Some(lane) = self.lanes.get(usize::from(partition.0)) else { return };
+        let mut lane = lock(lane);
+        let told = lane.tell();
+        let (generation, is_due) = (lane.generation + 1, lane.is_due);
+        *lane = Lane { generation, settlements: Some(settlements), is_due, ..Lane::default() };
+        drop(lane);
+        self.grow(told);
+    }
+
+    /// Admits the next record of `partition`, of `bytes` bytes.
+    pub(super) fn turn(
+        &self,
+        partition: Partition,
+        bytes: usize,
+    ) -> Result<Turn<'_>, JournalError> {
+        let Some(lane) = self.lanes.get(usize::from(partition.0)) else {
+            let end = Offset(0);
+            return Err(JournalError::NoSuchOffset { partition, offset: end, end });
+        };
+        let lane = lock(lane);
+        if lane.settlements.is_none() {
+            let reason = "the partition's owner has not attached since a loss".into();
+            return Err(JournalError::Unavailable { reason });
+        }
+        let pending = self.pending_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if pending > self.pending_bytes_max {
+            self.release(bytes);
+            return Err(JournalError::Full);
+        }
+        self.metrics.pending_bytes.inc_by(bytes as i64);
+        Ok(Turn { lanes: self, lane, partition, bytes })
+    }
+
+    fn release(&self, bytes: usize) {
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.pending_bytes.dec_by(bytes as i64);
+    }
+
+    /// The record stands at `offset`.
+    pub(super) fn acknowledged(&self, ticket: &Ticket, offset: Offset) {
+        self.release(ticket.bytes);
+        self.metrics.records.inc();
+        self.metrics.bytes.inc_by(ticket.bytes as u64);
+        self.metrics.produce_seconds.observe(ticket.at.elapsed().as_secs_f64());
+        self.ends.note(ticket.partition, Offset(offset.0 + 1));
+        let mut lane = lock(&self.lanes[usize::from(ticket.partition.0)]);
+        if lane.generation != ticket.generation || lane.settlements.is_none() {
+            drop(lane);
+            return self.grow(1);
+        }
+        if lane.acknowledged != ticket.place {
+            // A record before it has no place that anybody knows: its owner would take this place
+            // for that one's.
+            tracing::warn!(journal.partition = %ticket.partition, "a record was passed over");
+            let told = lane.lose();
+            drop(lane);
+            return self.grow(told + 1);
+        }
+        lane.acknowledged += 1;
+        let mut told = 0;
+        lane.untold = match lane.untold {
+            Some((first, count)) if first.0 + count == offset.0 => Some((first, count + 1)),
+            // A foreign record lies in between.
+            _ => {
+                told = lane.tell();
+                Some((offset, 1))
+            }
+        };
+        if lane.acknowledged == lane.sent {
+            told += lane.tell();
+        } else if !std::mem::replace(&mut lane.is_due, true) {
+            drop(lane);
+            self.note_due(ticket.partition);
+        }
+        self.grow(told);
+    }
+
+    /// Nobody knows what became of the record.
+    pub(super) fn lost(&self, ticket: &Ticket, reason: &dyn std::fmt::Display) {
+        self.release(ticket.bytes);
+        self.metrics.failures.inc();
+        let mut lane = lock(&self.lanes[usize::from(ticket.partition.0)]);
+        if lane.generation != ticket.generation || lane.settlements.is_none() {
+            return;
+        }
+        tracing::warn!(
+            %reason,
+            journal.partition = %ticket.partition,
+            "a record was not acknowledged"
+        );
+        let told = lane.lose();
+        drop(lane);
+        self.grow(told);
+    }
+
+    /// Every owner hears that nobody knows what became of its records.
+    pub(super) fn lose_all(&self) {
+        let told = self.lanes.iter().map(|lane| lock(lane).lose()).sum();
+        self.grow(told);
+    }
+
+    /// More records are durable, and their owners know.
+    fn grow(&self, records: u64) {
+        if records > 0 {
+            self.progress.send_modify(|progress| *progress += records);
+        }
+    }
+
+    fn note_due(&self, partition: Partition) {
+        let mut due = lock(&self.due);
+        due.partitions.push(partition);
+        if due.partitions.len() == 1 {
+            drop(due);
+            self.more_due.notify_one();
+        }
+    }
+
+    /// Tells what is due until the lanes are closed; the telling thread's work.
+    pub(super) fn tell_what_is_due(&self) {
+        let mut partitions = Vec::new();
+        loop {
+            {
+                let due = lock(&self.due);
+                let idle = |due: &mut Due| due.partitions.is_empty() && !due.closing;
+                let waited = self.more_due.wait_while(due, idle);
+                let mut due = waited.unwrap_or_else(PoisonError::into_inner);
+                if due.partitions.is_empty() {
+                    return;
+                }
+                std::mem::swap(&mut due.partitions, &mut partitions);
+            }
+            let tell = |partition: Partition| {
+                let mut lane = lock(&self.lanes[usize::from(partition.0)]);
+                lane.is_due = false;
+                lane.tell()
+            };
+            let told = partitions.drain(..).map(tell).sum();
+            self.grow(told);
+        }
+    }
+
+    /// Ends the telling thread.
+    pub(super) fn close(&self) {
+        lock(&self.due).closing = true;
+        self.more_due.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    const PARTITION: Partition = Partition(1);
+
+    fn lanes() -> Lanes {
+        Lanes::new(2, 100, Arc::new(Ends::new(2)), Metrics::new())
+    }
+
+    fn attach(lanes: &Lanes) -> UnboundedReceiver<Settlement> {
+        let (sender, receiver) = unbounded_channel();
+        lanes.attach(PARTITION, sender);
+        receiver
+    }
+
+    fn append(lanes: &Lanes) -> Ticket {
+        let turn = lanes.turn(PARTITION, 10).expect("it is taken");
+        let ticket = turn.ticket();
+        turn.taken();
+        ticket
+    }
+
+    /// Lets the telling thread do its work, and end.
+    fn tell(lanes: &Lanes) {
+        lock(&lanes.due).closing = true;
+        lanes.tell_what_is_due();
+        lock(&lanes.due).closing = false;
+    }
+
+    fn durable(first: u64, count: u64) -> Settlement {
+        Settlement::Durable { first: Offset(first), count }
+    }
+
+    fn heard(settlements: &mut UnboundedReceiver<Settlement>) -> Vec<Settlement> {
+        std::iter::from_fn(|| settlements.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn the_last_one_on_its_way_is_told_at_once_with_all_before_it() {
+        let lanes = lanes();
+        let mut settlements = attach(&lanes);
+        let tickets = [append(&lanes), append(&lanes), append(&lanes)];
+        for (ticket, offset) in tickets.iter().zip(5..7) {
+            lanes.acknowledged(ticket, Offset(offset));
+        }
+        assert_eq!(heard(&mut settlements), []);
+        lanes.acknowledged(&tickets[2], Offset(7));
+        assert_eq!(heard(&mut settlements), [durable(5, 3)]);
+        tell(&lanes);
+        assert_eq!(heard(&mut settlements), []);
+        assert_eq!(*lanes.progress().borrow(), 3);
+    }
+
+    #[test]
+    fn what_came_together_while_more_is_on_its_way_is_told_together() {
+        let lanes = lanes();
+        let mut settlements = attach(&lanes);
+        let tickets = [append(&lanes), append(&lanes), append(&lanes)];
+        lanes.acknowledged(&tickets[0], Offset(0));
+        lanes.acknowledged(&tickets[1], Offset(1));
+        tell(&lanes);
+        assert_eq!(heard(&mut settlements), [durable(0, 2)]);
+        lanes.acknowledged(&tickets[2], Offset(2));
+        assert_eq!(heard(&mut settlements), [durable(2, 1)]);
+    }
+
+    #[test]
+    fn a_foreign_record_in_between_parts_the_runs() {
+        let lanes = lanes();
+        let mut settlements = attach(&lanes);
+        let tickets = [append(&lanes), append(&lanes)];
+        lanes.acknowledged(&tickets[0], Offset(3));
+        lanes.acknowledged(&tickets[1], Offset(5));
+        assert_eq!(heard(&mut settlements), [durable(3, 1), durable(5, 1)]);
+    }
+
+    /// Rule: nothing is told after a loss, and nothing taken, until the owner attaches again.
+    #[test]
+    fn a_loss_is_told_once_behind_what_was_acknowledged_before_it() {
+        let lanes = lanes();
+        let mut settlements = attach(&lanes);
+        let tickets = [append(&lanes), append(&lanes), append(&lanes), append(&lanes)];
+        lanes.acknowledged(&tickets[0], Offset(0));
+        lanes.lost(&tickets[1], &"a test");
+        lanes.lost(&tickets[2], &"a test");
+        lanes.acknowledged(&tickets[3], Offset(1));
+        tell(&lanes);
+        assert_eq!(heard(&mut settlements), [durable(0, 1), Settlement::Lost]);
+        assert!(matches!(lanes.turn(PARTITION, 1), Err(JournalError::Unavailable { .. })));
+        let mut settlements = attach(&lanes);
+        let ticket = append(&lanes);
+        lanes.acknowledged(&ticket, Offset(2));
+        assert_eq!(heard(&mut settlements), [durable(2, 1)]);
+    }
+
+    /// Rule: cluster.md 7, row 20. The place of the second must not pass for the first one's.
+    #[test]
+    fn an_acknowledgement_out_of_order_is_a_loss() {
+        let lanes = lanes();
+        let mut settlements = attach(&lanes);
+        let tickets = [append(&lanes), append(&lanes)];
+        lanes.acknowledged(&tickets[1], Offset(0));
+        assert_eq!(heard(&mut settlements), [Settlement::Lost]);
+        lanes.acknowledged(&tickets[0], Offset(1));
+        assert_eq!(heard(&mut settlements), []);
+    }
+
+    #[test]
+    fn an_earlier_attachment_is_no_concern_of_a_later_one() {
+        let lanes = lanes();
+        let mut earlier = attach(&lanes);
+        let tickets = [append(&lanes), append(&lanes), append(&lanes)];
+        lanes.acknowledged(&tickets[0], Offset(0));
+        let mut later = attach(&lanes);
+        let own = append(&lanes);
+        lanes.acknowledged(&tickets[1], Offset(1));
+        lanes.lost(&tickets[2], &"a test");
+        tell(&lanes);
+        assert_eq!(heard(&mut earlier), [durable(0, 1)]);
+        assert_eq!(heard(&mut later), []);
+        lanes.acknowledged(&own, Offset(3));
+        assert_eq!(heard(&mut later), [durable(3, 1)]);
+        assert_eq!(*lanes.progress().borrow(), 3);
+    }
+
+    #[test]
+    fn bytes_on_their_way_are_bounded_and_given_back() {
+        let lanes = lanes();
+        let mut settlements = attach(&lanes);
+        let tickets: Vec<Ticket> = (0..10).map(|_| append(&lanes)).collect();
+        assert!(matches!(lanes.turn(PARTITION, 1), Err(JournalError::Full)));
+        lanes.acknowledged(&tickets[0], Offset(0));
+        lanes.turn(PARTITION, 10).expect("there is room").refused();
+        append(&lanes);
+        for ticket in &tickets[1..] {
+            lanes.lost(ticket, &"a test");
+        }
+        assert_eq!(heard(&mut settlements), [durable(0, 1), Settlement::Lost]);
+        attach(&lanes);
+        lanes.turn(PARTITION, 90).expect("there is room").refused();
+        assert!(matches!(lanes.turn(PARTITION, 91), Err(JournalError::Full)));
+    }
+}
