@@ -17,6 +17,7 @@ mod golden;
 mod history;
 mod journal_contract;
 mod kafka_journal;
+mod kafka_support;
 mod nemesis;
 mod pairing_model;
 mod records;
