@@ -236,6 +236,9 @@ fn read_to_the_end(
     states.into_values().map(|state| state.finish(tables)).collect()
 }
 
+/// A partition whose reading has begun, or what is wrong with it.
+type Begun = (Partition, Result<Following, RecoveryError>);
+
 /// A partition's state while its records are read.
 pub(super) struct Following {
     recovered: Recovered,
@@ -257,7 +260,7 @@ impl Following {
         archive: Option<&dyn Archive>,
         tables: &Tables,
         partitions: &[Partition],
-    ) -> Result<Vec<(Partition, Result<Self, RecoveryError>)>, RecoveryError> {
+    ) -> Result<Vec<Begun>, RecoveryError> {
         let total = journal.partitions();
         let ends = journal.ends(partitions)?;
         let begin = |(&partition, end): (&Partition, Offset)| {

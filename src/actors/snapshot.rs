@@ -71,7 +71,7 @@ pub(super) fn write(
     let mut parts = encoded.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
     let (mut number, mut count) = (0, 0);
     let mut failure = None;
-    let mut entries = std::iter::from_fn(|| {
+    let chunks = std::iter::from_fn(|| {
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while bytes < CHUNK_BYTES {
             match rows.next() {
@@ -94,8 +94,7 @@ pub(super) fn write(
         number += 1;
         Some((key.into_bytes(), postcard::to_stdvec(&entry).ok()?))
     });
-    archive.publish(partition, &mut entries)?;
-    drop(entries);
+    archive.publish(partition, &mut { chunks })?;
     if let Some(error) = failure {
         return Err(error.into());
     }

@@ -286,7 +286,7 @@ mod tests {
         let (a, b) = (entry(0, 0, "a"), entry(1, 0, "b"));
         assert_eq!(of(&[a.clone(), b.clone()]), of(&[b, a.clone()]));
         for other in [entry(1, 0, "a"), entry(0, 1, "a"), entry(0, 0, "b")] {
-            assert_ne!(of(&[a.clone()]), of(&[other]));
+            assert_ne!(of(std::slice::from_ref(&a)), of(&[other]));
         }
     }
 }

@@ -132,11 +132,12 @@ fn nodes_are_restarted_one_after_the_other_and_no_call_fails_twice() {
             .into_iter()
             .map(|owner| scope.spawn(|| insist(&addresses, owner, &ended)))
             .collect();
-        for index in 0..nodes.len() {
-            let node = nodes.remove(index);
+        for setup in &setups {
+            // The oldest goes, the new one comes last.
+            let node = nodes.remove(0);
             node.terminate();
             assert!(node.wait().success());
-            nodes.insert(index, TestProcess::start(&setups[index]));
+            nodes.push(TestProcess::start(setup));
         }
         ended.store(true, Ordering::Relaxed);
         callers.into_iter().fold((0, Vec::new()), |(calls, mut failed), caller| {
