@@ -10,7 +10,7 @@ use serde_yaml_ng::Value;
 
 use crate::support::{Setup, TestNode, kafka};
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compose")
 }
 
@@ -26,14 +26,14 @@ fn yaml(name: &str) -> Value {
     value
 }
 
-fn services(name: &str) -> BTreeMap<String, Value> {
+pub(crate) fn services(name: &str) -> BTreeMap<String, Value> {
     let file = yaml(name);
     let services = file["services"].as_mapping().expect("services");
     services.iter().map(|(name, it)| (name.as_str().unwrap().to_owned(), it.clone())).collect()
 }
 
 /// The variables of a service, with those of the shell filled in as a user would.
-fn environment(service: &Value) -> BTreeMap<String, String> {
+pub(crate) fn environment(service: &Value) -> BTreeMap<String, String> {
     let Some(variables) = service["environment"].as_mapping() else { return BTreeMap::new() };
     let filled = |value: &str| match value.strip_prefix("${").and_then(|it| it.strip_suffix('}')) {
         None => value.to_owned(),
@@ -68,6 +68,9 @@ fn nodes(name: &str) -> BTreeMap<String, Config> {
 
 const FILES: [&str; 2] = ["dev.yml", "cluster.yml"];
 
+/// How long a node that leaves waits for others to take over, in seconds.
+const LEAVE_S: u64 = 15;
+
 #[test]
 fn every_variable_of_a_node_is_a_setting_of_the_product_with_a_value_that_it_takes() {
     for (name, count) in [("dev.yml", 1), ("cluster.yml", 3)] {
@@ -92,6 +95,8 @@ fn a_cluster_survives_the_loss_of_a_broker_or_a_node() {
     for broker in brokers {
         let environment = environment(broker);
         assert_eq!(environment["KAFKA_MIN_INSYNC_REPLICAS"], "2");
+        assert_eq!(environment["KAFKA_DEFAULT_REPLICATION_FACTOR"], "3");
+        assert_eq!(environment["KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR"], "3");
         assert_eq!(environment["KAFKA_UNCLEAN_LEADER_ELECTION_ENABLE"], "false");
         assert_eq!(environment["KAFKA_CONTROLLER_QUORUM_VOTERS"].split(',').count(), 3);
     }
@@ -106,14 +111,52 @@ fn a_cluster_survives_the_loss_of_a_broker_or_a_node() {
 }
 
 #[test]
+fn a_node_has_the_time_to_leave_and_what_is_kept_is_kept_together() {
+    for name in FILES {
+        for (node, config) in nodes(name) {
+            let service = &services(name)[&node];
+            let grace = service["stop_grace_period"].as_str().expect("a time, as for the brokers");
+            let grace: u64 = grace.trim_end_matches('s').parse().expect("seconds");
+            assert!(grace > config.server.shutdown_grace_s + LEAVE_S, "{name}, {node}: {grace} s");
+        }
+        // A node's state is never ahead of the journal: if one outlives its container, so does the
+        // other.
+        for (service, it) in services(name) {
+            let keeps = it["volumes"].as_sequence().into_iter().flatten();
+            let keeps: Vec<&str> = keeps.filter_map(Value::as_str).collect();
+            let kept = if service.starts_with("kafka") {
+                environment(&it)["KAFKA_LOG_DIRS"].clone()
+            } else if service.starts_with("node") {
+                "/data".to_owned()
+            } else {
+                continue;
+            };
+            assert_eq!(keeps, [format!("{service}:{kept}")], "{name}");
+        }
+    }
+}
+
+#[test]
 fn every_service_is_pinned_watched_and_started_again() {
     for name in FILES {
         for (service, it) in services(name) {
             let image = it["image"].as_str().expect("an image");
-            let built = it.get("build").is_some();
-            let pinned = image.rsplit_once(':').is_some_and(|(_, tag)| tag != "latest");
-            assert!(built || pinned, "{name}, {service}: {image}");
+            let (what, tag) = image.rsplit_once(':').expect("a version");
+            assert!(tag.contains(|letter: char| letter.is_ascii_digit()), "{service}: {image}");
+            match what {
+                "cordon" => assert_eq!(tag, env!("CARGO_PKG_VERSION"), "{name}, {service}"),
+                "apache/kafka" => {
+                    let tested = format!("<kafka.version>{tag}</kafka.version>");
+                    assert!(include_str!("../kafka/pom.xml").contains(&tested), "{tag}");
+                }
+                _ => {}
+            }
             assert!(it["healthcheck"]["test"].is_sequence(), "{name}, {service}");
+            for (needed, how) in it["depends_on"].as_mapping().into_iter().flatten() {
+                let needed = needed.as_str().expect("a name");
+                assert!(services(name).contains_key(needed), "{name}, {service}: {needed}");
+                assert_eq!(how["condition"].as_str(), Some("service_healthy"), "{service}");
+            }
             assert_eq!(it["restart"].as_str(), Some("unless-stopped"), "{name}, {service}");
             for volume in it["volumes"].as_sequence().into_iter().flatten() {
                 let (from, _) = volume.as_str().unwrap().split_once(':').expect("from:to");
@@ -161,12 +204,34 @@ fn the_balancer_and_the_scraper_know_the_nodes() {
 }
 
 #[test]
+fn the_alerts_know_how_many_nodes_and_partitions_there_are() {
+    let nodes = nodes("cluster.yml");
+    let partitions = nodes["node-1"].journal.partitions;
+    let alerts = text("prometheus/alerts.yml");
+    assert!(alerts.contains(&format!("sum(cordon_partitions_serving) < {partitions}\n")));
+    assert!(alerts.contains(&format!("max(cordon_members_alive) < {}\n", nodes.len())));
+}
+
+#[test]
+fn the_dashboard_asks_the_source_that_is_provisioned() {
+    let source = &yaml("grafana/provisioning/datasources/prometheus.yml")["datasources"][0];
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&text("grafana/dashboards/cordon.json")).expect("JSON");
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        assert_eq!(panel["datasource"]["uid"], source["uid"].as_str().unwrap(), "{panel}");
+    }
+}
+
+#[test]
 fn the_image_runs_without_rights_and_with_the_products_own_health_check() {
     let file = text("Dockerfile");
-    assert!(file.contains("\nUSER nonroot\n"));
+    // A number, because Kubernetes cannot tell of a name that it is not root.
+    assert!(file.contains("\nUSER 65532:65532\n"));
     assert!(file.contains("STOPSIGNAL SIGTERM"));
     let check = r#"CMD ["/usr/local/bin/cordon", "health"]"#;
     assert!(file.contains("HEALTHCHECK") && file.contains(check));
+    let version = format!(r#"image.version="{}""#, env!("CARGO_PKG_VERSION"));
+    assert!(file.contains(&version), "{version}");
     let mut environment = Environment::new();
     for line in file.lines() {
         let words = line.split_whitespace().filter(|word| word.starts_with("CORDON_"));
@@ -177,6 +242,31 @@ fn the_image_runs_without_rights_and_with_the_products_own_health_check() {
     }
     assert_eq!(environment.len(), 3);
     Config::parse(None, &environment).expect("settings that the product takes");
+}
+
+#[test]
+fn the_image_is_built_from_everything_that_the_build_reads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = text("Dockerfile");
+    let copies = file.lines().filter_map(|line| line.strip_prefix("COPY ")?.rsplit_once(' '));
+    let copied: BTreeSet<&str> = copies
+        .filter(|(from, _)| !from.starts_with("--from"))
+        .flat_map(|(from, _)| from.split(' '))
+        .collect();
+    let ignored = fs::read_to_string(root.join(".dockerignore")).expect("it is there");
+    let sent: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(ignored.lines().any(|line| line == "*"), "nothing else is sent, above all no target/");
+    assert_eq!(copied, sent);
+    for part in &copied {
+        assert!(root.join(part).exists(), "{part}");
+    }
+    // Cargo wants every target's file, also of those that are not built.
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("it is there");
+    let paths = manifest.lines().filter_map(|line| line.strip_prefix("path = \""));
+    for path in paths.chain(["src/main.rs", ".cargo/config.toml", "Cargo.lock", "Cargo.toml"]) {
+        let first = path.trim_end_matches('"').split('/').next().expect("a part");
+        assert!(copied.contains(first), "{path}");
+    }
 }
 
 /// What the dashboard and the alerts ask for.
