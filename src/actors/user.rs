@@ -98,11 +98,12 @@ impl Handler<Run> for UserActor {
         }
         let context = self.ledger.context.clone();
         let at = context.clock.now();
+        let done = self.ledger.done_before(origin.request, self.key);
+        let (command, settled) = self.without_what_is_done(command, done.as_ref());
         let before = self.look(self.user.scope(&command));
         let decision = match self.user.perform(&command, context.policy(self.key.app), at) {
             Ok(decision) => decision,
             Err(rejection) => {
-                let done = self.ledger.done_before(origin.request, self.key);
                 let lost = context.interrupted();
                 let answer = move |offset: Option<Offset>| {
                     let answer = match (offset, done) {
@@ -120,8 +121,10 @@ impl Handler<Run> for UserActor {
                 return;
             }
         };
-        let done = self.ledger.done_before(origin.request, self.key);
-        let plans = self.plans(&command, decision.outcomes, done.as_ref());
+        let mut plans = self.plans(&command, decision.outcomes, done.as_ref());
+        for slot in settled {
+            plans.insert(slot, Plan::Done(Ok(())));
+        }
         if decision.events.is_empty() {
             self.ledger.answer_after(self.residence.changed(), self.key, reply, &plans);
             return;
@@ -136,6 +139,27 @@ impl Handler<Run> for UserActor {
 }
 
 impl UserActor {
+    /// The command without the friendships that this very call has made before, when its answer was
+    /// lost; and their places, in order. Asked again, the peer would say that they exist.
+    fn without_what_is_done(
+        &self,
+        command: Arc<Command>,
+        done: Option<&Done>,
+    ) -> (Arc<Command>, Vec<usize>) {
+        let (Command::AddFriends { items, form, forced }, Some(done)) = (&*command, done) else {
+            return (command, Vec::new());
+        };
+        let is_done = |user: &UserId| done.touched(user) && self.user.has_friend(user);
+        let settled: Vec<usize> =
+            (0..items.len()).filter(|slot| is_done(&items[*slot].user)).collect();
+        if settled.is_empty() {
+            return (command, settled);
+        }
+        let items = items.iter().filter(|item| !is_done(&item.user)).cloned().collect();
+        let rest = Command::AddFriends { items, form: *form, forced: *forced };
+        (Arc::new(rest), settled)
+    }
+
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
     /// waits for the same removal.
     /// An item that this very call has done before, when its answer was lost, is a success.

@@ -247,6 +247,16 @@ async fn a_call_whose_record_is_in_the_journal_although_nobody_said_so_is_answer
         assert_eq!(run(&one.users, "amy", command).await, [Ok(())]);
         assert_eq!(standing(&one.users, "amy", "bob").await.blocks, holds);
     }
+    // A friendship is made by two records, of which the second one is lost here.
+    import(&one.users, &["cat"]).await;
+    for _ in 0..20 {
+        one.journal.lose_next(partition_of(&key("amy"), PARTITIONS));
+        assert_eq!(run(&one.users, "amy", add("cat")).await, [Ok(())]);
+        assert!(standing(&one.users, "amy", "cat").await.has_friend);
+        assert_eq!(run(&one.users, "amy", block("cat")).await, [Ok(())]);
+        assert_eq!(run(&one.users, "amy", unblock("cat")).await, [Ok(())]);
+    }
+    repeated_after_it_was_done(&one).await;
     let versions: Vec<u64> = cluster
         .valid()
         .iter()
@@ -255,6 +265,21 @@ async fn a_call_whose_record_is_in_the_journal_although_nobody_said_so_is_answer
         .collect();
     assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>());
     one.stop().await;
+}
+
+/// A call whose answer was lost on the way, so that it is asked again when all of it is done.
+async fn repeated_after_it_was_done(node: &Node) {
+    let amy = partition_of(&key("amy"), PARTITIONS);
+    import(&node.users, &["dan", "eve"]).await;
+    let item = |name: &str| NewFriend { user: id(name), imported: true, card: Card::default() };
+    let items = vec![item("dan"), item("eve")];
+    let command = Arc::new(Command::AddFriends { items, form: OfferForm::TwoWay, forced: false });
+    let question = Question::Execute { key: key("amy"), command, origin: Arc::new(origin()) };
+    for _ in 0..2 {
+        let answer = node.users.answer(amy, question.clone(), PATIENCE).await;
+        let Ok(Reply::Executed(executed)) = answer else { panic!("{answer:?}") };
+        assert_eq!(executed.outcomes, [Ok(()), Ok(())]);
+    }
 }
 
 #[actix::test]

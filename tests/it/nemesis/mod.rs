@@ -284,12 +284,12 @@ fn nothing_is_lost(tag: &str, brokers: usize, rounds: u64) {
 
 #[test]
 fn nothing_is_lost_doubled_or_reordered_over_one_broker() {
-    nothing_is_lost("a", 1, 6);
+    nothing_is_lost("a", 1, 5);
 }
 
 #[test]
 fn nothing_is_lost_doubled_or_reordered_over_three_brokers() {
-    nothing_is_lost("c", 3, 8);
+    nothing_is_lost("c", 3, 6);
 }
 
 /// The negative control: what would not be noticed here would not be noticed above.
