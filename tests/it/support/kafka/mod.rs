@@ -54,7 +54,7 @@ pub(crate) fn shared() -> Option<&'static str> {
 /// `chose` so.
 fn skip(reason: &str, chosen: bool) {
     let set = |name: &&str| std::env::var(name).is_ok_and(|it| !["", "0", "false"].contains(&&*it));
-    assert!(chosen || !REQUIRED.iter().any(|name| set(name)), "no Kafka for this test: {reason}");
+    assert!(chosen || !REQUIRED.iter().any(set), "no Kafka for this test: {reason}");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     // Not `eprintln!`: what a passing test prints is kept from people.
     let _ = writeln!(
