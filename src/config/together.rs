@@ -10,7 +10,8 @@ impl Kafka {
         let mut conflicts = Vec::new();
         let sasl = matches!(self.security, KafkaSecurity::SaslPlaintext | KafkaSecurity::SaslTls);
         let tls = matches!(self.security, KafkaSecurity::Tls | KafkaSecurity::SaslTls);
-        if sasl != (self.sasl_username.is_some() && self.sasl_password.is_some()) {
+        let given = [&self.sasl_username, &self.sasl_password].map(Option::is_some);
+        if given != [sasl; 2] {
             let reason = "a name and a password go with the security sasl_plaintext or sasl_tls, and \
                           with no other";
             conflicts.push(("kafka.sasl_username", reason));
@@ -28,5 +29,79 @@ impl Kafka {
             conflicts.push(("kafka.replication", reason));
         }
         conflicts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, ConfigError, KafkaSaslMechanism};
+
+    const PASSWORD: &str = "pa55w0rd";
+
+    fn parse(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variable =
+            |(name, value): &(&str, &str)| (format!("CORDON_KAFKA_{name}"), (*value).to_owned());
+        Config::parse(None, &settings.iter().map(variable).collect())
+    }
+
+    /// What is said of `settings`, one line each.
+    fn conflicts(settings: &[(&str, &str)]) -> Vec<String> {
+        match parse(settings) {
+            Ok(_) => Vec::new(),
+            Err(error) => error.to_string().lines().skip(1).map(|l| l.trim().to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn connections_are_protected_in_four_ways() {
+        let files = [("CA_FILE", "ca"), ("CERTIFICATE_FILE", "crt"), ("KEY_FILE", "key")];
+        let sasl = [("SASL_USERNAME", "me"), ("SASL_PASSWORD", PASSWORD)];
+        for (security, settings) in [
+            ("plaintext", vec![]),
+            ("tls", files.to_vec()),
+            ("tls", files[..1].to_vec()),
+            ("tls", vec![]),
+            ("sasl_plaintext", sasl.to_vec()),
+            ("sasl_tls", [&sasl[..], &files[..]].concat()),
+        ] {
+            let settings = [&[("SECURITY", security)], &settings[..]].concat();
+            assert_eq!(conflicts(&settings), [""; 0], "{settings:?}");
+        }
+        let scram =
+            [("SECURITY", "sasl_tls"), ("SASL_MECHANISM", "SCRAM-SHA-256"), sasl[0], sasl[1]];
+        let kafka = parse(&scram).expect("they go together").kafka;
+        assert_eq!(kafka.sasl_mechanism, KafkaSaslMechanism::ScramSha256);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        let name = "kafka.sasl_username: a name and a password go with the security";
+        let files = "kafka.ca_file: certificates go with the security tls or sasl_tls";
+        let pair = "kafka.certificate_file: a certificate and its key go together";
+        for (settings, expected) in [
+            (vec![("SASL_USERNAME", "me")], vec![name]),
+            (vec![("SASL_PASSWORD", PASSWORD), ("SECURITY", "tls")], vec![name]),
+            (vec![("SECURITY", "sasl_tls"), ("SASL_PASSWORD", PASSWORD)], vec![name]),
+            (vec![("SECURITY", "sasl_plaintext")], vec![name]),
+            (vec![("CA_FILE", "ca")], vec![files]),
+            (vec![("KEY_FILE", "key")], vec![files, pair]),
+            (vec![("SECURITY", "tls"), ("CERTIFICATE_FILE", "crt")], vec![pair]),
+            (vec![("REPLICATION", "1")], vec!["kafka.replication: fewer than 2 copies"]),
+        ] {
+            let conflicts = conflicts(&settings);
+            let told = expected.iter().zip(&conflicts).all(|(part, line)| line.starts_with(part));
+            assert!(told && conflicts.len() == expected.len(), "{settings:?}: {conflicts:?}");
+            assert!(!conflicts.concat().contains(PASSWORD));
+        }
+        assert_eq!(conflicts(&[("REPLICATION", "1"), ("DEVELOPMENT", "true")]), [""; 0]);
+    }
+
+    #[test]
+    fn the_password_is_never_printed() {
+        let sasl = [("SASL_USERNAME", "me"), ("SASL_PASSWORD", PASSWORD), ("SECURITY", "sasl_tls")];
+        let config = parse(&sasl).expect("they go together");
+        for printed in [config.table(), format!("{config:?}")] {
+            assert!(!printed.contains(PASSWORD), "{printed}");
+        }
     }
 }
