@@ -7,7 +7,7 @@ use actix::{Actor, Context, Handler, Message};
 
 use super::ledger::{Draft, Ledger, Plan};
 use super::registry::Residence;
-use super::repeat::Done;
+use super::repeat::Before as DoneBefore;
 use super::waiting::ReplyBy;
 use super::{BlocklistPage, ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{Command, Outcome, Rejection, User, UserId, UserKey, Version};
@@ -122,8 +122,8 @@ impl Handler<Run> for UserActor {
             }
         };
         let mut plans = self.plans(&command, decision.outcomes, done.as_ref());
-        for slot in settled {
-            plans.insert(slot, Plan::Done(Ok(())));
+        for (slot, plan) in settled {
+            plans.insert(slot, plan);
         }
         if decision.events.is_empty() {
             self.ledger.answer_after(self.residence.changed(), self.key, reply, &plans);
@@ -139,25 +139,30 @@ impl Handler<Run> for UserActor {
 }
 
 impl UserActor {
-    /// The command without the friendships that this very call has made before, when its answer was
-    /// lost; and their places, in order. Asked again, the peer would say that they exist.
+    /// The command without the offers of this very call that are answered already, when its own
+    /// answer was lost; and their places, in order. Asked again, the peer would say that the
+    /// friendship exists.
     fn without_what_is_done(
         &self,
         command: Arc<Command>,
-        done: Option<&Done>,
-    ) -> (Arc<Command>, Vec<usize>) {
+        done: Option<&DoneBefore>,
+    ) -> (Arc<Command>, Vec<(usize, Plan)>) {
         let (Command::AddFriends { items, form, forced }, Some(done)) = (&*command, done) else {
             return (command, Vec::new());
         };
-        let is_done = |user: &UserId| done.touched(user) && self.user.has_friend(user);
-        let settled: Vec<usize> =
-            (0..items.len()).filter(|slot| is_done(&items[*slot].user)).collect();
+        let (mut rest, mut settled) = (Vec::new(), Vec::new());
+        for (slot, item) in items.iter().enumerate() {
+            match done.answer_of(&item.user) {
+                Some(came_to) => {
+                    settled.push((slot, Plan::Done(came_to.map_err(ItemError::Rejected))));
+                }
+                None => rest.push(item.clone()),
+            }
+        }
         if settled.is_empty() {
             return (command, settled);
         }
-        let items = items.iter().filter(|item| !is_done(&item.user)).cloned().collect();
-        let rest = Command::AddFriends { items, form: *form, forced: *forced };
-        (Arc::new(rest), settled)
+        (Arc::new(Command::AddFriends { items: rest, form: *form, forced: *forced }), settled)
     }
 
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
@@ -167,7 +172,7 @@ impl UserActor {
         &self,
         command: &Command,
         outcomes: Vec<Result<Outcome, Rejection>>,
-        done: Option<&Done>,
+        done: Option<&DoneBefore>,
     ) -> Vec<Plan> {
         let blocked = |slot: usize| match command {
             Command::Block { targets } => targets.get(slot).map(|target| target.user),
@@ -178,9 +183,6 @@ impl UserActor {
                 (Command::Block { targets }, Rejection::AlreadyBlocked)
                 | (Command::Unblock { targets }, Rejection::NotBlocked) => {
                     targets.get(slot).map(|target| target.user)
-                }
-                (Command::AddFriends { items, .. }, Rejection::AlreadyFriend) => {
-                    items.get(slot).map(|item| item.user)
                 }
                 (Command::RemoveFriends { targets, .. }, Rejection::NotFriend) => {
                     targets.get(slot).map(|target| target.user)

@@ -22,7 +22,7 @@ use answers::Awaited;
 use channels::RESEND_MIN;
 
 use crate::actors::recovery::Recovered;
-use crate::actors::repeat::{Done, Lately, Repeats};
+use crate::actors::repeat::{Before as DoneBefore, Done, Lately, Repeats};
 use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
 use crate::domain::{EdgeId, Event, Timestamp, User, UserId, UserKey, Version};
@@ -250,6 +250,9 @@ impl Ledger {
         };
         self.era.set(self.era.get() + 1);
         for record in in_flight {
+            if let Some(done) = &record.done {
+                self.state.borrow_mut().repeats.take_back(done);
+            }
             record.after.into_iter().for_each(|after| after(None));
         }
     }
@@ -466,6 +469,9 @@ impl Ledger {
         {
             let mut state = self.state.borrow_mut();
             state.hash = draft.hash;
+            if let Some(done) = &done {
+                state.repeats.note(done.clone());
+            }
             if let Some(cause) = draft.cause {
                 // The record says it of itself and of what came before it in the channel.
                 state.unmarked.remove(&cause.partition);
@@ -520,9 +526,6 @@ impl Ledger {
                 }
                 if let Some((subscription, mark)) = record.cursor {
                     state.cursors.insert(subscription, mark);
-                }
-                if let Some(done) = record.done {
-                    state.repeats.note(done);
                 }
                 for (request, own) in record.requests {
                     state.desk.recorded(request, own.then_some(offset), self.partition);
@@ -580,11 +583,11 @@ impl Ledger {
     }
 
     /// What `request` has done to the user `key` already, if it was heard before.
-    pub(in crate::actors) fn done_before(&self, request: Uuid, key: UserKey) -> Option<Done> {
+    pub(in crate::actors) fn done_before(&self, request: Uuid, key: UserKey) -> Option<DoneBefore> {
         if self.context.alone {
             return None;
         }
-        self.state.borrow().repeats.find(request, key).cloned()
+        self.state.borrow().repeats.find(request, key)
     }
 
     /// A gap in the journal was read and holds no claim.

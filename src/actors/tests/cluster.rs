@@ -280,6 +280,15 @@ async fn repeated_after_it_was_done(node: &Node) {
         let Ok(Reply::Executed(executed)) = answer else { panic!("{answer:?}") };
         assert_eq!(executed.outcomes, [Ok(()), Ok(())]);
     }
+    // Of a friendship that was there before, the call has made nothing, however often it is asked.
+    let items = vec![item("eve")];
+    let command = Arc::new(Command::AddFriends { items, form: OfferForm::TwoWay, forced: false });
+    let question = Question::Execute { key: key("amy"), command, origin: Arc::new(origin()) };
+    for _ in 0..2 {
+        let answer = node.users.answer(amy, question.clone(), PATIENCE).await;
+        let Ok(Reply::Executed(executed)) = answer else { panic!("{answer:?}") };
+        assert_eq!(executed.outcomes, [Err(ItemError::Rejected(Rejection::AlreadyFriend))]);
+    }
 }
 
 #[actix::test]
