@@ -30,8 +30,8 @@ const UNORDERED: [&str; 3] = ["ValueItem", "SnsProfileItem", "ProfileItem"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Example {
-    id: String,
+pub(crate) struct Example {
+    pub(crate) id: String,
     title: String,
     #[serde(rename = "unconfirmed")]
     _unconfirmed: Vec<String>,
@@ -55,24 +55,24 @@ struct Given {
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Step {
-    request: Request,
-    response: Value,
+pub(crate) struct Step {
+    pub(crate) request: Request,
+    pub(crate) response: Value,
     webhooks: Vec<String>,
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
-    path: String,
+pub(crate) struct Request {
+    pub(crate) path: String,
     method: Option<String>,
     #[serde(default)]
     query: BTreeMap<String, Option<String>>,
-    body: Option<Value>,
+    pub(crate) body: Option<Value>,
 }
 
 impl Example {
-    fn steps(&self) -> Vec<Step> {
+    pub(crate) fn steps(&self) -> Vec<Step> {
         match (&self.request, &self.response, &self.webhooks) {
             (Some(request), Some(response), Some(webhooks)) if self.steps.is_empty() => {
                 let (request, response) = (request.clone(), response.clone());
@@ -93,7 +93,7 @@ impl Example {
     }
 }
 
-fn examples() -> Vec<Example> {
+pub(crate) fn examples() -> Vec<Example> {
     let blocks = SPECIFICATION.split("```json golden\n").skip(1);
     let examples = blocks.map(|block| {
         let (text, _) = block.split_once("\n```").expect("a block ends");
@@ -229,7 +229,7 @@ fn ask(node: &TestNode, request: &Request) -> Value {
 }
 
 /// Writes out `{"$list": [prefix, count]}`.
-fn expanded(value: &Value) -> Value {
+pub(crate) fn expanded(value: &Value) -> Value {
     match value {
         Value::Object(fields) => match fields.get("$list") {
             Some(list) => {
