@@ -161,6 +161,7 @@ def seed(url, query):
 def fuzz(program, node, query, seconds, seed_number, reports):
     env = dict(
         os.environ,
+        PYTHONDONTWRITEBYTECODE="1",
         SCHEMATHESIS_HOOKS=str(FUZZ / "hooks.py"),
         CORDON_FUZZ_QUERY=json.dumps(query),
         CORDON_FUZZ_ACCOUNTS=",".join(ACCOUNTS),
