@@ -14,7 +14,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 readonly here root
-readonly CLIENTS=(node-signer python-signer python java-vendor java-doocs rust)
+readonly CLIENTS=(node-signer python-signer python java-vendor)
 # The server has this long to start, and to stop.
 readonly PATIENCE_S=30
 
@@ -43,7 +43,7 @@ has() {
 # Waits until a line of the file $2 that the process $1 writes matches $3, and prints what matched.
 await() {
     local deadline=$((SECONDS + PATIENCE_S))
-    until grep -m1 -oE "$3" "$2"; do
+    until grep -m1 -oE "$3" "$2" 2>/dev/null; do
         kill -0 "$1" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ] || return 1
         sleep 0.1
     done
