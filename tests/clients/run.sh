@@ -14,7 +14,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 readonly here root
-readonly CLIENTS=(node-signer python-signer python java-vendor)
+readonly CLIENTS=(node-signer python-signer python java-vendor java-doocs rust)
 # The server has this long to start, and to stop.
 readonly PATIENCE_S=30
 
@@ -80,7 +80,11 @@ stop() {
         tail -n 20 "$work/server.log" >&2
         return 1
     }
-    "$SERVER_BIN" verify --data-dir "$CORDON_DATA_DIR"
+    "$SERVER_BIN" verify --data-dir "$CORDON_DATA_DIR" >"$work/verified" || {
+        cat "$work/verified" >&2
+        return 1
+    }
+    tail -n 1 "$work/verified"
 }
 
 # Some libraries know https only: TLS in front of the server, with the certificates of the tests.
@@ -93,7 +97,7 @@ behind_tls() {
     [ -n "$tls" ] && return
     python3 "$here/https.py" "$SERVER_URL" "$root/tests/fixtures/tls/receiver" >"$work/tls" &
     tls=$!
-    SERVER_HTTPS=$(await "$tls" "$work/tls" '127\.0\.0\.1:[0-9]+')
+    SERVER_HTTPS=$(await "$tls" "$work/tls" '127\.0\.0\.1:[0-9]+') || return
     export SERVER_HTTPS
 }
 
@@ -135,19 +139,15 @@ run_python() {
 }
 
 get_java() {
-    has javac || {
-        echo 'javac is not installed (a JDK)'
+    if ! has java || ! has mvn; then
+        echo 'java and mvn are not installed'
         return 1
-    }
-    has mvn || {
-        echo 'Maven is not installed'
-        return 1
-    }
+    fi
     [ -d "$work/java/classes" ] && return
-    mvn -q -B -f "$here/java/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+    mvn -q -B -Dstyle.color=never -f "$here/java/pom.xml" dependency:copy-dependencies \
         -DoutputDirectory="$work/java/libs" >&2 || return
-    javac -Xlint:all,-processing,-classfile -Werror -proc:none -cp "$work/java/libs/*" \
-        -d "$work/java/classes" "$here"/java/*.java >&2
+    java -jar "$work"/java/libs/ecj-*.jar --release 17 -proc:none -failOnWarning \
+        -cp "$(printf '%s:' "$work"/java/libs/*.jar)" -d "$work/java/classes" "$here/java" >&2
 }
 run_java() {
     java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$work/java/classes:$work/java/libs/*" "$@"

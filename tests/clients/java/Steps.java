@@ -8,7 +8,7 @@ import java.util.Objects;
 import java.util.stream.IntStream;
 
 /** Named steps: each runs where it is written, and says how it went. */
-final class Steps {
+class Steps {
     static final int APP = Integer.parseInt(System.getenv("CORDON_APP_ID"));
     static final String KEY = System.getenv("CORDON_APP_KEY");
     static final String ADMIN = System.getenv("CORDON_APP_ADMIN");
@@ -102,7 +102,9 @@ final class Steps {
         return IntStream.rangeClosed(1, CROWD).mapToObj(number -> prefix + "%03d".formatted(number)).toList();
     }
 
-    static List<List<String>> batches(List<String> names) {
+    static List<List<String>> batches(List<String> crowd, String... people) {
+        List<String> names = new ArrayList<>(crowd);
+        names.addAll(List.of(people));
         List<List<String>> batches = new ArrayList<>();
         for (int start = 0; start < names.size(); start += ACCOUNTS_MAX) {
             batches.add(names.subList(start, Math.min(start + ACCOUNTS_MAX, names.size())));
@@ -112,9 +114,5 @@ final class Steps {
 
     static JsonNode json(String text) throws java.io.IOException {
         return JSON.readTree(text);
-    }
-
-    static JsonNode json(Object value) {
-        return JSON.valueToTree(value);
     }
 }
