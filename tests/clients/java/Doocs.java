@@ -29,8 +29,8 @@ final class Doocs extends Steps {
         steps.step("accounts are imported", () -> {
             ok(client.account.accountImport(new AccountImportRequest(AMY, "Amy", null)));
             for (List<String> batch : batches(CROWD, BOB, CARL, EVE, FRED)) {
-                MultiAccountImportResult answer = ok(client.account.multiAccountImport(new MultiAccountImportRequest(batch)));
-                same(answer.getFailAccounts(), List.of());
+                MultiAccountImportRequest request = new MultiAccountImportRequest(batch);
+                same(ok(client.account.multiAccountImport(request)).getFailAccounts(), List.of());
             }
         });
 
