@@ -144,8 +144,11 @@ get_java() {
         return 1
     fi
     [ -d "$work/java/classes" ] && return
-    mvn -q -B -Dstyle.color=never -f "$here/java/pom.xml" dependency:copy-dependencies \
-        -DoutputDirectory="$work/java/libs" >&2 || return
+    mvn -q -B -f "$here/java/pom.xml" dependency:copy-dependencies \
+        -DoutputDirectory="$work/java/libs" >"$work/java/maven" || {
+        cat "$work/java/maven" >&2
+        return 1
+    }
     java -jar "$work"/java/libs/ecj-*.jar --release 17 -proc:none -failOnWarning \
         -cp "$(printf '%s:' "$work"/java/libs/*.jar)" -d "$work/java/classes" "$here/java" >&2
 }

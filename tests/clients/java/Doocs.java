@@ -14,8 +14,8 @@ import java.util.stream.Collectors;
  * A community's SDK for Java against the server, by https, which is all it knows.
  *
  * What it gets wrong, at the reference too: a chosen friend's groups are text for it, and fail it;
- * `friend_add` and `friend_delete` lose `Fail_Account`; an ordinary addition is
- * `ForceAddFlags` 2 for it, which no page names.
+ * `friend_add` loses `Fail_Account`; an ordinary addition is `ForceAddFlags` 2 for it,
+ * which no page names.
  */
 final class Doocs extends Steps {
     private static final String AMY = "jd-amy", BOB = "jd-bob", CARL = "jd-carl", EVE = "jd-eve", FRED = "jd-fred";
@@ -69,6 +69,10 @@ final class Doocs extends Steps {
                     "jd-bob 0, jd-carl 30539 Err_SNS_FriendAdd_Need_Confirm, "
                             + "jd-nobody 30003 Err_SNS_FriendAdd_Account_Not_Exist");
         });
+
+        steps.step("a friend is added by the library's word for ordinary, 2", () ->
+                results(ok(client.sns.friendAdd(new FriendAddRequest(EVE, List.of(new AddFriendItem(BOB, SOURCE)),
+                        AddType.BOTH, ForceAddFlags.NORMAL))).getResultItemList(), "jd-bob 0"));
 
         steps.step("a friend is added by force, another twice", () -> {
             List<AddFriendItem> items = List.of(new AddFriendItem(CARL, SOURCE), new AddFriendItem(BOB, SOURCE));
