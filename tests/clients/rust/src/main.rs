@@ -267,7 +267,7 @@ async fn main() -> Result<ExitCode> {
                 sorted(&json!([
                     {"Tag": "Tag_Profile_IM_Nick", "Value": ""},
                     {"Tag": "Tag_SNS_IM_Remark", "Value": "Bobby"},
-                    {"Tag": "Tag_SNS_IM_Group", "Value": ["work", "chess"]},
+                    {"Tag": "Tag_SNS_IM_Group", "Value": ["chess", "work"]},
                 ])),
             )?;
             let gone = "Err_SNS_FriendGetList_Friend_Not_Exist";

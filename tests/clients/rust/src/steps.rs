@@ -73,9 +73,13 @@ pub fn results(answer: impl Serialize, wanted: &[(&str, i32, &str)]) -> Result<(
     same(&answer["Fail_Account"], &if bad.is_empty() { Value::Null } else { json!(bad) })
 }
 
-/// A list whose order says nothing.
+/// A list whose order says nothing, nor that of a value which is a list itself.
 pub fn sorted(list: &Value) -> Vec<String> {
-    let mut lines: Vec<_> = list.as_array().into_iter().flatten().map(Value::to_string).collect();
+    let mut items = list.as_array().cloned().unwrap_or_default();
+    for value in items.iter_mut().filter_map(|item| item.get_mut("Value")?.as_array_mut()) {
+        value.sort_by_key(Value::to_string);
+    }
+    let mut lines: Vec<_> = items.iter().map(Value::to_string).collect();
     lines.sort();
     lines
 }
