@@ -12,6 +12,7 @@ pub mod http;
 pub mod journal;
 pub mod pairing;
 pub mod store;
+pub mod tags;
 pub mod telemetry;
 pub mod usersig;
 pub mod webhooks;

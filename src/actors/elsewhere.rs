@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlocklistPage, ExecuteError, Executed, Standing};
+use super::view::{View, Viewed};
+use super::{ExecuteError, Executed, Standing};
 use crate::domain::{AppId, Command, UserId, UserKey};
 use crate::journal::{Origin, Partition};
 use crate::pairing::{Answer, OwedEffect};
@@ -33,14 +34,12 @@ pub enum Question {
         /// The first ones all belong to the partition.
         pairs: Vec<(UserId, UserId)>,
     },
-    /// A page of a blocklist.
-    Blocklist {
-        /// Whose.
+    /// What does one user show?
+    View {
+        /// Who.
         key: UserKey,
-        /// Where the page starts.
-        start: usize,
-        /// Entries at most.
-        max: usize,
+        /// What of it.
+        view: View,
     },
 }
 
@@ -52,8 +51,8 @@ pub enum Reply {
     Executed(Executed),
     /// To [`Question::Standings`], in order.
     Standings(Vec<Standing>),
-    /// To [`Question::Blocklist`].
-    Blocklist(BlocklistPage),
+    /// To [`Question::View`].
+    View(Viewed),
 }
 
 /// A message between two partitions: part of a channel. It may be lost, repeated and overtaken; the

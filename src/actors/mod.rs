@@ -19,6 +19,7 @@ mod standby;
 #[cfg(test)]
 mod tests;
 mod user;
+mod view;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -39,21 +40,25 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::domain::{AppId, Block, Command, Policy, Rejection, UserId, UserKey};
+use crate::domain::{AppId, Command, Policy, Profile, Rejection, UserId, UserKey};
 use crate::journal::{Archive, Journal, Offset, Origin, Partition, partition_of};
 use crate::store::{CursorMark, Store};
 pub use elsewhere::{Alone, Elsewhere, Message as PairMessage, Question, Reply};
 use lease::keep_leases;
 use ledger::Outgoing;
 use partition::{
-    Answered, Ask, Blocklist, Claim, Effects, Execute, Leave, LoadCursor, PartitionActor,
-    SaveCursor, Standings,
+    Answered, Ask, Claim, Effects, Execute, Leave, LoadCursor, Look, PartitionActor, SaveCursor,
+    Standings,
 };
 pub use recovery::{Recovered, RecoveryError, recover};
 pub use seats::Seat;
 use seats::Seats;
 use snapshot::{Schedule, Sweeper};
 use standby::Standby;
+pub use view::{
+    BlocklistPage, FriendRecord, FriendsPage, GroupSeen, Groups, RequestSeen, RequestsPage, View,
+    Viewed,
+};
 use waiting::ReplyBy;
 
 /// What a command came to.
@@ -63,6 +68,9 @@ pub struct Executed {
     pub outcomes: Vec<Result<(), ItemError>>,
     /// Where the user's own record stands, if anything changed.
     pub position: Option<(Partition, Offset)>,
+    /// `MsgTime` of an equal message that was sent shortly before, if this one is a repetition of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<u32>,
 }
 
 /// Why one item of a batch is not answered with success.
@@ -109,19 +117,6 @@ pub struct Standing {
     pub blocks: bool,
     /// The peer is in the owner's friend list.
     pub has_friend: bool,
-}
-
-/// One page of a blocklist.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlocklistPage {
-    /// The owner's account exists.
-    pub imported: bool,
-    /// The entries, oldest first.
-    pub entries: Vec<Block>,
-    /// How many entries the whole list has.
-    pub total: usize,
-    /// The list's sequence number.
-    pub sequence: u32,
 }
 
 /// How often a starting node looks whether its partitions are claimed.
@@ -598,10 +593,10 @@ impl Users {
                 self.send(partition, Standings { app, pairs, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::Standings)
             }
-            Question::Blocklist { key, start, max } => {
+            Question::View { key, view } => {
                 let (reply, answer) = oneshot::channel();
-                self.send(partition, Blocklist { key, start, max, reply })?;
-                answer.await.unwrap_or(Err(lost)).map(Reply::Blocklist)
+                self.send(partition, Look { key, view, reply })?;
+                answer.await.unwrap_or(Err(lost)).map(Reply::View)
             }
         }
     }
@@ -628,7 +623,7 @@ impl Users {
         let question = Question::Execute { key, command, origin };
         match self.ask(self.partition(&key), question).await? {
             Reply::Executed(executed) => Ok(executed),
-            Reply::Standings(_) | Reply::Blocklist(_) => Err(ExecuteError::Unavailable),
+            Reply::Standings(_) | Reply::View(_) => Err(ExecuteError::Unavailable),
         }
     }
 
@@ -680,6 +675,13 @@ impl Users {
         Ok(standings)
     }
 
+    async fn view(&self, key: UserKey, view: View) -> Result<Viewed, ExecuteError> {
+        match self.ask(self.partition(&key), Question::View { key, view }).await? {
+            Reply::View(viewed) => Ok(viewed),
+            Reply::Executed(_) | Reply::Standings(_) => Err(ExecuteError::Unavailable),
+        }
+    }
+
     /// A page of `key`'s blocklist: at most `max` entries from `start` on.
     pub async fn blocklist(
         &self,
@@ -687,9 +689,70 @@ impl Users {
         start: usize,
         max: usize,
     ) -> Result<BlocklistPage, ExecuteError> {
-        match self.ask(self.partition(&key), Question::Blocklist { key, start, max }).await? {
-            Reply::Blocklist(page) => Ok(page),
-            Reply::Executed(_) | Reply::Standings(_) => Err(ExecuteError::Unavailable),
+        match self.view(key, View::Blocklist { start, max }).await? {
+            Viewed::Blocklist(page) => Ok(page),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// A page of `key`'s friend list: at most `max` entries from `start` on.
+    pub async fn friends(
+        &self,
+        key: UserKey,
+        start: usize,
+        max: usize,
+    ) -> Result<FriendsPage, ExecuteError> {
+        match self.view(key, View::Friends { start, max }).await? {
+            Viewed::Friends(page) => Ok(page),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// What `key` keeps about each of `peers`, in order, as far as they are friends; nothing if
+    /// `key` is not imported.
+    pub async fn friend_records(
+        &self,
+        key: UserKey,
+        peers: Vec<UserId>,
+    ) -> Result<Option<Vec<Option<FriendRecord>>>, ExecuteError> {
+        match self.view(key, View::FriendRecords { peers }).await? {
+            Viewed::FriendRecords { imported, records } => Ok(imported.then_some(records)),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// Friend groups of `key`: those of `names`, or all if nothing is said.
+    pub async fn groups(
+        &self,
+        key: UserKey,
+        names: Option<Vec<Box<str>>>,
+        members: bool,
+    ) -> Result<Groups, ExecuteError> {
+        match self.view(key, View::Groups { names, members }).await? {
+            Viewed::Groups(groups) => Ok(groups),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// The profile of `key`, if the account exists.
+    pub async fn profile(&self, key: UserKey) -> Result<Option<Box<Profile>>, ExecuteError> {
+        match self.view(key, View::Profile).await? {
+            Viewed::Profile(profile) => Ok(profile),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// A page of the requests that wait for `key`, or for others to answer `key`.
+    pub async fn requests(
+        &self,
+        key: UserKey,
+        incoming: bool,
+        start: usize,
+        max: usize,
+    ) -> Result<RequestsPage, ExecuteError> {
+        match self.view(key, View::Requests { incoming, start, max }).await? {
+            Viewed::Requests(page) => Ok(page),
+            _ => Err(ExecuteError::Unavailable),
         }
     }
 

@@ -13,9 +13,10 @@ use super::incoming::{Incoming, drain};
 use super::ledger::{Confirmation, Ledger, Outgoing, Status};
 use super::ownership::{Keeping, keep, leave};
 use super::registry::Registry;
-use super::user::{ListBlocked, LookAt, Run};
+use super::user::{LookAt, Run, Show};
+use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
-use super::{BlocklistPage, Context, ExecuteError, Standing};
+use super::{Context, ExecuteError, Standing};
 use crate::domain::{AppId, Command, UserId, UserKey};
 use crate::journal::{Body, Offset, Origin, Partition};
 use crate::pairing::{Answer, OwedEffect};
@@ -224,21 +225,20 @@ async fn standing(
     }
 }
 
-/// A page of a user's blocklist.
+/// What does a user of this partition show?
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Blocklist {
+pub(super) struct Look {
     pub(super) key: UserKey,
-    pub(super) start: usize,
-    pub(super) max: usize,
-    pub(super) reply: oneshot::Sender<Result<BlocklistPage, ExecuteError>>,
+    pub(super) view: View,
+    pub(super) reply: oneshot::Sender<Result<Viewed, ExecuteError>>,
 }
 
-impl Handler<Blocklist> for PartitionActor {
+impl Handler<Look> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, message: Blocklist, _: &mut ActorContext<Self>) {
-        let Blocklist { key, start, max, reply } = message;
+    fn handle(&mut self, message: Look, _: &mut ActorContext<Self>) {
+        let Look { key, view, reply } = message;
         if let Err(error) = self.readable() {
             let _ = reply.send(Err(error));
             return;
@@ -247,7 +247,7 @@ impl Handler<Blocklist> for PartitionActor {
         actix::spawn(async move {
             let era = ledger.era();
             let lost = ledger.context.interrupted();
-            let seen = registry.ask(key, ListBlocked { start, max }).await;
+            let seen = registry.ask(key, Show(view)).await;
             let Some(seen) = seen.filter(|_| ledger.era() == era) else {
                 let _ = reply.send(Err(lost));
                 return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::repeat::{Done, Lately};
+use super::repeat::{Done, LATELY, Lately};
 use super::snapshot::restore;
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
@@ -164,7 +164,7 @@ impl Recovered {
     pub fn mark(&mut self) -> Mark {
         let (epoch, n) = (self.rule.epoch(), self.rule.n());
         Mark {
-            lately: self.lately.note(CursorMark { next: self.next, epoch, n }),
+            lately: self.lately.note(CursorMark { next: self.next, epoch, n }, LATELY),
             next: self.next,
             epoch: self.rule.epoch(),
             n: self.rule.n(),
@@ -282,9 +282,7 @@ impl Following {
                 let (store, journal) = (mark.next, end);
                 return Err(RecoveryError::JournalBehind { partition, store, journal });
             }
-            // Where nobody else can own the partition, nobody asks again.
-            let shared = journal.lease().is_some();
-            let reading = if shared { mark.lately.next.min(mark.next) } else { mark.next };
+            let reading = mark.lately.next.min(mark.next);
             let echo = ReaderRule::resume(mark.lately.epoch, mark.lately.n);
             Ok(Self {
                 recovered: Recovered::from_mark(partition, mark, total),
@@ -380,7 +378,7 @@ impl Following {
             // It is in the checkpoint already; whether it was a command is not.
             let valid = self.echo.admit(&record) == Admitted::Valid;
             if valid && let Body::Commit(commit) = &record.body {
-                self.recovered.done.extend(Done::of(commit));
+                self.remember_done(commit);
             }
             return Ok(());
         }
@@ -406,8 +404,8 @@ impl Following {
             }
             Body::Claim { nonce, .. } => state.claim = Some((nonce, offset)),
             Body::Release { hash } | Body::Checkpoint { hash } => {
-                let here = state.hash.to_string();
-                if hash != here {
+                if state.hash.differs_from(&hash) {
+                    let here = state.hash.to_string();
                     return Err(RecoveryError::Diverged { partition, offset, here, there: hash });
                 }
             }
@@ -469,9 +467,19 @@ impl Following {
         if let Some(cause) = commit.cause {
             self.seen(cause.partition, cause.seq);
         }
-        self.recovered.done.extend(Done::of(&commit));
-        let extra = self.recovered.done.len().saturating_sub(DONE_MAX);
-        self.recovered.done.drain(..extra);
+        self.remember_done(&commit);
         Ok(())
+    }
+
+    fn remember_done(&mut self, commit: &Commit) {
+        let Some(done) = Done::of(commit) else { return };
+        if done.is_message() {
+            self.recovered.lately.note_message();
+        }
+        let known = &mut self.recovered.done;
+        if known.len() >= DONE_MAX {
+            known.pop_front();
+        }
+        known.push_back(done);
     }
 }

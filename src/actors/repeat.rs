@@ -1,5 +1,6 @@
 //! What this partition has done lately, by request: a call that another node asks again, because it
-//! never heard the answer, is done once and answered as the first time. Rule: cluster.md 2.4.
+//! never heard the answer, is done once and answered as the first time. Rule: cluster.md 2.4. And a
+//! message that its sender sends again is one message. Rule: rest-api.md 8.1.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -9,7 +10,9 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::domain::{EdgeId, Event, Rejection, Timestamp, UserId, UserKey};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::domain::{EdgeId, Event, Message, Rejection, Timestamp, UserId, UserKey};
 use crate::journal::Commit;
 use crate::store::CursorMark;
 
@@ -19,27 +22,43 @@ const REPEATS_MAX: usize = 10_000;
 const REPEATS_MS: i64 = 600_000;
 
 /// How far back a recovery looks for commands: longer than a call is asked again.
-const LATELY: Duration = Duration::from_secs(10);
+pub(super) const LATELY: Duration = Duration::from_secs(10);
+/// How far back it looks for messages: a little longer than they are compared.
+const MESSAGES_LATELY: Duration = Duration::from_secs(125);
+/// How long an equal message is the same one, in milliseconds. Rule: rest-api.md 8.1.
+const SAME_MESSAGE_MS: i64 = 120_000;
 
 /// Places of the last seconds, one per checkpoint.
 #[derive(Debug, Default)]
-pub(super) struct Lately(VecDeque<(Instant, CursorMark)>);
+pub(super) struct Lately {
+    places: VecDeque<(Instant, CursorMark)>,
+    /// When the last message was heard of.
+    message: Option<Instant>,
+}
 
 impl Lately {
     /// The last known place is this one, and nothing later.
     pub(super) fn begin(place: CursorMark) -> Self {
-        Self(VecDeque::from([(Instant::now(), place)]))
+        Self { places: VecDeque::from([(Instant::now(), place)]), message: None }
     }
 
-    /// A checkpoint stands at `place`; answers the place to look back to from there.
-    pub(super) fn note(&mut self, place: CursorMark) -> CursorMark {
+    /// A message was taken over, or read of.
+    pub(super) fn note_message(&mut self) {
+        self.message = Some(Instant::now());
+    }
+
+    /// A checkpoint stands at `place`; answers the place to look back to from there: `commands` back,
+    /// or longer if there was a message.
+    pub(super) fn note(&mut self, place: CursorMark, commands: Duration) -> CursorMark {
         let now = Instant::now();
-        self.0.push_back((now, place));
+        self.places.push_back((now, place));
+        let message = self.message.is_some_and(|at| now.duration_since(at) < MESSAGES_LATELY);
+        let back = if message { MESSAGES_LATELY } else { commands };
         // The oldest is kept while the one behind it is too young to take its part.
-        while self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= LATELY) {
-            self.0.pop_front();
+        while self.places.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= back) {
+            self.places.pop_front();
         }
-        self.0.front().map_or(place, |(_, place)| *place)
+        self.places.front().map_or(place, |(_, place)| *place)
     }
 }
 
@@ -60,6 +79,30 @@ pub(super) struct Done {
     /// The call that the record is the command's of; nothing for a record that answers effects.
     call: Option<Call>,
     answers: SmallVec<[Answered; 1]>,
+    message: Option<Said>,
+}
+
+/// A message that was taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    content: u128,
+    /// `MsgTime`.
+    time: u32,
+}
+
+/// What makes two messages of one sender the same one, besides the time.
+fn content(message: &Message) -> u128 {
+    let mut hash = Xxh3::new();
+    for receiver in &message.to {
+        hash.update(receiver.as_bytes());
+        hash.update(&[0]);
+    }
+    hash.update(&message.seq.to_le_bytes());
+    hash.update(&message.random.to_le_bytes());
+    hash.update(message.custom_data.as_bytes());
+    hash.update(&[0]);
+    hash.update(message.body.as_bytes());
+    hash.digest128()
 }
 
 /// A command that is in the journal.
@@ -113,8 +156,25 @@ impl Done {
                 })
                 .collect(),
         });
-        let said_nothing = call.is_none() && answers.is_empty();
-        (!said_nothing).then_some(Self { at: commit.at, key: commit.key, call, answers })
+        let message = Self::of_message(commit).and_then(|done| done.message);
+        let said_nothing = call.is_none() && answers.is_empty() && message.is_none();
+        (!said_nothing).then_some(Self { at: commit.at, key: commit.key, call, answers, message })
+    }
+
+    /// The message that a record takes over, and nothing else: where calls are never asked again.
+    pub(super) fn of_message(commit: &Commit) -> Option<Self> {
+        let message = commit.events.iter().find_map(|event| match event {
+            Event::MessageAccepted(message) => Some(message),
+            _ => None,
+        })?;
+        let message = Some(Said { content: content(message), time: message.time });
+        let answers = SmallVec::new();
+        Some(Self { at: commit.at, key: commit.key, call: None, answers, message })
+    }
+
+    /// Whether it is about a message.
+    pub(super) fn is_message(&self) -> bool {
+        self.message.is_some()
     }
 }
 
@@ -150,6 +210,7 @@ type OfferName = (UserKey, UserId, EdgeId);
 pub(super) struct Repeats {
     calls: HashMap<(Uuid, UserKey), Call, RandomState>,
     answers: HashMap<OfferName, Result<(), Rejection>, RandomState>,
+    messages: HashMap<(UserKey, u128), (Timestamp, u32), RandomState>,
     order: VecDeque<(Timestamp, Name)>,
 }
 
@@ -157,17 +218,25 @@ pub(super) struct Repeats {
 enum Name {
     Call(Uuid, UserKey),
     Answer(OfferName),
+    Message(UserKey, u128),
 }
 
 impl Repeats {
     /// Remembers what a record did, in place of the oldest: as soon as it is sent, because the call
     /// may come again before it is final. What is answered then waits for the record, too.
-    pub(super) fn note(&mut self, Done { at, key, call, answers }: Done) {
+    pub(super) fn note(&mut self, Done { at, key, call, answers, message }: Done) {
         for Answered { key, edge, peer, came_to } in answers {
             let name = (key, peer, edge);
-            if self.answers.insert(name, came_to).is_none() {
+            // The first one is what the caller was told.
+            if let Entry::Vacant(vacant) = self.answers.entry(name) {
                 self.order.push_back((at, Name::Answer(name)));
+                vacant.insert(came_to);
             }
+        }
+        if let Some(Said { content, time }) = message
+            && self.messages.insert((key, content), (at, time)).is_none()
+        {
+            self.order.push_back((at, Name::Message(key, content)));
         }
         if let Some(call) = call {
             match self.calls.entry((call.request, key)) {
@@ -185,6 +254,7 @@ impl Repeats {
             match oldest {
                 Name::Call(request, key) => drop(self.calls.remove(&(*request, *key))),
                 Name::Answer(name) => drop(self.answers.remove(name)),
+                Name::Message(key, content) => drop(self.messages.remove(&(*key, *content))),
             }
             self.order.pop_front();
         }
@@ -199,6 +269,23 @@ impl Repeats {
         for Answered { key, edge, peer, .. } in &done.answers {
             self.answers.remove(&(*key, *peer, *edge));
         }
+        if let Some(Said { content, .. }) = &done.message {
+            self.messages.remove(&(done.key, *content));
+        }
+    }
+
+    /// When the sender `key` sent an equal message shortly before `now`: its `MsgTime`.
+    pub(super) fn sent_before(
+        &self,
+        key: UserKey,
+        message: &Message,
+        now: Timestamp,
+    ) -> Option<u32> {
+        if self.messages.is_empty() {
+            return None;
+        }
+        let (at, time) = self.messages.get(&(key, content(message)))?;
+        (now.0 - at.0 <= SAME_MESSAGE_MS).then_some(*time)
     }
 
     /// What `request` has done to `key` already.
@@ -240,7 +327,13 @@ mod tests {
             account: true,
             offers: SmallVec::from_iter([(id("bob"), edge(7))]),
         };
-        Done { key: key(), at: Timestamp(at), call: Some(call), answers: SmallVec::new() }
+        Done {
+            key: key(),
+            at: Timestamp(at),
+            call: Some(call),
+            answers: SmallVec::new(),
+            message: None,
+        }
     }
 
     #[test]
@@ -274,6 +367,43 @@ mod tests {
         assert_eq!(answer(&repeats), None);
         repeats.note(answered(7, Err(Rejection::AlreadyFriend)));
         assert_eq!(answer(&repeats), Some(Err(Rejection::AlreadyFriend)));
+    }
+
+    #[test]
+    fn an_equal_message_of_the_last_two_minutes_is_known_by_its_time() {
+        let message = |seq: u32, to: &str, body: &str| Message {
+            to: vec![id(to)],
+            seq,
+            random: 8,
+            time: 1_700_000_000 + seq,
+            body: body.into(),
+            custom_data: "".into(),
+            push: "".into(),
+            life_time: None,
+            online_only: false,
+            not_for_sender: false,
+            control: Vec::new(),
+            read_receipt: false,
+            extension: false,
+            untold: false,
+        };
+        let mut repeats = Repeats::default();
+        let first = message(7, "bob", "hi");
+        let said = Said { content: content(&first), time: first.time };
+        let sent = Done { call: None, message: Some(said), ..done(1, 5000) };
+        repeats.note(sent.clone());
+        let before = |repeats: &Repeats, message: &Message, ms: i64| {
+            repeats.sent_before(key(), message, Timestamp(5000 + ms))
+        };
+        // A later time alone makes no other message.
+        let again = Message { time: first.time + 60, ..first.clone() };
+        assert_eq!(before(&repeats, &again, SAME_MESSAGE_MS), Some(first.time));
+        assert_eq!(before(&repeats, &again, SAME_MESSAGE_MS + 1), None);
+        for other in [message(6, "bob", "hi"), message(7, "carl", "hi"), message(7, "bob", "ho")] {
+            assert_eq!(before(&repeats, &other, 0), None);
+        }
+        repeats.take_back(&sent);
+        assert_eq!(before(&repeats, &again, 0), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seats::Seats;
 use crate::journal::{Archive, JournalError, Offset, Partition};
-use crate::store::rows::{RowChange, RowHash};
+use crate::store::rows::{LAYOUT, RowChange, RowHash};
 use crate::store::{Mark, Store, StoreError, Tables};
 
 /// How often it is looked whether a snapshot is due.
@@ -25,8 +25,10 @@ const LOOK: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 256 << 10;
 /// Rows that are written into the store at once.
 const ROWS_AT_ONCE: usize = 10_000;
-/// The key of the note.
-const NOTE: &[u8] = b"note";
+/// The key of the note; of another one for rows of another layout.
+fn note_key() -> Vec<u8> {
+    format!("note.{LAYOUT}").into_bytes()
+}
 
 /// When snapshots are due.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +92,7 @@ pub(super) fn write(
         count += chunk.len() as u64;
         let entry = Chunk { sweep, number, rows: chunk, mark: part };
         // The slots change from one snapshot to the next.
-        let key = format!("{}/{number}", slot(sweep));
+        let key = format!("{}.{LAYOUT}/{number}", slot(sweep));
         number += 1;
         Some((key.into_bytes(), postcard::to_stdvec(&entry).ok()?))
     });
@@ -100,7 +102,7 @@ pub(super) fn write(
     }
     let note = Note { sweep, chunks: number, rows: count, mark_bytes };
     let note = postcard::to_stdvec(&note).map_err(StoreError::from)?;
-    archive.publish(partition, &mut std::iter::once((NOTE.to_vec(), note)))?;
+    archive.publish(partition, &mut std::iter::once((note_key(), note)))?;
     Ok(mark.next)
 }
 
@@ -151,7 +153,7 @@ fn try_restore(
 ) -> Result<Option<u64>, Failure> {
     let mut note: Option<Note> = None;
     archive.read(partition, &mut |key, value| {
-        if key == NOTE {
+        if key == note_key() {
             note = postcard::from_bytes(value).ok();
         }
     })?;

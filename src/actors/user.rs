@@ -8,8 +8,9 @@ use actix::{Actor, Context, Handler, Message};
 use super::ledger::{Draft, Ledger, Plan};
 use super::registry::Residence;
 use super::repeat::Before as DoneBefore;
+use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
-use super::{BlocklistPage, ExecuteError, Executed, ItemError, Standing};
+use super::{ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{Command, Outcome, Rejection, User, UserId, UserKey, Version};
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
@@ -98,6 +99,17 @@ impl Handler<Run> for UserActor {
         }
         let context = self.ledger.context.clone();
         let at = context.clock.now();
+        if let Command::Send(message) = &*command
+            && let Some(time) = self.ledger.sent_before(self.key, message, at)
+        {
+            let lost = context.interrupted();
+            let answer = move |offset: Option<Offset>| {
+                let sent = Executed { outcomes: vec![Ok(())], position: None, sent_at: Some(time) };
+                drop(reply.reply.send(offset.map(|_| sent).ok_or(lost)));
+            };
+            self.ledger.when_final(self.residence.changed(), Box::new(answer));
+            return;
+        }
         let done = self.ledger.done_before(origin.request, self.key);
         let (command, settled) = self.without_what_is_done(command, done.as_ref());
         let before = self.look(self.user.scope(&command));
@@ -111,7 +123,7 @@ impl Handler<Run> for UserActor {
                         (None, _) => Err(lost),
                         // The account that is unknown now is the one that this call has deleted.
                         (Some(_), Some(done)) if done.touched_account() => {
-                            Ok(Executed { outcomes: vec![Ok(())], position: None })
+                            Ok(Executed { outcomes: vec![Ok(())], position: None, sent_at: None })
                         }
                         (Some(_), _) => Err(ExecuteError::Rejected(rejection)),
                     };
@@ -187,6 +199,9 @@ impl UserActor {
                 (Command::RemoveFriends { targets, .. }, Rejection::NotFriend) => {
                     targets.get(slot).map(|target| target.user)
                 }
+                (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
+                    items.get(slot).map(|item| item.user)
+                }
                 _ => None,
             };
             peer.is_some_and(|peer| done.is_some_and(|done| done.touched(&peer)))
@@ -194,6 +209,7 @@ impl UserActor {
         let plan = |(slot, outcome)| match outcome {
             Ok(Outcome::Recorded) => Plan::Done(Ok(())),
             Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
+            Ok(Outcome::Answering { peer }) => Plan::Answer(peer),
             Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
             Ok(Outcome::Forgetting) => Plan::Forgetting,
             Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
@@ -296,13 +312,10 @@ pub(super) struct LookAt {
     pub(super) peer: UserId,
 }
 
-/// A page of the blocklist.
+/// What does the user show?
 #[derive(Message)]
-#[rtype(result = "Seen<BlocklistPage>")]
-pub(super) struct ListBlocked {
-    pub(super) start: usize,
-    pub(super) max: usize,
-}
+#[rtype(result = "Seen<Viewed>")]
+pub(super) struct Show(pub(super) View);
 
 /// An answer, and the record up to which it has to be final before anybody hears it.
 #[derive(actix::MessageResponse)]
@@ -325,18 +338,11 @@ impl Handler<LookAt> for UserActor {
     }
 }
 
-impl Handler<ListBlocked> for UserActor {
-    type Result = Seen<BlocklistPage>;
+impl Handler<Show> for UserActor {
+    type Result = Seen<Viewed>;
 
-    fn handle(&mut self, page: ListBlocked, _: &mut Context<Self>) -> Seen<BlocklistPage> {
+    fn handle(&mut self, Show(view): Show, _: &mut Context<Self>) -> Seen<Viewed> {
         self.residence.arrived();
-        let (entries, sequence) = self.user.blocklist_page(page.start, page.max);
-        let answer = BlocklistPage {
-            imported: self.user.is_imported(),
-            entries,
-            total: self.user.blocked_count(),
-            sequence,
-        };
-        Seen { answer, n: self.residence.changed() }
+        Seen { answer: view.of(&self.user), n: self.residence.changed() }
     }
 }

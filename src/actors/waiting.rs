@@ -161,7 +161,7 @@ impl Request {
             .collect();
         let position = self.position.map(|offset| (here, offset));
         // A caller who has gone away is answered in vain.
-        let _ = self.reply.send(Ok(Executed { outcomes, position }));
+        let _ = self.reply.send(Ok(Executed { outcomes, position, sent_at: None }));
     }
 
     fn refuse(self, error: ExecuteError) {

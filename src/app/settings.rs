@@ -55,6 +55,16 @@ pub(super) fn http_settings(config: &Config) -> http::Settings {
         keys: app.keys.iter().map(|key| key.reveal().to_owned()).collect(),
         limits: limits(app),
         delete_allowed: app.account.delete_allowed,
+        default_allow_type: app.friend.default_allow_type,
+        friend_fields: app.friend.custom_fields.iter().map(|field| field.0.clone()).collect(),
+        profile_fields: app.profile.custom_fields.iter().map(|field| field.0.clone()).collect(),
+        messages: http::MessageRules {
+            bytes_max: app.c2c.message_bytes_max.as_usize(),
+            batch_receivers_per_minute: app.c2c.batch_receivers_per_minute,
+            blocked_send_looks_ok: app.c2c.blocked_send_looks_ok,
+            require_friend: app.c2c.require_friend,
+            block_stops_both: app.c2c.block_stops_both,
+        },
     };
     let workers = config.http.workers;
     http::Settings {

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use crate::domain::{
-    AllowType, Card, Effect, Event, OfferForm, ProfileChange, RemovalReason, Severance, UserId,
-    effects,
+    AllowType, Card, Effect, Event, Gender, OfferForm, ProfileChange, RemovalReason, Severance,
+    UserId, effects,
 };
 
 /// The stored names of all events, in the order of their definition.
-pub const EVENT_TYPES: [&str; 21] = [
+pub const EVENT_TYPES: [&str; 26] = [
     "AccountImported",
     "ProfileChanged",
     "AccountDeleted",
@@ -30,6 +30,11 @@ pub const EVENT_TYPES: [&str; 21] = [
     "OffersSettled",
     "PeerForgotten",
     "RequestDropped",
+    "FriendChanged",
+    "GroupsAdded",
+    "FriendsGrouped",
+    "GroupsRemoved",
+    "MessageAccepted",
 ];
 
 /// The stored name of `event`.
@@ -47,6 +52,11 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::FriendAdded { .. } => "FriendAdded",
         Event::FriendLinked { .. } => "FriendLinked",
         Event::FriendUpdated { .. } => "FriendUpdated",
+        Event::FriendChanged { .. } => "FriendChanged",
+        Event::GroupsAdded { .. } => "GroupsAdded",
+        Event::FriendsGrouped { .. } => "FriendsGrouped",
+        Event::GroupsRemoved { .. } => "GroupsRemoved",
+        Event::MessageAccepted(_) => "MessageAccepted",
         Event::FriendRemoved { .. } => "FriendRemoved",
         Event::UnfriendAsked { .. } => "UnfriendAsked",
         Event::OfferPending { .. } => "OfferPending",
@@ -63,6 +73,8 @@ pub fn event_type(event: &Event) -> &'static str {
 pub fn names(event: &Event, user: &UserId) -> bool {
     match event {
         Event::OffersSettled { friends, .. } => friends.iter().any(|friend| friend.peer == *user),
+        Event::FriendsGrouped { peers, .. } => peers.contains(user),
+        Event::MessageAccepted(message) => message.to.contains(user),
         other => other.peer().as_ref() == Some(user),
     }
 }
@@ -91,6 +103,17 @@ pub fn sentence(event: &Event) -> String {
             format!("has {peer} as a friend by another edge ({edge})")
         }
         Event::FriendUpdated { peer, .. } => format!("has a new record of the friend {peer}"),
+        Event::FriendChanged { peer, .. } => format!("has a changed record of the friend {peer}"),
+        Event::GroupsAdded { names } => format!("has new friend groups: {}", listed(names)),
+        Event::FriendsGrouped { names, peers } => {
+            let peers: Vec<&str> = peers.iter().map(UserId::as_str).collect();
+            format!("put friends into the groups {}: {}", listed(names), peers.join(", "))
+        }
+        Event::GroupsRemoved { names } => format!("removed the friend groups {}", listed(names)),
+        Event::MessageAccepted(message) => {
+            let to: Vec<&str> = message.to.iter().map(UserId::as_str).collect();
+            format!("sent the message {} to {}", message.key(), to.join(", "))
+        }
         Event::FriendRemoved { peer, reason, .. } => {
             format!("is no longer a friend of {peer} ({})", removal(*reason))
         }
@@ -109,6 +132,11 @@ pub fn sentence(event: &Event) -> String {
         Event::PeerForgotten { peer } => format!("no longer names {peer}, whose account is gone"),
         Event::RequestDropped { peer, .. } => format!("has no request from {peer} any more"),
     }
+}
+
+fn listed(names: &[Box<str>]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{}\"", Plain(name))).collect();
+    names.join(", ")
 }
 
 fn offered(peer: UserId, form: OfferForm, forced: bool, card: &Card) -> String {
@@ -134,6 +162,8 @@ fn removal(reason: RemovalReason) -> &'static str {
         RemovalReason::DeletedBoth => "removed from both lists",
         RemovalReason::DeletedByPeer => "removed from both lists by them",
         RemovalReason::DeletedSingle => "removed from this list",
+        RemovalReason::ClearedBoth => "all were removed, from both lists",
+        RemovalReason::ClearedSingle => "all were removed from this list",
         RemovalReason::AccountDeleted => "account deleted",
         RemovalReason::PeerAccountDeleted => "their account was deleted",
         RemovalReason::Withdrawn => "the accepted offer was taken back",
@@ -161,6 +191,31 @@ fn profile(change: &ProfileChange) -> String {
     if let Some(forbidden) = change.requests_forbidden {
         let verb = if forbidden { "may not" } else { "may" };
         fields.push(format!("they {verb} send friend requests"));
+    }
+    let texts = [("location", &change.location), ("signature", &change.self_signature)];
+    for (name, text) in texts {
+        fields.extend(text.as_ref().map(|text| format!("{name} \"{}\"", Plain(text))));
+    }
+    fields.extend(change.gender.map(|gender| {
+        let gender = match gender {
+            Gender::Unknown => "unknown",
+            Gender::Female => "female",
+            Gender::Male => "male",
+        };
+        format!("gender {gender}")
+    }));
+    let numbers = [
+        ("birthday", change.birthday),
+        ("language", change.language),
+        ("message settings", change.msg_settings),
+        ("level", change.level),
+        ("role", change.role),
+    ];
+    for (name, number) in numbers {
+        fields.extend(number.map(|number| format!("{name} {number}")));
+    }
+    for (tag, value) in &change.custom {
+        fields.push(format!("{tag} \"{}\"", Plain(value)));
     }
     fields.join(", ")
 }
@@ -212,7 +267,7 @@ impl fmt::Display for Plain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EdgeId, Rejection, Settled, Version};
+    use crate::domain::{CardChange, EdgeId, Message, Rejection, Settled, Version};
 
     /// One of each event, in the order of their definition.
     fn all() -> Vec<Event> {
@@ -224,11 +279,32 @@ mod tests {
             face_url: None,
             allow_type: Some(AllowType::NeedConfirm),
             requests_forbidden: Some(true),
+            gender: Some(Gender::Female),
+            birthday: Some(19_990_102),
+            custom: vec![("Tag_Profile_Custom_a".into(), "b".into())],
+            ..ProfileChange::default()
         };
         let form = OfferForm::TwoWay;
         let why = Rejection::PeerAcceptsNobody;
         let reason = RemovalReason::BlockedByPeer;
         let friends = vec![Settled { peer, mine: true, theirs: true }];
+        let groups = || vec!["Work".into(), "Cli\u{1b}mbing".into()];
+        let message = Message {
+            to: vec![peer],
+            seq: 7,
+            random: 8,
+            time: 1_700_000_000,
+            body: "[]".into(),
+            custom_data: "".into(),
+            push: "".into(),
+            life_time: None,
+            online_only: false,
+            not_for_sender: false,
+            control: Vec::new(),
+            read_receipt: false,
+            extension: false,
+            untold: false,
+        };
         vec![
             Event::AccountImported {},
             Event::ProfileChanged(change),
@@ -245,7 +321,7 @@ mod tests {
                 card: card.clone(),
             },
             Event::FriendRequested { peer, edge, card },
-            Event::FriendAccepted { peer, offer: edge, edge, added: true },
+            Event::FriendAccepted { peer, offer: edge, edge, added: true, agreement: None },
             Event::FriendRefused { peer, offer: edge, why },
             Event::FriendAdded { peer, edge, card: Card::default() },
             Event::FriendLinked { peer, edge },
@@ -253,12 +329,17 @@ mod tests {
             Event::FriendRemoved { peer, edge, reason, announced: true },
             Event::UnfriendAsked { peer },
             Event::OfferPending { peer, edge },
-            Event::OfferConfirmed { peer, edge, mine: true, theirs: true },
+            Event::OfferConfirmed { peer, edge, mine: true, theirs: true, agreement: None },
             Event::OfferEnded { peer, edge, why },
             Event::OfferWithdrawn { peer, edge },
-            Event::OffersSettled { offered: Version(3), forced: false, friends },
+            Event::OffersSettled { offered: Version(3), forced: false, waited: false, friends },
             Event::PeerForgotten { peer },
             Event::RequestDropped { peer, edge },
+            Event::FriendChanged { peer, change: CardChange::default() },
+            Event::GroupsAdded { names: groups() },
+            Event::FriendsGrouped { names: groups(), peers: vec![peer] },
+            Event::GroupsRemoved { names: groups() },
+            Event::MessageAccepted(message),
         ]
     }
 
@@ -280,7 +361,7 @@ mod tests {
         let said: Vec<String> = all().iter().map(sentence).collect();
         insta::assert_snapshot!(said.join("\n"), @r#"
         has an account from now on
-        changed the profile: nick "Amy", they confirm new friends, they may not send friend requests
+        changed the profile: nick "Amy", they confirm new friends, they may not send friend requests, gender female, birthday 19990102, Tag_Profile_Custom_a "b"
         has no account any more
         blocked bob
         unblocked bob
@@ -300,6 +381,11 @@ mod tests {
         has every answer to the request of version 3: bob
         no longer names bob, whose account is gone
         has no request from bob any more
+        has a changed record of the friend bob
+        has new friend groups: "Work", "Cli\u{1b}mbing"
+        put friends into the groups "Work", "Cli\u{1b}mbing": bob
+        removed the friend groups "Work", "Cli\u{1b}mbing"
+        sent the message 7_8_1700000000 to bob
         "#);
     }
 
@@ -310,7 +396,11 @@ mod tests {
         for event in all() {
             let about_bob = !matches!(
                 event,
-                Event::AccountImported {} | Event::ProfileChanged(_) | Event::AccountDeleted {}
+                Event::AccountImported {}
+                    | Event::ProfileChanged(_)
+                    | Event::AccountDeleted {}
+                    | Event::GroupsAdded { .. }
+                    | Event::GroupsRemoved { .. }
             );
             assert_eq!(names(&event, &bob), about_bob, "{event:?}");
             assert!(!names(&event, &carl));

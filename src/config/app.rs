@@ -1,5 +1,6 @@
 //! The settings of one app: who may call, what its rules are, who hears of it.
 
+use super::kind::{Bytes, FieldName};
 use super::rate::RateLimits;
 use super::scope::section;
 use super::secret::{Secret, Url};
@@ -33,6 +34,8 @@ section! {
         block: Block;
         /// Friendship.
         friend: Friend;
+        /// Profiles.
+        profile: Profile;
         /// Messages from one user to another.
         c2c: C2c;
         /// Accounts.
@@ -65,6 +68,16 @@ section! {
         default_allow_type: AllowType = AllowType::AllowAny;
         /// An import asks no blocklist.
         import_ignores_blocklist: bool = false;
+        /// What a user may keep about a friend besides: `Tag_SNS_Custom_` and one of these names of 1
+        /// to 8 letters.
+        custom_fields: Vec<FieldName> = Vec::new(), in 0..=20, unit "fields";
+    }
+
+    /// What a user tells about themselves.
+    pub struct Profile {
+        /// Fields besides the standard ones: `Tag_Profile_Custom_` and one of these names of 1 to 8
+        /// letters.
+        custom_fields: Vec<FieldName> = Vec::new(), in 0..=20, unit "fields";
     }
 
     /// Who may write to whom.
@@ -75,6 +88,10 @@ section! {
         require_friend: bool = false;
         /// A block in either direction stops both.
         block_stops_both: bool = false;
+        /// The longest content of a message.
+        message_bytes_max: Bytes = Bytes::kib(12), in 1..=65_536;
+        /// How many receivers messages to many may have in a minute.
+        batch_receivers_per_minute: u32 = 12_000, in 1..=1_000_000, unit "receivers";
     }
 
     /// What may be done with accounts.

@@ -147,6 +147,21 @@ impl Value for Name {
     }
 }
 
+/// The name of a custom field: 1 to 8 ASCII letters. Rule: rest-api.md 4.1 and 7.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldName(pub String);
+
+impl Value for FieldName {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let fits = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic());
+        if fits { Ok(Self(text.to_owned())) } else { Err("a field has 1 to 8 letters".to_owned()) }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// A directive for what is logged, like `info` or `info,cordon::webhooks=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(pub String);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{AllowType, Event, ProfileChange, RemovalReason};
+use super::event::{AllowType, Event, Gender, ProfileChange, RemovalReason};
 use super::id::UserId;
 use super::policy::Policy;
 use super::rejection::Rejection;
@@ -19,6 +19,112 @@ pub struct Profile {
     pub allow_type: Option<AllowType>,
     /// `Tag_Profile_IM_AdminForbidType` is `AdminForbid_Type_SendOut`.
     pub requests_forbidden: bool,
+    /// `Tag_Profile_IM_Gender`.
+    pub gender: Gender,
+    /// `Tag_Profile_IM_BirthDay`.
+    pub birthday: u32,
+    /// `Tag_Profile_IM_Location`.
+    pub location: Box<str>,
+    /// `Tag_Profile_IM_SelfSignature`.
+    pub self_signature: Box<str>,
+    /// `Tag_Profile_IM_Language`.
+    pub language: u32,
+    /// `Tag_Profile_IM_MsgSettings`.
+    pub msg_settings: u32,
+    /// `Tag_Profile_IM_Level`.
+    pub level: u32,
+    /// `Tag_Profile_IM_Role`.
+    pub role: u32,
+    /// Custom fields that have a value: tag and value.
+    pub custom: Vec<(Box<str>, Box<str>)>,
+}
+
+/// The value, if it is a new one.
+fn news<T: Clone + PartialEq>(given: &Option<T>, known: &T) -> Option<T> {
+    given.clone().filter(|value| value != known)
+}
+
+impl Profile {
+    /// What of `change` is new.
+    fn news(&self, change: &ProfileChange) -> ProfileChange {
+        ProfileChange {
+            nick: news(&change.nick, &self.nick),
+            face_url: news(&change.face_url, &self.face_url),
+            allow_type: change.allow_type.filter(|value| Some(*value) != self.allow_type),
+            requests_forbidden: news(&change.requests_forbidden, &self.requests_forbidden),
+            gender: news(&change.gender, &self.gender),
+            birthday: news(&change.birthday, &self.birthday),
+            location: news(&change.location, &self.location),
+            self_signature: news(&change.self_signature, &self.self_signature),
+            language: news(&change.language, &self.language),
+            msg_settings: news(&change.msg_settings, &self.msg_settings),
+            level: news(&change.level, &self.level),
+            role: news(&change.role, &self.role),
+            custom: change
+                .custom
+                .iter()
+                .filter(|(tag, value)| self.custom_field(tag) != &**value)
+                .cloned()
+                .collect(),
+            by_import: change.by_import,
+        }
+    }
+
+    /// The value of a custom field; empty if it has none.
+    pub fn custom_field(&self, tag: &str) -> &str {
+        let found = self.custom.iter().find(|(known, _)| **known == *tag);
+        found.map_or("", |(_, value)| value)
+    }
+
+    fn take(&mut self, change: &ProfileChange) {
+        let ProfileChange {
+            nick,
+            face_url,
+            allow_type,
+            requests_forbidden,
+            gender,
+            birthday,
+            location,
+            self_signature,
+            language,
+            msg_settings,
+            level,
+            role,
+            custom,
+            by_import: _,
+        } = change;
+        set(&mut self.nick, nick);
+        set(&mut self.face_url, face_url);
+        self.allow_type = allow_type.or(self.allow_type);
+        set(&mut self.requests_forbidden, requests_forbidden);
+        set(&mut self.gender, gender);
+        set(&mut self.birthday, birthday);
+        set(&mut self.location, location);
+        set(&mut self.self_signature, self_signature);
+        set(&mut self.language, language);
+        set(&mut self.msg_settings, msg_settings);
+        set(&mut self.level, level);
+        set(&mut self.role, role);
+        set_custom(&mut self.custom, custom);
+    }
+}
+
+fn set<T: Clone>(known: &mut T, given: &Option<T>) {
+    if let Some(value) = given {
+        known.clone_from(value);
+    }
+}
+
+/// Puts new values into custom fields; an empty one takes the field out.
+pub(super) fn set_custom(known: &mut Vec<(Box<str>, Box<str>)>, new: &[(Box<str>, Box<str>)]) {
+    for (tag, value) in new {
+        match known.iter().position(|(known, _)| known == tag) {
+            Some(at) if value.is_empty() => drop(known.remove(at)),
+            Some(at) => known[at].1.clone_from(value),
+            None if value.is_empty() => {}
+            None => known.push((tag.clone(), value.clone())),
+        }
+    }
 }
 
 impl User {
@@ -42,38 +148,29 @@ impl User {
         if !self.imported {
             events.push(Event::AccountImported {});
         }
-        let profile = self.profile.as_deref().cloned().unwrap_or_default();
-        let given = |value: &Option<Box<str>>, known: &str| {
-            value.clone().filter(|value| !value.is_empty() && **value != *known)
-        };
-        let change = ProfileChange {
-            nick: given(&change.nick, &profile.nick),
-            face_url: given(&change.face_url, &profile.face_url),
-            allow_type: change.allow_type.filter(|value| Some(*value) != profile.allow_type),
-            requests_forbidden: change
-                .requests_forbidden
-                .filter(|value| *value != profile.requests_forbidden),
-        };
-        if change != ProfileChange::default() {
-            events.push(Event::ProfileChanged(change));
-        }
+        let given = |value: &Option<Box<str>>| value.clone().filter(|value| !value.is_empty());
+        events.extend(self.changes_of_profile(&ProfileChange {
+            nick: given(&change.nick),
+            face_url: given(&change.face_url),
+            by_import: true,
+            ..change.clone()
+        }));
         events
     }
 
+    /// Gives profile fields new values. Repeat: the same values record nothing.
+    /// Rule: rest-api.md 7.2.
+    pub(super) fn changes_of_profile(&self, change: &ProfileChange) -> Option<Event> {
+        let news = match &self.profile {
+            Some(profile) => profile.news(change),
+            None => Profile::default().news(change),
+        };
+        let nothing = ProfileChange { by_import: change.by_import, ..ProfileChange::default() };
+        (news != nothing).then_some(Event::ProfileChanged(news))
+    }
+
     pub(super) fn change_profile(&mut self, change: &ProfileChange) {
-        let profile = self.profile.get_or_insert_default();
-        if let Some(nick) = &change.nick {
-            profile.nick = nick.clone();
-        }
-        if let Some(face_url) = &change.face_url {
-            profile.face_url = face_url.clone();
-        }
-        if change.allow_type.is_some() {
-            profile.allow_type = change.allow_type;
-        }
-        if let Some(forbidden) = change.requests_forbidden {
-            profile.requests_forbidden = forbidden;
-        }
+        self.profile.get_or_insert_default().take(change);
     }
 
     /// Deletes the account: ends its friendships on both sides, refuses the requests it holds and
@@ -108,7 +205,7 @@ impl User {
         if self.blocks.contains(peer) {
             self.note_unblock(peer);
         }
-        self.friends.remove(peer);
+        self.note_unfriended(peer);
         self.requests.remove(peer);
     }
 

@@ -113,10 +113,7 @@ impl User {
         self.blocks.remove(peer);
     }
 
-    /// The sequence number of the blocklist is the version of the last record that changed it:
-    /// it grows once with each request, without a counter of its own to keep in step.
     fn touch_blocklist(&mut self) {
-        self.block_sequence =
-            u32::try_from(self.version.next().0).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
+        self.block_sequence = self.sequence_now();
     }
 }

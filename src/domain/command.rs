@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Card, OfferForm, ProfileChange};
+use super::event::{Agreement, Card, CardChange, OfferForm, ProfileChange};
 use super::id::UserId;
+use super::message::Message;
 
 /// A wish of a caller, addressed to one user. A batch has one outcome per item, in order.
 ///
@@ -40,6 +41,64 @@ pub enum Command {
         /// Remove the user from the targets' lists as well.
         both: bool,
     },
+    /// Remove all friends.
+    ClearFriends {
+        /// Remove the user from their lists as well.
+        both: bool,
+    },
+    /// Change records of friends.
+    UpdateFriends {
+        /// Which and how, in request order.
+        items: Vec<FriendUpdate>,
+    },
+    /// Answer requests that wait for the user.
+    AnswerRequests {
+        /// Which and how, in request order.
+        items: Vec<RequestAnswer>,
+    },
+    /// Make friend groups, and put friends into all of them. One outcome per member; one if there
+    /// is none.
+    AddGroups {
+        /// The groups, each once.
+        names: Vec<Box<str>>,
+        /// The friends, in request order.
+        members: Vec<Target>,
+    },
+    /// Remove friend groups; the friends in them stay friends.
+    RemoveGroups {
+        /// The groups.
+        names: Vec<Box<str>>,
+    },
+    /// Give profile fields new values.
+    SetProfile(ProfileChange),
+    /// Take a message over.
+    Send(Message),
+}
+
+/// New values for one friend's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendUpdate {
+    /// The friend.
+    pub user: UserId,
+    /// Whether that account was imported when it was looked up.
+    pub imported: bool,
+    /// The new values.
+    pub change: CardChange,
+}
+
+/// An answer to one waiting request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestAnswer {
+    /// Who asked.
+    pub user: UserId,
+    /// Whether that account was imported when it was looked up.
+    pub imported: bool,
+    /// What is said; `None` is no.
+    pub agreement: Option<Agreement>,
+    /// The remark that the answering user's record of the friend gets.
+    pub remark: Box<str>,
+    /// Its friend groups.
+    pub groups: Vec<Box<str>>,
 }
 
 /// One target of a batch about blocking.

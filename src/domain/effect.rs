@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Card, Event, OfferForm, RemovalReason};
+use super::event::{Agreement, Card, Event, OfferForm, RemovalReason};
 use super::id::{EdgeId, UserId};
 use super::rejection::Rejection;
 
@@ -41,6 +41,8 @@ pub enum Effect {
         edge: EdgeId,
         /// The sender's list grew, and nobody has announced it.
         added: bool,
+        /// The offer had been waiting for the sender, who said this.
+        agreement: Option<Agreement>,
     },
     /// The receiver's offer waits for the sender's confirmation.
     Pend {
@@ -106,7 +108,7 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             }
             Event::FriendRemoved { peer, reason, .. } => match reason {
                 RemovalReason::Blocked => removed = Some(peer),
-                RemovalReason::DeletedBoth => {
+                RemovalReason::DeletedBoth | RemovalReason::ClearedBoth => {
                     emit(*peer, sever(Severance::Deleted, true));
                 }
                 RemovalReason::AccountDeleted => {
@@ -116,6 +118,7 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                 RemovalReason::BlockedByPeer
                 | RemovalReason::DeletedByPeer
                 | RemovalReason::DeletedSingle
+                | RemovalReason::ClearedSingle
                 | RemovalReason::PeerAccountDeleted
                 | RemovalReason::Withdrawn => {}
             },
@@ -135,9 +138,15 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                     },
                 },
             ),
-            Event::FriendAccepted { peer, offer, edge, added } => {
-                emit(*peer, Effect::Confirm { offer: *offer, edge: *edge, added: *added });
-            }
+            Event::FriendAccepted { peer, offer, edge, added, agreement } => emit(
+                *peer,
+                Effect::Confirm {
+                    offer: *offer,
+                    edge: *edge,
+                    added: *added,
+                    agreement: *agreement,
+                },
+            ),
             Event::FriendRequested { peer, edge, .. } => {
                 emit(*peer, Effect::Pend { offer: *edge });
             }
@@ -154,6 +163,11 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             | Event::FriendAdded { .. }
             | Event::FriendLinked { .. }
             | Event::FriendUpdated { .. }
+            | Event::FriendChanged { .. }
+            | Event::GroupsAdded { .. }
+            | Event::FriendsGrouped { .. }
+            | Event::GroupsRemoved { .. }
+            | Event::MessageAccepted(_)
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }
             | Event::OfferEnded { .. }

@@ -7,6 +7,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::id::{EdgeId, UserId, Version};
+use super::message::Message;
 use super::rejection::Rejection;
 
 /// One fact about one user, the owner of the stream it stands in.
@@ -76,6 +77,9 @@ pub enum Event {
         edge: EdgeId,
         /// The owner's own list grew (with a `FriendAdded` in the same record).
         added: bool,
+        /// The offer had been waiting for the owner, who now said this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agreement: Option<Agreement>,
     },
     /// The owner refuses `peer`'s offer.
     FriendRefused {
@@ -97,7 +101,7 @@ pub enum Event {
         card: Card,
     },
     /// `peer`, who was in the owner's list already, belongs to another edge from now on: the other
-    /// direction came later, or two offers crossed.
+    /// direction came later, two offers crossed, or the other direction's offer was taken back.
     FriendLinked {
         /// The friend.
         peer: UserId,
@@ -110,6 +114,31 @@ pub enum Event {
         peer: UserId,
         /// The new record.
         card: Card,
+    },
+    /// Fields of the owner's record of a friend got new values; absent ones kept theirs.
+    FriendChanged {
+        /// The friend.
+        peer: UserId,
+        /// The new values.
+        #[serde(flatten)]
+        change: CardChange,
+    },
+    /// The owner has these friend groups from now on; those that were there already are not named.
+    GroupsAdded {
+        /// Their names, in order.
+        names: Vec<Box<str>>,
+    },
+    /// These friends are in these friend groups from now on.
+    FriendsGrouped {
+        /// The groups.
+        names: Vec<Box<str>>,
+        /// The friends.
+        peers: Vec<UserId>,
+    },
+    /// The owner has these friend groups no longer, and no friend is in them.
+    GroupsRemoved {
+        /// Their names.
+        names: Vec<Box<str>>,
     },
     /// `peer` is no longer in the owner's friend list.
     FriendRemoved {
@@ -145,6 +174,9 @@ pub enum Event {
         mine: bool,
         /// The peer's list grew.
         theirs: bool,
+        /// The offer had been waiting for the peer, who then said this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agreement: Option<Agreement>,
     },
     /// The owner's offer to `peer` is over without a friendship.
     OfferEnded {
@@ -163,13 +195,17 @@ pub enum Event {
         /// The offer.
         edge: EdgeId,
     },
-    /// All offers of one request are answered; these friendships came of it.
+    /// All offers of one request are answered, or one that had been waiting is; these friendships
+    /// came of it.
     OffersSettled {
         /// The version of the record with the offers.
         offered: Version,
         /// An administrator forced them.
         #[serde(default, skip_serializing_if = "is_false")]
         forced: bool,
+        /// The offer had been waiting for the peer's answer.
+        #[serde(default, skip_serializing_if = "is_false")]
+        waited: bool,
         /// Whose lists grew, in the order of the peers' names.
         friends: Vec<Settled>,
     },
@@ -185,6 +221,8 @@ pub enum Event {
         /// Their offer.
         edge: EdgeId,
     },
+    /// A message of the owner's was taken over, to be handed on.
+    MessageAccepted(Message),
 }
 
 impl Event {
@@ -194,6 +232,10 @@ impl Event {
             Self::AccountImported {}
             | Self::ProfileChanged(_)
             | Self::AccountDeleted {}
+            | Self::GroupsAdded { .. }
+            | Self::FriendsGrouped { .. }
+            | Self::GroupsRemoved { .. }
+            | Self::MessageAccepted(_)
             | Self::OffersSettled { .. } => None,
             Self::UserBlocked { target: peer, .. }
             | Self::UserUnblocked { target: peer }
@@ -204,6 +246,7 @@ impl Event {
             | Self::FriendAdded { peer, .. }
             | Self::FriendLinked { peer, .. }
             | Self::FriendUpdated { peer, .. }
+            | Self::FriendChanged { peer, .. }
             | Self::FriendRemoved { peer, .. }
             | Self::UnfriendAsked { peer }
             | Self::OfferPending { peer, .. }
@@ -246,6 +289,16 @@ impl OfferForm {
     }
 }
 
+/// What a user says to a request that waits for them, if it is not a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Agreement {
+    /// Both get the other as a friend.
+    Both,
+    /// Only the asker gets a friend.
+    OneWay,
+}
+
 /// Why a friendship ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -260,6 +313,11 @@ pub enum RemovalReason {
     DeletedByPeer,
     /// The owner removed the peer from the owner's list only.
     DeletedSingle,
+    /// The owner cleared the whole list, and the owner's place in the lists of those on it; of that
+    /// nobody is told.
+    ClearedBoth,
+    /// The owner cleared the whole list; of that nobody is told.
+    ClearedSingle,
     /// The owner's account was deleted.
     AccountDeleted,
     /// The peer's account was deleted.
@@ -330,6 +388,20 @@ impl Card {
     }
 }
 
+/// New values for fields of a friend's record; absent ones stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CardChange {
+    /// The remark, at most 96 bytes; empty for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<Box<str>>,
+    /// All friend groups that hold the friend from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Box<str>>>,
+    /// Custom fields: tag and value; an empty value for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom: Vec<(Box<str>, Box<str>)>,
+}
+
 /// New values of profile fields; absent ones stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProfileChange {
@@ -345,6 +417,49 @@ pub struct ProfileChange {
     /// `Tag_Profile_IM_AdminForbidType` is `AdminForbid_Type_SendOut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_forbidden: Option<bool>,
+    /// `Tag_Profile_IM_Gender`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gender: Option<Gender>,
+    /// `Tag_Profile_IM_BirthDay`, like 20190419.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub birthday: Option<u32>,
+    /// `Tag_Profile_IM_Location`, at most 16 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Box<str>>,
+    /// `Tag_Profile_IM_SelfSignature`, at most 500 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_signature: Option<Box<str>>,
+    /// `Tag_Profile_IM_Language`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<u32>,
+    /// `Tag_Profile_IM_MsgSettings`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub msg_settings: Option<u32>,
+    /// `Tag_Profile_IM_Level`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u32>,
+    /// `Tag_Profile_IM_Role`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<u32>,
+    /// Custom fields: tag and value; an empty value for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom: Vec<(Box<str>, Box<str>)>,
+    /// It came with an import of the account: of that nobody is told.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_import: bool,
+}
+
+/// `Tag_Profile_IM_Gender`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gender {
+    /// `Gender_Type_Unknown`.
+    #[default]
+    Unknown,
+    /// `Gender_Type_Female`.
+    Female,
+    /// `Gender_Type_Male`.
+    Male,
 }
 
 /// Whom a user lets add them as a friend.

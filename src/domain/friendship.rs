@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{FormerFriend, NewFriend};
-use super::event::{Card, Event, OfferForm, RemovalReason};
+use super::account::set_custom;
+use super::command::{FormerFriend, FriendUpdate, NewFriend};
+use super::event::{Card, CardChange, Event, OfferForm, RemovalReason};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;
 use super::rejection::Rejection;
@@ -20,6 +21,9 @@ pub struct Friend {
     pub offered_by_owner: bool,
     /// The other half of the edge's id.
     pub offered_at: Version,
+    /// The friend was in the list before there was this edge: whoever takes it back does not end the
+    /// friendship.
+    pub stood_before: bool,
     /// When the friend was added, in unix seconds.
     pub at: u32,
     /// The rest of the record, if any of it is set.
@@ -51,11 +55,18 @@ pub struct Offer {
     pub over: Option<EdgeId>,
     /// What the owner's record of the friend will hold.
     pub card: Box<Card>,
+    /// When it was made, in unix seconds.
+    pub at: u32,
     /// How far it has come.
     pub state: OfferState,
 }
 
 impl Offer {
+    /// Whether it waits for the peer's confirmation.
+    pub fn is_pending(&self) -> bool {
+        self.state == OfferState::Pending
+    }
+
     /// Whether the peer's yes or no is still to come.
     pub fn is_unanswered(&self) -> bool {
         matches!(self.state, OfferState::Open | OfferState::Pending)
@@ -75,6 +86,8 @@ pub enum OfferState {
         mine: bool,
         /// The peer's list grew.
         theirs: bool,
+        /// It had been waiting for the peer's answer: it is announced at once, and alone.
+        waited: bool,
     },
 }
 
@@ -116,6 +129,27 @@ impl User {
     /// Whether `peer` is in this user's friend list.
     pub fn has_friend(&self, peer: &UserId) -> bool {
         self.friends.contains(peer)
+    }
+
+    /// How many friends there are.
+    pub fn friends_count(&self) -> usize {
+        self.friends.len()
+    }
+
+    /// The record of `peer` in the friend list.
+    pub fn friend(&self, peer: &UserId) -> Option<&Friend> {
+        self.friends.get(peer)
+    }
+
+    /// The friend list by peer, from `start` on, at most `max` entries.
+    pub fn friends_page(&self, start: usize, max: usize) -> impl Iterator<Item = &Friend> {
+        self.friends.iter().skip(start).take(max)
+    }
+
+    /// Sequence numbers of the friend list: of its standard fields and of its custom ones. Each grows
+    /// with each record that changed them, and is 0 if none ever did.
+    pub fn friends_sequences(&self) -> (u32, u32) {
+        (self.friends_sequence, self.custom_sequence)
     }
 
     /// The friend list, by peer.
@@ -181,7 +215,7 @@ impl User {
             return Err(Rejection::SelfTarget);
         }
         if self.has_friend(&peer) {
-            self.check_groups(&item.card, policy)?;
+            self.check_groups(&item.card.groups, policy)?;
             let card = item.card.clone();
             return Ok((vec![Event::FriendUpdated { peer, card }], Outcome::Recorded));
         }
@@ -210,7 +244,7 @@ impl User {
         if known.is_none() && self.friends_expected(&peer) >= policy.friends_max {
             return Err(Rejection::FriendListFull);
         }
-        self.check_groups(&item.card, policy)?;
+        self.check_groups(&item.card.groups, policy)?;
         let card = item.card.clone();
         let mut events = Vec::with_capacity(2);
         let mut edge = EdgeId { offerer: self.id, version: self.version.next() };
@@ -234,27 +268,83 @@ impl User {
         Ok((events, Outcome::Offering { peer, edge }))
     }
 
-    /// How many friends there are if the peers other than `peer` accept what is open. Both ends of a
-    /// friendship ask this, so that answers on the way never lead past the limit.
+    /// How many friends there are if the peers other than `peer` accept what is open or waits for
+    /// them. Both ends of a friendship ask this, so that no answer, however late, leads past the
+    /// limit.
     pub(super) fn friends_expected(&self, peer: &UserId) -> usize {
-        let coming = |offer: &&Offer| {
-            offer.state == OfferState::Open && offer.over.is_none() && offer.peer != *peer
-        };
+        let coming =
+            |offer: &&Offer| offer.is_unanswered() && offer.over.is_none() && offer.peer != *peer;
         self.friends.len() + self.offers.iter().filter(coming).count()
     }
 
-    fn check_groups(&self, card: &Card, policy: &Policy) -> Result<(), Rejection> {
-        let new = card.groups.iter().filter(|group| !self.groups.contains(group)).count();
-        if new > 0 && self.groups.len() + new > policy.groups_max {
-            return Err(Rejection::TooManyGroups);
+    /// Changes the record of a friend. Repeat: the same values record nothing.
+    ///
+    /// Rejects: `NotFriend`, or `AccountUnknown` for an account that is not imported;
+    /// `TooManyGroups`. Rule: rest-api.md 4.4.
+    pub(super) fn update_friend(&self, item: &FriendUpdate, policy: &Policy) -> Decided {
+        let peer = item.user;
+        let Some(friend) = self.friends.get(&peer) else {
+            let unknown =
+                if item.imported { Rejection::NotFriend } else { Rejection::AccountUnknown };
+            return Err(unknown);
+        };
+        if let Some(groups) = &item.change.groups {
+            self.check_groups(groups, policy)?;
         }
-        Ok(())
+        let known = friend.card.as_deref();
+        let news = |value: &Option<Box<str>>, known: &str| value.clone().filter(|v| **v != *known);
+        let custom = item.change.custom.iter().filter(|(tag, value)| {
+            let known = known.and_then(|card| card.custom.iter().find(|(known, _)| known == tag));
+            known.map_or("", |(_, value)| value) != &**value
+        });
+        let change = CardChange {
+            remark: news(&item.change.remark, known.map_or("", |card| &card.remark)),
+            groups: item.change.groups.clone().filter(|groups| **groups != *friend.groups()),
+            custom: custom.cloned().collect(),
+        };
+        let is_new = change != CardChange::default();
+        let events = is_new.then_some(Event::FriendChanged { peer, change });
+        Ok((events.into_iter().collect(), Outcome::Recorded))
     }
 
-    /// Removes a friend; with `both`, the user from the peer's list as well. An offer to the peer that
-    /// is under way is taken back: else its answer would bring the friend back after the removal. If
-    /// an offer of the peer's has crossed it, a removal from the one list has to come again when both
-    /// are answered: until then, nobody knows which of the two the peer will go on with.
+    /// Removes all friends; with `both`, the user from their lists as well. Offers to others stay.
+    /// One outcome per friend; one if there is none. Rule: rest-api.md 4.6.
+    pub(super) fn clear_friends(&self, both: bool) -> Vec<(Vec<Event>, Outcome)> {
+        let reason = if both { RemovalReason::ClearedBoth } else { RemovalReason::ClearedSingle };
+        let cleared = self.friends.iter().map(|friend| {
+            let outcome =
+                if both { Outcome::Severing { peer: friend.peer } } else { Outcome::Recorded };
+            self.part(friend, reason, outcome)
+        });
+        let mut cleared: Vec<(Vec<Event>, Outcome)> = cleared.collect();
+        if cleared.is_empty() {
+            cleared.push((Vec::new(), Outcome::Recorded));
+        }
+        cleared
+    }
+
+    /// Ends a friendship by the owner's wish, with the offer to the peer that is under way: else its
+    /// answer would bring the friend back after the removal. If an offer of the peer's has crossed it,
+    /// a removal from the one list has to come again when both are answered: until then, nobody knows
+    /// which of the two the peer will go on with.
+    fn part(
+        &self,
+        friend: &Friend,
+        reason: RemovalReason,
+        outcome: Outcome,
+    ) -> (Vec<Event>, Outcome) {
+        let peer = friend.peer;
+        let offer = self.offers.get(&peer).filter(|offer| offer.is_unanswered());
+        let crossed = offer.is_some_and(|offer| offer.over != Some(friend.edge(self.id)));
+        if crossed && outcome == Outcome::Recorded {
+            return (Vec::new(), Outcome::Occupied { peer });
+        }
+        let mut events: Vec<Event> = self.end(friend, reason, false).collect();
+        events.extend(offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge }));
+        (events, outcome)
+    }
+
+    /// Removes a friend; with `both`, the user from the peer's list as well.
     ///
     /// Rejects: `SelfTarget`, `NotFriend`. Rule: rest-api.md 4.5.
     pub(super) fn remove_friend(&self, target: &FormerFriend, both: bool) -> Decided {
@@ -262,27 +352,19 @@ impl User {
         if peer == self.id {
             return Err(Rejection::SelfTarget);
         }
-        let offer = self.offers.get(&peer).filter(|offer| offer.is_unanswered());
-        let withdrawn = offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge });
-        let (mut events, outcome): (Vec<Event>, Outcome) = match self.friends.get(&peer) {
+        match self.friends.get(&peer) {
             Some(friend) if both => {
-                let ended = self.end(friend, RemovalReason::DeletedBoth, false);
-                (ended.collect(), Outcome::Severing { peer })
+                Ok(self.part(friend, RemovalReason::DeletedBoth, Outcome::Severing { peer }))
             }
-            Some(friend) => {
-                if offer.is_some_and(|offer| offer.over != Some(friend.edge(self.id))) {
-                    return Ok((Vec::new(), Outcome::Occupied { peer }));
-                }
-                let ended = self.end(friend, RemovalReason::DeletedSingle, false);
-                (ended.collect(), Outcome::Recorded)
-            }
+            Some(friend) => Ok(self.part(friend, RemovalReason::DeletedSingle, Outcome::Recorded)),
             None if both && target.has_me => {
-                (vec![Event::UnfriendAsked { peer }], Outcome::Severing { peer })
+                let mut events = vec![Event::UnfriendAsked { peer }];
+                let offer = self.offers.get(&peer).filter(|offer| offer.is_unanswered());
+                events.extend(offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge }));
+                Ok((events, Outcome::Severing { peer }))
             }
-            None => return Err(Rejection::NotFriend),
-        };
-        events.extend(withdrawn);
-        Ok((events, outcome))
+            None => Err(Rejection::NotFriend),
+        }
     }
 
     /// Ends a friendship. If it is not announced yet, because it waits for others of its request, it
@@ -302,11 +384,13 @@ impl User {
 // How facts change the user.
 impl User {
     pub(super) fn note_friend(&mut self, peer: UserId, edge: EdgeId, card: &Card, at: Timestamp) {
-        self.note_groups(card);
+        self.note_groups(&card.groups);
+        self.touch_friends(!card.custom.is_empty(), !card.groups.is_empty());
         self.friends.put(Friend {
             peer,
             offered_by_owner: edge.offerer == self.id,
             offered_at: edge.version,
+            stood_before: false,
             at: card.added_at.unwrap_or(at.unix_seconds()),
             card: (!card.is_empty()).then(|| Box::new(card.clone())),
         });
@@ -317,22 +401,65 @@ impl User {
         if let Some(friend) = self.friends.get_mut(peer) {
             friend.offered_by_owner = edge.offerer == owner;
             friend.offered_at = edge.version;
+            friend.stood_before = true;
         }
     }
 
     pub(super) fn note_card(&mut self, peer: &UserId, card: &Card) {
-        self.note_groups(card);
+        self.note_groups(&card.groups);
+        let Some(friend) = self.friends.get(peer) else { return };
+        let before = friend.card.as_deref();
+        let custom = before.map_or(&[][..], |card| &card.custom) != &*card.custom;
+        let groups = friend.groups() != &*card.groups;
+        self.touch_friends(custom, groups);
         if let Some(friend) = self.friends.get_mut(peer) {
             friend.at = card.added_at.unwrap_or(friend.at);
             friend.card = (!card.is_empty()).then(|| Box::new(card.clone()));
         }
     }
 
-    fn note_groups(&mut self, card: &Card) {
-        for group in &card.groups {
-            if !self.groups.contains(group) {
-                self.groups.push(group.clone());
+    pub(super) fn note_card_change(&mut self, peer: &UserId, change: &CardChange) {
+        let CardChange { remark, groups, custom } = change;
+        self.note_groups(groups.as_deref().unwrap_or_default());
+        if !self.friends.contains(peer) {
+            return;
+        }
+        self.touch_friends(!custom.is_empty(), groups.is_some());
+        self.change_card(peer, |card| {
+            if let Some(remark) = remark {
+                card.remark.clone_from(remark);
             }
+            if let Some(groups) = groups {
+                card.groups.clone_from(groups);
+            }
+            set_custom(&mut card.custom, custom);
+        });
+    }
+
+    /// Changes a friend's record; one that is empty then takes no room.
+    pub(super) fn change_card(&mut self, peer: &UserId, change: impl FnOnce(&mut Card)) {
+        let Some(friend) = self.friends.get_mut(peer) else { return };
+        let mut card = friend.card.take().unwrap_or_default();
+        change(&mut card);
+        friend.card = (!card.is_empty()).then_some(card);
+    }
+
+    pub(super) fn note_unfriended(&mut self, peer: &UserId) {
+        if let Some(friend) = self.friends.remove(peer) {
+            let card = friend.card.as_deref();
+            let custom = card.is_some_and(|card| !card.custom.is_empty());
+            self.touch_friends(custom, !friend.groups().is_empty());
+        }
+    }
+
+    fn touch_friends(&mut self, custom: bool, groups: bool) {
+        let now = self.sequence_now();
+        self.friends_sequence = now;
+        if custom {
+            self.custom_sequence = now;
+        }
+        if groups {
+            self.groups_sequence = now;
         }
     }
 
@@ -348,9 +475,12 @@ impl User {
         }
     }
 
-    pub(super) fn note_settled(&mut self, offered: Version) {
-        self.offers.retain(|offer| {
-            offer.edge.version != offered || !matches!(offer.state, OfferState::Confirmed { .. })
+    pub(super) fn note_settled(&mut self, offered: Version, after_waiting: bool) {
+        self.offers.retain(|offer| match offer.state {
+            OfferState::Confirmed { waited, .. } => {
+                offer.edge.version != offered || waited != after_waiting
+            }
+            OfferState::Open | OfferState::Pending => true,
         });
     }
 

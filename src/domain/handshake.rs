@@ -1,13 +1,14 @@
 //! What another user's fact asks of the user: answers to offers, and their announcement. The handshake
 //! of cluster.md 5, checked by the model in `tests/it/pairing_model`.
 
+use super::command::RequestAnswer;
 use super::effect::{Effect, Severance};
-use super::event::{AllowType, Card, Event, OfferForm, RemovalReason, Settled};
+use super::event::{Agreement, AllowType, Card, Event, OfferForm, RemovalReason, Settled};
 use super::friendship::{Offer, OfferState};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;
 use super::rejection::Rejection;
-use super::user::User;
+use super::user::{Outcome, User};
 
 impl User {
     /// Answers what follows from one effect of `peer`'s. Rule: the table of cluster.md 5.
@@ -23,14 +24,16 @@ impl User {
                     return Vec::new();
                 }
                 match self.consider(peer, *form, *forced, *over, policy) {
-                    Ok(Consent::Now) => self.accept(peer, *edge, *form, card),
+                    Ok(Consent::Now) => self.accept(peer, *edge, *form, card, None),
                     Ok(Consent::Later) => {
                         vec![Event::FriendRequested { peer, edge: *edge, card: card.clone() }]
                     }
                     Err(why) => vec![Event::FriendRefused { peer, offer: *edge, why }],
                 }
             }
-            Effect::Confirm { offer, edge, added } => self.confirmed(peer, *offer, *edge, *added),
+            Effect::Confirm { offer, edge, added, agreement } => {
+                self.confirmed(peer, *offer, *edge, *added, *agreement)
+            }
             Effect::Pend { offer } => match self.open_offer(&peer, offer) {
                 Some(_) => vec![Event::OfferPending { peer, edge: *offer }],
                 None => Vec::new(),
@@ -46,13 +49,22 @@ impl User {
     }
 
     /// Lets go of an offer of `peer`'s that is taken back, whether it waits or was accepted already.
-    /// Nobody has announced it: that is the offerer's part, when it is confirmed.
+    /// Nobody has announced it: that is the offerer's part, when it is confirmed. A friend who was in
+    /// the list before the offer stays there, by an edge of the user's own.
     fn release(&self, peer: UserId, offer: &EdgeId) -> Vec<Event> {
         let request = self.requests.get(&peer).filter(|request| request.edge == *offer);
         let friend = self.friends.get(&peer).filter(|friend| friend.edge(self.id) == *offer);
         let dropped = request.map(|_| Event::RequestDropped { peer, edge: *offer });
-        let ended = friend.map(|friend| self.end(friend, RemovalReason::Withdrawn, true));
-        dropped.into_iter().chain(ended.into_iter().flatten()).collect()
+        let mut events: Vec<Event> = dropped.into_iter().collect();
+        match friend {
+            Some(friend) if friend.stood_before => {
+                let edge = EdgeId { offerer: self.id, version: self.version.next() };
+                events.push(Event::FriendLinked { peer, edge });
+            }
+            Some(friend) => events.extend(self.end(friend, RemovalReason::Withdrawn, true)),
+            None => {}
+        }
+        events
     }
 
     fn open_offer(&self, peer: &UserId, edge: &EdgeId) -> Option<&Offer> {
@@ -135,10 +147,56 @@ impl User {
         self.offers.get(peer).filter(|offer| offer.form.is_two_way() && offer.is_unanswered())
     }
 
-    fn accept(&self, peer: UserId, offer: EdgeId, form: OfferForm, card: &Card) -> Vec<Event> {
+    /// Answers a request that waits for the user. What is answered with yes is as if it had been
+    /// accepted when it came.
+    ///
+    /// Rejects: `RequestUnknown`, or `AccountUnknown` for an account that is not imported;
+    /// `FriendListFull`, `TooManyGroups`. Rule: extensions.md 2.
+    pub(super) fn answer_request(
+        &self,
+        answer: &RequestAnswer,
+        policy: &Policy,
+    ) -> Result<(Vec<Event>, Outcome), Rejection> {
+        let peer = answer.user;
+        let Some(request) = self.requests.get(&peer) else {
+            let unknown =
+                if answer.imported { Rejection::RequestUnknown } else { Rejection::AccountUnknown };
+            return Err(unknown);
+        };
+        let offer = request.edge;
+        let events = match answer.agreement {
+            None => vec![Event::FriendRefused { peer, offer, why: Rejection::Declined }],
+            Some(Agreement::OneWay) => {
+                self.accept(peer, offer, OfferForm::OneWay, &request.card, answer.agreement)
+            }
+            Some(Agreement::Both) => {
+                let is_new = !self.has_friend(&peer);
+                if is_new && self.friends_expected(&peer) >= policy.friends_max {
+                    return Err(Rejection::FriendListFull);
+                }
+                self.check_groups(&answer.groups, policy)?;
+                let card = Card {
+                    remark: answer.remark.clone(),
+                    groups: answer.groups.clone(),
+                    ..(*request.card).clone()
+                };
+                self.accept(peer, offer, OfferForm::TwoWay, &card, answer.agreement)
+            }
+        };
+        Ok((events, Outcome::Answering { peer }))
+    }
+
+    fn accept(
+        &self,
+        peer: UserId,
+        offer: EdgeId,
+        form: OfferForm,
+        card: &Card,
+        agreement: Option<Agreement>,
+    ) -> Vec<Event> {
         let edge = offer;
         if !form.is_two_way() {
-            return vec![Event::FriendAccepted { peer, offer, edge, added: false }];
+            return vec![Event::FriendAccepted { peer, offer, edge, added: false, agreement }];
         }
         // An offer of our own that crosses this one stays open: the peer may have taken this one back
         // already, and knows nothing of what we do here. Its answer is on the way, see `confirmed`.
@@ -150,13 +208,22 @@ impl User {
                 Event::FriendAdded { peer, edge, card }
             }
         };
-        vec![joined, Event::FriendAccepted { peer, offer, edge, added: known.is_none() }]
+        let added = known.is_none();
+        vec![joined, Event::FriendAccepted { peer, offer, edge, added, agreement }]
     }
 
-    fn confirmed(&self, peer: UserId, offer: EdgeId, edge: EdgeId, theirs: bool) -> Vec<Event> {
+    fn confirmed(
+        &self,
+        peer: UserId,
+        offer: EdgeId,
+        edge: EdgeId,
+        theirs: bool,
+        agreement: Option<Agreement>,
+    ) -> Vec<Event> {
         // Whoever closes an offer before its answer severs or withdraws in the same record, so a yes
         // that comes later is of nothing that the peer still has.
         let Some(mine) = self.open_offer(&peer, &offer) else { return Vec::new() };
+        let two_way = mine.form.is_two_way() && agreement != Some(Agreement::OneWay);
         let holds = self.friends.get(&peer).map(|friend| friend.edge(self.id));
         // Another edge than the offer's is that of the peer's own offer, which we have accepted while
         // ours was waiting: that one we hold, or have let go of since.
@@ -169,24 +236,31 @@ impl User {
             }
             // If we hold an offer of the peer's that crossed ours, the peer is about to learn that, and
             // holds ours: both go on with the smaller of the two.
-            Some(held)
-                if is_new && mine.form.is_two_way() && (mine.over == Some(held) || edge < held) =>
-            {
+            Some(held) if is_new && two_way && (mine.over == Some(held) || edge < held) => {
                 events.push(Event::FriendLinked { peer, edge });
             }
             None | Some(_) => {}
         }
-        events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs });
-        if let Some(request) = self.requests.get(&peer).filter(|_| mine.form.is_two_way()) {
+        events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs, agreement });
+        if let Some(request) = self.requests.get(&peer).filter(|_| two_way) {
             let offer = request.edge;
-            events.push(Event::FriendAccepted { peer, offer, edge, added: false });
+            events.push(Event::FriendAccepted { peer, offer, edge, added: false, agreement: None });
         }
         events
     }
 
     /// Announces what came of the requests whose last open offer was answered just now: all
     /// friendships of one request stand in one event, because subscribers hear of them in one call.
+    /// One that had been waiting for the peer's answer is announced alone: that was another call.
     pub(super) fn settle(&mut self, events: &mut Vec<Event>, at: Timestamp) {
+        let waited = events.iter().find_map(|event| match event {
+            Event::OfferConfirmed { edge, agreement: Some(_), .. } => Some(edge.version),
+            _ => None,
+        });
+        if let Some(event) = waited.and_then(|offered| self.settlement(offered, true)) {
+            self.evolve(&event, at);
+            events.push(event);
+        }
         let mut answered: Vec<Version> = events
             .iter()
             .filter_map(|event| match event {
@@ -203,7 +277,7 @@ impl User {
             if offers.any(|offer| offer.state == OfferState::Open) {
                 continue;
             }
-            if let Some(event) = self.settlement(offered) {
+            if let Some(event) = self.settlement(offered, false) {
                 self.evolve(&event, at);
                 events.push(event);
             }
@@ -213,23 +287,31 @@ impl User {
     /// The announcement that is owed for the friendship with `peer`, with the others of its request.
     pub(super) fn unannounced(&self, peer: &UserId) -> Option<Event> {
         let confirmed = self.offers.get(peer).filter(|offer| !offer.is_unanswered())?;
-        self.settlement(confirmed.edge.version)
+        self.settlement(confirmed.edge.version, false)
     }
 
     /// What came of the offers made at `offered`, as far as they are confirmed and not announced.
-    fn settlement(&self, offered: Version) -> Option<Event> {
+    fn settlement(&self, offered: Version, after_waiting: bool) -> Option<Event> {
         let mut forced = false;
         let mut confirmed = false;
         let mut friends = Vec::new();
         for offer in self.offers.iter().filter(|offer| offer.edge.version == offered) {
-            let OfferState::Confirmed { mine, theirs } = offer.state else { continue };
+            let OfferState::Confirmed { mine, theirs, waited } = offer.state else { continue };
+            if waited != after_waiting {
+                continue;
+            }
             confirmed = true;
             forced = offer.forced;
             if offer.form != OfferForm::Import && (mine || theirs) {
                 friends.push(Settled { peer: offer.peer, mine, theirs });
             }
         }
-        confirmed.then_some(Event::OffersSettled { offered, forced, friends })
+        confirmed.then_some(Event::OffersSettled {
+            offered,
+            forced,
+            waited: after_waiting,
+            friends,
+        })
     }
 
     /// The announcements still owed, for an account that is deleted.
@@ -238,7 +320,7 @@ impl User {
             self.offers.iter().map(|offer| offer.edge.version).collect();
         versions.sort_unstable();
         versions.dedup();
-        versions.into_iter().filter_map(|offered| self.settlement(offered)).collect()
+        versions.into_iter().filter_map(|offered| self.settlement(offered, false)).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 //! A [`User`] is one unit of consistency with one stream of events. [`User::perform`] answers what
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
-//! `blocklist.rs`, `friendship.rs`, `handshake.rs` and `account.rs`; nothing here knows files, clocks
+//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs` and `account.rs`; nothing here knows files, clocks
 //! or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -13,8 +13,10 @@ pub mod command;
 pub mod effect;
 pub mod event;
 pub mod friendship;
+pub mod group;
 mod handshake;
 pub mod id;
+pub mod message;
 pub mod policy;
 pub mod rejection;
 pub mod roll;
@@ -22,11 +24,16 @@ pub mod user;
 
 pub use account::Profile;
 pub use blocklist::Block;
-pub use command::{Command, FormerFriend, NewFriend, Target};
+pub use command::{Command, FormerFriend, FriendUpdate, NewFriend, RequestAnswer, Target};
 pub use effect::{Effect, Severance, effects};
-pub use event::{AllowType, Card, Event, OfferForm, ProfileChange, RemovalReason, Settled};
+pub use event::{
+    Agreement, AllowType, Card, CardChange, Event, Gender, OfferForm, ProfileChange, RemovalReason,
+    Settled,
+};
 pub use friendship::{Friend, Offer, OfferState, Request};
+pub use group::Group;
 pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
+pub use message::Message;
 pub use policy::Policy;
 pub use rejection::Rejection;
 pub use roll::Roll;

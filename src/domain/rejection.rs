@@ -56,4 +56,10 @@ pub enum Rejection {
     /// The wanted friend has to confirm: the request is pending.
     #[error("the wanted friend has to confirm")]
     ConfirmationNeeded,
+    /// No request of that user waits for the answering one.
+    #[error("there is no such request")]
+    RequestUnknown,
+    /// The wanted friend has refused the request that waited.
+    #[error("the wanted friend has refused")]
+    Declined,
 }

@@ -22,6 +22,9 @@ pub struct User {
     pub(super) profile: Option<Box<Profile>>,
     pub(super) block_sequence: u32,
     pub(super) block_count: u32,
+    pub(super) friends_sequence: u32,
+    pub(super) custom_sequence: u32,
+    pub(super) groups_sequence: u32,
     pub(super) groups: Vec<Box<str>>,
     pub(super) blocks: Roll<Block>,
     pub(super) friends: Roll<Friend>,
@@ -50,6 +53,11 @@ pub enum Outcome {
     },
     /// For every partition to have forgotten the account.
     Forgetting,
+    /// For the peer to have heard an answer to the request that waited.
+    Answering {
+        /// The peer.
+        peer: UserId,
+    },
     /// For the peer's answer to an offer.
     Offering {
         /// The peer.
@@ -73,6 +81,9 @@ pub struct HeadView<'a> {
     profile: &'a Option<Box<Profile>>,
     block_sequence: u32,
     block_count: u32,
+    friends_sequence: u32,
+    custom_sequence: u32,
+    groups_sequence: u32,
     groups: &'a [Box<str>],
 }
 
@@ -84,6 +95,9 @@ pub struct Head {
     profile: Option<Box<Profile>>,
     block_sequence: u32,
     block_count: u32,
+    friends_sequence: u32,
+    custom_sequence: u32,
+    groups_sequence: u32,
     groups: Vec<Box<str>>,
 }
 
@@ -130,6 +144,13 @@ impl Head {
     }
 }
 
+fn sorted(peers: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
+    let mut peers: Vec<UserId> = peers.into_iter().collect();
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}
+
 /// What a friend's record takes on the heap, about: the card and its texts.
 const CARD_BYTES: usize = 176;
 
@@ -143,6 +164,9 @@ impl User {
             profile: None,
             block_sequence: 0,
             block_count: 0,
+            friends_sequence: 0,
+            custom_sequence: 0,
+            groups_sequence: 0,
             groups: Vec::new(),
             blocks: Roll::default(),
             friends: Roll::default(),
@@ -159,6 +183,9 @@ impl User {
             profile: head.profile,
             block_sequence: head.block_sequence,
             block_count: head.block_count,
+            friends_sequence: head.friends_sequence,
+            custom_sequence: head.custom_sequence,
+            groups_sequence: head.groups_sequence,
             groups: head.groups,
             ..Self::new(id)
         };
@@ -182,6 +209,9 @@ impl User {
             profile: &self.profile,
             block_sequence: self.block_sequence,
             block_count: self.block_count,
+            friends_sequence: self.friends_sequence,
+            custom_sequence: self.custom_sequence,
+            groups_sequence: self.groups_sequence,
             groups: &self.groups,
         }
     }
@@ -190,8 +220,16 @@ impl User {
     /// before and after to find the rows that did change.
     pub fn scope(&self, command: &Command) -> Vec<UserId> {
         let named: Vec<UserId> = match command {
-            Command::ImportAccount(_) => Vec::new(),
-            Command::DeleteAccount => return self.peers(),
+            Command::ImportAccount(_) | Command::SetProfile(_) | Command::Send(_) => Vec::new(),
+            Command::DeleteAccount | Command::ClearFriends { .. } => return self.peers(),
+            Command::UpdateFriends { items } => {
+                return sorted(items.iter().map(|item| item.user));
+            }
+            Command::AddGroups { members, .. } => {
+                return sorted(members.iter().map(|member| member.user));
+            }
+            Command::RemoveGroups { names } => return sorted(self.members_of(names)),
+            Command::AnswerRequests { items } => items.iter().map(|item| item.user).collect(),
             Command::Block { targets } | Command::Unblock { targets } => {
                 targets.iter().map(|target| target.user).collect()
             }
@@ -210,13 +248,14 @@ impl User {
         }
         let mut named: Vec<UserId> = events.iter().filter_map(Event::peer).collect();
         for event in events {
-            if let Event::OffersSettled { offered, .. } = event {
-                named.extend(self.offered_at(*offered));
+            match event {
+                Event::OffersSettled { offered, .. } => named.extend(self.offered_at(*offered)),
+                Event::FriendsGrouped { peers, .. } => named.extend(peers),
+                Event::GroupsRemoved { names } => named.extend(self.members_of(names)),
+                _ => {}
             }
         }
-        named.sort_unstable();
-        named.dedup();
-        named
+        sorted(named)
     }
 
     /// Like [`User::scope`], for effects of `peer`'s.
@@ -298,6 +337,12 @@ impl User {
         self.imported
     }
 
+    /// The number of the record that is being made, as a sequence number: it grows with each record,
+    /// without a counter of its own to keep in step, and fits 31 bits, as answers must.
+    pub(super) fn sequence_now(&self) -> u32 {
+        u32::try_from(self.version.next().0).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs())
+    }
+
     /// A rough count of the bytes this user holds, for the bound on resident memory.
     pub fn heap_bytes(&self) -> usize {
         size_of::<Self>()
@@ -346,6 +391,10 @@ impl User {
                     self.take(&mut decision, decided, at);
                 }
             }
+            Command::SetProfile(change) => {
+                let events = self.changes_of_profile(change).into_iter().collect();
+                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+            }
             Command::AddFriends { items, form, forced } => {
                 for item in items {
                     let decided = if *form == OfferForm::Import {
@@ -362,6 +411,37 @@ impl User {
                     self.take(&mut decision, decided, at);
                 }
                 self.settle(&mut decision.events, at);
+            }
+            Command::ClearFriends { both } => {
+                for cleared in self.clear_friends(*both) {
+                    self.take(&mut decision, Ok(cleared), at);
+                }
+                self.settle(&mut decision.events, at);
+            }
+            Command::UpdateFriends { items } => {
+                for item in items {
+                    let decided = self.update_friend(item, policy);
+                    self.take(&mut decision, decided, at);
+                }
+            }
+            Command::AnswerRequests { items } => {
+                for item in items {
+                    let decided = self.answer_request(item, policy);
+                    self.take(&mut decision, decided, at);
+                }
+            }
+            Command::AddGroups { names, members } => {
+                let (events, outcomes) = self.add_groups(names, members, policy)?;
+                events.iter().for_each(|event| self.evolve(event, at));
+                decision = Decision { events, outcomes };
+            }
+            Command::RemoveGroups { names } => {
+                let events = self.remove_groups(names).into_iter().collect();
+                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+            }
+            Command::Send(message) => {
+                let events = vec![Event::MessageAccepted(message.clone())];
+                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
             }
         }
         Ok(decision)
@@ -454,6 +534,7 @@ impl User {
                     forced: *forced,
                     over: *over,
                     card: Box::new(card.clone()),
+                    at: at.unix_seconds(),
                     state: OfferState::Open,
                 });
             }
@@ -473,22 +554,26 @@ impl User {
             Event::FriendAdded { peer, edge, card } => self.note_friend(*peer, *edge, card, at),
             Event::FriendLinked { peer, edge } => self.note_link(peer, *edge),
             Event::FriendUpdated { peer, card } => self.note_card(peer, card),
-            Event::FriendRemoved { peer, .. } => {
-                self.friends.remove(peer);
-            }
+            Event::FriendChanged { peer, change } => self.note_card_change(peer, change),
+            Event::GroupsAdded { names } => self.note_groups(names),
+            Event::FriendsGrouped { names, peers } => self.note_grouped(names, peers),
+            Event::GroupsRemoved { names } => self.note_groups_removed(names),
+            Event::FriendRemoved { peer, .. } => self.note_unfriended(peer),
             Event::OfferPending { peer, edge } => {
                 self.note_offer(peer, *edge, OfferState::Pending);
             }
-            Event::OfferConfirmed { peer, edge, mine, theirs } => {
-                let state = OfferState::Confirmed { mine: *mine, theirs: *theirs };
+            Event::OfferConfirmed { peer, edge, mine, theirs, agreement } => {
+                let waited = agreement.is_some();
+                let state = OfferState::Confirmed { mine: *mine, theirs: *theirs, waited };
                 self.note_offer(peer, *edge, state);
             }
             Event::OfferEnded { peer, edge, .. } | Event::OfferWithdrawn { peer, edge } => {
                 self.drop_offer(peer, edge);
             }
-            Event::OffersSettled { offered, .. } => self.note_settled(*offered),
+            Event::OffersSettled { offered, waited, .. } => self.note_settled(*offered, *waited),
             Event::PeerForgotten { peer } => self.note_forgotten(peer),
-            Event::UnfriendAsked { .. } => {}
+            // The journal hands messages on; nothing here depends on them.
+            Event::UnfriendAsked { .. } | Event::MessageAccepted(_) => {}
         }
     }
 }

@@ -56,20 +56,29 @@ impl Answer {
             body.push(b',');
         }
         body.extend_from_slice(match service {
-            Service::Relations => {
+            Service::Relations | Service::Profiles => {
                 br#""ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","ErrorDisplay":""}"#
             }
-            Service::Accounts => br#""ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#,
+            Service::Accounts | Service::Messages => {
+                br#""ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#
+            }
         });
         Self { body, ..Self::default() }
+    }
+
+    /// An answer with an envelope of its own: all of `data`, which is an object with `code` in it.
+    pub(super) fn own(data: &impl Serialize, code: u32) -> Self {
+        let body = serde_json::to_vec(data).expect("texts and numbers are always JSON");
+        Self { body, code, ..Self::default() }
     }
 
     /// Failure of a call of `operation`, or of one that names no operation.
     pub(super) fn failure(failure: Failure, operation: Option<Operation>) -> Self {
         let code = failure.code();
         let display = match (failure, operation.map(Operation::service)) {
-            (Failure::Whole(_), Some(Service::Relations)) => Some(""),
-            (Failure::Whole(_), Some(Service::Accounts) | None) | (Failure::Common(_), _) => None,
+            (Failure::Whole(_), Some(Service::Relations | Service::Profiles)) => Some(""),
+            (Failure::Whole(_), Some(Service::Accounts | Service::Messages) | None)
+            | (Failure::Common(_), _) => None,
         };
         let info = code.text(operation);
         let mut body = Vec::with_capacity(BODY_BYTES);

@@ -8,7 +8,7 @@ use super::answer::{Answer, Failure, Info};
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
 use super::shape::{Account, List, Listed, Malformed};
-use crate::actors::Executed;
+use crate::actors::{Executed, ItemError};
 use crate::domain::{Command, UserId};
 
 /// The most entries of one relationship call. Rule: rest-api.md 1.8.
@@ -71,6 +71,11 @@ impl<'a> Batch<'a> {
         Ok((batch, targets))
     }
 
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Adds an entry that the actors decide.
     pub(super) fn expect(&mut self, name: &'a str) {
         self.entries.push(Entry { name, settled: None });
@@ -92,7 +97,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What all entries came to, given that of the expected ones, in order.
-    fn verdicts<T>(
+    pub(super) fn verdicts<T>(
         &self,
         operation: Operation,
         expected: impl IntoIterator<Item = Result<T, ErrorCode>>,
@@ -110,7 +115,17 @@ impl<'a> Batch<'a> {
 
     /// The answer of a call that changes: `ResultItem`, and `Fail_Account` with failures.
     pub(super) fn answer(&self, operation: Operation, executed: Executed) -> Answer {
-        let outcomes = executed.outcomes.into_iter();
+        let results = self.results(operation, executed.outcomes);
+        Answer::success(operation.service(), &results).at(executed.position)
+    }
+
+    /// What all entries came to, given the outcomes of the expected ones.
+    pub(super) fn results(
+        &self,
+        operation: Operation,
+        outcomes: Vec<Result<(), ItemError>>,
+    ) -> Results<'a> {
+        let outcomes = outcomes.into_iter();
         let expected =
             outcomes.map(|outcome| outcome.map_err(|error| code::of_item(operation, error)));
         let items: Vec<Item<'_>> = self
@@ -122,7 +137,7 @@ impl<'a> Batch<'a> {
             Operation::FriendDelete => Vec::new(),
             _ => items.iter().filter(|item| item.code != 0).map(|item| item.name).collect(),
         };
-        Answer::success(operation.service(), &Results { items, failed }).at(executed.position)
+        Results { items, failed }
     }
 
     /// The entries of a call that only looks; the relation of a failed one is `none`.
@@ -148,7 +163,7 @@ impl<'a> Batch<'a> {
 
 /// The data of an answer to a call that changes.
 #[derive(Serialize)]
-struct Results<'a> {
+pub(super) struct Results<'a> {
     #[serde(rename = "ResultItem")]
     items: Vec<Item<'a>>,
     #[serde(rename = "Fail_Account", skip_serializing_if = "Vec::is_empty")]
@@ -211,7 +226,7 @@ mod tests {
     }
 
     fn executed(outcomes: Vec<Result<(), ItemError>>) -> Executed {
-        Executed { outcomes, position: Some((Partition(3), Offset(7))) }
+        Executed { outcomes, position: Some((Partition(3), Offset(7))), sent_at: None }
     }
 
     fn answer(body: &str, operation: Operation, outcomes: Vec<Result<(), ItemError>>) -> Value {

@@ -10,7 +10,7 @@ use super::error_code::{self as code, ErrorCode};
 use super::gate::{App, Caller};
 use super::shape::{self, Shape};
 use crate::actors::{ExecuteError, Executed, Users};
-use crate::domain::{Command, UserId, UserKey};
+use crate::domain::{Command, Timestamp, UserId, UserKey};
 use crate::journal::Origin;
 
 /// The platform that stands in records and webhooks for calls of this API.
@@ -24,6 +24,8 @@ pub(super) struct Call<'a> {
     pub(super) request: Uuid,
     /// The other end of the connection.
     pub(super) peer: Option<IpAddr>,
+    /// When it was let in.
+    pub(super) now: Timestamp,
     pub(super) users: &'a Users,
 }
 
@@ -33,9 +35,9 @@ impl Call<'_> {
         self.caller.app
     }
 
-    /// Reads the body's fields. Fails with 60003 or 60015.
+    /// Reads the body's fields. Fails with 60003, or 90001 in its place, or 60015.
     pub(super) fn parse<'b, S: Shape<'b>>(&self, body: &'b str) -> Result<S, Failure> {
-        shape::parse(body).map_err(Failure::Common)
+        shape::parse(body).map_err(|code| Failure::Common(self.operation.common(code)))
     }
 
     /// The whole call fails with `code`.

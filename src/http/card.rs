@@ -1,8 +1,8 @@
 //! What a caller writes about one wanted friend: the entries of `friend_add` and `friend_import`,
 //! parsed into a [`Card`]. Limits: rest-api.md 2.1.
 
-use super::shape::{Account, List, Malformed, Object, Scalar, shape};
-use crate::domain::Card;
+use super::shape::{Account, List, Malformed, Object, Scalar, TextOrTexts, shape};
+use crate::domain::{Card, CardChange};
 
 /// The longest remark, in bytes.
 const REMARK_BYTES_MAX: usize = 96;
@@ -16,14 +16,26 @@ const GROUP_BYTES_MAX: usize = 30;
 /// The longest value of a custom field, in bytes.
 const CUSTOM_BYTES_MAX: usize = 500;
 
-/// The most custom fields of one friend.
-const CUSTOM_FIELDS_MAX: usize = 20;
+/// The most fields that one entry may name.
+const FIELDS_MAX: usize = 100;
 
 /// The longest keyword of a source and name of a custom field, in letters.
 const KEYWORD_LETTERS_MAX: usize = 8;
 
+/// The tags of the standard fields of a friend. Rule: rest-api.md 4.1.
+pub(super) const GROUP: &str = "Tag_SNS_IM_Group";
+/// See [`GROUP`].
+pub(super) const REMARK: &str = "Tag_SNS_IM_Remark";
+/// See [`GROUP`].
+pub(super) const ADD_SOURCE: &str = "Tag_SNS_IM_AddSource";
+/// See [`GROUP`].
+pub(super) const ADD_WORDING: &str = "Tag_SNS_IM_AddWording";
+/// See [`GROUP`].
+pub(super) const ADD_TIME: &str = "Tag_SNS_IM_AddTime";
+
 const SOURCE_PREFIX: &str = "AddSource_Type_";
-const CUSTOM_PREFIX: &str = "Tag_SNS_Custom_";
+/// What custom fields of friends begin with.
+pub(super) const CUSTOM_PREFIX: &str = "Tag_SNS_Custom_";
 
 shape! {
     /// An entry of `friend_add`: it names one group, as a text.
@@ -51,10 +63,119 @@ shape! {
 }
 
 shape! {
-    /// A custom field of an imported friend.
+    /// A field with its value.
     Custom<'a> {
         tag: Scalar<'a> = "Tag",
         value: Scalar<'a> = "Value",
+    }
+}
+
+shape! {
+    /// An entry of `friend_update`.
+    Updated<'a> {
+        to: Account<'a> = "To_Account",
+        fields: List<Object<NewValue<'a>>> = "SnsItem",
+    }
+}
+
+shape! {
+    /// A field and what it shall be from now on.
+    NewValue<'a> {
+        tag: Scalar<'a> = "Tag",
+        value: TextOrTexts<'a> = "Value",
+    }
+}
+
+impl Updated<'_> {
+    /// The new values; an error if the entry is malformed or has a field that may not be changed.
+    pub(super) fn change(&self, declared: &[String]) -> Result<CardChange, Malformed> {
+        let mut change = CardChange::default();
+        let fields = self.fields.items()?.unwrap_or_default();
+        if fields.is_empty() || fields.len() > FIELDS_MAX {
+            return Err(Malformed);
+        }
+        for field in fields {
+            let field = field.given()?;
+            match field.tag.text()?.unwrap_or_default() {
+                REMARK => change.remark = Some(field.text(REMARK_BYTES_MAX)?.into()),
+                GROUP => change.groups = Some(field.groups()?),
+                tag if is_declared(tag, declared) => {
+                    let value: Box<str> = match &field.value {
+                        TextOrTexts::One(Scalar::Integer(value)) => value.to_string().into(),
+                        _ => field.text(CUSTOM_BYTES_MAX)?.into(),
+                    };
+                    set(&mut change.custom, tag, value);
+                }
+                _ => return Err(Malformed),
+            }
+        }
+        Ok(change)
+    }
+}
+
+impl NewValue<'_> {
+    fn text(&self, bytes_max: usize) -> Result<&str, Malformed> {
+        match &self.value {
+            TextOrTexts::One(value) => Ok(value.text()?.ok_or(Malformed)?)
+                .and_then(|text| if text.len() <= bytes_max { Ok(text) } else { Err(Malformed) }),
+            TextOrTexts::Many(_) => Err(Malformed),
+        }
+    }
+
+    /// A bare text counts as a list of one. Rule: rest-api.md 4.4.
+    fn groups(&self) -> Result<Vec<Box<str>>, Malformed> {
+        match &self.value {
+            TextOrTexts::One(value) => groups([value]),
+            TextOrTexts::Many(values) => groups(values.items()?.ok_or(Malformed)?),
+        }
+    }
+}
+
+/// The names of friend groups, each once.
+pub(super) fn groups<'a>(
+    names: impl IntoIterator<Item = &'a Scalar<'a>>,
+) -> Result<Vec<Box<str>>, Malformed> {
+    let mut groups: Vec<Box<str>> = Vec::new();
+    for name in names {
+        let name = text(name, GROUP_BYTES_MAX)?;
+        if name.is_empty() {
+            return Err(Malformed);
+        }
+        if !groups.iter().any(|known| **known == *name) {
+            groups.push(name.into());
+        }
+    }
+    Ok(groups)
+}
+
+/// Whether a custom field was declared for the app. Rule: rest-api.md 4.1.
+fn is_declared(tag: &str, declared: &[String]) -> bool {
+    tag.strip_prefix(CUSTOM_PREFIX).is_some_and(|name| declared.iter().any(|known| known == name))
+}
+
+fn set(fields: &mut CustomFields, tag: &str, value: Box<str>) {
+    match fields.iter_mut().find(|(known, _)| **known == *tag) {
+        Some((_, known)) => *known = value,
+        None => fields.push((tag.into(), value)),
+    }
+}
+
+shape! {
+    /// An entry of `friend_response`. Rule: extensions.md 2.
+    Response<'a> {
+        to: Account<'a> = "To_Account",
+        remark: Scalar<'a> = "Remark",
+        group: Scalar<'a> = "TagName",
+        action: Scalar<'a> = "ResponseAction",
+    }
+}
+
+impl Response<'_> {
+    /// Remark and groups of the new friend; an error if the entry is malformed.
+    pub(super) fn answer(&self) -> Result<(Box<str>, Vec<Box<str>>), Malformed> {
+        let group = text(&self.group, GROUP_BYTES_MAX)?;
+        let groups = if group.is_empty() { Vec::new() } else { vec![group.into()] };
+        Ok((text(&self.remark, REMARK_BYTES_MAX)?.into(), groups))
     }
 }
 
@@ -75,23 +196,14 @@ impl Wanted<'_> {
 
 impl Imported<'_> {
     /// The friend's record; an error if the entry is malformed.
-    pub(super) fn card(&self) -> Result<Card, Malformed> {
-        let mut groups: Vec<Box<str>> = Vec::new();
-        for group in self.groups.items()?.unwrap_or_default() {
-            let name = text(group, GROUP_BYTES_MAX)?;
-            if name.is_empty() {
-                return Err(Malformed);
-            }
-            if !groups.iter().any(|known| **known == *name) {
-                groups.push(name.into());
-            }
-        }
+    pub(super) fn card(&self, declared: &[String]) -> Result<Card, Malformed> {
+        let groups = groups(self.groups.items()?.unwrap_or_default())?;
         Ok(Card {
             remark: text(&self.remark, REMARK_BYTES_MAX)?.into(),
             groups,
             source: source(&self.source)?.into(),
             wording: text(&self.wording, WORDING_BYTES_MAX)?.into(),
-            custom: custom(&self.custom)?,
+            custom: custom(&self.custom, declared)?,
             added_at: seconds(&self.added_at)?,
             remark_at: seconds(&self.remark_at)?,
         })
@@ -133,12 +245,12 @@ fn seconds(field: &Scalar<'_>) -> Result<Option<u32>, Malformed> {
 type CustomFields = Vec<(Box<str>, Box<str>)>;
 
 /// Custom fields; of a repeated tag the last one counts.
-fn custom(list: &List<Object<Custom<'_>>>) -> Result<CustomFields, Malformed> {
+fn custom(list: &List<Object<Custom<'_>>>, declared: &[String]) -> Result<CustomFields, Malformed> {
     let mut fields = CustomFields::new();
     for item in list.items()?.unwrap_or_default() {
         let item = item.given()?;
         let tag = item.tag.text()?.unwrap_or_default();
-        if !is_keyword_behind(CUSTOM_PREFIX, tag) {
+        if !is_declared(tag, declared) {
             return Err(Malformed);
         }
         let value: Box<str> = match &item.value {
@@ -146,13 +258,7 @@ fn custom(list: &List<Object<Custom<'_>>>) -> Result<CustomFields, Malformed> {
             Scalar::Text(value) if value.len() <= CUSTOM_BYTES_MAX => (**value).into(),
             Scalar::Text(_) | Scalar::Absent | Scalar::Other => return Err(Malformed),
         };
-        match fields.iter_mut().find(|(known, _)| **known == *tag) {
-            Some((_, known)) => *known = value,
-            None => fields.push((tag.into(), value)),
-        }
-        if fields.len() > CUSTOM_FIELDS_MAX {
-            return Err(Malformed);
-        }
+        set(&mut fields, tag, value);
     }
     Ok(fields)
 }
@@ -167,7 +273,7 @@ mod tests {
     }
 
     fn imported(json: &str) -> Result<Card, Malformed> {
-        parse::<Imported<'_>>(json).unwrap().card()
+        parse::<Imported<'_>>(json).unwrap().card(&["a".to_owned(), "b".to_owned()])
     }
 
     #[test]
@@ -243,6 +349,7 @@ mod tests {
             r#"[{"Tag":"Tag_SNS_IM_Remark","Value":"x"}]"#,
             r#"[{"Tag":"Tag_SNS_Custom_a"}]"#,
             r#"[{"Tag":"Tag_SNS_Custom_a","Value":["x"]}]"#,
+            r#"[{"Tag":"Tag_SNS_Custom_c","Value":"not declared"}]"#,
         ] {
             assert_eq!(with(custom), Err(Malformed), "{custom}");
         }

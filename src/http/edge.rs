@@ -99,10 +99,11 @@ impl Edge {
                 return Handled { operation: None, app: None, answered };
             }
         };
-        let (app, answered) = match self.gate.admit(operation, &query, self.clock.now()) {
+        let now = self.clock.now();
+        let (app, answered) = match self.gate.admit(operation, &query, now) {
             Ok(caller) => {
                 let app = caller.app.id;
-                let call = Call { operation, caller, request, peer, users: &self.users };
+                let call = Call { operation, caller, request, peer, now, users: &self.users };
                 (Some(app), self.carry_out(head, payload, &call).await)
             }
             Err(code) => (None, self.refuse(head, payload, code).await),
@@ -117,7 +118,8 @@ impl Edge {
 
     async fn carry_out(&self, head: &RequestHead, payload: Payload, call: &Call<'_>) -> Answered {
         let body = body::read(head, payload, self.body).await.map_err(Failure::Common)?;
-        let body = body::text(&body).map_err(Failure::Common)?;
+        let text = |code| Failure::Common(call.operation.common(code));
+        let body = body::text(&body).map_err(text)?;
         // The actors answer within their own limit; this one is for the case that they do not.
         timeout(self.answer_timeout, handle(call, body))
             .await
@@ -163,12 +165,16 @@ fn read(head: &RequestHead) -> Result<(Operation, Query<'_>), ErrorCode> {
 }
 
 /// The codes that tell of trouble on our side, and not of the request.
-const TROUBLE: [ErrorCode; 5] = [
+const TROUBLE: [ErrorCode; 9] = [
     code::TIMED_OUT,
     code::RELATIONS_BROKEN,
     code::RELATIONS_TIMED_OUT,
     code::ACCOUNTS_BROKEN,
     code::ACCOUNTS_TIMED_OUT,
+    code::PROFILES_BROKEN,
+    code::PORTRAIT_GET_BROKEN,
+    code::MESSAGES_BROKEN,
+    code::MESSAGES_TIMED_OUT,
 ];
 
 /// One event per request, without anything that the caller sent.

@@ -1,43 +1,59 @@
-//! How often a command may be called: a token bucket per app and command. Rule: rest-api.md 1.6.
+//! How often something may be asked: a token bucket per app and command. Rule: rest-api.md 1.6.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::settings::CALLS_PER_SECOND_MAX;
 use crate::domain::Timestamp;
 
-/// What one call costs, in ticks. A limit of `n` calls per second refills `n` ticks a millisecond.
-const CALL_TICKS: i64 = 1000;
-
 /// How far the clock may go back without being noticed, in milliseconds: threads read it at
 /// slightly different times.
 const BACKWARDS_MS: i64 = 1000;
 
-/// A bucket that holds as many calls as may be made in a second and refills at that rate.
+/// A bucket that holds as many calls as may be made in a while and refills at that rate.
 ///
 /// Kept as one number, the moment (in ticks) at which the bucket will be full again, so that a call
 /// costs one atomic exchange and all threads share one bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    per_second: i64,
+    /// Calls that it holds: as many ticks go by in a millisecond.
+    calls: i64,
+    /// What one call costs.
+    call_ticks: i64,
     full_at: AtomicI64,
 }
 
 impl Bucket {
-    /// A full bucket for `per_second` calls, 1 to [`CALLS_PER_SECOND_MAX`].
-    pub(super) fn new(per_second: u32) -> Self {
-        let per_second = per_second.clamp(1, CALLS_PER_SECOND_MAX).into();
-        Self { per_second, full_at: AtomicI64::new(i64::MIN) }
+    /// A full bucket for `calls` a second, 1 to [`CALLS_PER_SECOND_MAX`].
+    pub(super) fn new(calls: u32) -> Self {
+        Self::of(calls, 1000)
+    }
+
+    /// A full bucket for `calls` a minute, 1 to [`CALLS_PER_SECOND_MAX`].
+    pub(super) fn per_minute(calls: u32) -> Self {
+        Self::of(calls, 60_000)
+    }
+
+    /// A limit of `n` calls in `while_ms` refills `n` ticks a millisecond.
+    fn of(calls: u32, while_ms: i64) -> Self {
+        let calls = calls.clamp(1, CALLS_PER_SECOND_MAX).into();
+        Self { calls, call_ticks: while_ms, full_at: AtomicI64::new(i64::MIN) }
     }
 
     /// Takes one call out, if one is left.
     pub(super) fn take(&self, now: Timestamp) -> bool {
-        let size = self.per_second * CALL_TICKS;
-        let now = now.0.saturating_mul(self.per_second);
+        self.take_many(1, now)
+    }
+
+    /// Takes `count` calls out, if so many are left.
+    pub(super) fn take_many(&self, count: usize, now: Timestamp) -> bool {
+        let size = self.calls * self.call_ticks;
+        let cost = self.call_ticks.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX));
+        let now = now.0.saturating_mul(self.calls);
         let taken = self.full_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, |full_at| {
             // A bucket cannot be emptier than empty: if it seems so, the clock went back.
-            let went_back = full_at > now.saturating_add(size + BACKWARDS_MS * self.per_second);
+            let went_back = full_at > now.saturating_add(size + BACKWARDS_MS * self.calls);
             let full_at = if went_back { now } else { full_at.max(now) };
-            let after = full_at.saturating_add(CALL_TICKS);
+            let after = full_at.saturating_add(cost);
             (after <= now.saturating_add(size)).then_some(after)
         });
         taken.is_ok()
@@ -73,6 +89,15 @@ mod tests {
         assert_eq!(calls_passed(&bucket, later(5)), 1);
         assert_eq!(calls_passed(&bucket, later(505)), 100);
         assert_eq!(calls_passed(&bucket, later(60_000)), 200);
+    }
+
+    #[test]
+    fn a_limit_per_minute_may_be_used_up_at_once() {
+        let bucket = Bucket::per_minute(12_000);
+        assert!(bucket.take_many(11_999, NOW) && !bucket.take_many(2, NOW) && bucket.take(NOW));
+        assert!(!bucket.take(NOW));
+        assert!(bucket.take_many(200, later(1000)) && !bucket.take(later(1000)));
+        assert!(bucket.take_many(12_000, later(61_000)));
     }
 
     #[test]

@@ -49,6 +49,14 @@ shape! {
 }
 
 shape! {
+    /// The body of `friend_delete_all`.
+    DeleteAll<'a> {
+        from: Account<'a> = "From_Account",
+        sides: Scalar<'a> = "DeleteType",
+    }
+}
+
+shape! {
     /// The body of `friend_check`.
     Check<'a> {
         from: Account<'a> = "From_Account",
@@ -84,7 +92,7 @@ pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
     let mut wanted = Vec::new();
     for item in entries(&asked.items)? {
         let Ok(item) = item.given() else { return call.fails(code::REQUEST_INVALID) };
-        wanted.push((item.to.name(), item.card()));
+        wanted.push((item.to.name(), item.card(&call.app().friend_fields)));
     }
     offer(call, owner(&asked.from)?, wanted, OfferForm::Import, false).await
 }
@@ -169,11 +177,7 @@ impl Repeats {
 /// `friend_delete`.
 pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Delete<'_> = call.parse(body)?;
-    let both = match asked.sides.text() {
-        Ok(None | Some("Delete_Type_Single")) => false,
-        Ok(Some("Delete_Type_Both")) => true,
-        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
-    };
+    let both = deletes_both(call, &asked.sides)?;
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let targets = if both {
         let standings = relation::standings_about(call, batch.owner, &users).await?;
@@ -192,6 +196,32 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     tell_strangers_from_unknown(call, &users, &mut executed).await?;
     Ok(batch.answer(call.operation, executed))
 }
+
+/// `DeleteType`. Rule: rest-api.md 4.5.
+fn deletes_both(call: &Call<'_>, sides: &Scalar<'_>) -> Result<bool, Failure> {
+    match sides.text() {
+        Ok(None | Some("Delete_Type_Single")) => Ok(false),
+        Ok(Some("Delete_Type_Both")) => Ok(true),
+        Ok(Some(_)) | Err(Malformed) => call.fails(code::REQUEST_INVALID),
+    }
+}
+
+/// `friend_delete_all`.
+pub(super) async fn delete_all(call: &Call<'_>, body: &str) -> Answered {
+    let asked: DeleteAll<'_> = call.parse(body)?;
+    let both = deletes_both(call, &asked.sides)?;
+    let command = Command::ClearFriends { both };
+    let executed = call.execute(owner(&asked.from)?, command).await;
+    let executed = executed.map_err(|error| call.fault(&error))?;
+    // A friend who is not gone yet will be; whoever asks again waits for that.
+    if let Some(error) = executed.outcomes.into_iter().find_map(Result::err) {
+        return call.fails(code::of_item(call.operation, error));
+    }
+    Ok(call.success(&Empty {}).at(executed.position))
+}
+
+#[derive(Serialize)]
+struct Empty {}
 
 /// An account that is not imported is a friend of nobody: its own code says more. Asked only about
 /// entries that failed, so that an entry of a deleted account can still be removed.

@@ -11,9 +11,10 @@ use quick_cache::sync::Cache;
 use super::error_code::{self as code, ErrorCode};
 use super::frequency::Bucket;
 use super::query::Query;
-use super::settings::{self, Settings};
+use super::settings::{self, Limits, MessageRules, Settings};
 use super::{OPERATIONS, Operation};
-use crate::domain::{AppId, Timestamp};
+use crate::domain::{AllowType, AppId, Timestamp};
+use crate::tags;
 use crate::usersig;
 
 /// The longest UserSig that is remembered, in bytes. Usual ones have 200 to 400.
@@ -30,6 +31,12 @@ pub(super) struct Gate {
 pub(super) struct App {
     pub(super) id: AppId,
     pub(super) delete_allowed: bool,
+    pub(super) default_allow_type: AllowType,
+    pub(super) friend_fields: Vec<String>,
+    profile_fields: Vec<String>,
+    pub(super) messages: MessageRules,
+    /// Receivers of messages to many.
+    receivers: Option<Bucket>,
     enabled: bool,
     admins: Vec<String>,
     keys: Vec<String>,
@@ -128,10 +135,28 @@ impl Gate {
 }
 
 impl App {
+    /// Whether `tag` is no custom field of profiles, or one that was declared.
+    /// Rule: rest-api.md 7.1.
+    pub(super) fn has_profile_field(&self, tag: &str) -> bool {
+        tag.strip_prefix(tags::CUSTOM_PREFIX)
+            .is_none_or(|name| self.profile_fields.iter().any(|known| known == name))
+    }
+
+    /// Counts the receivers of a message to many. Rule: rest-api.md 1.6.
+    pub(super) fn count_receivers(&self, count: usize, now: Timestamp) -> bool {
+        self.receivers.as_ref().is_none_or(|bucket| bucket.take_many(count, now))
+    }
+
     fn new(app: &settings::App) -> Self {
         Self {
             id: app.id,
             delete_allowed: app.delete_allowed,
+            default_allow_type: app.default_allow_type,
+            friend_fields: app.friend_fields.clone(),
+            profile_fields: app.profile_fields.clone(),
+            messages: app.messages.clone(),
+            receivers: (app.limits != Limits::Off)
+                .then(|| Bucket::per_minute(app.messages.batch_receivers_per_minute)),
             enabled: app.enabled,
             admins: app.admins.clone(),
             keys: app.keys.clone(),

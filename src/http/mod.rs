@@ -17,12 +17,18 @@ mod card;
 mod edge;
 pub mod error_code;
 mod frequency;
+mod friend_list;
 mod friendship;
 mod gate;
+mod group;
+mod message;
+mod message_check;
 mod metrics;
 pub mod ops;
+mod profile;
 mod query;
 mod relation;
+mod request;
 pub mod settings;
 mod shape;
 #[cfg(test)]
@@ -45,7 +51,7 @@ use crate::clock::Clock;
 
 pub use self::error_code::ErrorCode;
 pub use self::metrics::Metrics;
-pub use self::settings::{App, Limits, Settings};
+pub use self::settings::{App, Limits, MessageRules, Settings};
 
 /// Which service of the API a command belongs to; it decides the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +60,10 @@ pub enum Service {
     Relations,
     /// `im_open_login_svc`: answers have none.
     Accounts,
+    /// `profile`: answers have `ErrorDisplay`.
+    Profiles,
+    /// `openim`: answers have none.
+    Messages,
 }
 
 /// Makes the route table what everything about routes comes from.
@@ -124,6 +134,16 @@ macro_rules! routes {
 }
 
 impl Operation {
+    /// What a failure of the common checks is called here. Rule: rest-api.md 1.9, check 15.
+    fn common(self, code: ErrorCode) -> ErrorCode {
+        match self.service() {
+            Service::Messages if code == error_code::BODY_NOT_JSON => {
+                error_code::MESSAGE_BODY_NOT_JSON
+            }
+            _ => code,
+        }
+    }
+
     /// The operation called `command` in settings, for example `sns/black_list_add`.
     pub fn of_command(command: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|operation| operation.command() == command)
@@ -140,14 +160,32 @@ routes! {
         "black_list_check" => BlackListCheck, blocklist::check, 200;
         "friend_add" => FriendAdd, friendship::add, 200;
         "friend_import" => FriendImport, friendship::import, 200;
+        "friend_update" => FriendUpdate, friend_list::update, 200;
         "friend_delete" => FriendDelete, friendship::delete, 200;
+        "friend_delete_all" => FriendDeleteAll, friendship::delete_all, 200;
         "friend_check" => FriendCheck, friendship::check, 200;
+        "friend_get" => FriendGet, friend_list::get, 200;
+        "friend_get_list" => FriendGetList, friend_list::get_list, 200;
+        "friend_response" => FriendResponse, request::respond, 200;
+        "pendency_get" => PendencyGet, request::get, 200;
+        "group_add" => GroupAdd, group::add, 200;
+        "group_delete" => GroupDelete, group::delete, 200;
+        "group_get" => GroupGet, group::get, 200;
+        "message_check" => MessageCheck, message_check::check, 200;
     }
     Accounts "im_open_login_svc" {
         "account_import" => AccountImport, account::import, 200;
         "multiaccount_import" => MultiaccountImport, account::import_many, 100;
         "account_delete" => AccountDelete, account::delete, 100;
         "account_check" => AccountCheck, account::check, 200;
+    }
+    Profiles "profile" {
+        "portrait_set" => PortraitSet, profile::set, 200;
+        "portrait_get" => PortraitGet, profile::get, 200;
+    }
+    Messages "openim" {
+        "sendmsg" => Sendmsg, message::send, 200;
+        "batchsendmsg" => Batchsendmsg, message::send_many, 200;
     }
 }
 

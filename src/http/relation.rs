@@ -85,6 +85,34 @@ pub(super) async fn look(
     Ok(found.collect())
 }
 
+/// What `owner` and each of `targets` keep about the other, in order. Fails as [`look`] does.
+pub(super) async fn standings_of_both(
+    call: &Call<'_>,
+    owner: UserId,
+    targets: &[UserId],
+) -> Result<Vec<Result<(Standing, Standing), ErrorCode>>, Failure> {
+    if targets.is_empty() {
+        return match call.imported(&[owner]).await?.as_slice() {
+            [true] => Ok(Vec::new()),
+            _ => call.fails(code::ACCOUNT_NOT_IMPORTED),
+        };
+    }
+    let ours = targets.iter().map(|target| (owner, *target));
+    let pairs: Vec<_> = ours.chain(targets.iter().map(|target| (*target, owner))).collect();
+    let mut ours = standings(call, &pairs).await?;
+    let theirs = ours.split_off(targets.len().min(ours.len()));
+    if !ours.first().is_some_and(|standing| standing.owner_imported) {
+        return call.fails(code::ACCOUNT_NOT_IMPORTED);
+    }
+    let both = targets.iter().zip(ours.into_iter().zip(theirs));
+    let found = both.map(|(target, both)| match both {
+        _ if *target == owner => Err(code::REQUEST_INVALID),
+        (_, theirs) if !theirs.owner_imported => Err(code::ACCOUNT_NOT_IMPORTED),
+        both => Ok(both),
+    });
+    Ok(found.collect())
+}
+
 /// The relation of `owner` to `target`, from what each keeps about the other.
 fn judge(
     owner: UserId,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Operation;
-use crate::domain::AppId;
+use crate::domain::{AllowType, AppId};
 
 /// The most calls per second that a limit may allow.
 pub const CALLS_PER_SECOND_MAX: u32 = 1_000_000;
@@ -78,6 +78,41 @@ pub struct App {
     pub limits: Limits,
     /// Whether `account_delete` works; off, it is answered 71000.
     pub delete_allowed: bool,
+    /// The `AllowType` of a user who never set one.
+    pub default_allow_type: AllowType,
+    /// The names of the custom fields of friends.
+    pub friend_fields: Vec<String>,
+    /// The names of the custom fields of profiles.
+    pub profile_fields: Vec<String>,
+    /// What holds for messages.
+    pub messages: MessageRules,
+}
+
+/// What holds for one-to-one messages of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRules {
+    /// The longest `MsgBody`, with `CloudCustomData`, in bytes. Rule: rest-api.md 1.8.
+    pub bytes_max: usize,
+    /// Receivers of `batchsendmsg` per minute. Rule: rest-api.md 1.6.
+    pub batch_receivers_per_minute: u32,
+    /// The writer is not told that the receiver blocks them.
+    pub blocked_send_looks_ok: bool,
+    /// Only friends may write.
+    pub require_friend: bool,
+    /// A block in either direction stops both.
+    pub block_stops_both: bool,
+}
+
+impl Default for MessageRules {
+    fn default() -> Self {
+        Self {
+            bytes_max: 12 * 1024,
+            batch_receivers_per_minute: 12_000,
+            blocked_send_looks_ok: true,
+            require_friend: false,
+            block_stops_both: false,
+        }
+    }
 }
 
 impl fmt::Debug for App {
@@ -89,6 +124,10 @@ impl fmt::Debug for App {
             .field("admins", &self.admins)
             .field("limits", &self.limits)
             .field("delete_allowed", &self.delete_allowed)
+            .field("default_allow_type", &self.default_allow_type)
+            .field("friend_fields", &self.friend_fields)
+            .field("profile_fields", &self.profile_fields)
+            .field("messages", &self.messages)
             .finish_non_exhaustive()
     }
 }

@@ -11,13 +11,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde_json::value::RawValue;
+
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error_code::{self as code, ErrorCode};
 
 /// How many entries of a list are kept: one more than any command takes, so that a list that is too
 /// long is seen to be, without holding it.
-const KEPT_MAX: usize = 1001;
+pub(super) const KEPT_MAX: usize = 1001;
 
 /// The fields of one JSON object. Made by [`shape!`].
 pub(super) trait Shape<'a>: Sized {
@@ -112,6 +114,64 @@ impl Listed<'_> {
     /// The name. One of a wrong type does not get past [`parse`].
     pub(super) fn name(&self) -> &str {
         self.0.text().ok().flatten().unwrap_or_default()
+    }
+}
+
+/// One value, or a list of them.
+#[derive(Debug)]
+pub(super) enum TextOrTexts<'a> {
+    One(Scalar<'a>),
+    Many(List<Scalar<'a>>),
+}
+
+impl Default for TextOrTexts<'_> {
+    fn default() -> Self {
+        Self::One(Scalar::Absent)
+    }
+}
+
+impl Field for TextOrTexts<'_> {}
+
+impl<'de> Lenient<'de> for TextOrTexts<'de> {
+    const OTHER: Self = Self::One(Scalar::Other);
+
+    fn of_null() -> Self {
+        Self::default()
+    }
+    fn of_text(text: Cow<'de, str>) -> Self {
+        Self::One(Scalar::Text(text))
+    }
+    fn of_integer(value: i64) -> Self {
+        Self::One(Scalar::Integer(value))
+    }
+    fn of_list<A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
+        List::of_list(list).map(Self::Many)
+    }
+}
+
+impl<'de> Deserialize<'de> for TextOrTexts<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue(PhantomData))
+    }
+}
+
+/// Any value, as the text that it is in the body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Raw<'a>(Option<&'a RawValue>);
+
+impl Field for Raw<'_> {}
+
+impl<'a> Raw<'a> {
+    /// The text, if given.
+    pub(super) fn text(self) -> Option<&'a str> {
+        self.0.map(RawValue::get)
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+        Ok(Self((raw.get() != "null").then_some(raw)))
     }
 }
 

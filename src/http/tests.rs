@@ -10,11 +10,11 @@ use actix_web::test::TestRequest;
 use serde_json::{Value, json};
 
 use super::edge::Edge;
-use super::settings::{App, Limits, Settings};
+use super::settings::{App, Limits, MessageRules, Settings};
 use super::{Metrics, Operation};
 use crate::actors::Users;
 use crate::clock::Clock;
-use crate::domain::{AppId, Timestamp};
+use crate::domain::{AllowType, AppId, Timestamp};
 use crate::usersig;
 
 const APP: AppId = AppId(1_400_000_001);
@@ -35,6 +35,10 @@ fn settings() -> Settings {
         keys: vec![KEY.to_owned()],
         limits: Limits::default(),
         delete_allowed: true,
+        default_allow_type: AllowType::AllowAny,
+        friend_fields: Vec::new(),
+        profile_fields: Vec::new(),
+        messages: MessageRules::default(),
     };
     let disabled = App { id: AppId(2), enabled: false, ..app.clone() };
     Settings { apps: vec![disabled, app], ..Settings::default() }

@@ -195,8 +195,17 @@ impl Tables {
             .worker_threads(1)
             .open()
             .map_err(fail)?;
-        let rows = database.keyspace("rows", KeyspaceCreateOptions::default).map_err(fail)?;
-        let marks = database.keyspace("marks", KeyspaceCreateOptions::default).map_err(fail)?;
+        let table = |name: &str| {
+            let name = format!("{name}.{}", rows::LAYOUT);
+            database.keyspace(&name, KeyspaceCreateOptions::default).map_err(fail)
+        };
+        let (rows, marks) = (table("rows")?, table("marks")?);
+        for old in database.list_keyspace_names() {
+            if !old.ends_with(&format!(".{}", rows::LAYOUT)) {
+                let old = database.keyspace(&old, KeyspaceCreateOptions::default).map_err(fail)?;
+                database.delete_keyspace(old).map_err(fail)?;
+            }
+        }
         let path = Arc::from(settings.dir.as_path());
         Ok(Self { database, rows, marks, path, failed: Arc::default() })
     }

@@ -4,14 +4,18 @@
 //! exclusive or of its rows' hashes, so it does not depend on order and changes with each row.
 
 use std::fmt;
-use std::str::FromStr;
 
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use crate::domain::{AppId, Event, Head, Relation, User, UserId, UserKey};
 use crate::journal::Partition;
 
-/// The order-independent hash of a set of rows; written as 32 hex digits.
+/// Which form rows have. Rows of another form are not read, and hashes over them say nothing: state
+/// is rebuilt from the journal.
+pub const LAYOUT: u32 = 2;
+
+/// The order-independent hash of a set of rows; written as the layout's number, a hyphen and 32 hex
+/// digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowHash(pub u128);
 
@@ -19,6 +23,14 @@ impl RowHash {
     /// The hash of one row.
     pub fn of(key: &[u8], value: &[u8]) -> Self {
         Self(row_hash(key, xxh3_128(value)))
+    }
+
+    /// Whether a hash that was written says something else about the same rows. One over rows of
+    /// another layout says nothing.
+    pub fn differs_from(&self, written: &str) -> bool {
+        let here = self.to_string();
+        let layout = |text: &str| text.split_once('-').map(|(layout, _)| layout.to_owned());
+        layout(written) == layout(&here) && written != here
     }
 
     /// Puts a row in, or takes it out again.
@@ -29,15 +41,7 @@ impl RowHash {
 
 impl fmt::Display for RowHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl FromStr for RowHash {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u128::from_str_radix(text, 16).map(Self)
+        write!(f, "{LAYOUT}-{:032x}", self.0)
     }
 }
 
@@ -258,6 +262,16 @@ mod tests {
             whole,
             none(),
         ]
+    }
+
+    #[test]
+    fn a_hash_over_rows_of_another_layout_says_nothing() {
+        let hash = RowHash(7);
+        assert!(!hash.differs_from(&hash.to_string()));
+        assert!(hash.differs_from(&RowHash(8).to_string()));
+        for written in ["00000000000000000000000000000008", "1-00000000000000000000000000000008"] {
+            assert!(!hash.differs_from(written), "{written}");
+        }
     }
 
     #[test]

@@ -13,12 +13,22 @@ pub enum CallbackCommand {
     BlackListAdd,
     /// Users were taken off a blocklist.
     BlackListDelete,
+    /// A profile changed.
+    PortraitSet,
+    /// A message was taken over.
+    AfterSendMsg,
 }
 
 impl CallbackCommand {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::FriendAdd, Self::FriendDelete, Self::BlackListAdd, Self::BlackListDelete];
+    pub const ALL: [Self; 6] = [
+        Self::FriendAdd,
+        Self::FriendDelete,
+        Self::BlackListAdd,
+        Self::BlackListDelete,
+        Self::PortraitSet,
+        Self::AfterSendMsg,
+    ];
 
     /// The name on the wire. Rule: webhooks.md 1.
     pub fn name(self) -> &'static str {
@@ -27,6 +37,8 @@ impl CallbackCommand {
             Self::FriendDelete => "Sns.CallbackFriendDelete",
             Self::BlackListAdd => "Sns.CallbackBlackListAdd",
             Self::BlackListDelete => "Sns.CallbackBlackListDelete",
+            Self::PortraitSet => "Profile.CallbackPortraitSet",
+            Self::AfterSendMsg => "C2C.CallbackAfterSendMsg",
         }
     }
 
@@ -44,49 +56,25 @@ impl fmt::Display for CallbackCommand {
 
 /// Which commands a subscriber asked for; nothing is sent for the others. Rule: webhooks.md 6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Switches {
-    /// `Sns.CallbackFriendAdd`.
-    pub friend_add: bool,
-    /// `Sns.CallbackFriendDelete`.
-    pub friend_delete: bool,
-    /// `Sns.CallbackBlackListAdd`.
-    pub black_list_add: bool,
-    /// `Sns.CallbackBlackListDelete`.
-    pub black_list_delete: bool,
-}
+pub struct Switches(u8);
 
 impl Switches {
     /// Every command is on.
-    pub const ALL: Self = Self {
-        friend_add: true,
-        friend_delete: true,
-        black_list_add: true,
-        black_list_delete: true,
-    };
+    pub const ALL: Self = Self(u8::MAX);
 
     /// Whether `command` is on.
     pub fn has(self, command: CallbackCommand) -> bool {
-        match command {
-            CallbackCommand::FriendAdd => self.friend_add,
-            CallbackCommand::FriendDelete => self.friend_delete,
-            CallbackCommand::BlackListAdd => self.black_list_add,
-            CallbackCommand::BlackListDelete => self.black_list_delete,
-        }
+        self.0 & Self::bit(command) != 0
+    }
+
+    fn bit(command: CallbackCommand) -> u8 {
+        1 << command as u8
     }
 }
 
 impl FromIterator<CallbackCommand> for Switches {
     fn from_iter<I: IntoIterator<Item = CallbackCommand>>(commands: I) -> Self {
-        let mut switches = Self::default();
-        for command in commands {
-            match command {
-                CallbackCommand::FriendAdd => switches.friend_add = true,
-                CallbackCommand::FriendDelete => switches.friend_delete = true,
-                CallbackCommand::BlackListAdd => switches.black_list_add = true,
-                CallbackCommand::BlackListDelete => switches.black_list_delete = true,
-            }
-        }
-        switches
+        Self(commands.into_iter().map(Self::bit).fold(0, |all, bit| all | bit))
     }
 }
 
@@ -100,5 +88,15 @@ mod tests {
             assert_eq!(CallbackCommand::from_name(command.name()), Some(command));
         }
         assert_eq!(CallbackCommand::from_name("Sns.CallbackBlacklistAdd"), None);
+    }
+
+    #[test]
+    fn each_command_has_a_switch_of_its_own() {
+        for command in CallbackCommand::ALL {
+            let only: Switches = [command].into_iter().collect();
+            let on: Vec<_> = CallbackCommand::ALL.into_iter().filter(|c| only.has(*c)).collect();
+            assert_eq!(on, [command]);
+            assert!(Switches::ALL.has(command) && !Switches::default().has(command));
+        }
     }
 }

@@ -5,9 +5,12 @@
 
 use serde::Serialize;
 
+use serde_json::value::RawValue;
+
 use super::command::{CallbackCommand, Switches};
-use crate::domain::{Event, RemovalReason, UserId};
+use crate::domain::{Event, Message, ProfileChange, RemovalReason, UserId};
 use crate::journal::Commit;
+use crate::tags;
 
 /// One call owed to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +61,11 @@ struct InitiatedPair {
     initiator: UserId,
 }
 
-/// The value of `ClientCmd` for a friendship that began with an offer. Rule: webhooks.md 14.
-const CLIENT_COMMAND: &str = "friend_add";
+/// The value of `ClientCmd` for a friendship that came about at once. Rule: webhooks.md 14.
+const REQUESTED: &str = "friend_add";
+
+/// The value of `ClientCmd` for one that had waited for an answer. Rule: webhooks.md 14.
+const ANSWERED: &str = "friend_response";
 
 /// The value of `OptPlatform` for calls of the server API. Rule: webhooks.md 2.
 const SERVER_PLATFORM: &str = "RESTAPI";
@@ -85,6 +91,10 @@ pub fn deliveries(commit: &Commit, switches: Switches) -> Vec<Delivery> {
             CallbackCommand::FriendDelete => pairs(command, &told.unfriended),
             CallbackCommand::BlackListAdd => pairs(command, &told.blocked),
             CallbackCommand::BlackListDelete => pairs(command, &told.unblocked),
+            CallbackCommand::PortraitSet => told.profile.map(|change| portrait_set(change, commit)),
+            CallbackCommand::AfterSendMsg => {
+                told.message.and_then(|message| after_send_msg(message, commit))
+            }
         };
         deliveries.extend(body.map(|body| Delivery { command, body }));
     }
@@ -93,17 +103,20 @@ pub fn deliveries(commit: &Commit, switches: Switches) -> Vec<Delivery> {
 
 /// What the events of one record tell, sorted by command.
 #[derive(Default)]
-struct Told {
+struct Told<'a> {
     befriended: Vec<InitiatedPair>,
     forced: bool,
+    waited: bool,
     unfriended: Vec<Pair>,
     added_again: bool,
     blocked: Vec<Pair>,
     unblocked: Vec<Pair>,
+    profile: Option<&'a ProfileChange>,
+    message: Option<&'a Message>,
 }
 
-impl Told {
-    fn take(&mut self, owner: UserId, event: &Event) {
+impl<'a> Told<'a> {
+    fn take(&mut self, owner: UserId, event: &'a Event) {
         match event {
             Event::UserBlocked { target, remain_friends: _ } => {
                 self.blocked.push(Pair { from: owner, to: *target });
@@ -126,7 +139,8 @@ impl Told {
                 self.added_again |=
                     self.unfriended.iter().any(|pair| pair.from == owner && pair.to == *peer);
             }
-            Event::OffersSettled { offered: _, forced, friends } => {
+            Event::OffersSettled { offered: _, forced, waited, friends } => {
+                self.waited |= *waited;
                 for friend in friends {
                     let initiator = owner;
                     let peer = friend.peer;
@@ -141,8 +155,14 @@ impl Told {
             }
             // What vanishes with a peer's account is not announced, see `announcement`.
             Event::PeerForgotten { peer: _ } => {}
+            // Of what an import brings nobody is told. Rule: rest-api.md 10.
+            Event::ProfileChanged(change) => {
+                self.profile = Some(change).filter(|change| !change.by_import);
+            }
+            Event::MessageAccepted(message) => {
+                self.message = Some(message).filter(|message| !message.untold);
+            }
             Event::AccountImported {}
-            | Event::ProfileChanged(_)
             | Event::AccountDeleted {}
             | Event::FriendOffered { .. }
             | Event::FriendRequested { .. }
@@ -150,6 +170,10 @@ impl Told {
             | Event::FriendRefused { .. }
             | Event::FriendLinked { .. }
             | Event::FriendUpdated { .. }
+            | Event::FriendChanged { .. }
+            | Event::GroupsAdded { .. }
+            | Event::FriendsGrouped { .. }
+            | Event::GroupsRemoved { .. }
             | Event::UnfriendAsked { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }
@@ -180,6 +204,8 @@ fn announcement(reason: RemovalReason, announced: bool) -> Announcement {
                 Announcement::Own
             }
         }
+        // Rule: webhooks.md 8.2.
+        RemovalReason::ClearedBoth | RemovalReason::ClearedSingle => Announcement::None,
         // Whether the reference announces what vanishes with an account is unconfirmed
         // (webhooks.md 13): nothing is said, and this is its only place. The end of an
         // accepted offer that was taken back needs no announcement either: its beginning had none.
@@ -193,17 +219,95 @@ fn pairs(command: CallbackCommand, pairs: &[Pair]) -> Option<Vec<u8>> {
     (!pairs.is_empty()).then(|| json(&Pairs { command: command.name(), pairs }))
 }
 
-fn friend_add(told: &Told, commit: &Commit) -> Option<Vec<u8>> {
+fn friend_add(told: &Told<'_>, commit: &Commit) -> Option<Vec<u8>> {
     let by_server_api = &*commit.by.platform == SERVER_PLATFORM;
     (!told.befriended.is_empty()).then(|| {
         json(&FriendAddBody {
             command: CallbackCommand::FriendAdd.name(),
             pairs: &told.befriended,
-            client_command: CLIENT_COMMAND,
+            client_command: if told.waited { ANSWERED } else { REQUESTED },
             admin: if by_server_api { &commit.by.operator } else { "" },
             force: u8::from(told.forced),
         })
     })
+}
+
+#[derive(Serialize)]
+struct PortraitSetBody<'a> {
+    #[serde(rename = "CallbackCommand")]
+    command: &'static str,
+    #[serde(rename = "Operator_Account")]
+    operator: &'a str,
+    #[serde(rename = "From_Account")]
+    from: UserId,
+    #[serde(rename = "EventTime")]
+    at_ms: i64,
+    #[serde(rename = "ProfileItem")]
+    items: Vec<tags::Item<'a>>,
+}
+
+fn portrait_set(change: &ProfileChange, commit: &Commit) -> Vec<u8> {
+    json(&PortraitSetBody {
+        command: CallbackCommand::PortraitSet.name(),
+        operator: &commit.by.operator,
+        from: commit.key.user,
+        at_ms: commit.at.0,
+        items: tags::of_change(change),
+    })
+}
+
+#[derive(Serialize)]
+struct AfterSendMsgBody<'a> {
+    #[serde(rename = "CallbackCommand")]
+    command: &'static str,
+    #[serde(rename = "From_Account")]
+    from: UserId,
+    #[serde(rename = "To_Account")]
+    to: UserId,
+    #[serde(rename = "MsgSeq")]
+    seq: u32,
+    #[serde(rename = "MsgRandom")]
+    random: u32,
+    #[serde(rename = "MsgTime")]
+    time: u32,
+    #[serde(rename = "MsgKey")]
+    key: String,
+    #[serde(rename = "OnlineOnlyFlag")]
+    online_only: u8,
+    #[serde(rename = "SendMsgResult")]
+    result: u32,
+    #[serde(rename = "ErrorInfo")]
+    info: &'static str,
+    #[serde(rename = "MsgBody")]
+    body: Box<RawValue>,
+    #[serde(rename = "CloudCustomData")]
+    custom_data: &'a str,
+    #[serde(rename = "EventTime")]
+    at_ms: i64,
+}
+
+/// The value of `ErrorInfo` for a message that was taken over. Rule: webhooks.md 11.
+const MESSAGE_TAKEN: &str = "send msg succeed";
+
+/// Nothing for a message of many receivers: of those nobody is told. Rule: rest-api.md 8.2.
+fn after_send_msg(message: &Message, commit: &Commit) -> Option<Vec<u8>> {
+    let [to] = message.to[..] else { return None };
+    let body = RawValue::from_string(message.body.to_string()).ok()?;
+    Some(json(&AfterSendMsgBody {
+        command: CallbackCommand::AfterSendMsg.name(),
+        from: commit.key.user,
+        to,
+        seq: message.seq,
+        random: message.random,
+        time: message.time,
+        key: message.key(),
+        online_only: u8::from(message.online_only),
+        result: 0,
+        info: MESSAGE_TAKEN,
+        body,
+        custom_data: &message.custom_data,
+        at_ms: commit.at.0,
+    }))
 }
 
 fn json(body: &impl Serialize) -> Vec<u8> {
@@ -218,7 +322,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        AppId, Card, EdgeId, OfferForm, Rejection, Settled, Timestamp, UserKey, Version,
+        AllowType, AppId, Card, CardChange, EdgeId, OfferForm, Rejection, Settled, Timestamp,
+        UserKey, Version,
     };
     use crate::journal::Origin;
 
@@ -276,6 +381,12 @@ mod tests {
             CallbackCommand::BlackListDelete => {
                 include_str!("../../schemas/webhooks/Sns.CallbackBlackListDelete.json")
             }
+            CallbackCommand::PortraitSet => {
+                include_str!("../../schemas/webhooks/Profile.CallbackPortraitSet.json")
+            }
+            CallbackCommand::AfterSendMsg => {
+                include_str!("../../schemas/webhooks/C2C.CallbackAfterSendMsg.json")
+            }
         };
         let schema = serde_json::from_str(schema).expect("a schema is JSON");
         let body = serde_json::from_str(body).expect("a body is JSON");
@@ -296,7 +407,7 @@ mod tests {
             .iter()
             .map(|(peer, mine, theirs)| Settled { peer: id(peer), mine: *mine, theirs: *theirs })
             .collect();
-        Event::OffersSettled { offered: Version(1), forced: false, friends }
+        Event::OffersSettled { offered: Version(1), forced: false, waited: false, friends }
     }
 
     #[test]
@@ -414,9 +525,70 @@ mod tests {
     #[test]
     fn a_forced_friendship_says_so() {
         let friends = vec![Settled { peer: id("bob"), mine: true, theirs: true }];
-        let calls =
-            calls(vec![Event::OffersSettled { offered: Version(1), forced: true, friends }]);
+        let calls = calls(vec![Event::OffersSettled {
+            offered: Version(1),
+            forced: true,
+            waited: false,
+            friends,
+        }]);
         assert!(calls[0].1.ends_with(r#""ForceFlag":1}"#), "{calls:?}");
+    }
+
+    fn message() -> Message {
+        Message {
+            to: vec![id("bob")],
+            seq: 7,
+            random: 8,
+            time: 1_700_000_100,
+            body: r#"[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}]"#.into(),
+            custom_data: "x".into(),
+            push: "".into(),
+            life_time: None,
+            online_only: false,
+            not_for_sender: false,
+            control: Vec::new(),
+            read_receipt: false,
+            extension: false,
+            untold: false,
+        }
+    }
+
+    #[test]
+    fn a_changed_profile_is_announced_with_the_new_values_and_who_made_them() {
+        let change = ProfileChange {
+            nick: Some("Amy".into()),
+            allow_type: Some(AllowType::DenyAny),
+            birthday: Some(19_990_102),
+            custom: vec![("Tag_Profile_Custom_a".into(), "b".into())],
+            ..ProfileChange::default()
+        };
+        assert_eq!(
+            calls(vec![Event::ProfileChanged(change)]),
+            [(
+                CallbackCommand::PortraitSet,
+                r#"{"CallbackCommand":"Profile.CallbackPortraitSet","Operator_Account":"administrator","From_Account":"amy","EventTime":0,"ProfileItem":[{"Tag":"Tag_Profile_IM_Nick","Value":"Amy"},{"Tag":"Tag_Profile_IM_AllowType","Value":"AllowType_Type_DenyAny"},{"Tag":"Tag_Profile_IM_BirthDay","Value":19990102},{"Tag":"Tag_Profile_Custom_a","Value":"b"}]}"#.to_owned()
+            )]
+        );
+    }
+
+    #[test]
+    fn a_message_is_announced_with_its_body_as_it_was_sent() {
+        assert_eq!(
+            calls(vec![Event::MessageAccepted(message())]),
+            [(
+                CallbackCommand::AfterSendMsg,
+                r#"{"CallbackCommand":"C2C.CallbackAfterSendMsg","From_Account":"amy","To_Account":"bob","MsgSeq":7,"MsgRandom":8,"MsgTime":1700000100,"MsgKey":"7_8_1700000100","OnlineOnlyFlag":0,"SendMsgResult":0,"ErrorInfo":"send msg succeed","MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}],"CloudCustomData":"x","EventTime":0}"#.to_owned()
+            )]
+        );
+    }
+
+    #[test]
+    fn a_request_that_was_accepted_later_says_so() {
+        let friends = vec![Settled { peer: id("bob"), mine: true, theirs: true }];
+        let settled =
+            Event::OffersSettled { offered: Version(1), forced: false, waited: true, friends };
+        let said = calls(vec![settled]);
+        assert!(said[0].1.contains(r#""ClientCmd":"friend_response""#), "{said:?}");
     }
 
     #[test]
@@ -427,10 +599,21 @@ mod tests {
             settled(&[]),
             settled(&[("bob", false, false)]),
             Event::AccountImported {},
-            Event::ProfileChanged(Default::default()),
+            Event::ProfileChanged(ProfileChange {
+                nick: Some("Amy".into()),
+                by_import: true,
+                ..ProfileChange::default()
+            }),
+            Event::MessageAccepted(Message { untold: true, ..message() }),
+            removed("bob", RemovalReason::ClearedBoth, false),
+            removed("bob", RemovalReason::ClearedSingle, false),
+            Event::FriendChanged { peer, change: CardChange::default() },
+            Event::GroupsAdded { names: Vec::new() },
+            Event::FriendsGrouped { names: Vec::new(), peers: vec![peer] },
+            Event::GroupsRemoved { names: Vec::new() },
             Event::AccountDeleted {},
             Event::FriendAdded { peer, edge, card: card.clone() },
-            Event::FriendAccepted { peer, offer, edge, added: true },
+            Event::FriendAccepted { peer, offer, edge, added: true, agreement: None },
             Event::FriendLinked { peer, edge },
             Event::FriendUpdated { peer, card: card.clone() },
             Event::FriendOffered {
@@ -446,7 +629,7 @@ mod tests {
             Event::FriendRefused { peer, offer, why: Rejection::PeerBlocked },
             Event::UnfriendAsked { peer },
             Event::OfferPending { peer, edge },
-            Event::OfferConfirmed { peer, edge, mine: true, theirs: true },
+            Event::OfferConfirmed { peer, edge, mine: true, theirs: true, agreement: None },
             Event::OfferEnded { peer, edge, why: Rejection::PeerBlocked },
             Event::OfferWithdrawn { peer, edge },
             Event::RequestDropped { peer, edge },
@@ -464,6 +647,8 @@ mod tests {
             removed("bob", RemovalReason::Blocked, false),
             blocked("bob"),
             Event::UserUnblocked { target: id("carl") },
+            Event::ProfileChanged(ProfileChange { level: Some(3), ..ProfileChange::default() }),
+            Event::MessageAccepted(message()),
         ];
         let commit = record("RESTAPI", events);
         for command in CallbackCommand::ALL {
@@ -472,7 +657,7 @@ mod tests {
             assert_eq!(commands, [command]);
         }
         assert_eq!(texts(&commit, Switches::default()), []);
-        assert_eq!(texts(&commit, Switches::ALL).len(), 4);
+        assert_eq!(texts(&commit, Switches::ALL).len(), CallbackCommand::ALL.len());
     }
 
     #[test]

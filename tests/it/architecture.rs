@@ -10,6 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("usersig", &["domain"]),
     ("clock", &["domain"]),
+    ("tags", &["domain"]),
     ("config", &["domain"]),
     ("telemetry", &["config"]),
     ("journal", &["domain"]),
@@ -18,10 +19,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["domain", "journal", "pairing"]),
     ("actors", &["clock", "domain", "journal", "pairing", "store"]),
     ("cluster", &["actors", "clock", "domain", "journal"]),
-    ("webhooks", &["clock", "domain", "journal"]),
+    ("webhooks", &["clock", "domain", "journal", "tags"]),
     // The audit folds the journal as a node does, channels and rows included.
     ("audit", &["domain", "journal", "pairing", "store"]),
-    ("http", &["actors", "clock", "domain", "journal", "usersig"]),
+    ("http", &["actors", "clock", "domain", "journal", "tags", "usersig"]),
     (
         "app",
         &["actors", "clock", "cluster", "config", "domain", "http", "journal", "store", "webhooks"],
@@ -62,7 +63,7 @@ const WORDS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that compute and touch nothing: no task, no file, no socket, no thread.
-const PURE: &[&str] = &["domain", "pairing", "usersig"];
+const PURE: &[&str] = &["domain", "pairing", "tags", "usersig"];
 /// Files of other rooms that compute and touch nothing: what the cluster judges by.
 const PURE_FILES: &[&str] = &[
     "cluster/members.rs",

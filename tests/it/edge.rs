@@ -124,7 +124,7 @@ fn a_body_has_a_largest_size_and_the_connection_survives() {
             connection.send(b"\r\n").expect("sent");
         }
         connection.send(b"0\r\n\r\n").expect("sent");
-        let answer = connection.receive().expect("an answer");
+        let answer = connection.receive_answer(&target(CHECK)).expect("an answer");
         let body: Value = serde_json::from_str(answer.text()).expect("JSON");
         assert_eq!(body["ErrorCode"], expected, "{bytes} bytes");
     }
@@ -171,7 +171,7 @@ fn requests_may_follow_each_other_on_a_connection_without_waiting() {
     let mut connection = Connection::open(node.address).expect("the node listens");
     connection.send(request.repeat(20).as_bytes()).expect("sent");
     for _ in 0..20 {
-        let answer = connection.receive().expect("an answer");
+        let answer = connection.receive_answer(&target(CHECK)).expect("an answer");
         assert!(answer.text().contains("\"Imported\""), "{}", answer.text());
     }
 }
@@ -189,7 +189,8 @@ fn a_caller_who_waits_to_be_asked_for_the_body_is_asked() {
     connection.send(head.as_bytes()).expect("sent");
     assert_eq!(connection.receive().expect("an answer").status(), 100);
     connection.send(body.as_bytes()).expect("sent");
-    assert!(connection.receive().expect("an answer").text().contains("\"Imported\""));
+    let answer = connection.receive_answer(&target(CHECK)).expect("an answer");
+    assert!(answer.text().contains("\"Imported\""), "{}", answer.text());
 }
 
 #[test]

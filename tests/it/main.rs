@@ -19,6 +19,7 @@ mod journal_contract;
 mod kafka_journal;
 mod kafka_support;
 mod nemesis;
+mod openapi;
 mod pairing_model;
 mod records;
 mod restart;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cordon::domain::{
-    AllowType, AppId, Card, EdgeId, Event, OfferForm, ProfileChange, Rejection, RemovalReason,
-    Settled, Timestamp, UserId, UserKey, Version,
+    Agreement, AllowType, AppId, Card, CardChange, EdgeId, Event, Gender, Message, OfferForm,
+    ProfileChange, Rejection, RemovalReason, Settled, Timestamp, UserId, UserKey, Version,
 };
 use cordon::journal::{
     Body, Cause, Commit, Epoch, Kind, Offset, Origin, Partition, Record, record,
@@ -55,6 +55,11 @@ event_names!(
     OffersSettled,
     RequestDropped,
     PeerForgotten,
+    FriendChanged,
+    GroupsAdded,
+    FriendsGrouped,
+    GroupsRemoved,
+    MessageAccepted,
 );
 
 /// All values of an enum without fields, checked for completeness by a match.
@@ -317,8 +322,28 @@ prop_compose! {
         face_url in option::of(text()),
         allow_type in option::of(select(all_of!(AllowType: AllowAny, NeedConfirm, DenyAny))),
         requests_forbidden in option::of(any::<bool>()),
+        gender in option::of(select(all_of!(Gender: Unknown, Female, Male))),
+        [birthday, language, msg_settings, level, role] in any::<[Option<u32>; 5]>(),
+        [location, self_signature] in [option::of(text()), option::of(text())],
+        custom in fields(),
+        by_import in any::<bool>(),
     ) -> ProfileChange {
-        ProfileChange { nick, face_url, allow_type, requests_forbidden }
+        ProfileChange {
+            nick,
+            face_url,
+            allow_type,
+            requests_forbidden,
+            gender,
+            birthday,
+            location,
+            self_signature,
+            language,
+            msg_settings,
+            level,
+            role,
+            custom,
+            by_import,
+        }
     }
 }
 
@@ -333,6 +358,8 @@ fn reason() -> impl Strategy<Value = RemovalReason> {
         DeletedBoth,
         DeletedByPeer,
         DeletedSingle,
+        ClearedBoth,
+        ClearedSingle,
         AccountDeleted,
         PeerAccountDeleted,
         Withdrawn,
@@ -357,12 +384,61 @@ fn why() -> impl Strategy<Value = Rejection> {
         PeerAcceptsNobody,
         TooManyRequests,
         ConfirmationNeeded,
+        RequestUnknown,
+        Declined,
     ))
 }
 
 prop_compose! {
     fn settled()(peer in user(), mine in any::<bool>(), theirs in any::<bool>()) -> Settled {
         Settled { peer, mine, theirs }
+    }
+}
+
+fn agreement() -> impl Strategy<Value = Option<Agreement>> {
+    option::of(select(all_of!(Agreement: Both, OneWay)))
+}
+
+fn texts() -> impl Strategy<Value = Vec<Box<str>>> {
+    vec("[a-z]{1,8}".prop_map(Into::into), 1..3)
+}
+
+fn fields() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
+    vec(("Tag_SNS_Custom_[a-z]{1,8}".prop_map(Into::into), ".{0,8}".prop_map(Into::into)), 0..3)
+}
+
+fn card_change() -> impl Strategy<Value = CardChange> {
+    (option::of(".{0,8}".prop_map(Into::into)), option::of(texts()), fields())
+        .prop_map(|(remark, groups, custom)| CardChange { remark, groups, custom })
+}
+
+prop_compose! {
+    fn message()(
+        to in vec(user(), 1..3),
+        (seq, random, time) in any::<(u32, u32, u32)>(),
+        body in ".{0,20}",
+        (custom_data, push) in (".{0,8}", ".{0,8}"),
+        life_time in option::of(any::<u32>()),
+        (online_only, not_for_sender, untold) in any::<(bool, bool, bool)>(),
+        control in texts(),
+        (read_receipt, extension) in any::<(bool, bool)>(),
+    ) -> Message {
+        Message {
+            to,
+            seq,
+            random,
+            time,
+            body: body.into(),
+            custom_data: custom_data.into(),
+            push: push.into(),
+            life_time,
+            online_only,
+            not_for_sender,
+            control,
+            read_receipt,
+            extension,
+            untold,
+        }
     }
 }
 
@@ -392,9 +468,15 @@ fn event() -> impl Strategy<Value = Event> {
             edge,
             card
         }),
-        (user(), edge(), edge(), yes()).prop_map(|(peer, offer, edge, added)| {
-            Event::FriendAccepted { peer, offer, edge, added }
-        }),
+        (user(), edge(), edge(), yes(), agreement()).prop_map(
+            |(peer, offer, edge, added, agreement)| Event::FriendAccepted {
+                peer,
+                offer,
+                edge,
+                added,
+                agreement
+            }
+        ),
         (user(), edge(), why()).prop_map(|(peer, offer, why)| Event::FriendRefused {
             peer,
             offer,
@@ -412,14 +494,31 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         user().prop_map(|peer| Event::UnfriendAsked { peer }),
         (user(), edge()).prop_map(|(peer, edge)| Event::OfferPending { peer, edge }),
-        (user(), edge(), yes(), yes()).prop_map(|(peer, edge, mine, theirs)| {
-            Event::OfferConfirmed { peer, edge, mine, theirs }
-        }),
+        (user(), edge(), yes(), yes(), agreement()).prop_map(
+            |(peer, edge, mine, theirs, agreement)| Event::OfferConfirmed {
+                peer,
+                edge,
+                mine,
+                theirs,
+                agreement
+            }
+        ),
         (user(), edge(), why()).prop_map(|(peer, edge, why)| Event::OfferEnded { peer, edge, why }),
         (user(), edge()).prop_map(|(peer, edge)| Event::OfferWithdrawn { peer, edge }),
-        (version(), yes(), vec(settled(), 0..4)).prop_map(|(offered, forced, friends)| {
-            Event::OffersSettled { offered, forced, friends }
-        }),
+        (version(), yes(), yes(), vec(settled(), 0..4)).prop_map(
+            |(offered, forced, waited, friends)| Event::OffersSettled {
+                offered,
+                forced,
+                waited,
+                friends
+            }
+        ),
+        (user(), card_change()).prop_map(|(peer, change)| Event::FriendChanged { peer, change }),
+        texts().prop_map(|names| Event::GroupsAdded { names }),
+        (texts(), vec(user(), 1..3))
+            .prop_map(|(names, peers)| Event::FriendsGrouped { names, peers }),
+        texts().prop_map(|names| Event::GroupsRemoved { names }),
+        message().prop_map(Event::MessageAccepted),
         user().prop_map(|peer| Event::PeerForgotten { peer }),
         (user(), edge()).prop_map(|(peer, edge)| Event::RequestDropped { peer, edge }),
     ]

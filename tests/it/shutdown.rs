@@ -59,10 +59,10 @@ fn a_call_under_way_is_answered_before_the_end() {
     let node = TestProcess::start(&setup);
     node.caller().import(&["amy", "bob"]);
     let body = json!({"From_Account": "amy", "To_Account": ["bob"]}).to_string();
+    let target = format!("/v4/sns/black_list_add?{}", Identity::default().query());
     let head = format!(
-        "POST /v4/sns/black_list_add?{} HTTP/1.1\r\nHost: cordon\r\nExpect: 100-continue\r\n\
+        "POST {target} HTTP/1.1\r\nHost: cordon\r\nExpect: 100-continue\r\n\
          Content-Length: {}\r\n\r\n",
-        Identity::default().query(),
         body.len()
     );
     let mut connection = Connection::open(node.address).expect("the node listens");
@@ -72,7 +72,7 @@ fn a_call_under_way_is_answered_before_the_end() {
     node.terminate();
     eventually("nobody is let in any more", || Connection::open(node.address).is_err());
     connection.send(body.as_bytes()).expect("sent");
-    let answer = Answer::of(connection.receive().expect("an answer")).ok();
+    let answer = Answer::of(connection.receive_answer(&target).expect("an answer")).ok();
     assert_eq!(answer.codes(), [0]);
     assert!(node.wait().success());
     verify(&setup);

@@ -44,7 +44,9 @@ impl Ledger {
     pub(super) fn wait(&self, key: UserKey, reply: ReplyBy, plans: &[Plan]) -> u64 {
         let slots = plans.iter().map(|plan| match plan {
             Plan::Done(result) => Slot::Done(*result),
-            Plan::Sever(_) | Plan::OwedSever(_) | Plan::Offer(..) => Slot::Open(1),
+            Plan::Sever(_) | Plan::OwedSever(_) | Plan::Answer(_) | Plan::Offer(..) => {
+                Slot::Open(1)
+            }
             Plan::Forgetting => Slot::Open(u32::from(self.context.partitions)),
         });
         let ReplyBy { reply, deadline } = reply;
@@ -53,7 +55,7 @@ impl Ledger {
         for (slot, plan) in plans.iter().enumerate() {
             let ticket = Ticket { request, slot: slot as u32 };
             match plan {
-                Plan::Done(_) | Plan::Sever(_) | Plan::Forgetting => {}
+                Plan::Done(_) | Plan::Sever(_) | Plan::Answer(_) | Plan::Forgetting => {}
                 Plan::Offer(peer, edge) => {
                     state.desk.await_offer((key, *peer, edge.version), ticket);
                 }
@@ -109,8 +111,10 @@ impl Ledger {
 /// The items that wait for acknowledgements of effects.
 #[derive(Default)]
 pub(super) struct Awaited {
-    /// Those that wait for a peer's side, in order.
+    /// Those that wait for a peer's side of an ended friendship, in order.
     pub(super) severing: Vec<(UserId, u32)>,
+    /// Those that wait for a peer to hear the answer to a request, in order.
+    pub(super) answering: Vec<(UserId, u32)>,
     /// The one that waits for every partition.
     pub(super) forgetting: Option<u32>,
 }
@@ -121,6 +125,7 @@ impl Awaited {
         for (slot, plan) in (0..).zip(plans) {
             match plan {
                 Plan::Sever(peer) => awaited.severing.push((*peer, slot)),
+                Plan::Answer(peer) => awaited.answering.push((*peer, slot)),
                 Plan::Forgetting => awaited.forgetting = Some(slot),
                 Plan::Done(_) | Plan::OwedSever(_) | Plan::Offer(..) => {}
             }

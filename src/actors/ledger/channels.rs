@@ -29,6 +29,7 @@ impl Ledger {
     /// request's items and the effects stand in the same order.
     pub(super) fn owe(&self, n: u64, commit: &Commit, request: Option<u64>, awaited: &Awaited) {
         let mut severing = awaited.severing.iter().peekable();
+        let mut answering = awaited.answering.iter().peekable();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         owed_by(commit, self.context.partitions, |to, effect| {
@@ -37,6 +38,11 @@ impl Ledger {
                 match effect.effect {
                     Effect::Sever { .. } => {
                         if let Some((_, slot)) = severing.next_if(|(peer, _)| *peer == effect.to) {
+                            waiters.push(Ticket { request, slot: *slot });
+                        }
+                    }
+                    Effect::Confirm { .. } | Effect::Refuse { .. } => {
+                        if let Some((_, slot)) = answering.next_if(|(peer, _)| *peer == effect.to) {
                             waiters.push(Ticket { request, slot: *slot });
                         }
                     }

@@ -22,10 +22,10 @@ use answers::Awaited;
 use channels::RESEND_MIN;
 
 use crate::actors::recovery::Recovered;
-use crate::actors::repeat::{Before as DoneBefore, Done, Lately, Repeats};
+use crate::actors::repeat::{Before as DoneBefore, Done, LATELY, Lately, Repeats};
 use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
-use crate::domain::{EdgeId, Event, Timestamp, User, UserId, UserKey, Version};
+use crate::domain::{EdgeId, Event, Message, Timestamp, User, UserId, UserKey, Version};
 use crate::journal::record::encode;
 use crate::journal::{Ack, Body, Cause, Commit, Offset, Origin, Partition, WriterRule};
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
@@ -157,6 +157,8 @@ pub(in crate::actors) enum Plan {
     Sever(UserId),
     /// For the same, owed since an earlier call.
     OwedSever(UserId),
+    /// For the peer to have heard an answer.
+    Answer(UserId),
     /// For the answer to an offer.
     Offer(UserId, EdgeId),
     /// For every partition to have forgotten the account.
@@ -464,12 +466,15 @@ impl Ledger {
             events: draft.events,
         };
         // Where nobody else can own the partition, nobody asks again.
-        let done = if self.context.alone { None } else { Done::of(&commit) };
+        let done = if self.context.alone { Done::of_message(&commit) } else { Done::of(&commit) };
         let body = Body::Commit(commit);
         {
             let mut state = self.state.borrow_mut();
             state.hash = draft.hash;
             if let Some(done) = &done {
+                if done.is_message() {
+                    state.lately.note_message();
+                }
                 state.repeats.note(done.clone());
             }
             if let Some(cause) = draft.cause {
@@ -590,6 +595,16 @@ impl Ledger {
         self.state.borrow().repeats.find(request, key)
     }
 
+    /// When the sender `key` sent an equal message shortly before `now`: its `MsgTime`.
+    pub(in crate::actors) fn sent_before(
+        &self,
+        key: UserKey,
+        message: &Message,
+        now: Timestamp,
+    ) -> Option<u32> {
+        self.state.borrow().repeats.sent_before(key, message, now)
+    }
+
     /// A gap in the journal was read and holds no claim.
     pub(in crate::actors) fn gap_is_rubbish(&self, to: Offset) {
         self.state.borrow_mut().writer.gap_is_rubbish(to);
@@ -612,7 +627,8 @@ impl Ledger {
         state.unsaved_records = 0;
         let (next, epoch) = (state.writer.next_offset(), state.writer.epoch());
         let here = CursorMark { next, epoch, n };
-        let lately = if self.context.alone { here } else { state.lately.note(here) };
+        let commands = if self.context.alone { Duration::ZERO } else { LATELY };
+        let lately = state.lately.note(here, commands);
         let outbox = state.outbox.iter().map(|outbox| OutboxMark {
             acked: outbox.acked(),
             owed: outbox.owed(n).map(|owed| owed.effect.clone()).collect(),

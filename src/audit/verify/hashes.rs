@@ -114,8 +114,8 @@ impl Hashes {
         problems: &mut Findings,
     ) {
         self.compared += 1;
-        let live = self.live[usize::from(place.0.0)].to_string();
-        if said != live {
+        let live = self.live[usize::from(place.0.0)];
+        if live.differs_from(said) {
             let detail = format!("says row hash {said}, the journal up to here makes {live}");
             problems.add(Rule::JournalHash, place, detail);
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::channels::Pair;
 use super::report::{Findings, Report, Rule};
 use crate::domain::{
-    EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey, Version,
+    Agreement, EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey, Version,
 };
 use crate::journal::{Commit, Offset, Partition};
 use crate::store::rows::{Before, RowHash};
@@ -89,7 +89,12 @@ impl Person {
         };
         let form = match event {
             Event::FriendAdded { edge, .. } => Some(offered(edge)),
-            Event::FriendLinked { .. } => Some(OfferForm::TwoWay),
+            // Of the owner's own without an offer: what is left when the peer takes an offer back.
+            Event::FriendLinked { edge, .. } => {
+                let mine = self.state.offers().any(|offer| offer.edge == *edge);
+                let alone = edge.offerer == self.state.id() && !mine;
+                Some(if alone { OfferForm::OneWay } else { OfferForm::TwoWay })
+            }
             _ => None,
         };
         let note = self.notes.entry(peer).or_default();
@@ -101,12 +106,18 @@ impl Person {
             }
             Event::FriendAdded { .. } | Event::FriendLinked { .. } => note.form = form,
             Event::FriendRemoved { edge, reason, .. } => {
-                if *reason == RemovalReason::DeletedSingle && note.form == Some(OfferForm::TwoWay) {
+                if matches!(reason, RemovalReason::DeletedSingle | RemovalReason::ClearedSingle)
+                    && note.form == Some(OfferForm::TwoWay)
+                {
                     note.left = Some(*edge);
                 }
                 note.form = None;
             }
             Event::PeerForgotten { .. } => note.form = None,
+            // Who was asked has said that the friendship goes one way only.
+            Event::OfferConfirmed { mine: true, agreement: Some(Agreement::OneWay), .. } => {
+                note.form = Some(OfferForm::OneWay);
+            }
             Event::AccountImported {}
             | Event::ProfileChanged(_)
             | Event::AccountDeleted {}
@@ -116,6 +127,11 @@ impl Person {
             | Event::FriendAccepted { .. }
             | Event::FriendRefused { .. }
             | Event::FriendUpdated { .. }
+            | Event::FriendChanged { .. }
+            | Event::GroupsAdded { .. }
+            | Event::FriendsGrouped { .. }
+            | Event::GroupsRemoved { .. }
+            | Event::MessageAccepted(_)
             | Event::UnfriendAsked { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix_web::dev::ServerHandle;
 
 use super::*;
-use crate::actors::{BlocklistPage, Elsewhere};
+use crate::actors::{BlocklistPage, Elsewhere, View, Viewed};
 use crate::clock::Clock;
 use crate::cluster::routes::{Owner, Routes};
 use crate::domain::{AppId, Timestamp, UserId, UserKey};
@@ -58,11 +58,11 @@ pub(super) fn tls(whose: &str, who: &str) -> Security {
 
 pub(super) fn question() -> Question {
     let key = UserKey { app: AppId(1), user: UserId::parse("amy").expect("a name") };
-    Question::Blocklist { key, start: 3, max: 7 }
+    Question::View { key, view: View::Blocklist { start: 3, max: 7 } }
 }
 
 pub(super) fn reply(total: usize) -> Reply {
-    Reply::Blocklist(BlocklistPage { total, ..BlocklistPage::default() })
+    Reply::View(Viewed::Blocklist(BlocklistPage { total, ..BlocklistPage::default() }))
 }
 
 /// A message to `partition` that is told from others by `number`.

@@ -29,7 +29,8 @@ fn importing_again_replaces_what_is_given_and_nothing_else() {
     assert_eq!(amy.events(&import("", "")), [], "empty counts as not given");
     let changed = amy.events(&import("Amelia", ""));
     let nick = Some("Amelia".into());
-    assert_eq!(changed, [Event::ProfileChanged(ProfileChange { nick, ..Default::default() })]);
+    let change = ProfileChange { nick, by_import: true, ..Default::default() };
+    assert_eq!(changed, [Event::ProfileChanged(change)]);
     let profile = amy.user.profile().expect("a profile");
     assert_eq!((&*profile.nick, &*profile.face_url), ("Amelia", "http://a/1"));
 }

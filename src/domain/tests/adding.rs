@@ -96,7 +96,7 @@ fn refused(why: Rejection) -> Vec<Event> {
 
 fn accepted(added: bool) -> Event {
     let offer = edge("amy", 9);
-    Event::FriendAccepted { peer: id("amy"), offer, edge: offer, added }
+    Event::FriendAccepted { peer: id("amy"), offer, edge: offer, added, agreement: None }
 }
 
 #[test]

@@ -10,8 +10,13 @@ fn a_yes_adds_the_friend_and_is_announced() {
     amy.when(&add(TWO_WAY, &["bob"]));
     let offer = edge("amy", 2);
     let events = amy.hears("bob", &[confirm(offer)]);
-    let confirmed =
-        Event::OfferConfirmed { peer: id("bob"), edge: offer, mine: true, theirs: true };
+    let confirmed = Event::OfferConfirmed {
+        peer: id("bob"),
+        edge: offer,
+        mine: true,
+        theirs: true,
+        agreement: None,
+    };
     assert_eq!(events, [added("bob", offer), confirmed, settled(2, &[("bob", true, true)])]);
     assert_eq!(amy.user.offers().count(), 0);
 }

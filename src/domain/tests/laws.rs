@@ -49,6 +49,7 @@ fn change() -> impl Strategy<Value = ProfileChange> {
             face_url,
             allow_type,
             requests_forbidden,
+            ..ProfileChange::default()
         },
     )
 }
@@ -99,9 +100,20 @@ fn friend_event() -> impl Strategy<Value = Event> {
             edge,
             card
         }),
-        (name(), any_edge(), any_edge(), yes()).prop_map(|(peer, offer, edge, added)| {
-            Event::FriendAccepted { peer, offer, edge, added }
-        }),
+        (name(), any_edge(), any_edge(), yes(), agreement()).prop_map(
+            |(peer, offer, edge, added, agreement)| Event::FriendAccepted {
+                peer,
+                offer,
+                edge,
+                added,
+                agreement
+            }
+        ),
+        (name(), card_change()).prop_map(|(peer, change)| Event::FriendChanged { peer, change }),
+        groups().prop_map(|names| Event::GroupsAdded { names }),
+        (groups(), vec(name(), 1..3))
+            .prop_map(|(names, peers)| Event::FriendsGrouped { names, peers }),
+        groups().prop_map(|names| Event::GroupsRemoved { names }),
         (name(), any_edge(), why()).prop_map(|(peer, offer, why)| Event::FriendRefused {
             peer,
             offer,
@@ -118,20 +130,37 @@ fn offer_event() -> impl Strategy<Value = Event> {
             Event::FriendOffered { peer, edge, form, forced, over, again, card }
         }),
         1 => (name(), any_edge()).prop_map(|(peer, edge)| Event::OfferPending { peer, edge }),
-        1 => (name(), any_edge(), yes(), yes()).prop_map(|(peer, edge, mine, theirs)| {
-            Event::OfferConfirmed { peer, edge, mine, theirs }
-        }),
+        1 => (name(), any_edge(), yes(), yes(), agreement()).prop_map(
+            |(peer, edge, mine, theirs, agreement)| {
+                Event::OfferConfirmed { peer, edge, mine, theirs, agreement }
+            }
+        ),
         1 => (name(), any_edge(), why())
             .prop_map(|(peer, edge, why)| Event::OfferEnded { peer, edge, why }),
         1 => (name(), any_edge()).prop_map(|(peer, edge)| Event::OfferWithdrawn { peer, edge }),
-        1 => (1..12_u64, yes()).prop_map(|(offered, forced)| {
-            Event::OffersSettled { offered: Version(offered), forced, friends: vec![] }
+        1 => (1..12_u64, yes(), yes()).prop_map(|(offered, forced, waited)| {
+            Event::OffersSettled { offered: Version(offered), forced, waited, friends: vec![] }
         }),
     ]
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![account_event(), friend_event(), offer_event()]
+}
+
+fn agreement() -> impl Strategy<Value = Option<Agreement>> {
+    option::of(select(vec![Agreement::Both, Agreement::OneWay]))
+}
+
+fn groups() -> impl Strategy<Value = Vec<Box<str>>> {
+    vec(select(vec!["Work", "Climbing", "Chess"]).prop_map(Into::into), 1..3)
+}
+
+fn card_change() -> impl Strategy<Value = CardChange> {
+    let text = || select(vec!["", "x", "Bobby"]).prop_map(Box::<str>::from);
+    let field = select(vec!["Tag_SNS_Custom_a", "Tag_SNS_Custom_b"]).prop_map(Into::into);
+    (option::of(text()), option::of(groups()), vec((field, text()), 0..3))
+        .prop_map(|(remark, groups, custom)| CardChange { remark, groups, custom })
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -141,6 +170,17 @@ fn command() -> impl Strategy<Value = Command> {
     };
     let wanted = (name(), prop::bool::weighted(0.9), card())
         .prop_map(|(user, imported, card)| NewFriend { user, imported, card });
+    let updated = (name(), prop::bool::weighted(0.9), card_change())
+        .prop_map(|(user, imported, change)| FriendUpdate { user, imported, change });
+    let answered = (name(), prop::bool::weighted(0.9), agreement(), groups()).prop_map(
+        |(user, imported, agreement, groups)| RequestAnswer {
+            user,
+            imported,
+            agreement,
+            remark: "Bobby".into(),
+            groups,
+        },
+    );
     let former = (name(), yes()).prop_map(|(user, has_me)| FormerFriend { user, has_me });
     prop_oneof![
         2 => change().prop_map(Command::ImportAccount),
@@ -151,6 +191,13 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(items, form, forced)| Command::AddFriends { items, form, forced }),
         6 => (vec(former, 1..4), yes())
             .prop_map(|(targets, both)| Command::RemoveFriends { targets, both }),
+        1 => yes().prop_map(|both| Command::ClearFriends { both }),
+        3 => vec(updated, 1..4).prop_map(|items| Command::UpdateFriends { items }),
+        6 => vec(answered, 1..4).prop_map(|items| Command::AnswerRequests { items }),
+        3 => (groups(), vec(target(), 0..4))
+            .prop_map(|(names, members)| Command::AddGroups { names, members }),
+        2 => groups().prop_map(|names| Command::RemoveGroups { names }),
+        2 => change().prop_map(Command::SetProfile),
     ]
 }
 
@@ -163,17 +210,20 @@ fn effect() -> impl Strategy<Value = Effect> {
             keep_friend,
             announced
         }),
+        // Groups are the sender's own business and do not come along.
         4 => propose.prop_map(|(edge, form, forced, over, again, card)| Effect::Propose {
             edge,
             form,
             forced,
             over,
             again,
-            card
+            card: Card { groups: Vec::new(), ..card }
         }),
-        4 => (any_edge(), option::of(any_edge()), yes()).prop_map(|(offer, other, added)| {
-            Effect::Confirm { offer, edge: other.unwrap_or(offer), added }
-        }),
+        4 => (any_edge(), option::of(any_edge()), yes(), agreement()).prop_map(
+            |(offer, other, added, agreement)| {
+                Effect::Confirm { offer, edge: other.unwrap_or(offer), added, agreement }
+            }
+        ),
         2 => any_edge().prop_map(|offer| Effect::Pend { offer }),
         1 => (any_edge(), why()).prop_map(|(offer, why)| Effect::Refuse { offer, why }),
         1 => any_edge().prop_map(|offer| Effect::Withdraw { offer }),
@@ -358,13 +408,23 @@ proptest! {
             Command::Block { targets } | Command::Unblock { targets } => targets.len(),
             Command::AddFriends { items, .. } => items.len(),
             Command::RemoveFriends { targets, .. } => targets.len(),
-            Command::ImportAccount(_) | Command::DeleteAccount => 1,
+            Command::ClearFriends { .. } => user.friends_count().max(1),
+            Command::UpdateFriends { items } => items.len(),
+            Command::AnswerRequests { items } => items.len(),
+            Command::AddGroups { members, .. } => members.len().max(1),
+            Command::ImportAccount(_)
+            | Command::DeleteAccount
+            | Command::RemoveGroups { .. }
+            | Command::SetProfile(_)
+            | Command::Send(_) => 1,
         };
         if let Ok(decision) = user.perform(&command, &policy, NOW) {
             prop_assert_eq!(decision.outcomes.len(), items);
         }
         prop_assert!(user.blocked_count() <= policy.blocks_max);
         prop_assert!(user.requests().count() <= policy.requests_max);
+        prop_assert!(user.friends_count() <= policy.friends_max);
+        prop_assert!(user.groups(None).len() <= policy.groups_max);
         prop_assert!(!user.blocks(&user.id()) && !user.has_friend(&user.id()));
     }
 }

@@ -200,7 +200,7 @@ fn sever(announced: bool) -> Effect {
 }
 
 fn confirm(offer: EdgeId) -> Effect {
-    Effect::Confirm { offer, edge: offer, added: true }
+    Effect::Confirm { offer, edge: offer, added: true, agreement: None }
 }
 
 fn settled(offered: u64, friends: &[(&str, bool, bool)]) -> Event {
@@ -208,5 +208,5 @@ fn settled(offered: u64, friends: &[(&str, bool, bool)]) -> Event {
         .iter()
         .map(|(name, mine, theirs)| Settled { peer: id(name), mine: *mine, theirs: *theirs })
         .collect();
-    Event::OffersSettled { offered: Version(offered), forced: false, friends }
+    Event::OffersSettled { offered: Version(offered), forced: false, waited: false, friends }
 }

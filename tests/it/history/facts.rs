@@ -102,8 +102,9 @@ fn positions(operation: &Operation, log: &Log, violations: &mut Vec<Violation>) 
 struct Facts<'a> {
     log: &'a Log,
     by_request: HashMap<Uuid, Vec<(Place, &'a Commit)>>,
-    /// Who blocked whom, and who made an offer to whom that was answered with yes, by the requests.
-    changes: HashMap<(Deed, UserId, UserId), Vec<Uuid>>,
+    /// Who blocked whom, and who made an offer to whom that was answered with yes, by the requests,
+    /// and where.
+    changes: HashMap<(Deed, UserId, UserId), Vec<(Uuid, Place)>>,
     /// When the answer to each request said that it is done.
     settled: HashMap<(Uuid, UserId), Nanos>,
     /// The offers that were answered with yes, by who made them to whom.
@@ -120,8 +121,8 @@ impl<'a> Facts<'a> {
                 }
             }
         }
-        let mut changes: HashMap<_, Vec<Uuid>> = HashMap::new();
-        for (_, commit) in log.commits() {
+        let mut changes: HashMap<_, Vec<(Uuid, Place)>> = HashMap::new();
+        for (place, commit) in log.commits() {
             let owner = commit.key.user;
             for event in &commit.events {
                 let change = match event {
@@ -133,7 +134,7 @@ impl<'a> Facts<'a> {
                     }
                     _ => continue,
                 };
-                changes.entry(change).or_default().push(commit.by.request);
+                changes.entry(change).or_default().push((commit.by.request, place));
             }
         }
         let mut settled = HashMap::new();
@@ -164,13 +165,14 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether the change was another request's, and this one waited for its end: a block whose
-    /// removal was still owed, or an offer that was open.
+    /// removal was owed, or an offer that was open. Whoever takes a partition over does not know
+    /// what of it has arrived before it has asked again: then also for one that was settled.
     fn is_of_another(&self, operation: &Operation, target: UserId) -> bool {
         let change = (operation.call.deed, operation.call.owner, target);
         let mut requests = self.changes.get(&change).into_iter().flatten();
-        requests.any(|request| {
+        requests.any(|(request, place)| {
             let settled = self.settled.get(&(*request, target));
-            settled.is_none_or(|at| *at > operation.invoked_at)
+            settled.is_none_or(|at| *at > operation.invoked_at) || self.log.is_claimed_after(*place)
         })
     }
 

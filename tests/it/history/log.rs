@@ -68,6 +68,14 @@ impl Log {
         self.records.get(&place).map(|(record, counts)| (record, *counts))
     }
 
+    /// Whether somebody claimed the partition after the record at `place`.
+    pub(super) fn is_claimed_after(&self, place: Place) -> bool {
+        let behind = self.records.range((place.0, place.1)..);
+        behind
+            .take_while(|(at, _)| at.0 == place.0)
+            .any(|(_, (record, counts))| *counts && matches!(record.body, Body::Claim { .. }))
+    }
+
     /// The commits that count, partition by partition in order.
     pub(super) fn commits(&self) -> impl Iterator<Item = (Place, &Commit)> {
         self.records.iter().filter_map(|(place, (record, counts))| match &record.body {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use cordon::domain::{AllowType, Card, Effect, Event, Policy, Severance, User, UserId, effects};
+use cordon::domain::{AllowType, Card, Effect, Event, Policy, Severance, User, effects};
 use stateright::{Model, Property};
 
 use super::history::{Bounds, History, Scene, invariants};
@@ -20,6 +20,14 @@ pub(super) enum Mutation {
     RemovalLeavesTheOfferOpen,
     ProposalClosesTheOfferThatItCrosses,
     EffectsOvertake,
+    ClearingLeavesTheOfferOpen,
+    BlockLeavesTheRequestWaiting,
+    SeverLeavesTheRequestWaiting,
+    DeletionLeavesTheRequestWaiting,
+    RefusalIsIgnored,
+    AgreementFitsEveryOffer,
+    ForgettingIsIgnored,
+    ImportAsksNoBlocklist,
 }
 
 #[derive(Clone, Debug)]
@@ -89,20 +97,24 @@ impl Exchange {
         state.operations += 1;
         let has_me = |peer: &usize| state.history.has_friend(*peer, who);
         let has_me: Vec<usize> = peers.iter().copied().filter(has_me).collect();
+        let gone = |peer: &usize| !state.users[*peer].is_imported();
+        let gone: Vec<usize> = peers.iter().copied().filter(gone).collect();
         let before = state.users[who].clone();
         let user = &mut state.users[who];
-        if wish == Wish::Accept {
-            let events = accept(user, &name(peers[0]))?;
-            user.replay(user.version(), &events, AT);
-            state.record(who, &events);
-            return Some(());
-        }
-        let mut events = user.perform(&wish.command(peers, &has_me), &self.policy, AT).ok()?.events;
+        let command = wish.command(peers, &has_me, &gone);
+        let mut events = user.perform(&command, &self.policy, AT).ok()?.events;
         let keeps_offer = self.mutates(Mutation::BlockLeavesTheOfferOpen) && wish == Wish::Block
-            || self.mutates(Mutation::RemovalLeavesTheOfferOpen) && wish == Wish::RemoveBoth;
-        if keeps_offer {
-            events.retain(|event| {
-                !matches!(event, Event::OfferEnded { .. } | Event::OfferWithdrawn { .. })
+            || self.mutates(Mutation::RemovalLeavesTheOfferOpen) && wish == Wish::RemoveBoth
+            || self.mutates(Mutation::ClearingLeavesTheOfferOpen) && wish == Wish::ClearBoth;
+        let keeps_request = self.mutates(Mutation::BlockLeavesTheRequestWaiting)
+            && wish == Wish::Block
+            || self.mutates(Mutation::DeletionLeavesTheRequestWaiting)
+                && wish == Wish::DeleteAccount;
+        if keeps_offer || keeps_request {
+            events.retain(|event| match event {
+                Event::OfferEnded { .. } | Event::OfferWithdrawn { .. } => !keeps_offer,
+                Event::FriendRefused { .. } => !keeps_request,
+                _ => true,
             });
             *user = before;
             user.replay(user.version(), &events, AT);
@@ -118,7 +130,24 @@ impl Exchange {
         }
         let peer = name(from);
         let user = &mut state.users[to];
-        if self.mutates(Mutation::SeverIsIgnored) && is_block {
+        let is_lost = match &effect {
+            Effect::Sever { .. } => self.mutates(Mutation::SeverIsIgnored) && is_block,
+            Effect::Refuse { .. } => self.mutates(Mutation::RefusalIsIgnored),
+            Effect::Forget => self.mutates(Mutation::ForgettingIsIgnored),
+            _ => false,
+        };
+        if is_lost {
+            return;
+        }
+        if let Effect::Confirm { offer, edge, .. } = &effect
+            && self.mutates(Mutation::AgreementFitsEveryOffer)
+            && user.relation(&peer).offer.is_none()
+            && !user.has_friend(&peer)
+            && offer == edge
+        {
+            let joined = [Event::FriendAdded { peer, edge: *edge, card: Card::default() }];
+            user.replay(user.version(), &joined, AT);
+            state.record(to, &joined);
             return;
         }
         if let Effect::Withdraw { offer } = &mut effect
@@ -138,11 +167,20 @@ impl Exchange {
         if unblocked {
             user.replay(user.version(), &[Event::UserUnblocked { target: peer }], AT);
         }
+        let as_before = user.clone();
         let crossing = user.relation(&peer).offer.filter(|offer| offer.form.is_two_way()).cloned();
         let mut events = match &effect {
             Effect::Forget => user.forget(peer, AT),
             asked => user.react(peer, [asked], &self.policy, AT),
         };
+        if self.mutates(Mutation::SeverLeavesTheRequestWaiting) && is_block {
+            let dropped = |event: &Event| matches!(event, Event::RequestDropped { .. });
+            if events.iter().any(dropped) {
+                events.retain(|event| !dropped(event));
+                *user = as_before;
+                user.replay(user.version(), &events, AT);
+            }
+        }
         if unblocked {
             let again = Event::UserBlocked { target: peer, remain_friends: false };
             user.replay(user.version(), &[again], AT);
@@ -153,8 +191,13 @@ impl Exchange {
             && let Some(edge) = crossing.map(|offer| offer.edge)
         {
             let closed = [
-                Event::OfferConfirmed { peer, edge, mine: true, theirs: false },
-                Event::OffersSettled { offered: edge.version, forced: false, friends: vec![] },
+                Event::OfferConfirmed { peer, edge, mine: true, theirs: false, agreement: None },
+                Event::OffersSettled {
+                    offered: edge.version,
+                    forced: false,
+                    waited: false,
+                    friends: vec![],
+                },
             ];
             user.replay(user.version(), &closed, AT);
             events.extend(closed);
@@ -163,18 +206,6 @@ impl Exchange {
             state.record(to, &events);
         }
     }
-}
-
-/// The facts that follow when `user` confirms the request of `peer`.
-fn accept(user: &User, peer: &UserId) -> Option<Vec<Event>> {
-    let edge = user.relation(peer).request?.edge;
-    let (peer, added) = (*peer, !user.has_friend(peer));
-    let joined = if added {
-        Event::FriendAdded { peer, edge, card: Card::default() }
-    } else {
-        Event::FriendLinked { peer, edge }
-    };
-    Some(vec![joined, Event::FriendAccepted { peer, offer: edge, edge, added }])
 }
 
 impl Bounds for Exchange {
@@ -271,11 +302,42 @@ const WITH_ANSWERS: &[Wish] = &[
     Wish::AddForced,
     Wish::RemoveBoth,
     Wish::RemoveSingle,
-    Wish::Accept,
+    Wish::AgreeAndAdd,
+];
+
+const WITH_EVERY_ANSWER: &[Wish] = &[
+    Wish::Block,
+    Wish::AddTwoWay,
+    Wish::AddOneWay,
+    Wish::RemoveSingle,
+    Wish::AgreeAndAdd,
+    Wish::Agree,
+    Wish::Decline,
+];
+
+const CLEARING: &[Wish] = &[Wish::Block, Wish::AddTwoWay, Wish::ClearBoth];
+
+const WITH_CLEARING: &[Wish] = &[
+    Wish::Block,
+    Wish::AddTwoWay,
+    Wish::AddOneWay,
+    Wish::AgreeAndAdd,
+    Wish::ClearBoth,
+    Wish::ClearSingle,
 ];
 
 const WITH_ACCOUNTS: &[Wish] =
     &[Wish::Block, Wish::AddTwoWay, Wish::RemoveBoth, Wish::DeleteAccount, Wish::ImportAccount];
+
+const WITH_ACCOUNTS_AND_ANSWERS: &[Wish] = &[
+    Wish::Block,
+    Wish::AddTwoWay,
+    Wish::Import,
+    Wish::AgreeAndAdd,
+    Wish::Decline,
+    Wish::DeleteAccount,
+    Wish::ImportAccount,
+];
 
 fn two_users(wishes: &'static [Wish], operations: usize) -> Exchange {
     let policy = Policy::default();
@@ -293,6 +355,7 @@ fn remains_friends() -> Policy {
 #[test]
 fn two_way_friendships_keep_every_invariant() {
     assert_holds(two_users(TWO_WAY, operations(5)));
+    assert_holds(two_users(CLEARING, operations(5)));
 }
 
 #[test]
@@ -302,7 +365,7 @@ fn one_way_friendships_keep_every_invariant() {
 
 #[test]
 fn requests_that_wait_keep_every_invariant() {
-    for wishes in [WITH_CONFIRMATION, WITH_ANSWERS] {
+    for wishes in [WITH_CONFIRMATION, WITH_ANSWERS, WITH_EVERY_ANSWER, WITH_CLEARING] {
         let policy = needs_confirmation();
         assert_holds(Exchange { policy, ..two_users(wishes, operations(4)) });
     }
@@ -321,6 +384,8 @@ fn deleted_accounts_keep_every_invariant() {
         let model = Exchange { policy, ..two_users(WITH_ACCOUNTS, operations(4)) };
         assert_holds(model);
     }
+    let policy = needs_confirmation();
+    assert_holds(Exchange { policy, ..two_users(WITH_ACCOUNTS_AND_ANSWERS, operations(4)) });
 }
 
 #[test]
@@ -348,6 +413,40 @@ fn each_guard_is_needed() {
     ];
     for (mutation, wishes, invariant) in mutations {
         let model = Exchange { mutation: Some(mutation), ..two_users(wishes, 5) };
+        assert_breaks(model, invariant, &mutation);
+    }
+}
+
+#[test]
+fn each_guard_of_requests_that_wait_and_of_accounts_is_needed() {
+    use Mutation::*;
+    let mutations = [
+        (BlockLeavesTheRequestWaiting, WITH_ANSWERS, "I10 a block leaves nothing waiting"),
+        (SeverLeavesTheRequestWaiting, WITH_ANSWERS, "I10 a block leaves nothing waiting"),
+        (RefusalIsIgnored, WITH_EVERY_ANSWER, "I4 in the end no offer is open"),
+        (AgreementFitsEveryOffer, WITH_ANSWERS, "I1 nobody has a friend whom he blocks"),
+        (ClearingLeavesTheOfferOpen, CLEARING, "I3 in the end friendship is mutual"),
+        (
+            DeletionLeavesTheRequestWaiting,
+            WITH_ACCOUNTS_AND_ANSWERS,
+            "I4 in the end no offer is open",
+        ),
+        (ForgettingIsIgnored, WITH_ACCOUNTS_AND_ANSWERS, "I11 in the end nobody names who is gone"),
+        (
+            ImportAsksNoBlocklist,
+            WITH_ACCOUNTS_AND_ANSWERS,
+            "I2 in the end blocked is not befriended",
+        ),
+    ];
+    for (mutation, wishes, invariant) in mutations {
+        let policy = match mutation {
+            // Only offers that cross are open beside a friendship.
+            ClearingLeavesTheOfferOpen => Policy::default(),
+            _ => needs_confirmation(),
+        };
+        let import_ignores_blocklist = mutation == ImportAsksNoBlocklist;
+        let policy = Policy { import_ignores_blocklist, ..policy };
+        let model = Exchange { policy, mutation: Some(mutation), ..two_users(wishes, 5) };
         assert_breaks(model, invariant, &mutation);
     }
 }

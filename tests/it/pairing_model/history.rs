@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cordon::domain::{EdgeId, Event, OfferState, RemovalReason, User};
+use cordon::domain::{Agreement, EdgeId, Event, OfferState, RemovalReason, User};
 use stateright::{Model, Property};
 
 use super::people::{name, number, pairs};
@@ -22,6 +22,8 @@ pub(super) struct History {
     heard: Vec<Vec<i8>>,
     /// By user: whether the account was ever deleted. Subscribers hear nothing of what vanishes with it.
     deleted: Vec<bool>,
+    /// Whether the first ever cleared a list that the second was on, which nobody is told of.
+    cleared: Vec<Vec<bool>>,
     /// By user: the friendships that are over, with the peer, since one request has one id for all.
     removed: Vec<BTreeSet<(usize, EdgeId)>>,
     reformed: bool,
@@ -36,6 +38,7 @@ impl History {
             hoped: vec![vec![false; users]; users],
             heard: vec![vec![0; users]; users],
             deleted: vec![false; users],
+            cleared: vec![vec![false; users]; users],
             removed: vec![BTreeSet::new(); users],
             reformed: false,
         }
@@ -74,6 +77,10 @@ impl History {
                             self.end_hope(who, peer);
                         }
                         RemovalReason::DeletedSingle => self.end_hope(who, peer),
+                        RemovalReason::ClearedBoth | RemovalReason::ClearedSingle => {
+                            self.cleared[who][peer] = true;
+                            self.end_hope(who, peer);
+                        }
                         RemovalReason::PeerAccountDeleted
                         | RemovalReason::BlockedByPeer
                         | RemovalReason::DeletedByPeer
@@ -101,6 +108,9 @@ impl History {
                     *hoped = form.is_two_way() && (*hoped || !again);
                 }
                 Event::OfferEnded { peer, .. } => self.hoped[who][number(peer)] = false,
+                Event::OfferConfirmed { peer, agreement: Some(Agreement::OneWay), .. } => {
+                    self.hoped[who][number(peer)] = false;
+                }
                 Event::OffersSettled { friends, .. } => {
                     for friend in friends {
                         let peer = number(&friend.peer);
@@ -122,6 +132,11 @@ impl History {
                 | Event::FriendAccepted { .. }
                 | Event::FriendRefused { .. }
                 | Event::FriendUpdated { .. }
+                | Event::FriendChanged { .. }
+                | Event::GroupsAdded { .. }
+                | Event::FriendsGrouped { .. }
+                | Event::GroupsRemoved { .. }
+                | Event::MessageAccepted(_)
                 | Event::OfferPending { .. }
                 | Event::OfferConfirmed { .. }
                 | Event::OfferWithdrawn { .. }
@@ -234,6 +249,8 @@ where
             let holds = |(a, b): (usize, usize)| {
                 history.deleted[a]
                     || history.deleted[b]
+                    || history.cleared[a][b]
+                    || history.cleared[b][a]
                     || history.heard[a][b] <= i8::from(history.has_friend(a, b))
             };
             !scene.is_quiet() || history.pairs().all(holds)
@@ -246,6 +263,21 @@ where
             };
             !scene.is_quiet() || history.pairs().all(holds)
         }),
+        Property::always("I10 a block leaves nothing waiting", |_, scene: &M::State| {
+            let history = scene.history();
+            let holds = |(a, b): (usize, usize)| {
+                history.blocked[a][b].is_none()
+                    || is_answered(scene, a, b) && is_answered(scene, b, a)
+            };
+            !scene.is_quiet() || history.pairs().all(holds)
+        }),
+        Property::always("I11 in the end nobody names who is gone", |_, scene: &M::State| {
+            let users = scene.users();
+            let holds = |(a, b): (usize, usize)| {
+                users[a].is_imported() || users[b].relation(&name(a)).is_empty()
+            };
+            !scene.is_quiet() || pairs(users.len()).all(holds)
+        }),
         Property::sometimes("two become friends", |_, scene: &M::State| {
             scene.is_quiet() && scene.history().are_mutual_friends(0, 1)
         }),
@@ -257,6 +289,12 @@ where
             scene.is_quiet() && !history.removed[0].is_empty() && !history.removed[1].is_empty()
         }),
     ]
+}
+
+/// Whether no offer from `a` to `b` waits, on neither side.
+fn is_answered(scene: &impl Scene, a: usize, b: usize) -> bool {
+    let users = scene.users();
+    users[a].relation(&name(b)).offer.is_none() && users[b].relation(&name(a)).request.is_none()
 }
 
 /// Whether the offer from `a` to `b` is either gone on both sides or pending on both.

@@ -227,7 +227,7 @@ impl Network {
         let peer = 1 - who;
         let has_me: &[usize] = if state.history.has_friend(peer, who) { &[peer] } else { &[] };
         let node = &mut state.nodes[who];
-        let command = wish.command(&[peer], has_me);
+        let command = wish.command(&[peer], has_me, &[]);
         let events = node.user.perform(&command, &Policy::default(), AT).ok()?.events;
         (!events.is_empty()).then(|| node.append(events, None))
     }

@@ -1,8 +1,8 @@
 //! Who takes part in a model, what they may ask for, and what their wishes are as commands.
 
 use cordon::domain::{
-    AllowType, Card, Command, Event, FormerFriend, NewFriend, OfferForm, ProfileChange, Target,
-    Timestamp, User, UserId,
+    Agreement, AllowType, Card, Command, Event, FormerFriend, NewFriend, OfferForm, ProfileChange,
+    RequestAnswer, Target, Timestamp, User, UserId,
 };
 
 /// Time stands still, so that it tells no two states apart.
@@ -44,24 +44,46 @@ pub(super) enum Wish {
     DeleteAccount,
     ImportAccount,
     DenyRequests,
-    /// What a user who confirms a request will record. Rule: extensions.md 2.
-    Accept,
+    /// Both get the other as a friend. Rule: extensions.md 2.
+    AgreeAndAdd,
+    /// Only who asked gets a friend.
+    Agree,
+    Decline,
+    ClearBoth,
+    ClearSingle,
 }
 
 impl Wish {
     /// Whether it can leave a friendship in one direction only.
     pub(super) fn is_one_way(self) -> bool {
-        matches!(self, Self::AddOneWay | Self::Import | Self::RemoveSingle)
+        matches!(
+            self,
+            Self::AddOneWay | Self::Import | Self::RemoveSingle | Self::Agree | Self::ClearSingle
+        )
     }
 
-    /// The wish as a command about `peers`, of whom those in `has_me` have the asker as a friend.
-    pub(super) fn command(self, peers: &[usize], has_me: &[usize]) -> Command {
-        let targets =
-            || peers.iter().map(|peer| Target { user: name(*peer), imported: true }).collect();
+    /// The wish as a command about `peers`, of whom those in `has_me` have the asker as a friend and
+    /// those in `gone` have no account.
+    pub(super) fn command(self, peers: &[usize], has_me: &[usize], gone: &[usize]) -> Command {
+        let imported = |peer: &usize| !gone.contains(peer);
+        let targets = || {
+            let target = |peer: &usize| Target { user: name(*peer), imported: imported(peer) };
+            peers.iter().map(target).collect()
+        };
+        let answers = |agreement| {
+            let answer = |peer: &usize| RequestAnswer {
+                user: name(*peer),
+                imported: imported(peer),
+                agreement,
+                remark: "".into(),
+                groups: Vec::new(),
+            };
+            Command::AnswerRequests { items: peers.iter().map(answer).collect() }
+        };
         let friends = |form, forced| {
             let items = peers.iter().map(|peer| NewFriend {
                 user: name(*peer),
-                imported: true,
+                imported: imported(peer),
                 card: Card::default(),
             });
             Command::AddFriends { items: items.collect(), form, forced }
@@ -87,7 +109,11 @@ impl Wish {
             Self::DeleteAccount => Command::DeleteAccount,
             Self::ImportAccount => import(None),
             Self::DenyRequests => import(Some(AllowType::DenyAny)),
-            Self::Accept => import(None),
+            Self::AgreeAndAdd => answers(Some(Agreement::Both)),
+            Self::Agree => answers(Some(Agreement::OneWay)),
+            Self::Decline => answers(None),
+            Self::ClearBoth => Command::ClearFriends { both: true },
+            Self::ClearSingle => Command::ClearFriends { both: false },
         }
     }
 }

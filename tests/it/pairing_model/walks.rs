@@ -25,6 +25,12 @@ const WISHES: &[Wish] = &[
     Wish::RemoveBoth,
     Wish::RemoveSingle,
     Wish::DenyRequests,
+    Wish::AgreeAndAdd,
+    Wish::Agree,
+    Wish::Decline,
+    Wish::ClearBoth,
+    Wish::ClearSingle,
+    // Rarely.
     Wish::DeleteAccount,
     Wish::ImportAccount,
 ];
@@ -41,7 +47,7 @@ enum Move {
 }
 
 fn any_move() -> impl Strategy<Value = Move> {
-    let wish = prop_oneof![9 => select(&WISHES[..9]), 1 => select(&WISHES[9..])];
+    let wish = prop_oneof![9 => select(&WISHES[..14]), 1 => select(&WISHES[14..])];
     prop_oneof![
         2 => (0..USERS, wish, 1..1_usize << USERS)
             .prop_map(|(who, wish, mask)| Move::Ask { who, wish, mask }),
@@ -64,7 +70,8 @@ impl Oracle {
             }
             Step::Ask { who, .. } if self.deleted.contains(who) => {}
             Step::Ask { who, wish: Wish::Block, peers } => {
-                self.blocks.extend(peers.iter().map(|peer| (*who, *peer)));
+                let known = peers.iter().filter(|peer| state.users[**peer].is_imported());
+                self.blocks.extend(known.map(|peer| (*who, *peer)));
             }
             Step::Ask { who, wish: Wish::Unblock, peers } => {
                 self.blocks.retain(|(a, b)| a != who || !peers.contains(b));

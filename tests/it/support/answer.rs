@@ -19,8 +19,8 @@ impl Answer {
         let body: Value = serde_json::from_str(message.text()).expect("an answer is JSON");
         let fields = body.as_object().expect("an answer is an object");
         let code = fields["ErrorCode"].as_u64().expect("ErrorCode is a number");
-        let status = if code == 0 { "OK" } else { "FAIL" };
-        assert_eq!(fields["ActionStatus"], status, "{body}");
+        let succeeded = fields["ActionStatus"] != "FAIL";
+        assert_eq!(succeeded, code == 0, "{body}");
         assert_eq!(fields["ErrorInfo"] == "", code == 0, "{body}");
         assert!(!message.text().contains("null"), "{body}");
         Self { body, message }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod caller;
+mod description;
 pub(crate) mod kafka;
 pub(crate) mod lan;
 mod models;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use answer::Answer;
 pub(crate) use caller::{Caller, Identity, names};
+pub(crate) use description::{Description, compile, object};
 pub(crate) use models::{assert_breaks, assert_holds, bound, faults, operations};
 pub(crate) use node::{Stopped, TestNode, audit, block_on, change_profile, verify};
 pub(crate) use process::{TestProcess, command};

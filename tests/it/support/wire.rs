@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::DEADLINE;
+use super::{DEADLINE, description};
 
 /// The first line of a request or an answer, its headers (names in lower case), its body.
 #[derive(Clone, Debug)]
@@ -73,16 +73,20 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// Sends one request and waits for its answer.
+    /// Sends one request to a public listener and waits for its answer, which has to be as described.
     pub(crate) fn ask(&mut self, method: &str, target: &str, body: &[u8]) -> io::Result<Message> {
+        self.request(method, target, body)?;
+        self.receive_answer(target)
+    }
+
+    fn request(&mut self, method: &str, target: &str, body: &[u8]) -> io::Result<()> {
         let mut request = format!(
             "{method} {target} HTTP/1.1\r\nHost: cordon\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();
         request.extend_from_slice(body);
-        self.send(&request)?;
-        self.receive()
+        self.send(&request)
     }
 
     /// Sends bytes as they are.
@@ -97,13 +101,25 @@ impl Connection {
         Ok(text)
     }
 
-    /// Waits for the next answer.
+    /// Waits for a public listener's answer to a request of `target`, which has to be as described.
+    pub(crate) fn receive_answer(&mut self, target: &str) -> io::Result<Message> {
+        let answer = self.receive()?;
+        // Another status is what an HTTP server says of itself, for example while it stops.
+        if answer.status() == 200 {
+            description::check(target, &answer);
+        }
+        Ok(answer)
+    }
+
+    /// Waits for the next message, whatever it is.
     pub(crate) fn receive(&mut self) -> io::Result<Message> {
         Message::read(&mut self.stream)?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }
 }
 
-/// Asks once, on a connection of its own.
+/// Asks a listener for operators once, on a connection of its own.
 pub(crate) fn ask_once(address: SocketAddr, method: &str, target: &str) -> io::Result<Message> {
-    Connection::open(address)?.ask(method, target, b"")
+    let mut connection = Connection::open(address)?;
+    connection.request(method, target, b"")?;
+    connection.receive()
 }

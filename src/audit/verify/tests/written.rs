@@ -1,12 +1,13 @@
 //! What a report counts, and how it is written.
 
 use super::*;
+use crate::store::rows::{LAYOUT, RowHash};
 
 #[test]
 fn findings_are_all_counted_and_the_first_ones_shown() {
     let mut world = friends();
     for _ in 0..FINDINGS_SHOWN_MAX + 5 {
-        world.append(Partition(0), &Body::Checkpoint { hash: "wrong\u{1b}[2J".into() });
+        world.append(Partition(0), &Body::Checkpoint { hash: format!("{LAYOUT}-wrong\u{1b}[2J") });
     }
     let mut text = Vec::new();
     let found = run(&world.memory, &Options::default(), &mut text).expect("readable");
@@ -14,7 +15,7 @@ fn findings_are_all_counted_and_the_first_ones_shown() {
     assert_eq!(found.problems.first.len(), FINDINGS_SHOWN_MAX);
     let text = String::from_utf8(text).expect("text");
     assert!(text.contains("PROBLEM and 5 more\n"), "{text}");
-    assert!(text.contains(" journal_hash: says row hash wrong\\u{1b}[2J"), "{text}");
+    assert!(text.contains(" journal_hash: says row hash 2-wrong\\u{1b}[2J"), "{text}");
     assert!(text.contains("\nowed: 0\n") && text.contains("NOT ALL HOLDS"), "{text}");
 }
 
@@ -35,7 +36,7 @@ fn an_empty_journal_holds() {
     let memory = Memory { partitions: 2, entries: Vec::new(), pauses: Vec::new() };
     let report = expect_clean(&memory);
     assert_eq!((report.records, report.partitions.len()), (0, 2));
-    assert_eq!(report.partitions[1].hash, "0".repeat(32));
+    assert_eq!(report.partitions[1].hash, RowHash::default().to_string());
 }
 
 #[test]

@@ -324,14 +324,20 @@ impl World {
         if theirs {
             events.push(Event::FriendAdded { peer: owner, edge, card: card.clone() });
         }
-        events.push(Event::FriendAccepted { peer: owner, offer: edge, edge, added: theirs });
+        events.push(Event::FriendAccepted {
+            peer: owner,
+            offer: edge,
+            edge,
+            added: theirs,
+            agreement: None,
+        });
         self.record(peer, request, true, events);
         self.friends.insert((owner, peer), edge);
         let friends = vec![Settled { peer, mine: true, theirs }];
         let events = vec![
             Event::FriendAdded { peer, edge, card },
-            Event::OfferConfirmed { peer, edge, mine: true, theirs },
-            Event::OffersSettled { offered: edge.version, forced: false, friends },
+            Event::OfferConfirmed { peer, edge, mine: true, theirs, agreement: None },
+            Event::OffersSettled { offered: edge.version, forced: false, waited: false, friends },
         ];
         self.record(owner, request, true, events);
     }

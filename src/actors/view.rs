@@ -1,0 +1,226 @@
+//! What may be asked about one user, and what is answered: pages and single records of what the
+//! user's actor owns.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Block, Card, Friend, Profile, User, UserId};
+
+/// A question about one user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "view", rename_all = "snake_case")]
+pub enum View {
+    /// A page of the blocklist.
+    Blocklist {
+        /// Where the page starts.
+        start: usize,
+        /// Entries at most.
+        max: usize,
+    },
+    /// A page of the friend list.
+    Friends {
+        /// Where the page starts.
+        start: usize,
+        /// Entries at most.
+        max: usize,
+    },
+    /// The records of some friends.
+    FriendRecords {
+        /// Of whom.
+        peers: Vec<UserId>,
+    },
+    /// Friend groups.
+    Groups {
+        /// Which; all if nothing is said.
+        names: Option<Vec<Box<str>>>,
+        /// With their members.
+        members: bool,
+    },
+    /// The profile.
+    Profile,
+    /// A page of the requests that wait.
+    Requests {
+        /// Those of others to the user; else the user's to others.
+        incoming: bool,
+        /// Where the page starts.
+        start: usize,
+        /// Entries at most.
+        max: usize,
+    },
+}
+
+/// The answer to a [`View`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "view", content = "with", rename_all = "snake_case")]
+pub enum Viewed {
+    /// To [`View::Blocklist`].
+    Blocklist(BlocklistPage),
+    /// To [`View::Friends`].
+    Friends(FriendsPage),
+    /// To [`View::FriendRecords`]: one per peer, in order; none for who is no friend.
+    FriendRecords {
+        /// The owner's account exists.
+        imported: bool,
+        /// The records.
+        records: Vec<Option<FriendRecord>>,
+    },
+    /// To [`View::Groups`].
+    Groups(Groups),
+    /// To [`View::Profile`]; none for an account that does not exist.
+    Profile(Option<Box<Profile>>),
+    /// To [`View::Requests`].
+    Requests(RequestsPage),
+}
+
+/// One page of a blocklist.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlocklistPage {
+    /// The owner's account exists.
+    pub imported: bool,
+    /// The entries, oldest first.
+    pub entries: Vec<Block>,
+    /// How many entries the whole list has.
+    pub total: usize,
+    /// The list's sequence number.
+    pub sequence: u32,
+}
+
+/// One page of a friend list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendsPage {
+    /// The owner's account exists.
+    pub imported: bool,
+    /// The entries, by name.
+    pub entries: Vec<FriendRecord>,
+    /// How many friends there are.
+    pub total: usize,
+    /// The sequence number of the standard fields.
+    pub sequence: u32,
+    /// The sequence number of the custom fields.
+    pub custom_sequence: u32,
+}
+
+/// What a user keeps about one friend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FriendRecord {
+    /// The friend.
+    pub peer: UserId,
+    /// When the friend was added, in unix seconds.
+    pub at: u32,
+    /// The rest.
+    pub card: Card,
+}
+
+impl From<&Friend> for FriendRecord {
+    fn from(friend: &Friend) -> Self {
+        let card = friend.card.as_deref().cloned().unwrap_or_default();
+        Self { peer: friend.peer, at: friend.at, card }
+    }
+}
+
+/// Friend groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// The owner's account exists.
+    pub imported: bool,
+    /// The groups, oldest first.
+    pub groups: Vec<GroupSeen>,
+    /// The groups' sequence number.
+    pub sequence: u32,
+}
+
+/// One friend group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSeen {
+    /// Its name.
+    pub name: Box<str>,
+    /// How many friends are in it.
+    pub count: usize,
+    /// Who, by name, if that was asked for.
+    pub members: Vec<UserId>,
+}
+
+/// One page of waiting requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestsPage {
+    /// The owner's account exists.
+    pub imported: bool,
+    /// The entries, by name.
+    pub entries: Vec<RequestSeen>,
+    /// How many wait.
+    pub total: usize,
+}
+
+/// One waiting request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestSeen {
+    /// Who asks, or is asked.
+    pub peer: UserId,
+    /// Where it came from: `AddSource_Type_…`.
+    pub source: Box<str>,
+    /// Its words.
+    pub wording: Box<str>,
+    /// When it was made, in unix seconds.
+    pub at: u32,
+}
+
+impl View {
+    /// What `user` shows.
+    pub(super) fn of(&self, user: &User) -> Viewed {
+        let imported = user.is_imported();
+        match self {
+            Self::Blocklist { start, max } => {
+                let (entries, sequence) = user.blocklist_page(*start, *max);
+                let total = user.blocked_count();
+                Viewed::Blocklist(BlocklistPage { imported, entries, total, sequence })
+            }
+            Self::Friends { start, max } => {
+                let (sequence, custom_sequence) = user.friends_sequences();
+                Viewed::Friends(FriendsPage {
+                    imported,
+                    entries: user.friends_page(*start, *max).map(FriendRecord::from).collect(),
+                    total: user.friends_count(),
+                    sequence,
+                    custom_sequence,
+                })
+            }
+            Self::FriendRecords { peers } => {
+                let records = peers.iter().map(|peer| user.friend(peer).map(FriendRecord::from));
+                Viewed::FriendRecords { imported, records: records.collect() }
+            }
+            Self::Groups { names, members } => {
+                let groups = user.groups(names.as_deref()).into_iter().map(|group| GroupSeen {
+                    name: group.name,
+                    count: group.members.len(),
+                    members: if *members { group.members } else { Vec::new() },
+                });
+                let sequence = user.groups_sequence();
+                Viewed::Groups(Groups { imported, groups: groups.collect(), sequence })
+            }
+            Self::Profile => Viewed::Profile(
+                imported.then(|| Box::new(user.profile().cloned().unwrap_or_default())),
+            ),
+            Self::Requests { incoming, start, max } => {
+                Viewed::Requests(requests(user, *incoming, *start, *max))
+            }
+        }
+    }
+}
+
+fn requests(user: &User, incoming: bool, start: usize, max: usize) -> RequestsPage {
+    let seen = |peer, card: &Card, at| RequestSeen {
+        peer,
+        source: card.source.clone(),
+        wording: card.wording.clone(),
+        at,
+    };
+    let (entries, total) = if incoming {
+        let page = user.requests().skip(start).take(max);
+        let entries = page.map(|request| seen(request.peer, &request.card, request.at)).collect();
+        (entries, user.requests().count())
+    } else {
+        let waiting = || user.offers().filter(|offer| offer.is_pending());
+        let page = waiting().skip(start).take(max);
+        (page.map(|offer| seen(offer.peer, &offer.card, offer.at)).collect(), waiting().count())
+    };
+    RequestsPage { imported: user.is_imported(), entries, total }
+}

@@ -1,0 +1,166 @@
+//! State and rules of friend groups. Rule: rest-api.md 2.1 and 5.
+
+use super::command::Target;
+use super::event::Event;
+use super::friendship::Friend;
+use super::id::UserId;
+use super::policy::Policy;
+use super::rejection::Rejection;
+use super::user::{Outcome, User};
+
+/// One friend group, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: Box<str>,
+    /// The friends in it, by name.
+    pub members: Vec<UserId>,
+}
+
+impl Friend {
+    /// The groups that hold the friend.
+    pub fn groups(&self) -> &[Box<str>] {
+        self.card.as_deref().map_or(&[], |card| &card.groups)
+    }
+
+    fn is_in(&self, group: &str) -> bool {
+        self.groups().iter().any(|known| **known == *group)
+    }
+}
+
+impl User {
+    /// The friend groups, in the order in which they were made: those of `names`, or all if
+    /// nothing is said. Unknown names are left out.
+    pub fn groups(&self, names: Option<&[Box<str>]>) -> Vec<Group> {
+        let is_wanted = |name: &&Box<str>| names.is_none_or(|names| names.contains(name));
+        let wanted = self.groups.iter().filter(is_wanted);
+        let members = |name: &str| {
+            let members = self.friends.iter().filter(|friend| friend.is_in(name));
+            members.map(|friend| friend.peer).collect()
+        };
+        wanted.map(|name| Group { name: name.clone(), members: members(name) }).collect()
+    }
+
+    /// Grows with each record that changed the groups or who is in them; 0 if none ever did.
+    pub fn groups_sequence(&self) -> u32 {
+        self.groups_sequence
+    }
+
+    /// Whether `groups` fit beside those that there are and those that come with friends who accept
+    /// what is open.
+    pub(super) fn check_groups(
+        &self,
+        groups: &[Box<str>],
+        policy: &Policy,
+    ) -> Result<(), Rejection> {
+        let is_new = |group: &&Box<str>| !self.groups.contains(group);
+        let mut new: Vec<&Box<str>> = groups.iter().filter(is_new).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let open = self.offers.iter().filter(|offer| offer.is_unanswered());
+        new.extend(open.flat_map(|offer| &offer.card.groups).filter(is_new));
+        new.sort_unstable();
+        new.dedup();
+        if self.groups.len() + new.len() > policy.groups_max {
+            return Err(Rejection::TooManyGroups);
+        }
+        Ok(())
+    }
+
+    /// Makes groups and puts friends into all of them. A group that exists is no error.
+    ///
+    /// Rejects as a whole: `TooManyGroups`; per member: `NotFriend`, or `AccountUnknown` for an
+    /// account that is not imported.
+    #[expect(clippy::type_complexity, reason = "what a decision is made of")]
+    pub(super) fn add_groups(
+        &self,
+        names: &[Box<str>],
+        members: &[Target],
+        policy: &Policy,
+    ) -> Result<(Vec<Event>, Vec<Result<Outcome, Rejection>>), Rejection> {
+        self.check_groups(names, policy)?;
+        let mut events = Vec::new();
+        let new: Vec<Box<str>> =
+            names.iter().filter(|name| !self.groups.contains(name)).cloned().collect();
+        if !new.is_empty() {
+            events.push(Event::GroupsAdded { names: new });
+        }
+        let mut peers: Vec<UserId> = Vec::new();
+        let mut outcomes = Vec::with_capacity(members.len().max(1));
+        for member in members {
+            match self.friends.get(&member.user) {
+                Some(friend) => {
+                    if !names.iter().all(|name| friend.is_in(name)) {
+                        peers.push(member.user);
+                    }
+                    outcomes.push(Ok(Outcome::Recorded));
+                }
+                None if member.imported => outcomes.push(Err(Rejection::NotFriend)),
+                None => outcomes.push(Err(Rejection::AccountUnknown)),
+            }
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        if !peers.is_empty() {
+            events.push(Event::FriendsGrouped { names: names.to_vec(), peers });
+        }
+        if members.is_empty() {
+            outcomes.push(Ok(Outcome::Recorded));
+        }
+        Ok((events, outcomes))
+    }
+
+    /// Removes groups. Unknown names are ignored.
+    pub(super) fn remove_groups(&self, names: &[Box<str>]) -> Option<Event> {
+        let known: Vec<Box<str>> =
+            self.groups.iter().filter(|group| names.contains(group)).cloned().collect();
+        (!known.is_empty()).then_some(Event::GroupsRemoved { names: known })
+    }
+
+    /// The friends who are in one of `names`.
+    pub(super) fn members_of<'a>(
+        &'a self,
+        names: &'a [Box<str>],
+    ) -> impl Iterator<Item = UserId> + 'a {
+        let members = self.friends.iter().filter(|friend| names.iter().any(|n| friend.is_in(n)));
+        members.map(|friend| friend.peer)
+    }
+
+    pub(super) fn note_groups(&mut self, names: &[Box<str>]) {
+        for name in names {
+            if !self.groups.contains(name) {
+                self.groups.push(name.clone());
+            }
+        }
+        if !names.is_empty() {
+            self.groups_sequence = self.sequence_now();
+        }
+    }
+
+    pub(super) fn note_grouped(&mut self, names: &[Box<str>], peers: &[UserId]) {
+        self.note_groups(names);
+        for peer in peers {
+            self.change_card(peer, |card| {
+                for name in names {
+                    if !card.groups.contains(name) {
+                        card.groups.push(name.clone());
+                    }
+                }
+            });
+        }
+        self.friends_sequence = self.sequence_now();
+    }
+
+    pub(super) fn note_groups_removed(&mut self, names: &[Box<str>]) {
+        let members: Vec<UserId> = self.members_of(names).collect();
+        for peer in &members {
+            self.change_card(peer, |card| card.groups.retain(|group| !names.contains(group)));
+        }
+        self.groups.retain(|group| !names.contains(group));
+        self.groups_sequence = self.sequence_now();
+        if !members.is_empty() {
+            self.friends_sequence = self.sequence_now();
+        }
+    }
+}

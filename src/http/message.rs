@@ -1,0 +1,299 @@
+//! One-to-one messages from the server: taken over, to be handed on. Blocks, friendships and muting
+//! are not asked here. Rule: rest-api.md 8.
+
+use serde::Serialize;
+
+use super::answer::{Answer, Answered, Failure};
+use super::call::Call;
+use super::error_code::{self as code, ErrorCode};
+use super::shape::{self, Account, List, Listed, Malformed, Object, Raw, Scalar, shape};
+use crate::domain::{Command, Message, UserId};
+
+/// The most receivers of `batchsendmsg`. Rule: rest-api.md 1.8.
+const RECEIVERS_MAX: usize = 500;
+
+/// The longest that a message may wait for its receiver, in seconds; more counts as that.
+const LIFE_TIME_MAX_S: u32 = 604_800;
+
+/// The most entries of `SendMsgControl` and `ForbidCallbackControl`, and the longest of them, in
+/// bytes.
+const CONTROLS_MAX: usize = 16;
+const CONTROL_BYTES_MAX: usize = 64;
+
+/// What a message may consist of.
+const ELEMENTS: [&str; 9] = [
+    "TIMTextElem",
+    "TIMFaceElem",
+    "TIMLocationElem",
+    "TIMCustomElem",
+    "TIMSoundElem",
+    "TIMImageElem",
+    "TIMFileElem",
+    "TIMVideoFileElem",
+    "TIMRelayElem",
+];
+
+shape! {
+    /// The receiver of `sendmsg`.
+    Receiver<'a> {
+        to: Account<'a> = "To_Account",
+    }
+}
+
+shape! {
+    /// The receivers of `batchsendmsg`.
+    Receivers<'a> {
+        to: List<Listed<'a>> = "To_Account",
+    }
+}
+
+shape! {
+    /// The body of both calls without who receives.
+    Send<'a> {
+        from: Account<'a> = "From_Account",
+        body: Raw<'a> = "MsgBody",
+        random: Scalar<'a> = "MsgRandom",
+        seq: Scalar<'a> = "MsgSeq",
+        time: Scalar<'a> = "MsgTimeStamp",
+        life_time: Scalar<'a> = "MsgLifeTime",
+        online_only: Scalar<'a> = "OnlineOnlyFlag",
+        sync: Scalar<'a> = "SyncOtherMachine",
+        forbidden: List<Scalar<'a>> = "ForbidCallbackControl",
+        control: List<Scalar<'a>> = "SendMsgControl",
+        custom_data: Scalar<'a> = "CloudCustomData",
+        extension: Scalar<'a> = "SupportMessageExtension",
+        read_receipt: Scalar<'a> = "IsNeedReadReceipt",
+        push: Raw<'a> = "OfflinePushInfo",
+    }
+}
+
+shape! {
+    /// An element of `MsgBody`.
+    Element<'a> {
+        kind: Scalar<'a> = "MsgType",
+        content: Raw<'a> = "MsgContent",
+    }
+}
+
+/// `sendmsg`.
+pub(super) async fn send(call: &Call<'_>, body: &str) -> Answered {
+    let Receiver { to } = call.parse(body)?;
+    let asked: Send<'_> = call.parse(body)?;
+    let receiver = to.name().and_then(|name| UserId::parse(name).ok());
+    let Some(receiver) = receiver else { return call.fails(code::RECEIVER_UNKNOWN) };
+    let sender = sender(call, &asked.from)?;
+    let forbidden = controls(&asked.forbidden).map_err(Failure::Whole)?;
+    let untold = forbidden.iter().any(|control| &**control == "ForbidAfterSendMsgCallback");
+    let message = asked.message(call, code::MESSAGE_TOO_LONG).map_err(Failure::Whole)?;
+    if call.imported(&[receiver]).await? != [true] {
+        return call.fails(code::RECEIVER_UNKNOWN);
+    }
+    let message = Message { to: vec![receiver], untold, ..message };
+    let sent = accept(call, sender, message).await?;
+    let data = Sent { time: sent.message.time, key: sent.message.key() };
+    Ok(call.success(&data).at(sent.position))
+}
+
+#[derive(Serialize)]
+struct Sent {
+    #[serde(rename = "MsgTime")]
+    time: u32,
+    #[serde(rename = "MsgKey")]
+    key: String,
+}
+
+/// `batchsendmsg`.
+pub(super) async fn send_many(call: &Call<'_>, body: &str) -> Answered {
+    let Receivers { to } = call.parse(body)?;
+    let asked: Send<'_> = call.parse(body)?;
+    let names = match to.items() {
+        Ok(Some(names)) if names.len() > RECEIVERS_MAX => {
+            return call.fails(code::TOO_MANY_RECEIVERS);
+        }
+        Ok(Some(names)) if !names.is_empty() => names,
+        Ok(Some(_) | None) => return call.fails(code::RECEIVERS_MISSING),
+        Err(Malformed) => return call.fails(code::RECEIVERS_NOT_ARRAY),
+    };
+    let sender = sender(call, &asked.from)?;
+    let message = asked.message(call, code::BATCH_MESSAGE_TOO_LONG).map_err(Failure::Whole)?;
+    let users: Vec<Option<UserId>> =
+        names.iter().map(|name| UserId::parse(name.name()).ok()).collect();
+    let legal: Vec<UserId> = users.iter().copied().flatten().collect();
+    let mut imported = call.imported(&legal).await?.into_iter();
+    let mut receivers: Vec<UserId> = Vec::with_capacity(legal.len());
+    let mut unknown = Vec::new();
+    for (name, user) in names.iter().zip(users) {
+        match user.filter(|_| imported.next() == Some(true)) {
+            Some(user) => receivers.push(user),
+            None => unknown.push(NotSent { name: name.name(), code: code::ACCOUNT_UNKNOWN.number }),
+        }
+    }
+    receivers.sort_unstable();
+    receivers.dedup();
+    if receivers.is_empty() {
+        return call.fails(code::ALL_RECEIVERS_UNKNOWN);
+    }
+    if !call.app().count_receivers(receivers.len(), call.now) {
+        return call.fails(code::TOO_MANY_MESSAGES);
+    }
+    let message = Message { to: receivers, untold: true, ..message };
+    let sent = accept(call, sender, message).await?;
+    let data = SentMany {
+        status: if unknown.is_empty() { "OK" } else { "SomeError" },
+        code: 0,
+        info: "",
+        key: sent.message.key(),
+        unknown,
+    };
+    Ok(Answer::own(&data, 0).at(sent.position))
+}
+
+/// The one answer whose envelope says that some of it failed. Rule: rest-api.md 8.2.
+#[derive(Serialize)]
+struct SentMany<'a> {
+    #[serde(rename = "ActionStatus")]
+    status: &'static str,
+    #[serde(rename = "ErrorCode")]
+    code: u32,
+    #[serde(rename = "ErrorInfo")]
+    info: &'static str,
+    #[serde(rename = "MsgKey")]
+    key: String,
+    #[serde(rename = "ErrorList", skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<NotSent<'a>>,
+}
+
+#[derive(Serialize)]
+struct NotSent<'a> {
+    #[serde(rename = "To_Account")]
+    name: &'a str,
+    #[serde(rename = "ErrorCode")]
+    code: u32,
+}
+
+/// Who sends: the calling admin if nobody is named.
+fn sender(call: &Call<'_>, from: &Account<'_>) -> Result<UserId, Failure> {
+    let name = from.name().filter(|name| !name.is_empty()).unwrap_or(call.caller.operator);
+    UserId::parse(name).map_err(|_| Failure::Whole(code::SENDER_UNKNOWN))
+}
+
+/// A message that is in the journal.
+struct Accepted {
+    /// With the time of the first one if it repeats one.
+    message: Message,
+    position: Option<(crate::journal::Partition, crate::journal::Offset)>,
+}
+
+async fn accept(
+    call: &Call<'_>,
+    sender: UserId,
+    mut message: Message,
+) -> Result<Accepted, Failure> {
+    let executed = call.execute(sender, Command::Send(message.clone())).await;
+    let executed = executed.map_err(|error| call.fault(&error))?;
+    message.time = executed.sent_at.unwrap_or(message.time);
+    Ok(Accepted { message, position: executed.position })
+}
+
+impl Send<'_> {
+    /// The message, still without receivers. Errors: the code of the first part that is wrong.
+    fn message(&self, call: &Call<'_>, too_long: ErrorCode) -> Result<Message, ErrorCode> {
+        let invalid = |Malformed| code::MESSAGE_REQUEST_INVALID;
+        let random = number(&self.random).ok().flatten().ok_or(code::MESSAGE_RANDOM_WRONG)?;
+        let body = self.body()?;
+        self.time.integer().map_err(|Malformed| code::MESSAGE_TIME_WRONG)?;
+        let life_time = self.life_time.integer().ok().filter(|value| *value >= Some(0));
+        let life_time = match (life_time, &self.life_time) {
+            (Some(value), _) => value,
+            (None, Scalar::Absent) => None,
+            (None, _) => return Err(code::MESSAGE_LIFE_TIME_WRONG),
+        };
+        let not_for_sender = match self.sync.integer() {
+            Ok(None | Some(1)) => false,
+            Ok(Some(2)) => true,
+            Ok(Some(_)) | Err(Malformed) => return Err(code::MESSAGE_SYNC_WRONG),
+        };
+        let push = self.push.text().unwrap_or_default();
+        if !push.is_empty() && !push.starts_with('{') {
+            return Err(code::MESSAGE_PUSH_WRONG);
+        }
+        let custom_data = self.custom_data.text().map_err(invalid)?.unwrap_or_default();
+        if body.len() + custom_data.len() + push.len() > call.app().messages.bytes_max {
+            return Err(too_long);
+        }
+        // Any number will do; this one is at hand.
+        let any = call.request.as_u128() as u32;
+        Ok(Message {
+            to: Vec::new(),
+            seq: number(&self.seq).map_err(invalid)?.unwrap_or(any),
+            random,
+            time: call.now.unix_seconds(),
+            body: body.into(),
+            custom_data: custom_data.into(),
+            push: push.into(),
+            life_time: life_time
+                .map(|value| u32::try_from(value).unwrap_or(u32::MAX).min(LIFE_TIME_MAX_S)),
+            online_only: flag(&self.online_only)?,
+            not_for_sender,
+            control: controls(&self.control)?,
+            read_receipt: flag(&self.read_receipt)?,
+            extension: flag(&self.extension)?,
+            untold: false,
+        })
+    }
+
+    /// `MsgBody`, whose elements are right.
+    fn body(&self) -> Result<&str, ErrorCode> {
+        let text = self.body.text().ok_or(code::MESSAGE_BODY_MISSING)?;
+        let elements: List<Object<Element<'_>>> =
+            serde_json::from_str(text).map_err(|_| code::MESSAGE_BODY_NOT_JSON)?;
+        let Ok(Some(elements)) = elements.items() else { return Err(code::MESSAGE_BODY_NOT_ARRAY) };
+        if elements.is_empty() {
+            return Err(code::MESSAGE_BODY_MISSING);
+        }
+        // More than are kept are too long a message in any case.
+        if elements.len() >= shape::KEPT_MAX {
+            return Err(code::MESSAGE_ELEMENT_WRONG);
+        }
+        let is_right = |element: &Object<Element<'_>>| {
+            let element = element.given()?;
+            let known = element.kind.text()?.is_some_and(|kind| ELEMENTS.contains(&kind));
+            let content = element.content.text().is_some_and(|content| content.starts_with('{'));
+            Ok::<_, Malformed>(known && content)
+        };
+        if elements.iter().all(|element| is_right(element) == Ok(true)) {
+            Ok(text)
+        } else {
+            Err(code::MESSAGE_ELEMENT_WRONG)
+        }
+    }
+}
+
+/// A number of 32 bits, if given.
+fn number(field: &Scalar<'_>) -> Result<Option<u32>, Malformed> {
+    field.integer()?.map(|value| u32::try_from(value).map_err(|_| Malformed)).transpose()
+}
+
+/// 1 for yes, 0 or nothing for no.
+fn flag(field: &Scalar<'_>) -> Result<bool, ErrorCode> {
+    match field.integer() {
+        Ok(None | Some(0)) => Ok(false),
+        Ok(Some(1)) => Ok(true),
+        Ok(Some(_)) | Err(Malformed) => Err(code::MESSAGE_REQUEST_INVALID),
+    }
+}
+
+fn controls(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, ErrorCode> {
+    let read = || -> Result<Vec<Box<str>>, Malformed> {
+        let items = list.items()?.unwrap_or_default();
+        if items.len() > CONTROLS_MAX {
+            return Err(Malformed);
+        }
+        let text = |item: &Scalar<'_>| match item.text()? {
+            Some(text) if text.len() <= CONTROL_BYTES_MAX => Ok(text.into()),
+            Some(_) | None => Err(Malformed),
+        };
+        items.iter().map(text).collect()
+    };
+    read().map_err(|Malformed| code::MESSAGE_REQUEST_INVALID)
+}

@@ -1,0 +1,144 @@
+//! Friend requests that wait: answer and list. Rule: extensions.md 2 and 3.
+
+use serde::Serialize;
+
+use super::answer::Answered;
+use super::batch::{Batch, entries, owner};
+use super::call::Call;
+use super::card;
+use super::error_code as code;
+use super::shape::{Account, List, Malformed, Object, Scalar, shape};
+use crate::actors::RequestSeen;
+use crate::domain::{Agreement, Command, RequestAnswer, UserId};
+
+/// The size of a page when none is asked for; as for blocklists, rest-api.md 3.4.
+const PAGE_DEFAULT: usize = 100;
+
+/// The largest page; who asks for more gets this many.
+const PAGE_MAX: usize = 1000;
+
+shape! {
+    /// The body of `friend_response`.
+    Respond<'a> {
+        from: Account<'a> = "From_Account",
+        items: List<Object<card::Response<'a>>> = "ResponseFriendItem",
+    }
+}
+
+shape! {
+    /// The body of `pendency_get`.
+    Get<'a> {
+        from: Account<'a> = "From_Account",
+        kind: Scalar<'a> = "PendencyType",
+        start: Scalar<'a> = "StartIndex",
+        max: Scalar<'a> = "MaxLimited",
+    }
+}
+
+/// `friend_response`.
+pub(super) async fn respond(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Respond<'_> = call.parse(body)?;
+    let owner = owner(&asked.from)?;
+    let items = entries(&asked.items)?;
+    let mut named = Vec::with_capacity(items.len());
+    for item in items {
+        let Ok(item) = item.given() else { return call.fails(code::REQUEST_INVALID) };
+        let answer = item.answer().and_then(|(remark, groups)| {
+            let agreement = match item.action.text()? {
+                Some("Response_Action_AgreeAndAdd") => Some(Agreement::Both),
+                Some("Response_Action_Agree") => Some(Agreement::OneWay),
+                Some("Response_Action_Reject") => None,
+                Some(_) | None => return Err(Malformed),
+            };
+            Ok((agreement, remark, groups))
+        });
+        named.push((item.to.name(), answer));
+    }
+    let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
+    let users: Vec<UserId> = named.iter().filter_map(|(name, _)| legal(name)).collect();
+    let mut imported = call.imported(&users).await?.into_iter();
+    let mut batch = Batch::new(owner, named.len());
+    let mut answers = Vec::with_capacity(users.len());
+    for (name, answer) in named {
+        let user = legal(&name);
+        let imported = user.is_some() && imported.next() == Some(true);
+        match (name, user, answer) {
+            (None, _, _) => batch.settle("", code::REQUEST_INVALID),
+            (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
+            (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
+            (Some(name), Some(user), Ok((agreement, remark, groups))) => {
+                batch.expect(name);
+                answers.push(RequestAnswer { user, imported, agreement, remark, groups });
+            }
+        }
+    }
+    let executed = batch.execute(call, Command::AnswerRequests { items: answers }).await?;
+    Ok(batch.answer(call.operation, executed))
+}
+
+/// `pendency_get`.
+pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Get<'_> = call.parse(body)?;
+    let Ok((incoming, start, max)) = page(&asked) else {
+        return call.fails(code::REQUEST_INVALID);
+    };
+    let key = call.key(owner(&asked.from)?);
+    let page = call.users.requests(key, incoming, start, max).await;
+    let page = page.map_err(|error| call.fault(&error))?;
+    if !page.imported {
+        return call.fails(code::ACCOUNT_NOT_IMPORTED);
+    }
+    let next = start.saturating_add(page.entries.len());
+    let at_end = page.entries.is_empty() || next >= page.total;
+    Ok(call.success(&Page {
+        items: page.entries.into_iter().map(PendencyItem::from).collect(),
+        next: if at_end { 0 } else { next },
+        total: page.total,
+    }))
+}
+
+/// Whose requests, where the page starts, and how long it may be.
+fn page(asked: &Get<'_>) -> Result<(bool, usize, usize), Malformed> {
+    let incoming = match asked.kind.text()? {
+        Some("Pendency_Type_ComeIn") => true,
+        Some("Pendency_Type_SendOut") => false,
+        Some(_) | None => return Err(Malformed),
+    };
+    let start = asked.start.integer()?.unwrap_or(0);
+    let start = usize::try_from(start).map_err(|_| Malformed)?;
+    let max = match asked.max.integer()? {
+        None => PAGE_DEFAULT,
+        Some(max) if max < 1 => return Err(Malformed),
+        Some(max) => usize::try_from(max).unwrap_or(PAGE_MAX).min(PAGE_MAX),
+    };
+    Ok((incoming, start, max))
+}
+
+#[derive(Serialize)]
+struct Page {
+    #[serde(rename = "PendencyItem")]
+    items: Vec<PendencyItem>,
+    /// 0 at the end.
+    #[serde(rename = "StartIndex")]
+    next: usize,
+    #[serde(rename = "PendencyNum")]
+    total: usize,
+}
+
+#[derive(Serialize)]
+struct PendencyItem {
+    #[serde(rename = "To_Account")]
+    user: UserId,
+    #[serde(rename = "AddSource")]
+    source: Box<str>,
+    #[serde(rename = "AddWording")]
+    wording: Box<str>,
+    #[serde(rename = "AddTime")]
+    at: u32,
+}
+
+impl From<RequestSeen> for PendencyItem {
+    fn from(RequestSeen { peer, source, wording, at }: RequestSeen) -> Self {
+        Self { user: peer, source, wording, at }
+    }
+}
