@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{View, Viewed};
 use super::{ExecuteError, Executed, Standing};
-use crate::domain::{AppId, Command, UserId, UserKey};
+use crate::domain::{AppId, CallKey, Command, UserId, UserKey};
 use crate::journal::{Origin, Partition};
 use crate::pairing::{Answer, OwedEffect};
 
@@ -26,6 +26,9 @@ pub enum Question {
         command: Arc<Command>,
         /// Who asked for it.
         origin: Arc<Origin>,
+        /// The caller's own key for the call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<CallKey>,
     },
     /// What does each pair's first user keep about the second?
     Standings {

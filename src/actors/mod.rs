@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::domain::{AppId, Command, Policy, Profile, Rejection, UserId, UserKey};
+use crate::domain::{AppId, CallKey, Command, Kept, Policy, Profile, Rejection, UserId, UserKey};
 use crate::journal::{Archive, Journal, Offset, Origin, Partition, partition_of};
 use crate::store::{CursorMark, Store};
 pub use elsewhere::{Alone, Elsewhere, Message as PairMessage, Question, Reply};
@@ -581,11 +581,11 @@ impl Users {
         }
         let lost = if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted };
         match question {
-            Question::Execute { key, command, origin } => {
+            Question::Execute { key, command, origin, call } => {
                 let (reply, answer) = oneshot::channel();
                 let deadline = Instant::now() + patience.min(self.time_limit);
                 let reply = ReplyBy { reply, deadline };
-                self.send(partition, Execute { key, command, origin, reply })?;
+                self.send(partition, Execute { key, command, origin, call, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::Executed)
             }
             Question::Standings { app, pairs } => {
@@ -619,8 +619,22 @@ impl Users {
         command: Command,
         origin: Origin,
     ) -> Result<Executed, ExecuteError> {
+        self.execute_call(key, command, origin, None).await
+    }
+
+    /// The same for a call with a key of the caller's own: what it does is kept with the change, so
+    /// that a repeat does it once.
+    ///
+    /// Errors: also [`Rejection::KeyReused`].
+    pub async fn execute_call(
+        &self,
+        key: UserKey,
+        command: Command,
+        origin: Origin,
+        call: Option<CallKey>,
+    ) -> Result<Executed, ExecuteError> {
         let (command, origin) = (Arc::new(command), Arc::new(origin));
-        let question = Question::Execute { key, command, origin };
+        let question = Question::Execute { key, command, origin, call };
         match self.ask(self.partition(&key), question).await? {
             Reply::Executed(executed) => Ok(executed),
             Reply::Standings(_) | Reply::View(_) => Err(ExecuteError::Unavailable),
@@ -730,6 +744,14 @@ impl Users {
     ) -> Result<Groups, ExecuteError> {
         match self.view(key, View::Groups { names, members }).await? {
             Viewed::Groups(groups) => Ok(groups),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// What `key` keeps of the call whose key has the hash `call`.
+    pub async fn kept(&self, key: UserKey, call: UserId) -> Result<Option<Kept>, ExecuteError> {
+        match self.view(key, View::Kept { call }).await? {
+            Viewed::Kept(kept) => Ok(kept.map(|kept| *kept)),
             _ => Err(ExecuteError::Unavailable),
         }
     }

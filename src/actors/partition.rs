@@ -17,7 +17,7 @@ use super::user::{LookAt, Run, Show};
 use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{Context, ExecuteError, Standing};
-use crate::domain::{AppId, Command, UserId, UserKey};
+use crate::domain::{AppId, CallKey, Command, UserId, UserKey};
 use crate::journal::{Body, Offset, Origin, Partition};
 use crate::pairing::{Answer, OwedEffect};
 use crate::store::CursorMark;
@@ -123,6 +123,7 @@ pub(super) struct Execute {
     pub(super) key: UserKey,
     pub(super) command: Arc<Command>,
     pub(super) origin: Arc<Origin>,
+    pub(super) call: Option<CallKey>,
     pub(super) reply: ReplyBy,
 }
 
@@ -130,13 +131,13 @@ impl Handler<Execute> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, message: Execute, _: &mut ActorContext<Self>) {
-        let Execute { key, command, origin, reply } = message;
+        let Execute { key, command, origin, call, reply } = message;
         // Refused here already, so that a partition that is full starts no actors.
         if let Err(error) = self.ledger.admit() {
             let _ = reply.reply.send(Err(error));
             return;
         }
-        if let Err((error, run)) = self.registry.send(key, Run { command, origin, reply }) {
+        if let Err((error, run)) = self.registry.send(key, Run { command, origin, call, reply }) {
             let _ = run.reply.reply.send(Err(error));
         }
     }

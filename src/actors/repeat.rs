@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::domain::{EdgeId, Event, Message, Rejection, Timestamp, UserId, UserKey};
+use crate::domain::{EdgeId, Event, Message, Rejection, Timestamp, Traces, UserId, UserKey};
 use crate::journal::Commit;
 use crate::store::CursorMark;
 
@@ -184,9 +184,25 @@ pub(super) struct Before {
     peers: SmallVec<[UserId; 2]>,
     account: bool,
     answered: SmallVec<[(UserId, Result<(), Rejection>); 1]>,
+    made_friends: bool,
 }
 
 impl Before {
+    /// What is kept of a call with a key, which nobody was told the end of.
+    pub(super) fn of_kept(traces: &Traces) -> Self {
+        Self {
+            peers: SmallVec::from_slice(&traces.peers),
+            account: traces.account,
+            answered: SmallVec::new(),
+            made_friends: true,
+        }
+    }
+
+    /// Whether a peer that it touched, and that is a friend now, became one by it.
+    pub(super) fn made_friends(&self) -> bool {
+        self.made_friends
+    }
+
     /// Whether it did something about `peer`.
     pub(super) fn touched(&self, peer: &UserId) -> bool {
         self.peers.contains(peer)
@@ -299,6 +315,7 @@ impl Repeats {
             peers: call.peers.clone(),
             account: call.account,
             answered: answered.collect(),
+            made_friends: false,
         })
     }
 }

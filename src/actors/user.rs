@@ -11,7 +11,7 @@ use super::repeat::Before as DoneBefore;
 use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
-use crate::domain::{Command, Outcome, Rejection, User, UserId, UserKey, Version};
+use crate::domain::{CallKey, Command, Outcome, Rejection, User, UserId, UserKey, Version};
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
 use crate::store::rows::{Before, RowHash};
@@ -77,13 +77,15 @@ impl Actor for UserActor {
 pub(super) struct Run {
     pub(super) command: Arc<Command>,
     pub(super) origin: Arc<Origin>,
+    pub(super) call: Option<CallKey>,
     pub(super) reply: ReplyBy,
 }
 
 impl Handler<Run> for UserActor {
     type Result = ();
 
-    fn handle(&mut self, Run { command, origin, reply }: Run, _: &mut Context<Self>) {
+    fn handle(&mut self, run: Run, _: &mut Context<Self>) {
+        let Run { command, origin, call, reply } = run;
         self.residence.arrived();
         let admitted =
             if self.is_stale() { Err(self.ledger.context.not_here()) } else { self.ledger.admit() };
@@ -99,8 +101,18 @@ impl Handler<Run> for UserActor {
         }
         let context = self.ledger.context.clone();
         let at = context.clock.now();
+        let kept = call.and_then(|call| self.user.kept(&call.key));
+        let kept = kept.filter(|kept| kept.is_fresh(at));
+        if let (Some(kept), Some(call)) = (kept, call)
+            && kept.call != call
+        {
+            let _ = reply.reply.send(Err(ExecuteError::Rejected(Rejection::KeyReused)));
+            return;
+        }
+        let sent_at = kept.and_then(|kept| kept.traces.sent_at);
+        let kept = kept.map(|kept| DoneBefore::of_kept(&kept.traces));
         if let Command::Send(message) = &*command
-            && let Some(time) = self.ledger.sent_before(self.key, message, at)
+            && let Some(time) = sent_at.or_else(|| self.ledger.sent_before(self.key, message, at))
         {
             let lost = context.interrupted();
             let answer = move |offset: Option<Offset>| {
@@ -110,10 +122,18 @@ impl Handler<Run> for UserActor {
             self.ledger.when_final(self.residence.changed(), Box::new(answer));
             return;
         }
-        let done = self.ledger.done_before(origin.request, self.key);
+        let done = self.ledger.done_before(origin.request, self.key).or(kept);
         let (command, settled) = self.without_what_is_done(command, done.as_ref());
-        let before = self.look(self.user.scope(&command));
-        let decision = match self.user.perform(&command, context.policy(self.key.app), at) {
+        let mut scope = self.user.scope(&command);
+        if let Some(call) = &call {
+            let bytes = match &*command {
+                Command::KeepAnswer(answer) => answer.body.len(),
+                _ => 0,
+            };
+            scope.extend(self.user.scope_of_call(call, bytes, at));
+        }
+        let before = self.look(scope);
+        let mut decision = match self.user.perform(&command, context.policy(self.key.app), at) {
             Ok(decision) => decision,
             Err(rejection) => {
                 let lost = context.interrupted();
@@ -133,6 +153,16 @@ impl Handler<Run> for UserActor {
                 return;
             }
         };
+        match (call, &*command) {
+            (Some(call), Command::KeepAnswer(answer)) => {
+                let kept = self.user.keep_answer(call, origin.request, answer.clone(), at);
+                decision.events.extend(kept);
+            }
+            (Some(call), _) if !decision.events.is_empty() => {
+                self.user.keep_call(call, origin.request, &mut decision.events, at);
+            }
+            (Some(_) | None, _) => {}
+        }
         let mut plans = self.plans(&command, decision.outcomes, done.as_ref());
         for (slot, plan) in settled {
             plans.insert(slot, plan);
@@ -164,7 +194,9 @@ impl UserActor {
         };
         let (mut rest, mut settled) = (Vec::new(), Vec::new());
         for (slot, item) in items.iter().enumerate() {
-            match done.answer_of(&item.user) {
+            let made = done.made_friends() && done.touched(&item.user);
+            let made = (made && self.user.has_friend(&item.user)).then_some(Ok(()));
+            match done.answer_of(&item.user).or(made) {
                 Some(came_to) => {
                     settled.push((slot, Plan::Done(came_to.map_err(ItemError::Rejected))));
                 }

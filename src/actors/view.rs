@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Block, Card, Friend, Profile, User, UserId};
+use crate::domain::{Block, Card, Friend, Kept, Profile, User, UserId};
 
 /// A question about one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,11 @@ pub enum View {
     },
     /// The profile.
     Profile,
+    /// What is kept of a call with a key.
+    Kept {
+        /// The hash of the key.
+        call: UserId,
+    },
     /// A page of the requests that wait.
     Requests {
         /// Those of others to the user; else the user's to others.
@@ -67,6 +72,8 @@ pub enum Viewed {
     Groups(Groups),
     /// To [`View::Profile`]; none for an account that does not exist.
     Profile(Option<Box<Profile>>),
+    /// To [`View::Kept`].
+    Kept(Option<Box<Kept>>),
     /// To [`View::Requests`].
     Requests(RequestsPage),
 }
@@ -199,6 +206,7 @@ impl View {
             Self::Profile => Viewed::Profile(
                 imported.then(|| Box::new(user.profile().cloned().unwrap_or_default())),
             ),
+            Self::Kept { call } => Viewed::Kept(user.kept(call).cloned().map(Box::new)),
             Self::Requests { incoming, start, max } => {
                 Viewed::Requests(requests(user, *incoming, *start, *max))
             }

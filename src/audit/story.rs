@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// The stored names of all events, in the order of their definition.
-pub const EVENT_TYPES: [&str; 26] = [
+pub const EVENT_TYPES: [&str; 29] = [
     "AccountImported",
     "ProfileChanged",
     "AccountDeleted",
@@ -35,6 +35,9 @@ pub const EVENT_TYPES: [&str; 26] = [
     "FriendsGrouped",
     "GroupsRemoved",
     "MessageAccepted",
+    "CallDone",
+    "CallAnswered",
+    "CallsForgotten",
 ];
 
 /// The stored name of `event`.
@@ -57,6 +60,9 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::FriendsGrouped { .. } => "FriendsGrouped",
         Event::GroupsRemoved { .. } => "GroupsRemoved",
         Event::MessageAccepted(_) => "MessageAccepted",
+        Event::CallDone { .. } => "CallDone",
+        Event::CallAnswered { .. } => "CallAnswered",
+        Event::CallsForgotten { .. } => "CallsForgotten",
         Event::FriendRemoved { .. } => "FriendRemoved",
         Event::UnfriendAsked { .. } => "UnfriendAsked",
         Event::OfferPending { .. } => "OfferPending",
@@ -114,6 +120,11 @@ pub fn sentence(event: &Event) -> String {
             let to: Vec<&str> = message.to.iter().map(UserId::as_str).collect();
             format!("sent the message {} to {}", message.key(), to.join(", "))
         }
+        Event::CallDone { call, .. } => format!("did what the call with the key {} asks", call.key),
+        Event::CallAnswered { call, answer, .. } => {
+            format!("answered the call with the key {} with the code {}", call.key, answer.code)
+        }
+        Event::CallsForgotten { keys } => format!("forgot calls with keys: {}", keys.len()),
         Event::FriendRemoved { peer, reason, .. } => {
             format!("is no longer a friend of {peer} ({})", removal(*reason))
         }
@@ -267,7 +278,9 @@ impl fmt::Display for Plain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CardChange, EdgeId, Message, Rejection, Settled, Version};
+    use crate::domain::{
+        CallKey, CardChange, EdgeId, KeptAnswer, Message, Rejection, Settled, Traces, Version,
+    };
 
     /// One of each event, in the order of their definition.
     fn all() -> Vec<Event> {
@@ -289,6 +302,9 @@ mod tests {
         let reason = RemovalReason::BlockedByPeer;
         let friends = vec![Settled { peer, mine: true, theirs: true }];
         let groups = || vec!["Work".into(), "Cli\u{1b}mbing".into()];
+        let key = UserId::parse("0123456789abcdef0123456789abcdef").expect("a name");
+        let (call, request) = (CallKey { key, asked: key }, uuid::Uuid::nil());
+        let answer = KeptAnswer { code: 0, body: "{}".into(), positions: Vec::new() };
         let message = Message {
             to: vec![peer],
             seq: 7,
@@ -340,6 +356,9 @@ mod tests {
             Event::FriendsGrouped { names: groups(), peers: vec![peer] },
             Event::GroupsRemoved { names: groups() },
             Event::MessageAccepted(message),
+            Event::CallDone { call, request, traces: Traces::default() },
+            Event::CallAnswered { call, request, answer },
+            Event::CallsForgotten { keys: vec![call.key] },
         ]
     }
 
@@ -386,6 +405,9 @@ mod tests {
         put friends into the groups "Work", "Cli\u{1b}mbing": bob
         removed the friend groups "Work", "Cli\u{1b}mbing"
         sent the message 7_8_1700000000 to bob
+        did what the call with the key 0123456789abcdef0123456789abcdef asks
+        answered the call with the key 0123456789abcdef0123456789abcdef with the code 0
+        forgot calls with keys: 1
         "#);
     }
 
@@ -401,6 +423,9 @@ mod tests {
                     | Event::AccountDeleted {}
                     | Event::GroupsAdded { .. }
                     | Event::GroupsRemoved { .. }
+                    | Event::CallDone { .. }
+                    | Event::CallAnswered { .. }
+                    | Event::CallsForgotten { .. }
             );
             assert_eq!(names(&event, &bob), about_bob, "{event:?}");
             assert!(!names(&event, &carl));

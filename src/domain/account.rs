@@ -210,8 +210,9 @@ impl User {
     }
 
     /// What is left of a deleted account is its version, so that the stream goes on without a gap
-    /// and no edge id is ever used again.
+    /// and no edge id is ever used again; and its calls with keys, because they may come again.
     pub(super) fn forget_everything(&mut self) {
-        *self = Self { version: self.version, ..Self::new(self.id) };
+        let kept = std::mem::take(&mut self.kept);
+        *self = Self { version: self.version, kept, ..Self::new(self.id) };
     }
 }

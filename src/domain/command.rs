@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Agreement, Card, CardChange, OfferForm, ProfileChange};
 use super::id::UserId;
+use super::kept::KeptAnswer;
 use super::message::Message;
 
 /// A wish of a caller, addressed to one user. A batch has one outcome per item, in order.
@@ -73,6 +74,8 @@ pub enum Command {
     SetProfile(ProfileChange),
     /// Take a message over.
     Send(Message),
+    /// Keep what the call with a key, under which this command comes, is answered.
+    KeepAnswer(KeptAnswer),
 }
 
 /// New values for one friend's record.

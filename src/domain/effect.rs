@@ -168,6 +168,9 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             | Event::FriendsGrouped { .. }
             | Event::GroupsRemoved { .. }
             | Event::MessageAccepted(_)
+            | Event::CallDone { .. }
+            | Event::CallAnswered { .. }
+            | Event::CallsForgotten { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }
             | Event::OfferEnded { .. }

@@ -5,8 +5,10 @@
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
+use uuid::Uuid;
 
 use super::id::{EdgeId, UserId, Version};
+use super::kept::{CallKey, KeptAnswer, Traces};
 use super::message::Message;
 use super::rejection::Rejection;
 
@@ -223,6 +225,31 @@ pub enum Event {
     },
     /// A message of the owner's was taken over, to be handed on.
     MessageAccepted(Message),
+    /// This record does what a call with a key asked for.
+    CallDone {
+        /// The call.
+        #[serde(flatten)]
+        call: CallKey,
+        /// The request that did it.
+        request: Uuid,
+        /// What a repeat would find done already.
+        traces: Traces,
+    },
+    /// A call with a key was answered.
+    CallAnswered {
+        /// The call.
+        #[serde(flatten)]
+        call: CallKey,
+        /// The request that was answered.
+        request: Uuid,
+        /// The answer.
+        answer: KeptAnswer,
+    },
+    /// These calls are not kept any longer: they are too old, or there are too many.
+    CallsForgotten {
+        /// Their keys.
+        keys: Vec<UserId>,
+    },
 }
 
 impl Event {
@@ -236,6 +263,9 @@ impl Event {
             | Self::FriendsGrouped { .. }
             | Self::GroupsRemoved { .. }
             | Self::MessageAccepted(_)
+            | Self::CallDone { .. }
+            | Self::CallAnswered { .. }
+            | Self::CallsForgotten { .. }
             | Self::OffersSettled { .. } => None,
             Self::UserBlocked { target: peer, .. }
             | Self::UserUnblocked { target: peer }

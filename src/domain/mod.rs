@@ -3,7 +3,8 @@
 //! A [`User`] is one unit of consistency with one stream of events. [`User::perform`] answers what
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
-//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs` and `account.rs`; nothing here knows files, clocks
+//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs`, `kept.rs` and
+//! `account.rs`; nothing here knows files, clocks
 //! or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -16,6 +17,7 @@ pub mod friendship;
 pub mod group;
 mod handshake;
 pub mod id;
+pub mod kept;
 pub mod message;
 pub mod policy;
 pub mod rejection;
@@ -33,6 +35,7 @@ pub use event::{
 pub use friendship::{Friend, Offer, OfferState, Request};
 pub use group::Group;
 pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
+pub use kept::{CallKey, Kept, KeptAnswer, Traces};
 pub use message::Message;
 pub use policy::Policy;
 pub use rejection::Rejection;

@@ -59,6 +59,9 @@ pub enum Rejection {
     /// No request of that user waits for the answering one.
     #[error("there is no such request")]
     RequestUnknown,
+    /// The key of the call stands for another call.
+    #[error("the key of the call stands for another call")]
+    KeyReused,
     /// The wanted friend has refused the request that waited.
     #[error("the wanted friend has refused")]
     Declined,

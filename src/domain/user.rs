@@ -9,6 +9,7 @@ use super::effect::Effect;
 use super::event::{Event, OfferForm};
 use super::friendship::{Friend, Offer, OfferState, Request};
 use super::id::{EdgeId, Timestamp, UserId, Version};
+use super::kept::Kept;
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::roll::Roll;
@@ -30,6 +31,7 @@ pub struct User {
     pub(super) friends: Roll<Friend>,
     pub(super) offers: Roll<Offer>,
     pub(super) requests: Roll<Request>,
+    pub(super) kept: Roll<Kept>,
 }
 
 /// What follows from a command: the facts, and one outcome per item in request order.
@@ -112,6 +114,8 @@ pub struct RelationView<'a> {
     pub offer: Option<&'a Offer>,
     /// The peer's request waits for the user's confirmation.
     pub request: Option<&'a Request>,
+    /// A call with a key that reads like the peer's name.
+    pub kept: Option<&'a Kept>,
 }
 
 impl RelationView<'_> {
@@ -121,6 +125,7 @@ impl RelationView<'_> {
             && self.friend.is_none()
             && self.offer.is_none()
             && self.request.is_none()
+            && self.kept.is_none()
     }
 }
 
@@ -135,6 +140,8 @@ pub struct Relation {
     pub offer: Option<Offer>,
     /// The peer's request waits for the user's confirmation.
     pub request: Option<Request>,
+    /// A call with a key that reads like the peer's name.
+    pub kept: Option<Kept>,
 }
 
 impl Head {
@@ -172,6 +179,7 @@ impl User {
             friends: Roll::default(),
             offers: Roll::default(),
             requests: Roll::default(),
+            kept: Roll::default(),
         }
     }
 
@@ -189,15 +197,17 @@ impl User {
             groups: head.groups,
             ..Self::new(id)
         };
-        let (mut blocks, mut friends) = (Vec::new(), Vec::new());
+        let (mut blocks, mut friends, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for relation in relations {
             blocks.extend(relation.block);
             friends.extend(relation.friend);
             relation.offer.into_iter().for_each(|offer| user.offers.put(offer));
             relation.request.into_iter().for_each(|request| user.requests.put(request));
+            kept.extend(relation.kept);
         }
         user.blocks = blocks.into_iter().collect();
         user.friends = friends.into_iter().collect();
+        user.kept = kept.into_iter().collect();
         user
     }
 
@@ -220,7 +230,10 @@ impl User {
     /// before and after to find the rows that did change.
     pub fn scope(&self, command: &Command) -> Vec<UserId> {
         let named: Vec<UserId> = match command {
-            Command::ImportAccount(_) | Command::SetProfile(_) | Command::Send(_) => Vec::new(),
+            Command::ImportAccount(_)
+            | Command::SetProfile(_)
+            | Command::Send(_)
+            | Command::KeepAnswer(_) => Vec::new(),
             Command::DeleteAccount | Command::ClearFriends { .. } => return self.peers(),
             Command::UpdateFriends { items } => {
                 return sorted(items.iter().map(|item| item.user));
@@ -243,15 +256,19 @@ impl User {
 
     /// Like [`User::scope`], for the events of a record.
     pub fn scope_of_events(&self, events: &[Event]) -> Vec<UserId> {
-        if events.iter().any(|event| matches!(event, Event::AccountDeleted {})) {
-            return self.peers();
-        }
         let mut named: Vec<UserId> = events.iter().filter_map(Event::peer).collect();
+        if events.iter().any(|event| matches!(event, Event::AccountDeleted {})) {
+            named.extend(self.peers());
+        }
         for event in events {
             match event {
                 Event::OffersSettled { offered, .. } => named.extend(self.offered_at(*offered)),
                 Event::FriendsGrouped { peers, .. } => named.extend(peers),
                 Event::GroupsRemoved { names } => named.extend(self.members_of(names)),
+                Event::CallDone { call, .. } | Event::CallAnswered { call, .. } => {
+                    named.push(call.key);
+                }
+                Event::CallsForgotten { keys } => named.extend(keys),
                 _ => {}
             }
         }
@@ -304,6 +321,7 @@ impl User {
             friend: self.friends.get(peer),
             offer: self.offers.get(peer),
             request: self.requests.get(peer),
+            kept: self.kept.get(peer),
         }
     }
 
@@ -316,6 +334,7 @@ impl User {
             .chain(self.friends.iter().map(|friend| friend.peer))
             .chain(self.offers.iter().map(|offer| offer.peer))
             .chain(self.requests.iter().map(|request| request.peer))
+            .chain(self.kept.iter().map(|kept| kept.call.key))
             .collect();
         peers.sort_unstable();
         peers.dedup();
@@ -350,6 +369,8 @@ impl User {
             + self.friends.heap_bytes()
             + self.offers.heap_bytes()
             + self.requests.heap_bytes()
+            + self.kept.heap_bytes()
+            + self.kept.iter().map(Kept::heap_bytes).sum::<usize>()
             + self.friends.len() * CARD_BYTES
     }
 
@@ -439,6 +460,8 @@ impl User {
                 let events = self.remove_groups(names).into_iter().collect();
                 self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
             }
+            // Its actor knows under which key.
+            Command::KeepAnswer(_) => decision.outcomes.push(Ok(Outcome::Recorded)),
             Command::Send(message) => {
                 let events = vec![Event::MessageAccepted(message.clone())];
                 self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
@@ -574,6 +597,17 @@ impl User {
             Event::PeerForgotten { peer } => self.note_forgotten(peer),
             // The journal hands messages on; nothing here depends on them.
             Event::UnfriendAsked { .. } | Event::MessageAccepted(_) => {}
+            Event::CallDone { call, request, traces } => {
+                self.note_call(*call, *request, Some(traces), None, at);
+            }
+            Event::CallAnswered { call, request, answer } => {
+                self.note_call(*call, *request, None, Some(answer), at);
+            }
+            Event::CallsForgotten { keys } => {
+                for key in keys {
+                    self.kept.remove(key);
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 use serde::ser::{Serialize, Serializer};
 use smallvec::SmallVec;
 
+use super::edge::TROUBLE;
 use super::error_code::{ErrorCode, Text};
 use super::{Operation, Service};
 use crate::journal::{Offset, Partition};
@@ -41,6 +42,9 @@ pub(super) struct Answer {
     /// Where the changes stand in the journal.
     pub(super) positions: SmallVec<[(Partition, Offset); 1]>,
 }
+
+/// What stands before the code of an entry.
+const ENTRY_CODE: &[u8] = br#""ResultCode":"#;
 
 /// The bytes of an ordinary answer without data, so that it takes one allocation.
 const BODY_BYTES: usize = 256;
@@ -85,6 +89,18 @@ impl Answer {
         let envelope = Envelope { status: "FAIL", code: code.number, info, display };
         serde_json::to_writer(&mut body, &envelope).expect("texts and numbers are always JSON");
         Self { body, code: code.number, positions: SmallVec::new() }
+    }
+
+    /// Whether the answer is the last word on every entry: none of them tells of trouble. Names and
+    /// texts cannot be mistaken for a code, because quotes in them are escaped.
+    pub(super) fn is_settled(&self) -> bool {
+        let mut entries = self.body.windows(ENTRY_CODE.len() + 6);
+        let trouble = |code: &[u8]| {
+            let code = std::str::from_utf8(code.get(..5).unwrap_or_default());
+            let number = code.ok().and_then(|code| code.parse().ok());
+            TROUBLE.iter().any(|trouble| Some(trouble.number) == number)
+        };
+        !entries.any(|bytes| bytes.strip_prefix(ENTRY_CODE).is_some_and(trouble))
     }
 
     /// Tells where a change stands.

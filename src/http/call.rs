@@ -10,7 +10,7 @@ use super::error_code::{self as code, ErrorCode};
 use super::gate::{App, Caller};
 use super::shape::{self, Shape};
 use crate::actors::{ExecuteError, Executed, Users};
-use crate::domain::{Command, Timestamp, UserId, UserKey};
+use crate::domain::{CallKey, Command, Rejection, Timestamp, UserId, UserKey};
 use crate::journal::Origin;
 
 /// The platform that stands in records and webhooks for calls of this API.
@@ -26,6 +26,8 @@ pub(super) struct Call<'a> {
     pub(super) peer: Option<IpAddr>,
     /// When it was let in.
     pub(super) now: Timestamp,
+    /// The caller's own key for the call.
+    pub(super) key: Option<CallKey>,
     pub(super) users: &'a Users,
 }
 
@@ -56,13 +58,17 @@ impl Call<'_> {
         user: UserId,
         command: Command,
     ) -> Result<Executed, ExecuteError> {
-        let origin = Origin {
+        self.users.execute_call(self.key(user), command, self.origin(), self.key).await
+    }
+
+    /// Who asks.
+    pub(super) fn origin(&self) -> Origin {
+        Origin {
             operator: self.caller.operator.into(),
             request: self.request,
             ip: self.peer.map_or_else(Box::default, |ip| ip.to_canonical().to_string().into()),
             platform: PLATFORM.into(),
-        };
-        self.users.execute(self.key(user), command, origin).await
+        }
     }
 
     /// Whether each of `users` is imported.
@@ -75,7 +81,10 @@ impl Call<'_> {
 
     /// The whole call fails because the actors had no answer.
     pub(super) fn fault(&self, error: &ExecuteError) -> Failure {
-        Failure::Whole(code::of_execute(self.operation, error))
+        match error {
+            ExecuteError::Rejected(Rejection::KeyReused) => Failure::Common(code::URL_UNREADABLE),
+            error => Failure::Whole(code::of_execute(self.operation, error)),
+        }
     }
 
     /// Success, with the members of `data`.

@@ -21,6 +21,7 @@ use super::body::{self, Bounds};
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
 use super::gate::Gate;
+use super::idempotency;
 use super::metrics::Metrics;
 use super::query::{self, Query};
 use super::settings::{ANSWER_GRACE, Settings};
@@ -103,8 +104,9 @@ impl Edge {
         let (app, answered) = match self.gate.admit(operation, &query, now) {
             Ok(caller) => {
                 let app = caller.app.id;
-                let call = Call { operation, caller, request, peer, now, users: &self.users };
-                (Some(app), self.carry_out(head, payload, &call).await)
+                let users = &self.users;
+                let call = Call { operation, caller, request, peer, now, key: None, users };
+                (Some(app), self.carry_out(head, payload, call).await)
             }
             Err(code) => (None, self.refuse(head, payload, code).await),
         };
@@ -116,14 +118,18 @@ impl Edge {
         Err(Failure::Common(code))
     }
 
-    async fn carry_out(&self, head: &RequestHead, payload: Payload, call: &Call<'_>) -> Answered {
+    async fn carry_out(&self, head: &RequestHead, payload: Payload, call: Call<'_>) -> Answered {
         let body = body::read(head, payload, self.body).await.map_err(Failure::Common)?;
         let text = |code| Failure::Common(call.operation.common(code));
         let body = body::text(&body).map_err(text)?;
         // The actors answer within their own limit; this one is for the case that they do not.
-        timeout(self.answer_timeout, handle(call, body))
-            .await
-            .unwrap_or(Err(Failure::Whole(code::TIMED_OUT)))
+        let answered = match idempotency::key(head, call.operation).map_err(Failure::Common)? {
+            None => timeout(self.answer_timeout, handle(&call, body)).await,
+            Some(key) => {
+                timeout(self.answer_timeout, idempotency::carry_out(call, key, body)).await
+            }
+        };
+        answered.unwrap_or(Err(Failure::Whole(code::TIMED_OUT)))
     }
 
     fn render(&self, answer: Answer, id: Uuid) -> Response<Bytes> {
@@ -165,7 +171,7 @@ fn read(head: &RequestHead) -> Result<(Operation, Query<'_>), ErrorCode> {
 }
 
 /// The codes that tell of trouble on our side, and not of the request.
-const TROUBLE: [ErrorCode; 9] = [
+pub(super) const TROUBLE: [ErrorCode; 9] = [
     code::TIMED_OUT,
     code::RELATIONS_BROKEN,
     code::RELATIONS_TIMED_OUT,

@@ -237,6 +237,7 @@ fn of_relation(operation: Operation, rejection: Rejection) -> ErrorCode {
         Rejection::TooManyGroups => TOO_MANY_GROUPS,
         Rejection::PeerAcceptsNobody | Rejection::Declined => PEER_ACCEPTS_NOBODY,
         Rejection::RequestUnknown => REQUEST_UNKNOWN,
+        Rejection::KeyReused => URL_UNREADABLE,
         Rejection::TooManyRequests => TOO_MANY_REQUESTS,
         Rejection::ConfirmationNeeded => CONFIRMATION_NEEDED,
     }
@@ -262,6 +263,7 @@ fn of_account(operation: Operation, rejection: Rejection, unknown: ErrorCode) ->
         | Rejection::TooManyRequests
         | Rejection::ConfirmationNeeded
         | Rejection::RequestUnknown
+        | Rejection::KeyReused
         | Rejection::Declined => broken(operation),
     }
 }

@@ -74,9 +74,10 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
         Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let forced = match asked.force.integer() {
-        Ok(None | Some(0)) => false,
         Ok(Some(1)) => true,
-        Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
+        // One library calls the ordinary way 2.
+        Ok(Some(_) | None) => false,
+        Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let mut wanted = Vec::new();
     for item in entries(&asked.items)? {

@@ -21,6 +21,7 @@ mod friend_list;
 mod friendship;
 mod gate;
 mod group;
+mod idempotency;
 mod message;
 mod message_check;
 mod metrics;
@@ -134,6 +135,38 @@ macro_rules! routes {
 }
 
 impl Operation {
+    /// Whether it may change something.
+    fn changes(self) -> bool {
+        match self {
+            Self::BlackListGet
+            | Self::BlackListCheck
+            | Self::FriendCheck
+            | Self::FriendGet
+            | Self::FriendGetList
+            | Self::PendencyGet
+            | Self::GroupGet
+            | Self::MessageCheck
+            | Self::AccountCheck
+            | Self::PortraitGet => false,
+            Self::BlackListAdd
+            | Self::BlackListDelete
+            | Self::FriendAdd
+            | Self::FriendImport
+            | Self::FriendUpdate
+            | Self::FriendDelete
+            | Self::FriendDeleteAll
+            | Self::FriendResponse
+            | Self::GroupAdd
+            | Self::GroupDelete
+            | Self::AccountImport
+            | Self::MultiaccountImport
+            | Self::AccountDelete
+            | Self::PortraitSet
+            | Self::Sendmsg
+            | Self::Batchsendmsg => true,
+        }
+    }
+
     /// What a failure of the common checks is called here. Rule: rest-api.md 1.9, check 15.
     fn common(self, code: ErrorCode) -> ErrorCode {
         match self.service() {

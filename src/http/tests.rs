@@ -314,7 +314,6 @@ async fn unknown_enum_values_and_pages_are_30001() {
         ("friend_delete", r#","DeleteType":"Both""#),
         ("friend_add", r#","AddFriendItem":[7]"#),
         ("friend_add", r#","AddFriendItem":[{"To_Account":"bob"}],"AddType":"Both""#),
-        ("friend_add", r#","AddFriendItem":[{"To_Account":"bob"}],"ForceAddFlags":2"#),
         ("friend_add", r#","AddFriendItem":[{"To_Account":"bob"}],"ForceAddFlags":"1""#),
         ("friend_import", r#","AddFriendItem":[]"#),
         ("black_list_get", r#","MaxLimited":0"#),

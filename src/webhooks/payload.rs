@@ -174,6 +174,9 @@ impl<'a> Told<'a> {
             | Event::GroupsAdded { .. }
             | Event::FriendsGrouped { .. }
             | Event::GroupsRemoved { .. }
+            | Event::CallDone { .. }
+            | Event::CallAnswered { .. }
+            | Event::CallsForgotten { .. }
             | Event::UnfriendAsked { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }

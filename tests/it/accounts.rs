@@ -1,9 +1,8 @@
 //! Accounts through the door. Rule: rest-api.md 6.
 
-use cordon::domain::{AllowType, ProfileChange};
 use serde_json::{Value, json};
 
-use crate::support::{Caller, Setup, TestNode, TestSubscriber, change_profile, names};
+use crate::support::{Caller, Setup, TestNode, TestSubscriber, names};
 
 fn people_of(setup: Setup) -> (TestNode, Caller) {
     let node = setup.start();
@@ -74,11 +73,7 @@ fn a_deleted_account_is_forgotten_by_everybody() {
     let subscriber = TestSubscriber::start();
     let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
     caller.import(&["eve", "fred"]);
-    change_profile(
-        &node,
-        "fred",
-        ProfileChange { allow_type: Some(AllowType::NeedConfirm), ..ProfileChange::default() },
-    );
+    caller.allow("fred", "NeedConfirm");
     caller.befriend("bob", &["amy", "dora"]);
     caller.import_friends("carl", &["bob"]);
     caller.block("eve", &["bob", "carl"]);

@@ -1,9 +1,8 @@
 //! Blocklists through the door. Rule: rest-api.md 3.
 
-use cordon::domain::{AllowType, ProfileChange};
 use serde_json::json;
 
-use crate::support::{Caller, Setup, TestNode, TestSubscriber, change_profile, names};
+use crate::support::{Caller, Setup, TestNode, TestSubscriber, names};
 
 /// A node with a few accounts, and a caller.
 fn people() -> (TestNode, Caller) {
@@ -234,10 +233,9 @@ fn a_block_may_leave_friends_if_the_app_says_so() {
 
 #[test]
 fn a_block_drops_the_requests_between_the_two() {
-    let (node, mut caller) = people_of(Setup::new().set("LIMITS_REQUESTS_MAX", "1"));
-    let asks = || ProfileChange { allow_type: Some(AllowType::NeedConfirm), ..Default::default() };
-    change_profile(&node, "bob", asks());
-    change_profile(&node, "dora", asks());
+    let (_node, mut caller) = people_of(Setup::new().set("LIMITS_REQUESTS_MAX", "1"));
+    caller.allow("bob", "NeedConfirm");
+    caller.allow("dora", "NeedConfirm");
     // The asked one blocks, then the asking one does; each time the one place is free again.
     assert_eq!(caller.befriend("amy", &["bob"]).codes(), [30539]);
     assert_eq!(caller.befriend("carl", &["bob"]).codes(), [30012]);

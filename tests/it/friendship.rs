@@ -1,9 +1,8 @@
 //! Friends through the door. Rule: rest-api.md 4.
 
-use cordon::domain::{AllowType, ProfileChange};
 use serde_json::{Value, json};
 
-use crate::support::{Caller, Setup, TestNode, TestSubscriber, audit, change_profile, names};
+use crate::support::{Caller, Setup, TestNode, TestSubscriber, audit, names};
 
 const EVERYBODY: [&str; 5] = ["amy", "bob", "carl", "dora", "eve"];
 
@@ -16,12 +15,6 @@ fn people_of(setup: Setup) -> (TestNode, Caller) {
     let mut caller = node.caller();
     caller.import(&EVERYBODY);
     (node, caller)
-}
-
-/// Lets `account` be added in this way only.
-fn allow(node: &TestNode, account: &str, allow_type: AllowType) {
-    let change = ProfileChange { allow_type: Some(allow_type), ..ProfileChange::default() };
-    change_profile(node, account, change);
 }
 
 fn single() -> Value {
@@ -68,7 +61,8 @@ fn each_entry_of_an_addition_is_judged_by_itself() {
     let friends = caller.friends("amy", &["bob", "carl", "dora", "eve"]);
     assert_eq!(friends.relations(), ["BothWay", "NoRelation", "NoRelation", "BothWay"]);
 
-    for wrong in [json!({"AddType": "Both"}), json!({"ForceAddFlags": 2}), json!({"AddType": 1})] {
+    for wrong in [json!({"AddType": "Both"}), json!({"ForceAddFlags": "1"}), json!({"AddType": 1})]
+    {
         let mut body = wrong.clone();
         body["From_Account"] = json!("amy");
         body["AddFriendItem"] = json!([item(json!("bob"), good)]);
@@ -107,9 +101,9 @@ fn the_missing_direction_is_added_and_announced_alone() {
 
 #[test]
 fn the_wanted_friend_decides_unless_the_addition_is_forced() {
-    let (node, mut caller) = people();
-    allow(&node, "bob", AllowType::NeedConfirm);
-    allow(&node, "carl", AllowType::DenyAny);
+    let (_node, mut caller) = people();
+    caller.allow("bob", "NeedConfirm");
+    caller.allow("carl", "DenyAny");
     let both = ["bob", "carl"];
     assert_eq!(caller.befriend("amy", &both).codes(), [30539, 30516]);
     assert_eq!(caller.befriend("amy", &both).codes(), [30539, 30516], "asked again");
@@ -125,9 +119,9 @@ fn the_wanted_friend_decides_unless_the_addition_is_forced() {
 
 #[test]
 fn who_may_not_ask_is_refused_unless_the_addition_is_forced() {
-    let (node, mut caller) = people();
-    let forbidden = ProfileChange { requests_forbidden: Some(true), ..ProfileChange::default() };
-    change_profile(&node, "amy", forbidden);
+    let (_node, mut caller) = people();
+    let forbidden = json!("AdminForbid_Type_SendOut");
+    caller.set_profile("amy", &[("Tag_Profile_IM_AdminForbidType", forbidden)]).ok();
     assert_eq!(caller.befriend("amy", &["bob"]).codes(), [30009]);
     assert_eq!(caller.befriend("bob", &["amy"]).codes(), [0], "being asked is no asking");
     assert_eq!(caller.add_friends("amy", &["carl"], &forced()).codes(), [0]);
@@ -148,7 +142,7 @@ fn two_who_ask_each_other_are_friends() {
 #[test]
 fn lists_and_requests_have_limits() {
     let setup = Setup::new().set("LIMITS_FRIENDS_MAX", "2").set("LIMITS_REQUESTS_MAX", "1");
-    let (node, mut caller) = people_of(setup);
+    let (_node, mut caller) = people_of(setup);
     assert_eq!(caller.befriend("amy", &["bob", "carl", "dora"]).codes(), [0, 0, 30010]);
     assert_eq!(caller.befriend("dora", &["amy"]).codes(), [30014]);
     assert_eq!(caller.import_friends("amy", &["dora", "bob"]).codes(), [30010, 0]);
@@ -160,7 +154,7 @@ fn lists_and_requests_have_limits() {
     caller.unfriend("amy", &["bob"], "Delete_Type_Single");
     assert_eq!(caller.befriend("amy", &["eve"]).codes(), [0]);
 
-    allow(&node, "bob", AllowType::NeedConfirm);
+    caller.allow("bob", "NeedConfirm");
     assert_eq!(caller.befriend("dora", &["bob"]).codes(), [30539]);
     assert_eq!(caller.befriend("eve", &["bob"]).codes(), [30012]);
 }
@@ -184,7 +178,7 @@ fn groups_have_a_limit() {
 fn an_import_is_silent_one_way_and_asks_only_blocklists() {
     let subscriber = TestSubscriber::start();
     let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
-    allow(&node, "bob", AllowType::DenyAny);
+    caller.allow("bob", "DenyAny");
     caller.block("amy", &["carl"]);
     caller.block("dora", &["amy"]);
     node.settle();

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cordon::domain::{AllowType, ProfileChange};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::support::{
-    ADMIN, APP, Caller, Connection, NOW_S, Setup, TestNode, TestSubscriber, change_profile,
-};
+use crate::support::{ADMIN, APP, Caller, Connection, NOW_S, Setup, TestNode, TestSubscriber};
 
 const SPECIFICATION: &str = include_str!("../spec/rest-api.md");
 
@@ -143,7 +140,9 @@ fn give(node: &TestNode, given: &Given) {
     let mut caller = node.caller();
     caller.import(&ACCOUNTS);
     for (account, values) in &given.profiles {
-        set_profile(node, account, values);
+        let fields: Vec<_> =
+            values.iter().map(|(tag, value)| (tag.as_str(), json!(value))).collect();
+        caller.set_profile(account, &fields).ok();
     }
     for (owner, blocked, at) in &given.blocks {
         node.set_clock(*at);
@@ -157,22 +156,6 @@ fn give(node: &TestNode, given: &Given) {
         import_record(&mut caller, record);
     }
     node.set_clock(given.clock.unwrap_or(NOW_S as u32));
-}
-
-/// Profiles have no call yet, so this goes through the door behind the edge.
-fn set_profile(node: &TestNode, account: &str, values: &BTreeMap<String, String>) {
-    let mut change = ProfileChange::default();
-    for (tag, value) in values {
-        let allow_type = match value.as_str() {
-            "AllowType_Type_AllowAny" => AllowType::AllowAny,
-            "AllowType_Type_NeedConfirm" => AllowType::NeedConfirm,
-            "AllowType_Type_DenyAny" => AllowType::DenyAny,
-            other => panic!("{other} is no value of {tag}"),
-        };
-        assert_eq!(tag, "Tag_Profile_IM_AllowType");
-        change.allow_type = Some(allow_type);
-    }
-    change_profile(node, account, change);
 }
 
 fn import_record(caller: &mut Caller, record: &Map<String, Value>) {

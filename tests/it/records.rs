@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cordon::domain::{
-    Agreement, AllowType, AppId, Card, CardChange, EdgeId, Event, Gender, Message, OfferForm,
-    ProfileChange, Rejection, RemovalReason, Settled, Timestamp, UserId, UserKey, Version,
+    Agreement, AllowType, AppId, CallKey, Card, CardChange, EdgeId, Event, Gender, KeptAnswer,
+    Message, OfferForm, ProfileChange, Rejection, RemovalReason, Settled, Timestamp, Traces,
+    UserId, UserKey, Version,
 };
 use cordon::journal::{
     Body, Cause, Commit, Epoch, Kind, Offset, Origin, Partition, Record, record,
@@ -60,6 +61,9 @@ event_names!(
     FriendsGrouped,
     GroupsRemoved,
     MessageAccepted,
+    CallDone,
+    CallAnswered,
+    CallsForgotten,
 );
 
 /// All values of an enum without fields, checked for completeness by a match.
@@ -385,6 +389,7 @@ fn why() -> impl Strategy<Value = Rejection> {
         TooManyRequests,
         ConfirmationNeeded,
         RequestUnknown,
+        KeyReused,
         Declined,
     ))
 }
@@ -440,6 +445,11 @@ prop_compose! {
             untold,
         }
     }
+}
+
+fn call() -> impl Strategy<Value = CallKey> {
+    let hash = || "[0-9a-f]{32}".prop_map(|text| UserId::parse(&text).expect("a name"));
+    (hash(), hash()).prop_map(|(key, asked)| CallKey { key, asked })
 }
 
 /// Any event; the names in `event_names!` keep this list honest: see the test below.
@@ -519,6 +529,21 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(names, peers)| Event::FriendsGrouped { names, peers }),
         texts().prop_map(|names| Event::GroupsRemoved { names }),
         message().prop_map(Event::MessageAccepted),
+        (call(), uuid(), vec(user(), 0..3), yes(), option::of(any::<u32>())).prop_map(
+            |(call, request, peers, account, sent_at)| Event::CallDone {
+                call,
+                request,
+                traces: Traces { peers, account, sent_at }
+            }
+        ),
+        (call(), uuid(), any::<u32>(), ".{0,20}", vec(any::<(u16, u64)>(), 0..2)).prop_map(
+            |(call, request, code, body, positions)| Event::CallAnswered {
+                call,
+                request,
+                answer: KeptAnswer { code, body: body.into(), positions }
+            }
+        ),
+        vec(user(), 1..3).prop_map(|keys| Event::CallsForgotten { keys }),
         user().prop_map(|peer| Event::PeerForgotten { peer }),
         (user(), edge()).prop_map(|(peer, edge)| Event::RequestDropped { peer, edge }),
     ]

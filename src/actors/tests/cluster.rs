@@ -274,7 +274,8 @@ async fn repeated_after_it_was_done(node: &Node) {
     let item = |name: &str| NewFriend { user: id(name), imported: true, card: Card::default() };
     let items = vec![item("dan"), item("eve")];
     let command = Arc::new(Command::AddFriends { items, form: OfferForm::TwoWay, forced: false });
-    let question = Question::Execute { key: key("amy"), command, origin: Arc::new(origin()) };
+    let question =
+        Question::Execute { key: key("amy"), command, origin: Arc::new(origin()), call: None };
     for _ in 0..2 {
         let answer = node.users.answer(amy, question.clone(), PATIENCE).await;
         let Ok(Reply::Executed(executed)) = answer else { panic!("{answer:?}") };
@@ -283,7 +284,8 @@ async fn repeated_after_it_was_done(node: &Node) {
     // Of a friendship that was there before, the call has made nothing, however often it is asked.
     let items = vec![item("eve")];
     let command = Arc::new(Command::AddFriends { items, form: OfferForm::TwoWay, forced: false });
-    let question = Question::Execute { key: key("amy"), command, origin: Arc::new(origin()) };
+    let question =
+        Question::Execute { key: key("amy"), command, origin: Arc::new(origin()), call: None };
     for _ in 0..2 {
         let answer = node.users.answer(amy, question.clone(), PATIENCE).await;
         let Ok(Reply::Executed(executed)) = answer else { panic!("{answer:?}") };

@@ -132,6 +132,9 @@ impl Person {
             | Event::FriendsGrouped { .. }
             | Event::GroupsRemoved { .. }
             | Event::MessageAccepted(_)
+            | Event::CallDone { .. }
+            | Event::CallAnswered { .. }
+            | Event::CallsForgotten { .. }
             | Event::UnfriendAsked { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }

@@ -48,7 +48,7 @@ async fn every_question_and_answer_survives_the_way() {
     let target = |name| Target { user: user(name), imported: true };
     let command = Command::Block { targets: vec![target("bob"), target("carl")] };
     let questions = [
-        Question::Execute { key, command: command.into(), origin: origin.into() },
+        Question::Execute { key, command: command.into(), origin: origin.into(), call: None },
         Question::Standings { app: AppId(7), pairs: vec![(user("amy"), user("bob"))] },
         question(),
     ];

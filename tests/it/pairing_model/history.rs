@@ -137,6 +137,9 @@ impl History {
                 | Event::FriendsGrouped { .. }
                 | Event::GroupsRemoved { .. }
                 | Event::MessageAccepted(_)
+                | Event::CallDone { .. }
+                | Event::CallAnswered { .. }
+                | Event::CallsForgotten { .. }
                 | Event::OfferPending { .. }
                 | Event::OfferConfirmed { .. }
                 | Event::OfferWithdrawn { .. }

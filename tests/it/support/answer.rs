@@ -31,6 +31,11 @@ impl Answer {
         self.message.header(name)
     }
 
+    /// The body as it came.
+    pub(crate) fn text(&self) -> &str {
+        self.message.text()
+    }
+
     /// `ErrorCode`.
     pub(crate) fn code(&self) -> u64 {
         self.body["ErrorCode"].as_u64().expect("ErrorCode is a number")
@@ -45,10 +50,20 @@ impl Answer {
 
     /// The list of the answer, whatever its name.
     pub(crate) fn items(&self) -> &[Value] {
-        ["ResultItem", "InfoItem", "BlackListCheckItem", "BlackListItem"]
-            .into_iter()
-            .find_map(|name| self.body.get(name)?.as_array())
-            .unwrap_or_else(|| panic!("no list: {}", self.body))
+        [
+            "ResultItem",
+            "InfoItem",
+            "BlackListCheckItem",
+            "BlackListItem",
+            "UserDataItem",
+            "UserProfileItem",
+            "MessageCheckItem",
+            "PendencyItem",
+            "ErrorList",
+        ]
+        .into_iter()
+        .find_map(|name| self.body.get(name)?.as_array())
+        .unwrap_or_else(|| panic!("no list: {}", self.body))
     }
 
     /// The `ResultCode` of each entry.

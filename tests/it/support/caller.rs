@@ -74,6 +74,39 @@ impl Caller {
         Answer::of(self.ask("POST", &target, body).expect("the node answers"))
     }
 
+    /// Calls `command` with an `Idempotency-Key`.
+    pub(crate) fn call_keyed(&mut self, command: &str, key: &str, body: &Value) -> Answer {
+        self.try_call_keyed(command, key, body).expect("the node answers")
+    }
+
+    /// The same for a node that may be killed meanwhile.
+    pub(crate) fn try_call_keyed(
+        &mut self,
+        command: &str,
+        key: &str,
+        body: &Value,
+    ) -> io::Result<Answer> {
+        let target = format!("/v4/{command}?{}", self.identity.query());
+        let mut connection = Connection::open_within(self.address, self.patience)?;
+        let line = format!("Idempotency-Key: {key}\r\n");
+        let answer = connection.ask_with("POST", &target, &line, body.to_string().as_bytes())?;
+        Ok(Answer::of(answer))
+    }
+
+    /// Gives fields of a profile new values.
+    pub(crate) fn set_profile(&mut self, owner: &str, fields: &[(&str, Value)]) -> Answer {
+        let items = fields.iter().map(|(tag, value)| json!({"Tag": tag, "Value": value}));
+        let items: Vec<Value> = items.collect();
+        let body = json!({"From_Account": owner, "ProfileItem": items});
+        self.call("profile/portrait_set", &body)
+    }
+
+    /// Lets `account` be added in this way only: `AllowAny`, `NeedConfirm` or `DenyAny`.
+    pub(crate) fn allow(&mut self, account: &str, allow_type: &str) {
+        let value = json!(format!("AllowType_Type_{allow_type}"));
+        self.set_profile(account, &[("Tag_Profile_IM_AllowType", value)]).ok();
+    }
+
     /// The same for a node that may be killed meanwhile: an error means that nobody knows.
     pub(crate) fn try_call(&mut self, command: &str, body: &Value) -> io::Result<Answer> {
         let target = format!("/v4/{command}?{}", self.identity.query());

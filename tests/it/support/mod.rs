@@ -23,7 +23,7 @@ pub(crate) use answer::Answer;
 pub(crate) use caller::{Caller, Identity, names};
 pub(crate) use description::{Description, compile, object};
 pub(crate) use models::{assert_breaks, assert_holds, bound, faults, operations};
-pub(crate) use node::{Stopped, TestNode, audit, block_on, change_profile, verify};
+pub(crate) use node::{Stopped, TestNode, audit, block_on, verify};
 pub(crate) use process::{TestProcess, command};
 pub(crate) use random::Random;
 pub(crate) use setup::{ADMIN, APP, KEY, NOW_S, Setup};

@@ -10,14 +10,12 @@ use cordon::actors::Users;
 use cordon::app::Node;
 use cordon::cli;
 use cordon::clock::Clock;
-use cordon::domain::{AppId, Command, ProfileChange, Timestamp, UserId, UserKey};
-use cordon::journal::Origin;
+use cordon::domain::Timestamp;
 use serde_json::Value;
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use super::wire::{Message, ask_once};
-use super::{ADMIN, APP, Caller, Identity, Setup, eventually};
+use super::{Caller, Identity, Setup, eventually};
 
 /// A running node. Its end, by [`TestNode::stop`] or by dropping it, checks the whole journal and
 /// state store, so that every test is a test of the audit, too.
@@ -191,21 +189,6 @@ impl Drop for TestNode {
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime for one wait").block_on(future)
-}
-
-/// Changes an account's profile: that has no call yet, so it goes through the door behind the edge.
-pub(crate) fn change_profile(node: &TestNode, account: &str, change: ProfileChange) {
-    let user = UserId::parse(account).expect("a name of a test");
-    let origin = Origin {
-        operator: ADMIN.into(),
-        request: Uuid::now_v7(),
-        ip: "127.0.0.1".into(),
-        platform: "RESTAPI".into(),
-    };
-    let command = Command::ImportAccount(change);
-    let executed =
-        block_on(node.users().execute(UserKey { app: AppId(APP), user }, command, origin));
-    assert_eq!(executed.expect("a profile can be changed").outcomes, [Ok(())]);
 }
 
 /// Runs `cordon verify` on the data folder of a node that does not run; everything has to hold, and

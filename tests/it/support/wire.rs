@@ -75,13 +75,24 @@ impl Connection {
 
     /// Sends one request to a public listener and waits for its answer, which has to be as described.
     pub(crate) fn ask(&mut self, method: &str, target: &str, body: &[u8]) -> io::Result<Message> {
-        self.request(method, target, body)?;
+        self.ask_with(method, target, "", body)
+    }
+
+    /// The same with more lines in the head, each with its end.
+    pub(crate) fn ask_with(
+        &mut self,
+        method: &str,
+        target: &str,
+        lines: &str,
+        body: &[u8],
+    ) -> io::Result<Message> {
+        self.request(method, target, lines, body)?;
         self.receive_answer(target)
     }
 
-    fn request(&mut self, method: &str, target: &str, body: &[u8]) -> io::Result<()> {
+    fn request(&mut self, method: &str, target: &str, lines: &str, body: &[u8]) -> io::Result<()> {
         let mut request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: cordon\r\nContent-Length: {}\r\n\r\n",
+            "{method} {target} HTTP/1.1\r\nHost: cordon\r\n{lines}Content-Length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();
@@ -120,6 +131,6 @@ impl Connection {
 /// Asks a listener for operators once, on a connection of its own.
 pub(crate) fn ask_once(address: SocketAddr, method: &str, target: &str) -> io::Result<Message> {
     let mut connection = Connection::open(address)?;
-    connection.request(method, target, b"")?;
+    connection.request(method, target, "", b"")?;
     connection.receive()
 }

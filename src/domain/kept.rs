@@ -1,0 +1,209 @@
+//! Calls that carry a key of the caller's own, and what they were answered: a call that comes again
+//! under its key is done once and answered as the first time. Rule: extensions.md 1,
+//! `Idempotency-Key`.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::event::Event;
+use super::id::{Timestamp, UserId};
+use super::roll::Entry;
+use super::user::User;
+
+/// How long an answer is kept, in milliseconds.
+const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How many calls of one user are kept, and how many bytes of answers; the oldest give way to new
+/// ones.
+const CALLS_MAX: usize = 10_000;
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// A call with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CallKey {
+    /// The hash of the key that the caller chose, 32 hex digits.
+    pub key: UserId,
+    /// The hash of what is asked, 32 hex digits: the same key may not stand for something else.
+    pub asked: UserId,
+}
+
+/// What is kept of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Kept {
+    /// Which call.
+    pub call: CallKey,
+    /// The id of the request that did it: a repeat takes it over.
+    pub request: Uuid,
+    /// When it was last heard of.
+    pub at: Timestamp,
+    /// What it did, as far as a repeat has to know.
+    pub traces: Traces,
+    /// What it was answered; none while nobody was.
+    pub answer: Option<Box<KeptAnswer>>,
+}
+
+/// What a call has done, as far as a repeat of it would find it done already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Traces {
+    /// Whom it did something about.
+    pub peers: Vec<UserId>,
+    /// It did something about the account itself.
+    pub account: bool,
+    /// The `MsgTime` of the message that it sent.
+    pub sent_at: Option<u32>,
+}
+
+/// An answer, as it went out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeptAnswer {
+    /// `ErrorCode`.
+    pub code: u32,
+    /// The body.
+    pub body: Box<str>,
+    /// Where the changes stand: partitions and offsets.
+    pub positions: Vec<(u16, u64)>,
+}
+
+impl Entry for Kept {
+    fn peer(&self) -> &UserId {
+        &self.call.key
+    }
+}
+
+impl Kept {
+    /// Whether it still counts.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now.0 - self.at.0 <= KEPT_MS
+    }
+
+    /// A rough count of the bytes that it holds on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let answer = self.answer.as_ref().map_or(0, |answer| answer.body.len());
+        answer + self.traces.peers.len() * size_of::<UserId>()
+    }
+}
+
+impl Traces {
+    /// What `events` of one record leave behind. A friendship that the user had a part of before is
+    /// none of it: the peer alone says what comes of that.
+    fn of(events: &[Event]) -> Self {
+        let mut traces = Self::default();
+        for event in events {
+            match event {
+                Event::FriendOffered { over: Some(_), .. } => {}
+                Event::MessageAccepted(message) => traces.sent_at = Some(message.time),
+                Event::AccountImported {} | Event::AccountDeleted {} => traces.account = true,
+                event => traces.peers.extend(event.peer()),
+            }
+        }
+        traces.peers.sort_unstable();
+        traces.peers.dedup();
+        traces
+    }
+}
+
+impl User {
+    /// What is kept of the call `key`.
+    pub fn kept(&self, key: &UserId) -> Option<&Kept> {
+        self.kept.get(key)
+    }
+
+    /// The calls that are kept, by key.
+    pub fn kept_calls(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter()
+    }
+
+    /// The keys whose rows change when a call is kept at `at`, `bytes` of an answer with it.
+    pub fn scope_of_call(&self, call: &CallKey, bytes: usize, at: Timestamp) -> Vec<UserId> {
+        let mut keys = self.outdated(&call.key, bytes, at);
+        keys.push(call.key);
+        keys
+    }
+
+    /// Notes, and takes into account, that `events` of the record at hand do what `call` asks.
+    pub fn keep_call(
+        &mut self,
+        call: CallKey,
+        request: Uuid,
+        events: &mut Vec<Event>,
+        at: Timestamp,
+    ) {
+        let traces = Traces::of(events);
+        self.take_kept(Event::CallDone { call, request, traces }, 0, events, at);
+    }
+
+    /// Answers what follows from `answer` being given to `call`, and takes it into account. Repeat:
+    /// the first answer stays.
+    pub fn keep_answer(
+        &mut self,
+        call: CallKey,
+        request: Uuid,
+        answer: KeptAnswer,
+        at: Timestamp,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        let known = self.kept(&call.key).filter(|known| known.is_fresh(at));
+        if self.imported && known.is_none_or(|known| known.answer.is_none()) {
+            let bytes = answer.body.len();
+            self.take_kept(Event::CallAnswered { call, request, answer }, bytes, &mut events, at);
+        }
+        events
+    }
+
+    fn take_kept(&mut self, kept: Event, bytes: usize, events: &mut Vec<Event>, at: Timestamp) {
+        let (Event::CallDone { call, .. } | Event::CallAnswered { call, .. }) = &kept else {
+            return;
+        };
+        let keys = self.outdated(&call.key, bytes, at);
+        let forgotten = (!keys.is_empty()).then_some(Event::CallsForgotten { keys });
+        for event in forgotten.into_iter().chain([kept]) {
+            self.evolve(&event, at);
+            events.push(event);
+        }
+    }
+
+    /// The calls that are forgotten when another one is kept: those that are too old, and the oldest
+    /// while there are too many.
+    fn outdated(&self, key: &UserId, bytes: usize, at: Timestamp) -> Vec<UserId> {
+        let answer_bytes = |kept: &Kept| kept.answer.as_ref().map_or(0, |answer| answer.body.len());
+        let others = || self.kept.iter().filter(|kept| kept.call.key != *key);
+        let is_old = |kept: &&Kept| !kept.is_fresh(at);
+        let mut count = others().count() + 1;
+        let mut total = others().map(answer_bytes).sum::<usize>() + bytes;
+        if !others().any(|kept| is_old(&kept)) && count <= CALLS_MAX && total <= ANSWER_BYTES_MAX {
+            return Vec::new();
+        }
+        let mut oldest: Vec<&Kept> = others().collect();
+        oldest.sort_by_key(|kept| kept.at);
+        let outdated = oldest.into_iter().take_while(|kept| {
+            let goes = is_old(kept) || count > CALLS_MAX || total > ANSWER_BYTES_MAX;
+            count -= usize::from(goes);
+            total -= if goes { answer_bytes(kept) } else { 0 };
+            goes
+        });
+        outdated.map(|kept| kept.call.key).collect()
+    }
+
+    pub(super) fn note_call(
+        &mut self,
+        call: CallKey,
+        request: Uuid,
+        traces: Option<&Traces>,
+        answer: Option<&KeptAnswer>,
+        at: Timestamp,
+    ) {
+        let known = self.kept.remove(&call.key);
+        let known = known.filter(|known| known.call == call && known.is_fresh(at));
+        let known = known.map(|known| (known.traces, known.answer));
+        let (mut all, answered) = known.unwrap_or_default();
+        if let Some(Traces { peers, account, sent_at }) = traces {
+            all.peers.extend(peers);
+            all.peers.sort_unstable();
+            all.peers.dedup();
+            all.account |= account;
+            all.sent_at = all.sent_at.or(*sent_at);
+        }
+        let answer = answer.map(|answer| Box::new(answer.clone())).or(answered);
+        self.kept.put(Kept { call, request, at, traces: all, answer });
+    }
+}

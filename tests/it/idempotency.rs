@@ -1,0 +1,181 @@
+//! `Idempotency-Key` through the door. Rule: extensions.md 1.
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Caller, Setup, TestNode, TestProcess};
+
+fn people() -> (TestNode, Caller) {
+    let node = Setup::new().start();
+    let mut caller = node.caller();
+    caller.import(&["amy", "bob", "carl"]);
+    (node, caller)
+}
+
+fn block(targets: &[&str]) -> Value {
+    json!({"From_Account": "amy", "To_Account": targets})
+}
+
+fn same(first: &Answer, again: &Answer) {
+    assert_eq!(first.text(), again.text());
+    assert_eq!(first.header("cordon-position"), again.header("cordon-position"));
+}
+
+#[test]
+fn a_repeat_is_answered_as_the_first_time_byte_for_byte() {
+    let (node, mut caller) = people();
+    let body = block(&["bob", "nobody", "bob"]);
+    let first = caller.call_keyed("sns/black_list_add", "k1", &body).ok();
+    assert_eq!(first.codes(), [0, 30003, 30001]);
+    caller.import(&["nobody"]);
+    caller.unblock("amy", &["bob"]);
+    same(&first, &caller.call_keyed("sns/black_list_add", "k1", &body));
+    assert!(caller.blocklist("amy", 0, 10).0.is_empty(), "nothing was done again");
+    // Without the key, and under another one, it is another call.
+    assert_eq!(caller.block("amy", &["bob"]).codes(), [0]);
+    let other = caller.call_keyed("sns/black_list_add", "k2", &body).ok();
+    assert_eq!(other.codes(), [30001, 0, 30001]);
+    let node = node.restart();
+    let mut caller = node.caller();
+    same(&first, &caller.call_keyed("sns/black_list_add", "k1", &body));
+    same(&other, &caller.call_keyed("sns/black_list_add", "k2", &body));
+    node.stop();
+}
+
+#[test]
+fn a_call_that_failed_as_a_whole_is_answered_so_again() {
+    let (_node, mut caller) = people();
+    let body = json!({"From_Account": "amy", "GroupName": []});
+    let first = caller.call_keyed("sns/group_add", "k", &body);
+    assert_eq!(first.code(), 30001);
+    same(&first, &caller.call_keyed("sns/group_add", "k", &body));
+    let profile = json!({"From_Account": "amy",
+        "ProfileItem": [{"Tag": "Tag_Profile_IM_Nonsense", "Value": 1}]});
+    let first = caller.call_keyed("profile/portrait_set", "p", &profile);
+    assert_eq!(first.code(), 40009);
+    same(&first, &caller.call_keyed("profile/portrait_set", "p", &profile));
+}
+
+#[test]
+fn a_key_stands_for_one_path_and_body() {
+    let (_node, mut caller) = people();
+    caller.call_keyed("sns/black_list_add", "k", &block(&["bob"])).ok();
+    let other = caller.call_keyed("sns/black_list_add", "k", &block(&["carl"]));
+    assert_eq!(other.code(), 60002);
+    assert!(other.body.get("ErrorDisplay").is_none());
+    assert_eq!(caller.call_keyed("sns/black_list_delete", "k", &block(&["bob"])).code(), 60002);
+    assert_eq!(caller.blocklist("amy", 0, 10).0, ["bob"]);
+    for wrong in ["", &"x".repeat(65), "a\tb", "\u{e4}"] {
+        let answer = caller.call_keyed("sns/black_list_add", wrong, &block(&["bob"]));
+        assert_eq!(answer.code(), 60002, "{wrong:?}");
+    }
+    // Who only looks needs no key.
+    let look = json!({"From_Account": "amy"});
+    caller.call_keyed("sns/black_list_get", "k", &look).ok();
+}
+
+#[test]
+fn a_key_is_free_again_after_a_day() {
+    let (node, mut caller) = people();
+    caller.call_keyed("sns/black_list_add", "k", &block(&["bob"])).ok();
+    node.pass_ms(24 * 60 * 60 * 1000);
+    let last = caller.call_keyed("sns/black_list_add", "k", &block(&["bob"]));
+    assert_eq!(last.codes(), [0]);
+    node.pass_ms(1);
+    assert_eq!(caller.call_keyed("sns/black_list_add", "k", &block(&["bob"])).codes(), [30001]);
+    node.pass_ms(24 * 60 * 60 * 1000 + 1);
+    assert_eq!(caller.call_keyed("sns/black_list_add", "k", &block(&["carl"])).codes(), [0]);
+    node.stop();
+}
+
+#[test]
+fn every_kind_of_change_is_kept() {
+    let (node, mut caller) = people();
+    let friend = json!({"To_Account": "bob", "AddSource": "AddSource_Type_test"});
+    let account = |name: &str| json!({ "UserID": name });
+    let text = json!([{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}]);
+    let calls = [
+        ("sns/friend_add", json!({"From_Account": "amy", "AddFriendItem": [friend]})),
+        (
+            "sns/group_add",
+            json!({"From_Account": "amy", "GroupName": ["g"], "To_Account": ["bob"]}),
+        ),
+        ("sns/friend_delete", json!({"From_Account": "amy", "To_Account": ["bob"]})),
+        ("sns/friend_import", json!({"From_Account": "amy", "AddFriendItem": [friend]})),
+        ("sns/friend_delete_all", json!({"From_Account": "amy", "DeleteType": "Delete_Type_Both"})),
+        ("sns/group_delete", json!({"From_Account": "amy", "GroupName": ["g"]})),
+        ("sns/black_list_add", block(&["carl"])),
+        ("sns/black_list_delete", block(&["carl"])),
+        (
+            "profile/portrait_set",
+            json!({"From_Account": "amy",
+            "ProfileItem": [{"Tag": "Tag_Profile_IM_Level", "Value": 3}]}),
+        ),
+        (
+            "openim/sendmsg",
+            json!({"From_Account": "amy", "To_Account": "bob", "MsgRandom": 1,
+            "MsgBody": text}),
+        ),
+        (
+            "openim/batchsendmsg",
+            json!({"To_Account": ["bob", "nobody"], "MsgRandom": 1,
+            "MsgBody": text}),
+        ),
+        ("im_open_login_svc/account_import", json!({"UserID": "dora"})),
+        ("im_open_login_svc/multiaccount_import", json!({"Accounts": ["eve"]})),
+        (
+            "im_open_login_svc/account_delete",
+            json!({"DeleteItem": [account("dora"), account("nobody")]}),
+        ),
+    ];
+    let first: Vec<Answer> = calls
+        .iter()
+        .enumerate()
+        .map(|(at, (command, body))| caller.call_keyed(command, &format!("k{at}"), body))
+        .collect();
+    let node = node.restart();
+    let mut caller = node.caller();
+    for (at, ((command, body), first)) in calls.iter().zip(&first).enumerate() {
+        assert_eq!(first.code(), 0, "{command}");
+        assert!(first.header("cordon-position").is_some(), "{command}");
+        same(first, &caller.call_keyed(command, &format!("k{at}"), body));
+    }
+    node.stop();
+}
+
+/// A call whose answer nobody heard: killed at once, at whatever point it had come to.
+#[test]
+fn a_call_that_a_kill_cut_short_is_done_once_when_it_comes_again() {
+    let setup = Setup::new();
+    let mut process = TestProcess::start(&setup);
+    process.caller().import(&["amy", "bob", "carl"]);
+    for round in 0..12_u32 {
+        let key = format!("round {round}");
+        let (command, body) = if round % 2 == 0 {
+            ("sns/black_list_add", block(&["bob"]))
+        } else {
+            let friend = json!({"To_Account": "carl", "AddSource": "AddSource_Type_test"});
+            ("sns/friend_add", json!({"From_Account": "amy", "AddFriendItem": [friend]}))
+        };
+        let mut caller = process.caller();
+        let asked = std::thread::spawn({
+            let (key, body) = (key.clone(), body.clone());
+            move || caller.try_call_keyed(command, &key, &body).ok()
+        });
+        std::thread::sleep(std::time::Duration::from_micros(u64::from(round) * 250));
+        process.kill();
+        let first = asked.join().expect("a caller");
+        process = TestProcess::start(&setup);
+        let mut caller = process.caller();
+        let again = caller.call_keyed(command, &key, &body).ok();
+        assert_eq!(again.codes(), [0], "round {round}: never done before, or done by this call");
+        if let Some(first) = first {
+            same(&first, &again);
+        }
+        same(&again, &caller.call_keyed(command, &key, &body));
+        caller.unblock("amy", &["bob"]);
+        caller.unfriend("amy", &["carl"], "Delete_Type_Both");
+    }
+    process.terminate();
+    assert!(process.wait().success());
+    crate::support::verify(&setup);
+}
