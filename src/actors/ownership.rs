@@ -389,10 +389,14 @@ async fn gap_has_claim(
     }
 }
 
-/// Hands the partition over: finishes what is in flight, releases it, writes the checkpoint.
-pub(super) async fn leave(keeping: Keeping) {
+/// Hands the partition over: finishes what is in flight, releases it, writes the checkpoint. Only if
+/// it is still served in the era `era`: what was lost since then is nobody's to release.
+pub(super) async fn leave(keeping: Keeping, era: u64) {
     let Keeping { ledger, registry, pace, .. } = &keeping;
     let context = &ledger.context;
+    if ledger.era() != era {
+        return;
+    }
     let patience = if context.alone {
         // Effects that this node's partitions owe each other are finished first: the tick of each
         // goes on meanwhile. What is owed to others stays owed, in the journal.
@@ -403,7 +407,6 @@ pub(super) async fn leave(keeping: Keeping) {
         ledger.leave();
         HAND_OVER_PATIENCE
     };
-    let era = ledger.era();
     let until = Instant::now() + patience;
     while (ledger.owed() > 0 || !ledger.is_settled()) && Instant::now() < until {
         tokio::time::sleep(LEAVE_POLL).await;

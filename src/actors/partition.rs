@@ -401,10 +401,12 @@ impl Handler<Leave> for PartitionActor {
     fn handle(&mut self, message: Leave, _: &mut ActorContext<Self>) {
         self.ledger.wanted.set(false);
         let serving = self.ledger.status() == Status::Serving;
+        // Others have their turns before the task below.
+        let era = self.ledger.era();
         let keeping = self.keeping();
         actix::spawn(async move {
             if serving {
-                leave(keeping).await;
+                leave(keeping, era).await;
             }
             let _ = message.reply.send(());
         });
