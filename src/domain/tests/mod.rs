@@ -3,7 +3,9 @@
 mod account;
 mod adding;
 mod blocking;
+mod grouping;
 mod handshake;
+mod keeping;
 mod laws;
 mod removing;
 
