@@ -136,7 +136,7 @@ impl<'a> State<'a> {
             requests_forbidden: profile.requests_forbidden,
         });
         let since = Timestamp::from_unix_seconds;
-        let (blocks, _) = user.blocklist_page(0, usize::MAX);
+        let blocks = user.blocklist();
         let blocked = blocks.iter().map(|one| Blocked { peer: one.peer, since: since(one.at) });
         let friends = user.friends().map(|friend| Friend {
             peer: friend.peer,
