@@ -12,7 +12,7 @@ fn remove(names: &[&str]) -> Command {
 }
 
 fn update(peer: &str, change: CardChange) -> Command {
-    Command::UpdateFriends { items: vec![FriendUpdate { user: id(peer), imported: true, change }] }
+    Command::UpdateFriends { items: vec![FriendUpdate { user: id(peer), change }] }
 }
 
 fn groups_of(who: &Someone, peer: &str) -> Vec<String> {

@@ -172,17 +172,10 @@ fn command() -> impl Strategy<Value = Command> {
     };
     let wanted = (name(), prop::bool::weighted(0.9), card())
         .prop_map(|(user, imported, card)| NewFriend { user, imported, card });
-    let updated = (name(), prop::bool::weighted(0.9), card_change())
-        .prop_map(|(user, imported, change)| FriendUpdate { user, imported, change });
-    let answered = (name(), prop::bool::weighted(0.9), agreement(), groups()).prop_map(
-        |(user, imported, agreement, groups)| RequestAnswer {
-            user,
-            imported,
-            agreement,
-            remark: "Bobby".into(),
-            groups,
-        },
-    );
+    let updated = (name(), card_change()).prop_map(|(user, change)| FriendUpdate { user, change });
+    let answered = (name(), agreement(), groups()).prop_map(|(user, agreement, groups)| {
+        RequestAnswer { user, agreement, remark: "Bobby".into(), groups }
+    });
     let former = (name(), yes()).prop_map(|(user, has_me)| FormerFriend { user, has_me });
     prop_oneof![
         2 => change().prop_map(Command::ImportAccount),
