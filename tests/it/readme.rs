@@ -248,11 +248,40 @@ fn the_tour_is_answered_as_printed_and_stays_so_over_a_restart() {
     for line in first {
         line.hold(&node, &query);
     }
+    let history = told(&node, &["history", "dora"]);
+    let place = history.lines().nth(1).and_then(|line| line.split_whitespace().nth(2));
+    let state = told(&node, &["state", "dora", "--at", place.expect("the second record")]);
+    for (command, found) in [("cordon history dora", history), ("cordon state dora --at", state)] {
+        assert_eq!(shape(&printed(command).join("\n")), shape(&found), "{command}");
+    }
     let node = node.restart();
     for line in last {
         line.hold(&node, &query);
     }
     node.stop();
+}
+
+/// What an audit command says of the node's journal.
+fn told(node: &TestNode, arguments: &[&str]) -> String {
+    let (code, text) = audit(node.setup(), arguments);
+    assert_eq!(code, 0, "{text}");
+    text
+}
+
+/// The block of text below the command that begins so.
+fn printed(command: &str) -> Vec<&'static str> {
+    let blocks = blocks(chapter(TOUR));
+    let is_command = |lines: &[&str]| lines.len() == 1 && lines[0].starts_with(command);
+    let below = blocks.windows(2).find(|pair| is_command(&pair[0].1));
+    below.unwrap_or_else(|| panic!("README has no {command}"))[1].1.clone()
+}
+
+/// A text without what its numbers and the widths of its columns say.
+fn shape(text: &str) -> Vec<String> {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let masked =
+        |line: String| line.split(|c: char| c.is_ascii_digit()).collect::<Vec<_>>().concat();
+    text.lines().map(|line| masked(words(line))).collect()
 }
 
 #[test]
