@@ -6,7 +6,7 @@ use super::answer::{Answered, Info};
 use super::batch::Batch;
 use super::call::Call;
 use super::error_code as code;
-use super::relation;
+use super::relation::{self, Sides};
 use super::settings::MessageRules;
 use super::shape::{Account, List, Listed, shape};
 use crate::actors::Standing;
@@ -23,7 +23,7 @@ shape! {
 pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
     let asked: Check<'_> = call.parse(body)?;
     let (batch, targets) = Batch::read(&asked.from, &asked.to)?;
-    let found = relation::standings_of_both(call, batch.owner, &targets).await?;
+    let found = relation::between(call, batch.owner, &targets, Sides::Both).await?;
     let rules = &call.app().messages;
     let expected =
         found.into_iter().map(|found| found.map(|(ours, theirs)| Verdict::of(ours, theirs, rules)));

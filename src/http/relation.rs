@@ -49,6 +49,18 @@ pub(super) async fn look(
     has: fn(&Standing) -> bool,
     names: &Names,
 ) -> Result<Vec<Result<&'static str, ErrorCode>>, Failure> {
+    let found = between(call, owner, targets, sides).await?.into_iter();
+    Ok(found.map(|both| both.map(|(ours, theirs)| names.name(has(&ours), has(&theirs)))).collect())
+}
+
+/// What `owner` and each of `targets` keep about the other, in order; with [`Sides::Single`], of the
+/// others no more than that they exist. Fails as [`look`] does.
+pub(super) async fn between(
+    call: &Call<'_>,
+    owner: UserId,
+    targets: &[UserId],
+    sides: Sides,
+) -> Result<Vec<Result<(Standing, Standing), ErrorCode>>, Failure> {
     if targets.is_empty() {
         return match call.imported(&[owner]).await?.as_slice() {
             [true] => Ok(Vec::new()),
@@ -77,57 +89,22 @@ pub(super) async fn look(
     if !ours.first().is_some_and(|standing| standing.owner_imported) {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);
     }
-    let standings = ours.iter().zip(&theirs);
-    let found = targets
-        .iter()
-        .zip(standings)
-        .map(|(target, (ours, theirs))| judge(owner, *target, (ours, theirs), has, names));
-    Ok(found.collect())
-}
-
-/// What `owner` and each of `targets` keep about the other, in order. Fails as [`look`] does.
-pub(super) async fn standings_of_both(
-    call: &Call<'_>,
-    owner: UserId,
-    targets: &[UserId],
-) -> Result<Vec<Result<(Standing, Standing), ErrorCode>>, Failure> {
-    if targets.is_empty() {
-        return match call.imported(&[owner]).await?.as_slice() {
-            [true] => Ok(Vec::new()),
-            _ => call.fails(code::ACCOUNT_NOT_IMPORTED),
-        };
-    }
-    let ours = targets.iter().map(|target| (owner, *target));
-    let pairs: Vec<_> = ours.chain(targets.iter().map(|target| (*target, owner))).collect();
-    let mut ours = standings(call, &pairs).await?;
-    let theirs = ours.split_off(targets.len().min(ours.len()));
-    if !ours.first().is_some_and(|standing| standing.owner_imported) {
-        return call.fails(code::ACCOUNT_NOT_IMPORTED);
-    }
     let both = targets.iter().zip(ours.into_iter().zip(theirs));
-    let found = both.map(|(target, both)| match both {
-        _ if *target == owner => Err(code::REQUEST_INVALID),
-        (_, theirs) if !theirs.owner_imported => Err(code::ACCOUNT_NOT_IMPORTED),
-        both => Ok(both),
-    });
-    Ok(found.collect())
+    Ok(both.map(|(target, both)| judge(owner, *target, both)).collect())
 }
 
-/// The relation of `owner` to `target`, from what each keeps about the other.
 fn judge(
     owner: UserId,
     target: UserId,
-    (ours, theirs): (&Standing, &Standing),
-    has: fn(&Standing) -> bool,
-    names: &Names,
-) -> Result<&'static str, ErrorCode> {
+    both: (Standing, Standing),
+) -> Result<(Standing, Standing), ErrorCode> {
     if target == owner {
         return Err(code::REQUEST_INVALID);
     }
-    if !theirs.owner_imported {
+    if !both.1.owner_imported {
         return Err(code::ACCOUNT_NOT_IMPORTED);
     }
-    Ok(names.name(has(ours), has(theirs)))
+    Ok(both)
 }
 
 /// What `user` is for each of `owners`, in order.
@@ -159,7 +136,8 @@ mod tests {
 
     fn judged(target: &str, ours: Standing, theirs: Standing) -> Result<&'static str, ErrorCode> {
         let [owner, target] = ["amy", target].map(|name| UserId::parse(name).unwrap());
-        judge(owner, target, (&ours, &theirs), |s| s.blocks, &NAMES)
+        let both = judge(owner, target, (ours, theirs))?;
+        Ok(NAMES.name(both.0.blocks, both.1.blocks))
     }
 
     #[test]
