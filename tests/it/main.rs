@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod edge;
 mod embedded_disk;
+mod error_codes;
 mod fence_model;
 mod friend_list;
 mod friendship;
