@@ -28,6 +28,7 @@ mod metrics;
 pub mod ops;
 mod profile;
 mod query;
+mod raw;
 mod relation;
 mod request;
 pub mod settings;
