@@ -3,6 +3,7 @@
 mod accounts;
 mod architecture;
 mod auth;
+mod bad_input;
 mod blocklist;
 mod channel_model;
 mod cluster;
