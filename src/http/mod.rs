@@ -19,6 +19,8 @@ pub mod error_code;
 mod frequency;
 mod friend_list;
 mod friendship;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gate;
 mod group;
 mod idempotency;
