@@ -11,7 +11,9 @@ use super::repeat::Before as DoneBefore;
 use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
-use crate::domain::{CallKey, Command, Outcome, Rejection, User, UserId, UserKey, Version};
+use crate::domain::{
+    BlocklistOrder, CallKey, Command, Outcome, Rejection, User, UserId, UserKey, Version,
+};
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
 use crate::store::rows::{Before, RowHash};
@@ -25,6 +27,8 @@ pub(super) struct UserActor {
     user: User,
     head: RowHash,
     era: u64,
+    /// For whoever turns the pages of the blocklist.
+    order: Option<BlocklistOrder>,
 }
 
 impl UserActor {
@@ -37,7 +41,7 @@ impl UserActor {
     ) -> Self {
         let era = ledger.era();
         residence.measure(&user);
-        Self { ledger, residence, key, user, head, era }
+        Self { ledger, residence, key, user, head, era, order: None }
     }
 
     /// The partition was recovered since this actor was started: its state may not be the journal's.
@@ -375,6 +379,6 @@ impl Handler<Show> for UserActor {
 
     fn handle(&mut self, Show(view): Show, _: &mut Context<Self>) -> Seen<Viewed> {
         self.residence.arrived();
-        Seen { answer: view.of(&self.user), n: self.residence.changed() }
+        Seen { answer: view.of(&self.user, &mut self.order), n: self.residence.changed() }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Block, Card, Friend, Kept, Profile, User, UserId};
+use crate::domain::{Block, BlocklistOrder, Card, Friend, Kept, Profile, User, UserId};
 
 /// A question about one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,13 +171,21 @@ pub struct RequestSeen {
 }
 
 impl View {
-    /// What `user` shows.
-    pub(super) fn of(&self, user: &User) -> Viewed {
+    /// What `user` shows. `order` is that of the blocklist as it was looked at last.
+    pub(super) fn of(&self, user: &User, order: &mut Option<BlocklistOrder>) -> Viewed {
         let imported = user.is_imported();
         match self {
             Self::Blocklist { start, max } => {
-                let (entries, sequence) = user.blocklist_page(*start, *max);
-                let total = user.blocked_count();
+                let known = order.as_ref().and_then(|o| user.blocklist_page(o, *start, *max));
+                let entries = known.unwrap_or_else(|| {
+                    let taken = order.insert(user.blocklist_order());
+                    user.blocklist_page(taken, *start, *max).unwrap_or_default()
+                });
+                let (total, sequence) = (user.blocked_count(), user.blocklist_sequence());
+                // Whoever has seen the end turns no more pages.
+                if start.saturating_add(entries.len()) >= total {
+                    *order = None;
+                }
                 Viewed::Blocklist(BlocklistPage { imported, entries, total, sequence })
             }
             Self::Friends { start, max } => {

@@ -22,6 +22,15 @@ pub struct Block {
     pub at: u32,
 }
 
+/// In which order the entries of a blocklist came; kept beside the list while somebody turns its
+/// pages, so that each costs no more than its own length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlocklistOrder {
+    sequence: u32,
+    /// Places in the list, which is sorted by name.
+    order: Vec<u32>,
+}
+
 impl Entry for Block {
     fn peer(&self) -> &UserId {
         &self.peer
@@ -39,13 +48,40 @@ impl User {
         self.blocks.len()
     }
 
-    /// The blocklist from `start` on, oldest first, at most `max` entries; and the list's sequence
-    /// number, which grows with each record that changed it and is 0 if none ever did.
-    /// Rule: rest-api.md 3.4.
-    pub fn blocklist_page(&self, start: usize, max: usize) -> (Vec<Block>, u32) {
-        let mut entries: Vec<Block> = self.blocks.iter().copied().collect();
-        entries.sort_unstable_by_key(|block| block.place);
-        (entries.into_iter().skip(start).take(max).collect(), self.block_sequence)
+    /// The blocklist's sequence number: it grows with each record that changed the list and is 0 if
+    /// none ever did. Rule: rest-api.md 3.4.
+    pub fn blocklist_sequence(&self) -> u32 {
+        self.block_sequence
+    }
+
+    /// The whole blocklist, oldest first.
+    pub fn blocklist(&self) -> Vec<Block> {
+        let order = self.blocklist_order();
+        self.blocklist_page(&order, 0, usize::MAX).unwrap_or_default()
+    }
+
+    /// The order of the blocklist, oldest first, until the list changes.
+    pub fn blocklist_order(&self) -> BlocklistOrder {
+        let entries = self.blocks.iter();
+        let mut order: Vec<u32> = (0..).take(entries.len()).collect();
+        let places: Vec<u32> = entries.map(|block| block.place).collect();
+        order.sort_unstable_by_key(|index| places[*index as usize]);
+        BlocklistOrder { sequence: self.block_sequence, order }
+    }
+
+    /// The blocklist from `start` on, at most `max` entries; nothing if the list has changed since
+    /// `order` was taken. Rule: rest-api.md 3.4.
+    pub fn blocklist_page(
+        &self,
+        order: &BlocklistOrder,
+        start: usize,
+        max: usize,
+    ) -> Option<Vec<Block>> {
+        if order.sequence != self.block_sequence || order.order.len() != self.blocks.len() {
+            return None;
+        }
+        let page = order.order.iter().skip(start).take(max);
+        Some(page.filter_map(|index| self.blocks.at(*index as usize)).copied().collect())
     }
 
     /// Puts `target` on the blocklist, ending what is between the two.

@@ -83,8 +83,6 @@ pub enum Command {
 pub struct FriendUpdate {
     /// The friend.
     pub user: UserId,
-    /// Whether that account was imported when it was looked up.
-    pub imported: bool,
     /// The new values.
     pub change: CardChange,
 }
@@ -94,8 +92,6 @@ pub struct FriendUpdate {
 pub struct RequestAnswer {
     /// Who asked.
     pub user: UserId,
-    /// Whether that account was imported when it was looked up.
-    pub imported: bool,
     /// What is said; `None` is no.
     pub agreement: Option<Agreement>,
     /// The remark that the answering user's record of the friend gets.

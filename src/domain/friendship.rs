@@ -279,15 +279,10 @@ impl User {
 
     /// Changes the record of a friend. Repeat: the same values record nothing.
     ///
-    /// Rejects: `NotFriend`, or `AccountUnknown` for an account that is not imported;
-    /// `TooManyGroups`. Rule: rest-api.md 4.4.
+    /// Rejects: `NotFriend`, `TooManyGroups`. Rule: rest-api.md 4.4.
     pub(super) fn update_friend(&self, item: &FriendUpdate, policy: &Policy) -> Decided {
         let peer = item.user;
-        let Some(friend) = self.friends.get(&peer) else {
-            let unknown =
-                if item.imported { Rejection::NotFriend } else { Rejection::AccountUnknown };
-            return Err(unknown);
-        };
+        let friend = self.friends.get(&peer).ok_or(Rejection::NotFriend)?;
         if let Some(groups) = &item.change.groups {
             self.check_groups(groups, policy)?;
         }

@@ -32,8 +32,8 @@ impl User {
     /// The friend groups, in the order in which they were made: those of `names`, or all if
     /// nothing is said. Unknown names are left out.
     pub fn groups(&self, names: Option<&[Box<str>]>) -> Vec<Group> {
-        let is_wanted = |name: &&Box<str>| names.is_none_or(|names| names.contains(name));
-        let wanted = self.groups.iter().filter(is_wanted);
+        let wanted = self.groups.iter();
+        let wanted = wanted.filter(|name| names.is_none_or(|names| names.contains(name)));
         let members = |name: &str| {
             let members = self.friends.iter().filter(|friend| friend.is_in(name));
             members.map(|friend| friend.peer).collect()
@@ -53,13 +53,12 @@ impl User {
         groups: &[Box<str>],
         policy: &Policy,
     ) -> Result<(), Rejection> {
-        let is_new = |group: &&Box<str>| !self.groups.contains(group);
-        let mut new: Vec<&Box<str>> = groups.iter().filter(is_new).collect();
-        if new.is_empty() {
+        if groups.iter().all(|group| self.groups.contains(group)) {
             return Ok(());
         }
         let open = self.offers.iter().filter(|offer| offer.is_unanswered());
-        new.extend(open.flat_map(|offer| &offer.card.groups).filter(is_new));
+        let coming = groups.iter().chain(open.flat_map(|offer| &offer.card.groups));
+        let mut new: Vec<_> = coming.filter(|group| !self.groups.contains(group)).collect();
         new.sort_unstable();
         new.dedup();
         if self.groups.len() + new.len() > policy.groups_max {

@@ -150,19 +150,14 @@ impl User {
     /// Answers a request that waits for the user. What is answered with yes is as if it had been
     /// accepted when it came.
     ///
-    /// Rejects: `RequestUnknown`, or `AccountUnknown` for an account that is not imported;
-    /// `FriendListFull`, `TooManyGroups`. Rule: extensions.md 2.
+    /// Rejects: `RequestUnknown`, `FriendListFull`, `TooManyGroups`. Rule: extensions.md 2.
     pub(super) fn answer_request(
         &self,
         answer: &RequestAnswer,
         policy: &Policy,
     ) -> Result<(Vec<Event>, Outcome), Rejection> {
         let peer = answer.user;
-        let Some(request) = self.requests.get(&peer) else {
-            let unknown =
-                if answer.imported { Rejection::RequestUnknown } else { Rejection::AccountUnknown };
-            return Err(unknown);
-        };
+        let request = self.requests.get(&peer).ok_or(Rejection::RequestUnknown)?;
         let offer = request.edge;
         let events = match answer.agreement {
             None => vec![Event::FriendRefused { peer, offer, why: Rejection::Declined }],

@@ -25,7 +25,7 @@ pub mod roll;
 pub mod user;
 
 pub use account::Profile;
-pub use blocklist::Block;
+pub use blocklist::{Block, BlocklistOrder};
 pub use command::{Command, FormerFriend, FriendUpdate, NewFriend, RequestAnswer, Target};
 pub use effect::{Effect, Severance, effects};
 pub use event::{

@@ -31,6 +31,11 @@ impl<T: Entry> Roll<T> {
         self.position(peer).ok().map(|index| &self.0[index])
     }
 
+    /// The entry at a place, by peer.
+    pub fn at(&self, index: usize) -> Option<&T> {
+        self.0.get(index)
+    }
+
     /// The entry about `peer`, to change.
     pub fn get_mut(&mut self, peer: &UserId) -> Option<&mut T> {
         self.position(peer).ok().map(|index| &mut self.0[index])

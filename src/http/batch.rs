@@ -76,6 +76,38 @@ impl<'a> Batch<'a> {
         self.entries.len()
     }
 
+    /// Judges entries that say more than a name. Of each, the first check that fails counts: the
+    /// account is legal, it is imported, the entry is well formed. An entry that names nobody is
+    /// answered under the empty name. Answers what is left to the actors as well.
+    pub(super) async fn judge<T>(
+        call: &Call<'_>,
+        owner: UserId,
+        named: Vec<(Option<&'a str>, Result<T, Malformed>)>,
+    ) -> Result<(Self, Vec<(UserId, T)>), Failure> {
+        let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
+        let users: Vec<UserId> = named.iter().filter_map(|(name, _)| legal(name)).collect();
+        let mut imported = call.imported(&users).await?.into_iter();
+        let mut batch = Self::new(owner, named.len());
+        let mut left = Vec::with_capacity(users.len());
+        for (name, asked) in named {
+            let user = legal(&name);
+            let known = user.is_some() && imported.next() == Some(true);
+            match (name, user, asked) {
+                (None, _, _) => batch.settle("", code::REQUEST_INVALID),
+                (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
+                (Some(name), Some(_), _) if !known => {
+                    batch.settle(name, code::ACCOUNT_NOT_IMPORTED);
+                }
+                (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
+                (Some(name), Some(user), Ok(asked)) => {
+                    batch.expect(name);
+                    left.push((user, asked));
+                }
+            }
+        }
+        Ok((batch, left))
+    }
+
     /// Adds an entry that the actors decide.
     pub(super) fn expect(&mut self, name: &'a str) {
         self.entries.push(Entry { name, settled: None });

@@ -55,31 +55,14 @@ shape! {
 pub(super) async fn update(call: &Call<'_>, body: &str) -> Answered {
     let asked: Update<'_> = call.parse(body)?;
     let owner = owner(&asked.from)?;
-    let items = entries(&asked.items)?;
-    let mut named = Vec::with_capacity(items.len());
-    for item in items {
+    let mut named = Vec::new();
+    for item in entries(&asked.items)? {
         let Ok(item) = item.given() else { return call.fails(code::REQUEST_INVALID) };
         named.push((item.to.name(), item.change(&call.app().friend_fields)));
     }
-    let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
-    let users: Vec<UserId> = named.iter().filter_map(|(name, _)| legal(name)).collect();
-    let mut imported = call.imported(&users).await?.into_iter();
-    let mut batch = Batch::new(owner, named.len());
-    let mut updates = Vec::with_capacity(users.len());
-    for (name, change) in named {
-        let user = legal(&name);
-        let known = user.is_some() && imported.next() == Some(true);
-        match (name, user, change) {
-            (None, _, _) => batch.settle("", code::REQUEST_INVALID),
-            (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
-            (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
-            (Some(name), Some(user), Ok(change)) => {
-                batch.expect(name);
-                updates.push(FriendUpdate { user, imported: known, change });
-            }
-        }
-    }
-    let executed = batch.execute(call, Command::UpdateFriends { items: updates }).await?;
+    let (batch, changes) = Batch::judge(call, owner, named).await?;
+    let items = changes.into_iter().map(|(user, change)| FriendUpdate { user, change }).collect();
+    let executed = batch.execute(call, Command::UpdateFriends { items }).await?;
     Ok(batch.answer(call.operation, executed))
 }
 
@@ -107,7 +90,7 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     let items = page
         .entries
         .iter()
-        .map(|record| UserData { name: record.peer, values: Fields::of(record, standard, custom) });
+        .map(|record| UserData { name: record.peer, values: fields(record, standard, custom) });
     Ok(call.success(&Page {
         items: items.collect(),
         sequence: page.sequence,
@@ -161,32 +144,27 @@ enum Value<'a> {
 }
 
 /// The fields of a friend's record that have a value. Rule: rest-api.md 4.1.
-struct Fields;
-
-impl Fields {
-    fn of(record: &FriendRecord, standard: bool, custom: bool) -> Vec<Field<'_>> {
-        let card = &record.card;
-        let text = |text: &'_ str| -> bool { !text.is_empty() };
-        let mut fields = Vec::with_capacity(5);
-        if standard {
-            if !card.groups.is_empty() {
-                fields.push(Field { tag: card::GROUP, value: Value::Texts(&card.groups) });
-            }
-            let texts = [
-                (card::REMARK, &card.remark),
-                (card::ADD_SOURCE, &card.source),
-                (card::ADD_WORDING, &card.wording),
-            ];
-            let texts = texts.into_iter().filter(|(_, value)| text(value));
-            fields.extend(texts.map(|(tag, value)| Field { tag, value: Value::Text(value) }));
-            fields.push(Field { tag: card::ADD_TIME, value: Value::Number(record.at) });
+fn fields(record: &FriendRecord, standard: bool, custom: bool) -> Vec<Field<'_>> {
+    let card = &record.card;
+    let mut fields = Vec::with_capacity(5);
+    if standard {
+        if !card.groups.is_empty() {
+            fields.push(Field { tag: card::GROUP, value: Value::Texts(&card.groups) });
         }
-        if custom {
-            let values = card.custom.iter().filter(|(_, value)| text(value));
-            fields.extend(values.map(|(tag, value)| Field { tag, value: Value::Text(value) }));
-        }
-        fields
+        let texts = [
+            (card::REMARK, &card.remark),
+            (card::ADD_SOURCE, &card.source),
+            (card::ADD_WORDING, &card.wording),
+        ];
+        let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
+        fields.extend(texts.map(|(tag, text)| Field { tag, value: Value::Text(text) }));
+        fields.push(Field { tag: card::ADD_TIME, value: Value::Number(record.at) });
     }
+    if custom {
+        let texts = card.custom.iter().filter(|(_, text)| !text.is_empty());
+        fields.extend(texts.map(|(tag, text)| Field { tag, value: Value::Text(text) }));
+    }
+    fields
 }
 
 /// `friend_get_list`.
@@ -274,7 +252,7 @@ impl<'a> Wanted<'a> {
     where
         'a: 'o,
     {
-        let known: Vec<Field<'o>> = Fields::of(record, true, true);
+        let known: Vec<Field<'o>> = fields(record, true, true);
         let Some(tags) = &self.tags else { return known };
         let default = call.app().default_allow_type;
         let field = |tag: &&'a str| {

@@ -98,9 +98,7 @@ pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
     offer(call, owner(&asked.from)?, wanted, OfferForm::Import, false).await
 }
 
-/// Offers friendships. Per entry, the first check that fails counts: the account is legal, it is
-/// imported, the entry is well formed, and then what the users say. An entry that names nobody is
-/// answered under the empty name. Rule: rest-api.md 4.2.
+/// Offers friendships: what is left to the users is judged by them. Rule: rest-api.md 4.2.
 async fn offer(
     call: &Call<'_>,
     owner: UserId,
@@ -108,30 +106,16 @@ async fn offer(
     form: OfferForm,
     forced: bool,
 ) -> Answered {
-    let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
-    let users: Vec<UserId> = wanted.iter().filter_map(|(name, _)| legal(name)).collect();
-    let mut imported = call.imported(&users).await?.into_iter();
-    let mut batch = Batch::new(owner, wanted.len());
-    let mut items = Vec::with_capacity(users.len());
+    let (batch, wanted) = Batch::judge(call, owner, wanted).await?;
+    let mut items = Vec::with_capacity(wanted.len());
     let mut repeats = Repeats::default();
-    for (name, card) in wanted {
-        let user = legal(&name);
-        let known = user.is_some() && imported.next() == Some(true);
-        match (name, user, card) {
-            (None, _, _) => batch.settle("", code::REQUEST_INVALID),
-            (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
-            (Some(name), Some(_), _) if !known => batch.settle(name, code::ACCOUNT_NOT_IMPORTED),
-            (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
-            (Some(name), Some(user), Ok(card)) => {
-                batch.expect(name);
-                let item = NewFriend { user, imported: true, card };
-                match repeats.note(user, items.len()) {
-                    None => items.push(item),
-                    // What is imported last counts.
-                    Some(first) if form == OfferForm::Import => items[first] = item,
-                    Some(_) => {}
-                }
-            }
+    for (user, card) in wanted {
+        let item = NewFriend { user, imported: true, card };
+        match repeats.note(user, items.len()) {
+            None => items.push(item),
+            // What is imported last counts.
+            Some(first) if form == OfferForm::Import => items[first] = item,
+            Some(_) => {}
         }
     }
     let mut executed = batch.execute(call, Command::AddFriends { items, form, forced }).await?;

@@ -39,9 +39,8 @@ shape! {
 pub(super) async fn respond(call: &Call<'_>, body: &str) -> Answered {
     let asked: Respond<'_> = call.parse(body)?;
     let owner = owner(&asked.from)?;
-    let items = entries(&asked.items)?;
-    let mut named = Vec::with_capacity(items.len());
-    for item in items {
+    let mut named = Vec::new();
+    for item in entries(&asked.items)? {
         let Ok(item) = item.given() else { return call.fails(code::REQUEST_INVALID) };
         let answer = item.answer().and_then(|(remark, groups)| {
             let agreement = match item.action.text()? {
@@ -54,25 +53,15 @@ pub(super) async fn respond(call: &Call<'_>, body: &str) -> Answered {
         });
         named.push((item.to.name(), answer));
     }
-    let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
-    let users: Vec<UserId> = named.iter().filter_map(|(name, _)| legal(name)).collect();
-    let mut imported = call.imported(&users).await?.into_iter();
-    let mut batch = Batch::new(owner, named.len());
-    let mut answers = Vec::with_capacity(users.len());
-    for (name, answer) in named {
-        let user = legal(&name);
-        let imported = user.is_some() && imported.next() == Some(true);
-        match (name, user, answer) {
-            (None, _, _) => batch.settle("", code::REQUEST_INVALID),
-            (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
-            (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
-            (Some(name), Some(user), Ok((agreement, remark, groups))) => {
-                batch.expect(name);
-                answers.push(RequestAnswer { user, imported, agreement, remark, groups });
-            }
-        }
-    }
-    let executed = batch.execute(call, Command::AnswerRequests { items: answers }).await?;
+    let (batch, answers) = Batch::judge(call, owner, named).await?;
+    let answers = answers.into_iter().map(|(user, (agreement, remark, groups))| RequestAnswer {
+        user,
+        agreement,
+        remark,
+        groups,
+    });
+    let executed =
+        batch.execute(call, Command::AnswerRequests { items: answers.collect() }).await?;
     Ok(batch.answer(call.operation, executed))
 }
 

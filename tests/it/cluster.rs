@@ -47,6 +47,73 @@ fn any_node_answers_for_every_user_and_all_see_what_was_answered() {
 }
 
 #[test]
+fn every_call_is_the_same_through_any_node_and_is_kept_over_a_change_of_owner() {
+    let Some((_, mut nodes)) = three() else { return };
+    let mut callers: Vec<_> = nodes.iter().map(TestProcess::caller).collect();
+    callers[0].import(&["amy", "bob", "carl"]);
+    callers[1].allow("bob", "NeedConfirm");
+    let item = json!({"To_Account": "bob", "AddSource": "AddSource_Type_test", "Remark": "B"});
+    let ask = json!({"From_Account": "amy", "AddFriendItem": [item]});
+    assert_eq!(callers[2].call_keyed("sns/friend_add", "ask", &ask).codes(), [30539]);
+    let answer = json!({"From_Account": "bob", "ResponseFriendItem":
+        [{"To_Account": "amy", "ResponseAction": "Response_Action_AgreeAndAdd"}]});
+    assert_eq!(callers[0].call("sns/friend_response", &answer).codes(), [0]);
+    let group = json!({"From_Account": "amy", "GroupName": ["work"], "To_Account": ["bob"]});
+    callers[1].call("sns/group_add", &group).ok();
+    let block = json!({"From_Account": "amy", "To_Account": ["carl"]});
+    let blocked = callers[2].call_keyed("sns/black_list_add", "block", &block).ok();
+    let text = json!([{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}]);
+    let message = json!({"From_Account": "amy", "To_Account": "bob", "MsgSeq": 7, "MsgRandom": 8,
+        "MsgBody": text});
+    let sent = callers[0].call("openim/sendmsg", &message).ok();
+    let looks = [
+        ("sns/friend_get", json!({"From_Account": "amy", "StartIndex": 0})),
+        (
+            "sns/friend_get_list",
+            json!({"From_Account": "amy", "To_Account": ["bob"],
+            "TagList": ["Tag_SNS_IM_Group", "Tag_Profile_IM_AllowType"]}),
+        ),
+        ("sns/group_get", json!({"From_Account": "amy", "NeedFriend": "Need_Friend_Type_Yes"})),
+        ("sns/message_check", json!({"From_Account": "carl", "To_Account": ["amy", "bob"]})),
+        (
+            "sns/pendency_get",
+            json!({"From_Account": "bob",
+            "PendencyType": "Pendency_Type_ComeIn"}),
+        ),
+        (
+            "profile/portrait_get",
+            json!({"To_Account": ["amy", "bob"],
+            "TagList": ["Tag_Profile_IM_AllowType"]}),
+        ),
+    ];
+    let mut look = |node: usize| -> Vec<String> {
+        let seen = looks
+            .iter()
+            .map(|(command, body)| callers[node].call(command, body).ok().text().to_owned());
+        seen.collect()
+    };
+    let seen = look(0);
+    assert_eq!((look(1), look(2)), (seen.clone(), seen.clone()));
+
+    // Whoever has amy now, another node will have her then.
+    let last = nodes.pop().expect("three nodes");
+    nodes.into_iter().for_each(TestProcess::kill);
+    let mut caller = last.caller();
+    for ((command, body), seen) in looks.iter().zip(&seen) {
+        eventually("the partitions are taken over", || caller.call(command, body).text() == *seen);
+    }
+    let again = caller.call_keyed("sns/black_list_add", "block", &block);
+    assert_eq!(again.text(), blocked.text());
+    assert_eq!(again.header("cordon-position"), blocked.header("cordon-position"));
+    assert_eq!(caller.call_keyed("sns/friend_add", "ask", &ask).codes(), [30539]);
+    let other = json!({"From_Account": "amy", "To_Account": ["bob"]});
+    assert_eq!(caller.call_keyed("sns/black_list_add", "block", &other).code(), 60002);
+    let repeated = caller.call("openim/sendmsg", &message).ok();
+    assert_eq!(repeated.body["MsgKey"], sent.body["MsgKey"]);
+    assert!(repeated.header("cordon-position").is_none(), "it is one message");
+}
+
+#[test]
 fn what_a_killed_node_had_goes_on_elsewhere_and_nothing_acknowledged_is_lost() {
     let Some((setups, mut nodes)) = three() else { return };
     let names: Vec<String> = (0..30).map(|index| format!("user{index}")).collect();

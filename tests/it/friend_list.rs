@@ -161,14 +161,13 @@ fn a_change_of_one_of_many_friends_records_that_one() {
     assert!(update(&mut caller, "u0007", fields).header("cordon-position").is_none(), "a repeat");
     let stopped = node.stop();
     let (partition, offset) = position.split_once('@').expect("partition@offset");
+    let number = |text: &str| text.parse::<u64>().expect("a number");
     let (code, text) = crate::support::audit(&stopped.setup, &["replay", "--json"]);
     assert_eq!(code, 0, "{text}");
     let record = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
-        .find(|line| {
-            line["partition"].to_string() == partition && line["offset"].to_string() == offset
-        })
+        .find(|line| line["partition"] == number(partition) && line["offset"] == number(offset))
         .expect("the record");
     let events = json!([{"type": "FriendChanged", "peer": "u0007", "remark": "one"}]);
     assert_eq!(record["events"], events);

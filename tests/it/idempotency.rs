@@ -142,6 +142,31 @@ fn every_kind_of_change_is_kept() {
     node.stop();
 }
 
+#[test]
+fn equal_calls_at_the_same_time_are_one_call() {
+    let (node, mut caller) = people();
+    for round in 0..10_u32 {
+        let key = format!("round {round}");
+        let answers: Vec<Answer> = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..6)
+                .map(|_| {
+                    let mut caller = node.caller();
+                    let key = &key;
+                    scope.spawn(move || {
+                        let body = block(&["bob", "carl", "nobody"]);
+                        caller.call_keyed("sns/black_list_add", key, &body)
+                    })
+                })
+                .collect();
+            callers.into_iter().map(|caller| caller.join().expect("a caller")).collect()
+        });
+        assert_eq!(answers[0].codes(), [0, 0, 30003]);
+        answers.iter().for_each(|answer| same(&answers[0], answer));
+        assert_eq!(caller.unblock("amy", &["bob", "carl"]).codes(), [0, 0]);
+    }
+    node.stop();
+}
+
 /// A call whose answer nobody heard: killed at once, at whatever point it had come to.
 #[test]
 fn a_call_that_a_kill_cut_short_is_done_once_when_it_comes_again() {

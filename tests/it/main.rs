@@ -28,6 +28,7 @@ mod nemesis;
 mod openapi;
 mod pairing_model;
 mod profiles;
+mod readme;
 mod records;
 mod requests;
 mod restart;

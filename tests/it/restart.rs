@@ -37,6 +37,26 @@ fn fill(caller: &mut Caller) {
             }
         }
     }
+    for (at, owner) in all.iter().enumerate().filter(|(at, _)| at % 4 == 1) {
+        caller.set_profile(owner, &[("Tag_Profile_IM_Level", json!(at))]).ok();
+        let group = json!({"From_Account": owner, "GroupName": ["g", "h"],
+            "To_Account": [all[(at + 1) % USERS]]});
+        caller.call("sns/group_add", &group).ok();
+        caller.allow(owner, "NeedConfirm");
+        for asking in 2..6 {
+            caller.befriend(all[(at + asking) % USERS], &[owner]);
+        }
+        let answers = ["AgreeAndAdd", "Agree", "Reject"].into_iter().enumerate();
+        let answers = answers.map(|(asking, how)| {
+            json!({"To_Account": all[(at + 2 + asking) % USERS],
+                "ResponseAction": format!("Response_Action_{how}")})
+        });
+        let body = json!({"From_Account": owner,
+            "ResponseFriendItem": answers.collect::<Vec<_>>()});
+        caller.call("sns/friend_response", &body).ok();
+        caller.allow(owner, "AllowAny");
+    }
+    caller.call("sns/friend_delete_all", &json!({"From_Account": all[9]})).ok();
     caller.delete_accounts(&[all[7], all[8]]);
 }
 
@@ -56,6 +76,21 @@ fn answers(caller: &mut Caller) -> Vec<Value> {
             answers.push(caller.call(command, &body).body);
         }
     }
+    for owner in &all {
+        for (command, more) in [
+            ("sns/friend_get", json!({"StartIndex": 0})),
+            ("sns/group_get", json!({"NeedFriend": "Need_Friend_Type_Yes"})),
+            ("sns/pendency_get", json!({"PendencyType": "Pendency_Type_ComeIn"})),
+            ("sns/pendency_get", json!({"PendencyType": "Pendency_Type_SendOut"})),
+        ] {
+            let mut body = more;
+            body["From_Account"] = json!(owner);
+            answers.push(caller.call(command, &body).body);
+        }
+    }
+    let tags = json!(["Tag_Profile_IM_Nick", "Tag_Profile_IM_AllowType", "Tag_Profile_IM_Level"]);
+    let profiles = json!({"To_Account": all, "TagList": tags});
+    answers.push(caller.call("profile/portrait_get", &profiles).body);
     answers.push(json!(caller.account_statuses(&all)));
     answers
 }

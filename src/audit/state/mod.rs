@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
 
-pub use shape::{Blocked, Friend, Offer, Profile, Request, Stage, State};
+pub use shape::{Blocked, Call, Friend, Offer, Request, Stage, State};
 use shape::{write_json, write_table};
 
 use super::walk::{Reading, Walk, all_partitions};

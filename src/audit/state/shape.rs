@@ -1,5 +1,6 @@
 //! A user's state as it is written: as a JSON object, or as lines for people.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -8,7 +9,8 @@ use serde::Serialize;
 use crate::audit::AuditError;
 use crate::audit::story::Plain;
 use crate::domain::{
-    AllowType, AppId, Card, EdgeId, OfferForm, OfferState, Timestamp, User, UserId, Version,
+    AllowType, AppId, Card, EdgeId, Gender, OfferForm, OfferState, Profile, Timestamp, User,
+    UserId, Version,
 };
 use crate::journal::{Offset, Partition};
 
@@ -30,8 +32,9 @@ pub struct State<'a> {
     pub version: Version,
     /// Whether the account exists.
     pub exists: bool,
-    /// The profile fields that rules read.
-    pub profile: Profile<'a>,
+    /// The profile: `allow_type` is `null` if it was never set, then the app's default is in force;
+    /// other fields that were never set are empty or 0.
+    pub profile: Cow<'a, Profile>,
     /// Whom the user blocks, oldest first.
     pub blocklist: Vec<Blocked>,
     /// The user's friends, by name.
@@ -40,20 +43,21 @@ pub struct State<'a> {
     pub offers: Vec<Offer<'a>>,
     /// Requests that wait for the user's answer, by the name of who asks.
     pub requests: Vec<Request<'a>>,
+    /// The names of the user's friend groups, oldest first; who is in them stands with the friends.
+    pub groups: Vec<Box<str>>,
+    /// Calls with keys that are kept.
+    pub calls: Vec<Call>,
 }
 
-/// The profile of a [`State`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Profile<'a> {
-    /// `Tag_Profile_IM_Nick`; empty if never set.
-    pub nick: &'a str,
-    /// `Tag_Profile_IM_Image`; empty if never set.
-    pub face_url: &'a str,
-    /// Who may add the user: `allow_any`, `need_confirm` or `deny_any`; `null` if never set, then the
-    /// app's default is in force.
-    pub allow_type: Option<AllowType>,
-    /// The user may not send friend requests.
-    pub requests_forbidden: bool,
+/// A call with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// The hash of its key.
+    pub key: UserId,
+    /// When it was last heard of.
+    pub at: Timestamp,
+    /// Whether it was answered.
+    pub answered: bool,
 }
 
 /// An entry of a blocklist.
@@ -129,14 +133,14 @@ impl<'a> State<'a> {
         partition: Partition,
         last: Option<(Offset, Timestamp)>,
     ) -> Self {
-        let profile = user.profile().map_or(Profile::default(), |profile| Profile {
-            nick: &profile.nick,
-            face_url: &profile.face_url,
-            allow_type: profile.allow_type,
-            requests_forbidden: profile.requests_forbidden,
+        let profile = user.profile().map_or_else(Cow::default, Cow::Borrowed);
+        let calls = user.kept_calls().map(|kept| Call {
+            key: kept.call.key,
+            at: kept.at,
+            answered: kept.answer.is_some(),
         });
         let since = Timestamp::from_unix_seconds;
-        let (blocks, _) = user.blocklist_page(0, usize::MAX);
+        let blocks = user.blocklist();
         let blocked = blocks.iter().map(|one| Blocked { peer: one.peer, since: since(one.at) });
         let friends = user.friends().map(|friend| Friend {
             peer: friend.peer,
@@ -175,6 +179,8 @@ impl<'a> State<'a> {
             friends: friends.collect(),
             offers: offers.collect(),
             requests: requests.collect(),
+            groups: user.groups(None).into_iter().map(|group| group.name).collect(),
+            calls: calls.collect(),
         }
     }
 }
@@ -202,8 +208,8 @@ pub(super) fn write_table(state: &State<'_>, out: &mut dyn Write) -> Result<(), 
         _ => writeln!(out, "{app}/{user}  nothing is recorded yet")?,
     }
     row(out, "account", if state.exists { "exists" } else { "does not exist" })?;
-    row(out, "nick", Text(profile.nick))?;
-    row(out, "face", Text(profile.face_url))?;
+    row(out, "nick", Text(&profile.nick))?;
+    row(out, "face", Text(&profile.face_url))?;
     let allow = match profile.allow_type {
         None => "as the app says",
         Some(AllowType::AllowAny) => "anybody may add them",
@@ -213,6 +219,7 @@ pub(super) fn write_table(state: &State<'_>, out: &mut dyn Write) -> Result<(), 
     row(out, "new friends", allow)?;
     let may = if profile.requests_forbidden { "may not be sent" } else { "may be sent" };
     row(out, "own requests", may)?;
+    write_rest(profile, out)?;
     row(out, "blocklist", state.blocklist.len())?;
     for Blocked { peer, since } in &state.blocklist {
         writeln!(out, "  {peer:<20}  since {since}")?;
@@ -240,7 +247,47 @@ pub(super) fn write_table(state: &State<'_>, out: &mut dyn Write) -> Result<(), 
     for Request { peer, edge, since, card } in &state.requests {
         writeln!(out, "  {peer:<20}  since {since}, edge {edge}{}", Noted(*card))?;
     }
+    if !state.groups.is_empty() {
+        row(out, "groups", state.groups.len())?;
+    }
+    for name in &state.groups {
+        writeln!(out, "  {}", Text(name))?;
+    }
+    if !state.calls.is_empty() {
+        row(out, "calls", state.calls.len())?;
+    }
+    for Call { key, at, answered } in &state.calls {
+        let how = if *answered { "answered" } else { "not answered" };
+        writeln!(out, "  {key}  {how}, {at}")?;
+    }
     out.flush()?;
+    Ok(())
+}
+
+/// The fields of a profile that no rule reads, as far as they were set.
+fn write_rest(profile: &Profile, out: &mut dyn Write) -> Result<(), AuditError> {
+    match profile.gender {
+        Gender::Unknown => {}
+        Gender::Female => row(out, "gender", "female")?,
+        Gender::Male => row(out, "gender", "male")?,
+    }
+    let texts = [("location", &profile.location), ("signature", &profile.self_signature)];
+    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        row(out, name, Text(text))?;
+    }
+    let numbers = [
+        ("birthday", profile.birthday),
+        ("language", profile.language),
+        ("settings", profile.msg_settings),
+        ("level", profile.level),
+        ("role", profile.role),
+    ];
+    for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+        row(out, name, number)?;
+    }
+    for (tag, value) in &profile.custom {
+        row(out, &Plain(tag).to_string(), Text(value))?;
+    }
     Ok(())
 }
 

@@ -195,9 +195,11 @@ fn the_json_object_has_these_fields() {
             "at": "2026-11-22T10:10:00.071Z", "version": 5, "exists": true,
             "profile": {
                 "nick": "Bob", "face_url": "", "allow_type": "need_confirm",
-                "requests_forbidden": true,
+                "requests_forbidden": true, "gender": "unknown", "birthday": 0, "location": "",
+                "self_signature": "", "language": 0, "msg_settings": 0, "level": 0, "role": 0,
+                "custom": [],
             },
-            "blocklist": [], "friends": [], "offers": [],
+            "blocklist": [], "friends": [], "offers": [], "groups": [], "calls": [],
             "requests": [{
                 "peer": "carl", "edge": "carl:2", "since": "2026-11-22T10:10:00.000Z",
                 "card": { "wording": "hello" },

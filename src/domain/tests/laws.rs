@@ -5,6 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use uuid::Uuid;
+
 use super::*;
 
 /// Short, so that different items are often about the same pair.
@@ -170,17 +172,10 @@ fn command() -> impl Strategy<Value = Command> {
     };
     let wanted = (name(), prop::bool::weighted(0.9), card())
         .prop_map(|(user, imported, card)| NewFriend { user, imported, card });
-    let updated = (name(), prop::bool::weighted(0.9), card_change())
-        .prop_map(|(user, imported, change)| FriendUpdate { user, imported, change });
-    let answered = (name(), prop::bool::weighted(0.9), agreement(), groups()).prop_map(
-        |(user, imported, agreement, groups)| RequestAnswer {
-            user,
-            imported,
-            agreement,
-            remark: "Bobby".into(),
-            groups,
-        },
-    );
+    let updated = (name(), card_change()).prop_map(|(user, change)| FriendUpdate { user, change });
+    let answered = (name(), agreement(), groups()).prop_map(|(user, agreement, groups)| {
+        RequestAnswer { user, agreement, remark: "Bobby".into(), groups }
+    });
     let former = (name(), yes()).prop_map(|(user, has_me)| FormerFriend { user, has_me });
     prop_oneof![
         2 => change().prop_map(Command::ImportAccount),
@@ -230,10 +225,22 @@ fn effect() -> impl Strategy<Value = Effect> {
     ]
 }
 
+const ANSWER: &str = "{}";
+
+fn call() -> impl Strategy<Value = CallKey> {
+    let asked = || select(vec!["one", "two"]).prop_map(id);
+    // Also one that reads like a peer's name.
+    (select(vec!["k1", "k2", "bob"]).prop_map(id), asked())
+        .prop_map(|(key, asked)| CallKey { key, asked })
+}
+
 /// One turn of a user.
 #[derive(Clone, Debug)]
 enum Turn {
     Run(Command),
+    /// Under a key of the caller's.
+    Keyed(CallKey, Command),
+    Answer(CallKey),
     Hear(UserId, Vec<Effect>),
     Forget(UserId),
 }
@@ -241,6 +248,8 @@ enum Turn {
 fn turn() -> impl Strategy<Value = Turn> {
     prop_oneof![
         6 => command().prop_map(Turn::Run),
+        2 => (call(), command()).prop_map(|(call, command)| Turn::Keyed(call, command)),
+        2 => call().prop_map(Turn::Answer),
         6 => (peer(), vec(effect(), 1..4)).prop_map(|(peer, effects)| Turn::Hear(peer, effects)),
         1 => peer().prop_map(Turn::Forget),
     ]
@@ -260,13 +269,24 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
 }
 
+/// The moment of the turn `count`: half a day lies between two, so that what is kept grows old.
+fn later(count: i64) -> Timestamp {
+    Timestamp(NOW.0 + 12 * 60 * 60 * 1000 * count)
+}
+
 /// A record: its version, its events and its time.
 type Recorded = (Version, Vec<Event>, Timestamp);
 
 impl Turn {
-    fn scope(&self, user: &User) -> Vec<UserId> {
+    fn scope(&self, user: &User, at: Timestamp) -> Vec<UserId> {
         match self {
             Self::Run(command) => user.scope(command),
+            Self::Keyed(call, command) => {
+                let mut scope = user.scope(command);
+                scope.extend(user.scope_of_call(call, 0, at));
+                scope
+            }
+            Self::Answer(call) => user.scope_of_call(call, ANSWER.len(), at),
             Self::Hear(peer, _) | Self::Forget(peer) => user.scope_of_effects(*peer),
         }
     }
@@ -274,6 +294,17 @@ impl Turn {
     fn take(&self, user: &mut User, policy: &Policy, at: Timestamp) -> Option<Recorded> {
         let events = match self {
             Self::Run(command) => user.perform(command, policy, at).ok()?.events,
+            Self::Keyed(call, command) => {
+                let mut events = user.perform(command, policy, at).ok()?.events;
+                if !events.is_empty() {
+                    user.keep_call(*call, Uuid::nil(), &mut events, at);
+                }
+                events
+            }
+            Self::Answer(call) => {
+                let answer = KeptAnswer { code: 0, body: ANSWER.into(), positions: Vec::new() };
+                user.keep_answer(*call, Uuid::nil(), answer, at)
+            }
             Self::Hear(peer, effects) => user.react(*peer, effects, policy, at),
             Self::Forget(peer) => user.forget(*peer, at),
         };
@@ -285,13 +316,13 @@ impl Turn {
     }
 }
 
-/// Amy after these turns, a second apart, and her journal.
+/// Amy after these turns and her journal.
 fn live(turns: &[Turn], policy: &Policy) -> (User, Vec<Recorded>) {
     let mut user = someone("amy").user;
     let import = (user.version(), vec![Event::AccountImported {}], NOW);
     let mut journal = vec![import];
-    for (second, turn) in (1..).zip(turns) {
-        let at = Timestamp(NOW.0 + 1000 * second);
+    for (count, turn) in (1..).zip(turns) {
+        let at = later(count);
         journal.extend(turn.take(&mut user, policy, at));
     }
     (user, journal)
@@ -359,18 +390,19 @@ proptest! {
     ) {
         let (turn, before) = turns.split_last().expect("one at least");
         let (mut user, _) = live(before, &policy);
-        let scope = turn.scope(&user);
+        let at = later(turns.len() as i64);
+        let scope = turn.scope(&user, at);
         let outside = |user: &User| {
             rows(user).into_iter().filter(|(peer, _)| !scope.contains(peer)).collect::<Vec<_>>()
         };
         let rows = outside(&user);
         let old = user.clone();
-        let recorded = turn.take(&mut user, &policy, NOW);
+        let recorded = turn.take(&mut user, &policy, at);
         prop_assert_eq!(&outside(&user), &rows);
         if let Some((_, events, _)) = recorded {
             let scope = old.scope_of_events(&events);
             let row = |user: &User, peer| postcard::to_stdvec(&user.relation(&peer)).expect("a row");
-            for peer in NAMES.map(id) {
+            for peer in NAMES.into_iter().chain(["k1", "k2"]).map(id) {
                 let changed = row(&old, peer) != row(&user, peer);
                 prop_assert!(scope.contains(&peer) || !changed, "{} after {:?}", peer, events);
             }

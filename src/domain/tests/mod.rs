@@ -3,7 +3,9 @@
 mod account;
 mod adding;
 mod blocking;
+mod grouping;
 mod handshake;
+mod keeping;
 mod laws;
 mod removing;
 
@@ -94,12 +96,13 @@ impl Someone {
     }
 
     fn page(&self, start: usize, max: usize) -> Vec<String> {
-        let (blocks, _) = self.user.blocklist_page(start, max);
+        let order = self.user.blocklist_order();
+        let blocks = self.user.blocklist_page(&order, start, max).expect("the list is the same");
         blocks.iter().map(|block| block.peer.to_string()).collect()
     }
 
     fn sequence(&self) -> u32 {
-        self.user.blocklist_page(0, 0).1
+        self.user.blocklist_sequence()
     }
 }
 

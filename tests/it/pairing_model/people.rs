@@ -73,7 +73,6 @@ impl Wish {
         let answers = |agreement| {
             let answer = |peer: &usize| RequestAnswer {
                 user: name(*peer),
-                imported: imported(peer),
                 agreement,
                 remark: "".into(),
                 groups: Vec::new(),

@@ -1,0 +1,81 @@
+//! Calls with keys. Rule: extensions.md 1.
+
+use uuid::Uuid;
+
+use super::*;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+fn call(key: &str, asked: &str) -> CallKey {
+    CallKey { key: id(key), asked: id(asked) }
+}
+
+fn answer(bytes: usize) -> KeptAnswer {
+    KeptAnswer { code: 0, body: "x".repeat(bytes).into(), positions: vec![(3, 7)] }
+}
+
+fn keep(amy: &mut Someone, key: &str, bytes: usize, at: Timestamp) -> Vec<Event> {
+    let events = amy.user.keep_answer(call(key, "this"), Uuid::nil(), answer(bytes), at);
+    amy.close(&events);
+    events
+}
+
+#[test]
+fn the_first_answer_stays_and_what_was_done_before_it_is_known() {
+    let mut amy = someone("amy");
+    let mut events = amy.user.perform(&block(&["bob"]), &amy.policy, NOW).expect("decided").events;
+    amy.user.keep_call(call("k", "this"), Uuid::nil(), &mut events, NOW);
+    assert!(matches!(events.last(), Some(Event::CallDone { .. })));
+    amy.close(&events);
+    let kept = amy.user.kept(&id("k")).expect("it is kept");
+    assert_eq!((kept.traces.peers.as_slice(), &kept.answer), (&[id("bob")][..], &None));
+    assert_eq!(keep(&mut amy, "k", 2, NOW).len(), 1);
+    assert_eq!(keep(&mut amy, "k", 3, NOW), [], "it was answered already");
+    let kept = amy.user.kept(&id("k")).expect("it is kept");
+    assert_eq!(kept.answer.as_deref(), Some(&answer(2)));
+    assert_eq!(kept.traces.peers, [id("bob")], "and nothing is forgotten with it");
+}
+
+#[test]
+fn a_friendship_that_was_there_before_leaves_no_trace() {
+    let mut amy = someone("amy").with_friend("bob", edge("amy", 1));
+    let item = |name: &str| NewFriend { user: id(name), imported: true, card: Card::default() };
+    let items = vec![item("bob"), item("cyd")];
+    let add = Command::AddFriends { items, form: OfferForm::TwoWay, forced: false };
+    let mut events = amy.user.perform(&add, &amy.policy, NOW).expect("decided").events;
+    amy.user.keep_call(call("k", "this"), Uuid::nil(), &mut events, NOW);
+    assert_eq!(amy.user.kept(&id("k")).expect("it is kept").traces.peers, [id("cyd")]);
+}
+
+#[test]
+fn after_a_day_a_call_gives_way_to_the_next_one() {
+    let mut amy = someone("amy");
+    keep(&mut amy, "k1", 2, NOW);
+    assert_eq!(keep(&mut amy, "k2", 2, Timestamp(NOW.0 + DAY_MS)).len(), 1);
+    let events = keep(&mut amy, "k3", 2, Timestamp(NOW.0 + DAY_MS + 1));
+    assert_eq!(events[0], Event::CallsForgotten { keys: vec![id("k1")] });
+    assert!(amy.user.kept(&id("k1")).is_none() && amy.user.kept(&id("k2")).is_some());
+}
+
+#[test]
+fn answers_take_a_bounded_room_and_the_oldest_go_first() {
+    let mut amy = someone("amy");
+    let mebibyte = 1 << 20;
+    for (ms, key) in (0..).zip(["k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8"]) {
+        assert_eq!(keep(&mut amy, key, mebibyte, Timestamp(NOW.0 + ms)).len(), 1);
+    }
+    let events = keep(&mut amy, "k9", mebibyte + 1, Timestamp(NOW.0 + 9));
+    assert_eq!(events[0], Event::CallsForgotten { keys: vec![id("k1"), id("k2")] });
+    assert_eq!(amy.user.kept_calls().count(), 7);
+}
+
+#[test]
+fn a_key_that_stood_for_another_call_a_day_ago_starts_anew() {
+    let mut amy = someone("amy");
+    keep(&mut amy, "k", 2, NOW);
+    let later = Timestamp(NOW.0 + DAY_MS + 1);
+    let events = amy.user.keep_answer(call("k", "that"), Uuid::nil(), answer(3), later);
+    assert_eq!(events.len(), 1);
+    let kept = amy.user.kept(&id("k")).expect("it is kept");
+    assert_eq!((kept.call.asked, kept.answer.as_deref()), (id("that"), Some(&answer(3))));
+}
