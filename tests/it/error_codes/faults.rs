@@ -121,11 +121,18 @@ fn an_owner_that_says_nothing_is_a_timeout_in_the_words_of_each_call() {
     let mut caller = nodes[0].caller();
     let users: Vec<String> = (0..40).map(|index| format!("user{index}")).collect();
     caller.import(&users.iter().map(String::as_str).collect::<Vec<_>>());
-    nodes[1].pause();
     let get = |who: &str| json!({ "From_Account": who });
-    let theirs =
-        users.iter().find(|user| !ask(&mut caller, O::BlackListGet, &get(user)).is_empty());
-    let theirs = theirs.expect("the other node has users, too");
+    let mut found = None;
+    eventually("the other node owns a partition", || {
+        nodes[1].pause();
+        let silent = |user: &&String| !ask(&mut caller, O::BlackListGet, &get(user)).is_empty();
+        found = users.iter().find(silent);
+        if found.is_none() {
+            nodes[1].resume();
+        }
+        found.is_some()
+    });
+    let theirs = found.expect("one was found");
     let check = json!({"From_Account": theirs, "To_Account": [theirs],
         "CheckType": "BlackCheckResult_Type_Single"});
     let portrait = json!({"To_Account": [theirs], "TagList": ["Tag_Profile_IM_Nick"]});
