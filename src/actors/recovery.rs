@@ -1,11 +1,11 @@
 //! State = checkpoint + the records after it. Start, doubt, take-over and tests run this same fold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::repeat::{Done, LATELY, Lately};
+use super::repeat::{Done, LATELY, Lately, Repeats};
 use super::snapshot::restore;
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
@@ -21,9 +21,6 @@ use crate::store::{CursorMark, Mark, OutboxMark, StoreError, Tables};
 pub(super) const READ_BYTES: usize = 4 << 20;
 /// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
 const RECORDS_PER_CHECKPOINT: u64 = 20_000;
-
-/// Commands that are remembered from what was read: those of the last moments before a take-over.
-const DONE_MAX: usize = 10_000;
 
 /// A partition's state behind the last record of the journal.
 pub struct Recovered {
@@ -48,7 +45,7 @@ pub struct Recovered {
     /// The last claim among them that took effect: its nonce and its offset.
     pub claim: Option<(Uuid, Offset)>,
     /// The commands among them, the last ones.
-    pub(super) done: VecDeque<Done>,
+    pub(super) done: Repeats,
     /// Places of the last seconds.
     pub(super) lately: Lately,
     /// What the store could not take, because its disk is full or read-only.
@@ -154,7 +151,7 @@ impl Recovered {
             cursors: mark.cursors.into_iter().collect(),
             replayed: 0,
             claim: None,
-            done: VecDeque::new(),
+            done: Repeats::default(),
             lately: Lately::begin(mark.lately),
             unsaved: Unsaved::default(),
         }
@@ -251,6 +248,8 @@ pub(super) struct Following {
     reading: Offset,
     /// Judges what is read before the checkpoint.
     echo: ReaderRule,
+    /// Other nodes may own the partition.
+    shared: bool,
 }
 
 impl Following {
@@ -292,6 +291,7 @@ impl Following {
                 end,
                 reading,
                 echo,
+                shared: journal.lease().is_some(),
             })
         };
         let all = partitions.iter().zip(ends).map(|known| (*known.0, begin(known)));
@@ -304,8 +304,8 @@ impl Following {
     }
 
     /// Remembers commands that were read before.
-    pub(super) fn remember(&mut self, done: VecDeque<Done>) {
-        self.recovered.done.extend(done);
+    pub(super) fn remember(&mut self, done: Repeats) {
+        self.recovered.done.absorb(done);
     }
 
     /// Everything that was there when the reading began has been read.
@@ -319,7 +319,7 @@ impl Following {
     }
 
     /// The last commands that were read.
-    pub(super) fn take_done(self) -> VecDeque<Done> {
+    pub(super) fn take_done(self) -> Repeats {
         self.recovered.done
     }
 
@@ -472,14 +472,12 @@ impl Following {
     }
 
     fn remember_done(&mut self, commit: &Commit) {
-        let Some(done) = Done::of(commit) else { return };
+        // Where nobody else can own the partition, nobody asks again.
+        let done = if self.shared { Done::of(commit) } else { Done::of_message(commit) };
+        let Some(done) = done else { return };
         if done.is_message() {
             self.recovered.lately.note_message();
         }
-        let known = &mut self.recovered.done;
-        if known.len() >= DONE_MAX {
-            known.pop_front();
-        }
-        known.push_back(done);
+        self.recovered.done.note(done);
     }
 }

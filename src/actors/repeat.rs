@@ -16,8 +16,10 @@ use crate::domain::{EdgeId, Event, Message, Rejection, Timestamp, Traces, UserId
 use crate::journal::Commit;
 use crate::store::CursorMark;
 
-/// How many are remembered per partition.
+/// How many commands and answers are remembered per partition.
 const REPEATS_MAX: usize = 10_000;
+/// How many messages: more than an app may send in two minutes, by far.
+const MESSAGES_MAX: usize = 200_000;
 /// How long they are remembered, in milliseconds: longer than any caller goes on asking.
 const REPEATS_MS: i64 = 600_000;
 
@@ -146,7 +148,10 @@ impl Done {
         let call = commit.cause.is_none().then(|| Call {
             request: commit.by.request,
             peers: commit.events.iter().filter_map(Event::peer).collect(),
-            account: commit.events.iter().any(|event| event.peer().is_none()),
+            account: commit
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::AccountImported {} | Event::AccountDeleted {})),
             offers: commit
                 .events
                 .iter()
@@ -180,14 +185,14 @@ impl Done {
 
 /// What a call that is asked again has done before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Before {
+pub(super) struct DoneBefore {
     peers: SmallVec<[UserId; 2]>,
     account: bool,
     answered: SmallVec<[(UserId, Result<(), Rejection>); 1]>,
     made_friends: bool,
 }
 
-impl Before {
+impl DoneBefore {
     /// What is kept of a call with a key, which nobody was told the end of.
     pub(super) fn of_kept(traces: &Traces) -> Self {
         Self {
@@ -221,20 +226,21 @@ impl Before {
 
 type OfferName = (UserKey, UserId, EdgeId);
 
-/// What was done lately: commands, and answers to offers.
+/// What was done lately: commands, answers to offers, and messages.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     calls: HashMap<(Uuid, UserKey), Call, RandomState>,
     answers: HashMap<OfferName, Result<(), Rejection>, RandomState>,
     messages: HashMap<(UserKey, u128), (Timestamp, u32), RandomState>,
     order: VecDeque<(Timestamp, Name)>,
+    /// Messages in the order of their records.
+    said: VecDeque<(Timestamp, UserKey, u128)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Name {
     Call(Uuid, UserKey),
     Answer(OfferName),
-    Message(UserKey, u128),
 }
 
 impl Repeats {
@@ -249,10 +255,19 @@ impl Repeats {
                 vacant.insert(came_to);
             }
         }
-        if let Some(Said { content, time }) = message
-            && self.messages.insert((key, content), (at, time)).is_none()
-        {
-            self.order.push_back((at, Name::Message(key, content)));
+        if let Some(Said { content, time }) = message {
+            self.messages.insert((key, content), (at, time));
+            self.said.push_back((at, key, content));
+        }
+        while let Some((since, key, content)) = self.said.front() {
+            if self.said.len() <= MESSAGES_MAX && at.0 - since.0 <= SAME_MESSAGE_MS {
+                break;
+            }
+            // It may have been said again since.
+            if self.messages.get(&(*key, *content)).is_some_and(|(last, _)| last == since) {
+                self.messages.remove(&(*key, *content));
+            }
+            self.said.pop_front();
         }
         if let Some(call) = call {
             match self.calls.entry((call.request, key)) {
@@ -270,7 +285,6 @@ impl Repeats {
             match oldest {
                 Name::Call(request, key) => drop(self.calls.remove(&(*request, *key))),
                 Name::Answer(name) => drop(self.answers.remove(name)),
-                Name::Message(key, content) => drop(self.messages.remove(&(*key, *content))),
             }
             self.order.pop_front();
         }
@@ -304,14 +318,37 @@ impl Repeats {
         (now.0 - at.0 <= SAME_MESSAGE_MS).then_some(*time)
     }
 
+    /// Takes over what another memory knows.
+    pub(super) fn absorb(&mut self, mut other: Self) {
+        for (at, name) in std::mem::take(&mut other.order) {
+            let done = match name {
+                Name::Call(request, key) => {
+                    let call = other.calls.remove(&(request, key));
+                    Done { at, key, call, answers: SmallVec::new(), message: None }
+                }
+                Name::Answer(name @ (key, peer, edge)) => {
+                    let Some(came_to) = other.answers.remove(&name) else { continue };
+                    let answers = SmallVec::from_iter([Answered { key, edge, peer, came_to }]);
+                    Done { at, key, call: None, answers, message: None }
+                }
+            };
+            self.note(done);
+        }
+        for (at, key, content) in other.said {
+            let Some((_, time)) = other.messages.get(&(key, content)) else { continue };
+            let message = Some(Said { content, time: *time });
+            self.note(Done { at, key, call: None, answers: SmallVec::new(), message });
+        }
+    }
+
     /// What `request` has done to `key` already.
-    pub(super) fn find(&self, request: Uuid, key: UserKey) -> Option<Before> {
+    pub(super) fn find(&self, request: Uuid, key: UserKey) -> Option<DoneBefore> {
         let call = self.calls.get(&(request, key))?;
         let answered = call
             .offers
             .iter()
             .filter_map(|(peer, edge)| Some((*peer, *self.answers.get(&(key, *peer, *edge))?)));
-        Some(Before {
+        Some(DoneBefore {
             peers: call.peers.clone(),
             account: call.account,
             answered: answered.collect(),
@@ -421,6 +458,27 @@ mod tests {
         }
         repeats.take_back(&sent);
         assert_eq!(before(&repeats, &again, 0), None);
+    }
+
+    #[test]
+    fn a_message_that_is_said_again_counts_from_then_on_and_others_do_not_push_it_out() {
+        let said = |content: u128, at: i64| Done {
+            call: None,
+            message: Some(Said { content, time: 1 }),
+            ..done(1, at)
+        };
+        let mut repeats = Repeats::default();
+        repeats.note(said(1, 0));
+        repeats.note(said(1, SAME_MESSAGE_MS));
+        repeats.note(said(2, SAME_MESSAGE_MS + 1));
+        assert!(repeats.messages.contains_key(&(key(), 1)));
+        for number in 0..2 * REPEATS_MAX as u128 {
+            repeats.note(done(number, SAME_MESSAGE_MS + 2));
+        }
+        assert!(repeats.messages.contains_key(&(key(), 1)));
+        repeats.note(said(3, 2 * SAME_MESSAGE_MS + 1));
+        assert_eq!(repeats.messages.len(), 2);
+        assert_eq!(repeats.said.len(), 2);
     }
 
     #[test]

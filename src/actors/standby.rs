@@ -4,7 +4,7 @@
 //! One thread with one reader folds all of them, as a recovery does, and writes their checkpoints.
 //! A partition is let go of before it is claimed: then its rows belong to its actor.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::recovery::{Following, READ_BYTES, RecoveryError};
-use super::repeat::Done;
+use super::repeat::Repeats;
 use super::seats::{Seat, Seats};
 use crate::journal::{Archive, Journal, JournalError, Partition, Reader};
 use crate::store::Store;
@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 enum Order {
     Follow(BTreeSet<Partition>),
-    LetGo(Partition, oneshot::Sender<VecDeque<Done>>),
+    LetGo(Partition, oneshot::Sender<Repeats>),
     Stop,
 }
 
@@ -75,12 +75,12 @@ impl Standby {
 
     /// Lets go of `partition`; afterwards the store holds everything that was read of it. Answers the
     /// last commands that were read.
-    pub(super) async fn let_go(&self, partition: Partition) -> VecDeque<Done> {
+    pub(super) async fn let_go(&self, partition: Partition) -> Repeats {
         let (reply, gone) = oneshot::channel();
         match self.orders.try_send(Order::LetGo(partition, reply)) {
             // A thread that has ended follows nothing.
             Ok(()) => gone.await.unwrap_or_default(),
-            Err(_) => VecDeque::new(),
+            Err(_) => Repeats::default(),
         }
     }
 
@@ -101,7 +101,7 @@ struct Follower {
     /// Reads all that is followed; made anew when that changes.
     reader: Option<Box<dyn Reader>>,
     /// Commands of partitions that are not followed any more, for whoever claims them next.
-    heard: BTreeMap<Partition, VecDeque<Done>>,
+    heard: BTreeMap<Partition, Repeats>,
     /// Not followed before this moment, because something was wrong with it.
     broken: BTreeMap<Partition, Instant>,
     checkpointed: Instant,
@@ -144,7 +144,7 @@ impl Follower {
             tracing::warn!(%error, journal.partition = %partition, "the standby's checkpoint");
         }
         self.seats.stand_by(partition, Seat::Vacant);
-        self.heard.insert(partition, following.take_done());
+        self.heard.entry(partition).or_default().absorb(following.take_done());
     }
 
     /// Follows what is wanted and nothing else.

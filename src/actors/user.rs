@@ -7,7 +7,7 @@ use actix::{Actor, Context, Handler, Message};
 
 use super::ledger::{Draft, Ledger, Plan};
 use super::registry::Residence;
-use super::repeat::Before as DoneBefore;
+use super::repeat::DoneBefore;
 use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
@@ -158,6 +158,15 @@ impl Handler<Run> for UserActor {
             }
         };
         match (call, &*command) {
+            (Some(call), Command::BeginCall) => {
+                match self.user.begin_call(call, origin.request, at) {
+                    Ok(begun) => decision.events.extend(begun),
+                    Err(rejection) => {
+                        let _ = reply.reply.send(Err(ExecuteError::Rejected(rejection)));
+                        return;
+                    }
+                }
+            }
             (Some(call), Command::KeepAnswer(answer)) => {
                 let kept = self.user.keep_answer(call, origin.request, answer.clone(), at);
                 decision.events.extend(kept);
@@ -226,41 +235,58 @@ impl UserActor {
             Command::Block { targets } => targets.get(slot).map(|target| target.user),
             _ => None,
         };
-        let done_before = |slot: usize, rejection: Rejection| {
-            let peer = match (command, rejection) {
-                (Command::Block { targets }, Rejection::AlreadyBlocked)
-                | (Command::Unblock { targets }, Rejection::NotBlocked) => {
-                    targets.get(slot).map(|target| target.user)
-                }
-                (Command::RemoveFriends { targets, .. }, Rejection::NotFriend) => {
-                    targets.get(slot).map(|target| target.user)
-                }
-                (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
-                    items.get(slot).map(|item| item.user)
-                }
-                _ => None,
-            };
-            peer.is_some_and(|peer| done.is_some_and(|done| done.touched(&peer)))
+        let already = |slot: usize, rejection: Rejection| match (command, rejection) {
+            (Command::Block { targets }, Rejection::AlreadyBlocked)
+            | (Command::Unblock { targets }, Rejection::NotBlocked) => {
+                targets.get(slot).map(|target| target.user)
+            }
+            (Command::RemoveFriends { targets, .. }, Rejection::NotFriend) => {
+                targets.get(slot).map(|target| target.user)
+            }
+            (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
+                items.get(slot).map(|item| item.user)
+            }
+            _ => None,
         };
-        let plan = |(slot, outcome)| match outcome {
+        let owed_answer = |slot: usize| match command {
+            Command::AnswerRequests { items } => items.get(slot),
+            _ => None,
+        };
+        // Each of what was done before answers one item: a second one about the same peer finds it so.
+        let mut answered: Vec<UserId> = Vec::new();
+        let mut plan = |(slot, outcome)| match outcome {
             Ok(Outcome::Recorded) => Plan::Done(Ok(())),
             Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
             Ok(Outcome::Answering { peer }) => Plan::Answer(peer),
             Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
             Ok(Outcome::Forgetting) => Plan::Forgetting,
             Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
-            Err(rejection) => match blocked(slot) {
-                Some(peer)
-                    if rejection == Rejection::AlreadyBlocked
-                        && self.ledger.owes_sever(self.key, peer) =>
+            Err(rejection) => {
+                if rejection == Rejection::AlreadyBlocked
+                    && let Some(peer) = blocked(slot)
+                    && self.ledger.owes_sever(self.key, peer)
                 {
-                    Plan::OwedSever(peer)
+                    return Plan::OwedSever(peer);
                 }
-                _ if done_before(slot, rejection) => Plan::Done(Ok(())),
-                Some(_) | None => Plan::Done(Err(ItemError::Rejected(rejection))),
-            },
+                if rejection == Rejection::RequestUnknown
+                    && let Some(item) = owed_answer(slot)
+                    && self.ledger.owes_answer(self.key, item.user, item.agreement)
+                {
+                    return Plan::OwedAnswer(item.user);
+                }
+                match already(slot, rejection) {
+                    Some(peer)
+                        if done.is_some_and(|done| done.touched(&peer))
+                            && !answered.contains(&peer) =>
+                    {
+                        answered.push(peer);
+                        Plan::Done(Ok(()))
+                    }
+                    Some(_) | None => Plan::Done(Err(ItemError::Rejected(rejection))),
+                }
+            }
         };
-        outcomes.into_iter().enumerate().map(plan).collect()
+        outcomes.into_iter().enumerate().map(&mut plan).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// The stored names of all events, in the order of their definition.
-pub const EVENT_TYPES: [&str; 29] = [
+pub const EVENT_TYPES: [&str; 30] = [
     "AccountImported",
     "ProfileChanged",
     "AccountDeleted",
@@ -35,6 +35,7 @@ pub const EVENT_TYPES: [&str; 29] = [
     "FriendsGrouped",
     "GroupsRemoved",
     "MessageAccepted",
+    "CallBegun",
     "CallDone",
     "CallAnswered",
     "CallsForgotten",
@@ -60,6 +61,7 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::FriendsGrouped { .. } => "FriendsGrouped",
         Event::GroupsRemoved { .. } => "GroupsRemoved",
         Event::MessageAccepted(_) => "MessageAccepted",
+        Event::CallBegun { .. } => "CallBegun",
         Event::CallDone { .. } => "CallDone",
         Event::CallAnswered { .. } => "CallAnswered",
         Event::CallsForgotten { .. } => "CallsForgotten",
@@ -120,6 +122,7 @@ pub fn sentence(event: &Event) -> String {
             let to: Vec<&str> = message.to.iter().map(UserId::as_str).collect();
             format!("sent the message {} to {}", message.key(), to.join(", "))
         }
+        Event::CallBegun { call, .. } => format!("was asked for a call with the key {}", call.key),
         Event::CallDone { call, .. } => format!("did what the call with the key {} asks", call.key),
         Event::CallAnswered { call, answer, .. } => {
             format!("answered the call with the key {} with the code {}", call.key, answer.code)
@@ -356,6 +359,7 @@ mod tests {
             Event::FriendsGrouped { names: groups(), peers: vec![peer] },
             Event::GroupsRemoved { names: groups() },
             Event::MessageAccepted(message),
+            Event::CallBegun { call, request },
             Event::CallDone { call, request, traces: Traces::default() },
             Event::CallAnswered { call, request, answer },
             Event::CallsForgotten { keys: vec![call.key] },
@@ -405,6 +409,7 @@ mod tests {
         put friends into the groups "Work", "Cli\u{1b}mbing": bob
         removed the friend groups "Work", "Cli\u{1b}mbing"
         sent the message 7_8_1700000000 to bob
+        was asked for a call with the key 0123456789abcdef0123456789abcdef
         did what the call with the key 0123456789abcdef0123456789abcdef asks
         answered the call with the key 0123456789abcdef0123456789abcdef with the code 0
         forgot calls with keys: 1
@@ -423,6 +428,7 @@ mod tests {
                     | Event::AccountDeleted {}
                     | Event::GroupsAdded { .. }
                     | Event::GroupsRemoved { .. }
+                    | Event::CallBegun { .. }
                     | Event::CallDone { .. }
                     | Event::CallAnswered { .. }
                     | Event::CallsForgotten { .. }

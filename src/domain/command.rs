@@ -74,6 +74,8 @@ pub enum Command {
     SetProfile(ProfileChange),
     /// Take a message over.
     Send(Message),
+    /// Let the key, under which this command comes, stand for its call.
+    BeginCall,
     /// Keep what the call with a key, under which this command comes, is answered.
     KeepAnswer(KeptAnswer),
 }

@@ -20,7 +20,7 @@ pub enum Event {
     AccountImported {},
     /// Profile fields got new values; absent ones kept theirs.
     ProfileChanged(ProfileChange),
-    /// The account is gone, with everything that is its own.
+    /// The account is gone, with everything that is its own but the traces of calls with keys.
     AccountDeleted {},
     /// `target` is on the owner's blocklist from now on; an edge or an open offer between the two
     /// has been ended by events before this one in the same record.
@@ -225,6 +225,14 @@ pub enum Event {
     },
     /// A message of the owner's was taken over, to be handed on.
     MessageAccepted(Message),
+    /// A key stands for this call from now on. The owner is a book of kept answers.
+    CallBegun {
+        /// The call.
+        #[serde(flatten)]
+        call: CallKey,
+        /// The request that brought it.
+        request: Uuid,
+    },
     /// This record does what a call with a key asked for.
     CallDone {
         /// The call.
@@ -235,7 +243,7 @@ pub enum Event {
         /// What a repeat would find done already.
         traces: Traces,
     },
-    /// A call with a key was answered.
+    /// A call with a key was answered. The owner is a book of kept answers.
     CallAnswered {
         /// The call.
         #[serde(flatten)]
@@ -263,6 +271,7 @@ impl Event {
             | Self::FriendsGrouped { .. }
             | Self::GroupsRemoved { .. }
             | Self::MessageAccepted(_)
+            | Self::CallBegun { .. }
             | Self::CallDone { .. }
             | Self::CallAnswered { .. }
             | Self::CallsForgotten { .. }

@@ -302,6 +302,24 @@ impl User {
         Ok((events.into_iter().collect(), Outcome::Recorded))
     }
 
+    /// What a new friendship says about one who is in the list already: a remark that is given, and
+    /// groups besides those that there are.
+    pub(super) fn supplement(&self, friend: &Friend, card: &Card) -> Option<Event> {
+        let known = friend.card.as_deref();
+        let remark = Some(&card.remark).filter(|remark| {
+            !remark.is_empty() && known.is_none_or(|known| known.remark != **remark)
+        });
+        let mut groups = friend.groups().to_vec();
+        groups.extend(card.groups.iter().filter(|group| !friend.groups().contains(group)).cloned());
+        let change = CardChange {
+            remark: remark.cloned(),
+            groups: Some(groups).filter(|groups| groups.len() > friend.groups().len()),
+            custom: Vec::new(),
+        };
+        let peer = friend.peer;
+        (change != CardChange::default()).then_some(Event::FriendChanged { peer, change })
+    }
+
     /// Removes all friends; with `both`, the user from their lists as well. Offers to others stay.
     /// One outcome per friend; one if there is none. Rule: rest-api.md 4.6.
     pub(super) fn clear_friends(&self, both: bool) -> Vec<(Vec<Event>, Outcome)> {
@@ -339,7 +357,8 @@ impl User {
         (events, outcome)
     }
 
-    /// Removes a friend; with `both`, the user from the peer's list as well.
+    /// Removes a friend; with `both`, the user from the peer's list as well. A request that waits for the
+    /// peer is taken back.
     ///
     /// Rejects: `SelfTarget`, `NotFriend`. Rule: rest-api.md 4.5.
     pub(super) fn remove_friend(&self, target: &FormerFriend, both: bool) -> Decided {
@@ -352,6 +371,12 @@ impl User {
                 Ok(self.part(friend, RemovalReason::DeletedBoth, Outcome::Severing { peer }))
             }
             Some(friend) => Ok(self.part(friend, RemovalReason::DeletedSingle, Outcome::Recorded)),
+            // Whose confirmation is awaited: the request is taken back.
+            None if self.offers.get(&peer).is_some_and(Offer::is_pending) && !target.has_me => {
+                let offer = self.offers.get(&peer).into_iter();
+                let taken = offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge });
+                Ok((taken.collect(), Outcome::Recorded))
+            }
             None if both && target.has_me => {
                 let mut events = vec![Event::UnfriendAsked { peer }];
                 let offer = self.offers.get(&peer).filter(|offer| offer.is_unanswered());

@@ -1,8 +1,8 @@
 //! State and rules of friend groups. Rule: rest-api.md 2.1 and 5.
 
 use super::command::Target;
-use super::event::Event;
-use super::friendship::Friend;
+use super::event::{Card, Event};
+use super::friendship::{Friend, OfferState};
 use super::id::UserId;
 use super::policy::Policy;
 use super::rejection::Rejection;
@@ -56,7 +56,7 @@ impl User {
         if groups.iter().all(|group| self.groups.contains(group)) {
             return Ok(());
         }
-        let open = self.offers.iter().filter(|offer| offer.is_unanswered());
+        let open = self.offers.iter().filter(|offer| offer.state == OfferState::Open);
         let coming = groups.iter().chain(open.flat_map(|offer| &offer.card.groups));
         let mut new: Vec<_> = coming.filter(|group| !self.groups.contains(group)).collect();
         new.sort_unstable();
@@ -115,6 +115,20 @@ impl User {
         let known: Vec<Box<str>> =
             self.groups.iter().filter(|group| names.contains(group)).cloned().collect();
         (!known.is_empty()).then_some(Event::GroupsRemoved { names: known })
+    }
+
+    /// `card` with the groups that still fit: a request may have waited long for its answer, and takes
+    /// no places meanwhile.
+    pub(super) fn fitting(&self, card: &Card, policy: &Policy) -> Card {
+        let mut places = policy.groups_max.saturating_sub(self.groups.len());
+        let mut card = card.clone();
+        card.groups.retain(|group| {
+            let is_new = !self.groups.contains(group);
+            let fits = !is_new || places > 0;
+            places -= usize::from(is_new && fits);
+            fits
+        });
+        card
     }
 
     /// The friends who are in one of `names`.

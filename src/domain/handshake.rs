@@ -24,7 +24,7 @@ impl User {
                     return Vec::new();
                 }
                 match self.consider(peer, *form, *forced, *over, policy) {
-                    Ok(Consent::Now) => self.accept(peer, *edge, *form, card, None),
+                    Ok(Consent::Now) => self.accept(peer, (*edge, *form), card, None, policy),
                     Ok(Consent::Later) => {
                         vec![Event::FriendRequested { peer, edge: *edge, card: card.clone() }]
                     }
@@ -32,7 +32,9 @@ impl User {
                 }
             }
             Effect::Confirm { offer, edge, added, agreement } => {
-                self.confirmed(peer, *offer, *edge, *added, *agreement)
+                let confirmed =
+                    Confirmed { offer: *offer, edge: *edge, theirs: *added, agreement: *agreement };
+                self.confirmed(peer, confirmed, policy)
             }
             Effect::Pend { offer } => match self.open_offer(&peer, offer) {
                 Some(_) => vec![Event::OfferPending { peer, edge: *offer }],
@@ -162,7 +164,8 @@ impl User {
         let events = match answer.agreement {
             None => vec![Event::FriendRefused { peer, offer, why: Rejection::Declined }],
             Some(Agreement::OneWay) => {
-                self.accept(peer, offer, OfferForm::OneWay, &request.card, answer.agreement)
+                let asked = (offer, OfferForm::OneWay);
+                self.accept(peer, asked, &request.card, answer.agreement, policy)
             }
             Some(Agreement::Both) => {
                 let is_new = !self.has_friend(&peer);
@@ -175,7 +178,8 @@ impl User {
                     groups: answer.groups.clone(),
                     ..(*request.card).clone()
                 };
-                self.accept(peer, offer, OfferForm::TwoWay, &card, answer.agreement)
+                let asked = (offer, OfferForm::TwoWay);
+                self.accept(peer, asked, &card, answer.agreement, policy)
             }
         };
         Ok((events, Outcome::Answering { peer }))
@@ -184,10 +188,10 @@ impl User {
     fn accept(
         &self,
         peer: UserId,
-        offer: EdgeId,
-        form: OfferForm,
+        (offer, form): (EdgeId, OfferForm),
         card: &Card,
         agreement: Option<Agreement>,
+        policy: &Policy,
     ) -> Vec<Event> {
         let edge = offer;
         if !form.is_two_way() {
@@ -199,21 +203,21 @@ impl User {
         let joined = match known {
             Some(_) => Event::FriendLinked { peer, edge },
             None => {
-                let card = self.crossing_offer(&peer).map_or(card, |mine| &mine.card).clone();
-                Event::FriendAdded { peer, edge, card }
+                let card = self.crossing_offer(&peer).map_or(card, |mine| &mine.card);
+                Event::FriendAdded { peer, edge, card: self.fitting(card, policy) }
             }
         };
         let added = known.is_none();
-        vec![joined, Event::FriendAccepted { peer, offer, edge, added, agreement }]
+        let supplement = known.and_then(|friend| self.supplement(friend, card));
+        let accepted = Event::FriendAccepted { peer, offer, edge, added, agreement };
+        [joined].into_iter().chain(supplement).chain([accepted]).collect()
     }
 
     fn confirmed(
         &self,
         peer: UserId,
-        offer: EdgeId,
-        edge: EdgeId,
-        theirs: bool,
-        agreement: Option<Agreement>,
+        Confirmed { offer, edge, theirs, agreement }: Confirmed,
+        policy: &Policy,
     ) -> Vec<Event> {
         // Whoever closes an offer before its answer severs or withdraws in the same record, so a yes
         // that comes later is of nothing that the peer still has.
@@ -227,7 +231,8 @@ impl User {
         let mut events = Vec::with_capacity(3);
         match holds {
             None if is_new => {
-                events.push(Event::FriendAdded { peer, edge, card: (*mine.card).clone() });
+                let card = self.fitting(&mine.card, policy);
+                events.push(Event::FriendAdded { peer, edge, card });
             }
             // If we hold an offer of the peer's that crossed ours, the peer is about to learn that, and
             // holds ours: both go on with the smaller of the two.
@@ -235,6 +240,9 @@ impl User {
                 events.push(Event::FriendLinked { peer, edge });
             }
             None | Some(_) => {}
+        }
+        if let Some(friend) = self.friends.get(&peer).filter(|_| is_new) {
+            events.extend(self.supplement(friend, &self.fitting(&mine.card, policy)));
         }
         events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs, agreement });
         if let Some(request) = self.requests.get(&peer).filter(|_| two_way) {
@@ -317,6 +325,17 @@ impl User {
         versions.dedup();
         versions.into_iter().filter_map(|offered| self.settlement(offered, false)).collect()
     }
+}
+
+/// The peer's yes to an offer.
+struct Confirmed {
+    offer: EdgeId,
+    /// The edge that both hold.
+    edge: EdgeId,
+    /// The peer's list grew.
+    theirs: bool,
+    /// The offer had been waiting for the peer, who said this.
+    agreement: Option<Agreement>,
 }
 
 /// How a proposal is accepted.

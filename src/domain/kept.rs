@@ -1,22 +1,50 @@
 //! Calls that carry a key of the caller's own, and what they were answered: a call that comes again
 //! under its key is done once and answered as the first time. Rule: extensions.md 1,
 //! `Idempotency-Key`.
+//!
+//! An app's keys are spread over a number of books, which are streams like those of users: a book says
+//! for which call a key stands, and what that was answered. What a call did is kept by the users whom
+//! it changed, in the record of the change.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::event::Event;
 use super::id::{Timestamp, UserId};
+use super::rejection::Rejection;
 use super::roll::Entry;
 use super::user::User;
 
 /// How long an answer is kept, in milliseconds.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// How many calls of one user are kept, and how many bytes of answers; the oldest give way to new
-/// ones.
-const CALLS_MAX: usize = 10_000;
-const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// How many books an app has.
+const BOOKS: u32 = 1024;
+/// What the names of books begin with; no account may be called so.
+const BOOK_PREFIX: &str = "~kept-answers-";
+
+/// How much is kept in one place; the oldest gives way to the new.
+struct Room {
+    calls_max: usize,
+    bytes_max: usize,
+}
+
+/// Of a book.
+const BOOK: Room = Room { calls_max: 4096, bytes_max: 4 << 20 };
+/// Of a user: nobody asks for it any more once the call was answered.
+const USER: Room = Room { calls_max: 100, bytes_max: 1 << 20 };
+
+/// The book in which the key is found.
+pub fn book_of(key: &UserId) -> UserId {
+    let digits = key.as_str().get(..8).unwrap_or_default();
+    let number = u32::from_str_radix(digits, 16).unwrap_or_default() % BOOKS;
+    UserId::parse(&format!("{BOOK_PREFIX}{number:04}")).expect("a prefix and digits are a name")
+}
+
+/// Whether this is the name of a book.
+pub fn is_book(name: &UserId) -> bool {
+    name.as_str().starts_with(BOOK_PREFIX)
+}
 
 /// A call with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,12 +106,15 @@ impl Kept {
 
     /// A rough count of the bytes that it holds on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        let answer = self.answer.as_ref().map_or(0, |answer| answer.body.len());
-        answer + self.traces.peers.len() * size_of::<UserId>()
+        self.answer.as_ref().map_or(0, |answer| answer.body.len()) + self.traces.bytes()
     }
 }
 
 impl Traces {
+    fn bytes(&self) -> usize {
+        self.peers.len() * size_of::<UserId>()
+    }
+
     /// What `events` of one record leave behind. A friendship that the user had a part of before is
     /// none of it: the peer alone says what comes of that.
     fn of(events: &[Event]) -> Self {
@@ -120,6 +151,26 @@ impl User {
         keys
     }
 
+    /// Opens the book at `call` and takes that into account. No event if the call is there already.
+    ///
+    /// Rejects: `KeyReused` if the key stands for another one.
+    pub fn begin_call(
+        &mut self,
+        call: CallKey,
+        request: Uuid,
+        at: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        match self.kept(&call.key).filter(|known| known.is_fresh(at)) {
+            Some(known) if known.call != call => Err(Rejection::KeyReused),
+            Some(_) => Ok(Vec::new()),
+            None => {
+                let mut events = Vec::new();
+                self.keep(&call, Event::CallBegun { call, request }, 0, &mut events, at);
+                Ok(events)
+            }
+        }
+    }
+
     /// Notes, and takes into account, that `events` of the record at hand do what `call` asks.
     pub fn keep_call(
         &mut self,
@@ -129,7 +180,8 @@ impl User {
         at: Timestamp,
     ) {
         let traces = Traces::of(events);
-        self.take_kept(Event::CallDone { call, request, traces }, 0, events, at);
+        let bytes = traces.bytes();
+        self.keep(&call, Event::CallDone { call, request, traces }, bytes, events, at);
     }
 
     /// Answers what follows from `answer` being given to `call`, and takes it into account. Repeat:
@@ -143,17 +195,22 @@ impl User {
     ) -> Vec<Event> {
         let mut events = Vec::new();
         let known = self.kept(&call.key).filter(|known| known.is_fresh(at));
-        if self.imported && known.is_none_or(|known| known.answer.is_none()) {
+        if known.is_none_or(|known| known.answer.is_none()) {
             let bytes = answer.body.len();
-            self.take_kept(Event::CallAnswered { call, request, answer }, bytes, &mut events, at);
+            let answered = Event::CallAnswered { call, request, answer };
+            self.keep(&call, answered, bytes, &mut events, at);
         }
         events
     }
 
-    fn take_kept(&mut self, kept: Event, bytes: usize, events: &mut Vec<Event>, at: Timestamp) {
-        let (Event::CallDone { call, .. } | Event::CallAnswered { call, .. }) = &kept else {
-            return;
-        };
+    fn keep(
+        &mut self,
+        call: &CallKey,
+        kept: Event,
+        bytes: usize,
+        events: &mut Vec<Event>,
+        at: Timestamp,
+    ) {
         let keys = self.outdated(&call.key, bytes, at);
         let forgotten = (!keys.is_empty()).then_some(Event::CallsForgotten { keys });
         for event in forgotten.into_iter().chain([kept]) {
@@ -165,20 +222,23 @@ impl User {
     /// The calls that are forgotten when another one is kept: those that are too old, and the oldest
     /// while there are too many.
     fn outdated(&self, key: &UserId, bytes: usize, at: Timestamp) -> Vec<UserId> {
-        let answer_bytes = |kept: &Kept| kept.answer.as_ref().map_or(0, |answer| answer.body.len());
+        let Room { calls_max, bytes_max } = if is_book(&self.id) { BOOK } else { USER };
         let others = || self.kept.iter().filter(|kept| kept.call.key != *key);
-        let is_old = |kept: &&Kept| !kept.is_fresh(at);
-        let mut count = others().count() + 1;
-        let mut total = others().map(answer_bytes).sum::<usize>() + bytes;
-        if !others().any(|kept| is_old(&kept)) && count <= CALLS_MAX && total <= ANSWER_BYTES_MAX {
+        let (mut count, mut total, mut old) = (1, bytes, false);
+        for kept in others() {
+            count += 1;
+            total += kept.heap_bytes();
+            old |= !kept.is_fresh(at);
+        }
+        if !old && count <= calls_max && total <= bytes_max {
             return Vec::new();
         }
         let mut oldest: Vec<&Kept> = others().collect();
         oldest.sort_by_key(|kept| kept.at);
         let outdated = oldest.into_iter().take_while(|kept| {
-            let goes = is_old(kept) || count > CALLS_MAX || total > ANSWER_BYTES_MAX;
+            let goes = !kept.is_fresh(at) || count > calls_max || total > bytes_max;
             count -= usize::from(goes);
-            total -= if goes { answer_bytes(kept) } else { 0 };
+            total -= if goes { kept.heap_bytes() } else { 0 };
             goes
         });
         outdated.map(|kept| kept.call.key).collect()

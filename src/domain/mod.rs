@@ -35,7 +35,7 @@ pub use event::{
 pub use friendship::{Friend, Offer, OfferState, Request};
 pub use group::Group;
 pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
-pub use kept::{CallKey, Kept, KeptAnswer, Traces};
+pub use kept::{CallKey, Kept, KeptAnswer, Traces, book_of, is_book};
 pub use message::Message;
 pub use policy::Policy;
 pub use rejection::Rejection;

@@ -233,6 +233,7 @@ impl User {
             Command::ImportAccount(_)
             | Command::SetProfile(_)
             | Command::Send(_)
+            | Command::BeginCall
             | Command::KeepAnswer(_) => Vec::new(),
             Command::DeleteAccount | Command::ClearFriends { .. } => return self.peers(),
             Command::UpdateFriends { items } => {
@@ -265,7 +266,9 @@ impl User {
                 Event::OffersSettled { offered, .. } => named.extend(self.offered_at(*offered)),
                 Event::FriendsGrouped { peers, .. } => named.extend(peers),
                 Event::GroupsRemoved { names } => named.extend(self.members_of(names)),
-                Event::CallDone { call, .. } | Event::CallAnswered { call, .. } => {
+                Event::CallBegun { call, .. }
+                | Event::CallDone { call, .. }
+                | Event::CallAnswered { call, .. } => {
                     named.push(call.key);
                 }
                 Event::CallsForgotten { keys } => named.extend(keys),
@@ -379,14 +382,18 @@ impl User {
     ///
     /// No event means the wish is already true or refused. If there are events they belong to one
     /// record with the version `self.version().next()` of before; [`User::recorded`] closes it.
-    /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import.
+    /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import and for books.
     pub fn perform(
         &mut self,
         command: &Command,
         policy: &Policy,
         at: Timestamp,
     ) -> Result<Decision, Rejection> {
-        if !self.imported && !matches!(command, Command::ImportAccount(_)) {
+        let needs_account = !matches!(
+            command,
+            Command::ImportAccount(_) | Command::BeginCall | Command::KeepAnswer(_)
+        );
+        if !self.imported && needs_account {
             return Err(Rejection::AccountUnknown);
         }
         let mut decision = Decision::default();
@@ -460,8 +467,10 @@ impl User {
                 let events = self.remove_groups(names).into_iter().collect();
                 self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
             }
-            // Its actor knows under which key.
-            Command::KeepAnswer(_) => decision.outcomes.push(Ok(Outcome::Recorded)),
+            // The actor knows under which key.
+            Command::BeginCall | Command::KeepAnswer(_) => {
+                decision.outcomes.push(Ok(Outcome::Recorded))
+            }
             Command::Send(message) => {
                 let events = vec![Event::MessageAccepted(message.clone())];
                 self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
@@ -597,6 +606,9 @@ impl User {
             Event::PeerForgotten { peer } => self.note_forgotten(peer),
             // The journal hands messages on; nothing here depends on them.
             Event::UnfriendAsked { .. } | Event::MessageAccepted(_) => {}
+            Event::CallBegun { call, request } => {
+                self.note_call(*call, *request, None, None, at);
+            }
             Event::CallDone { call, request, traces } => {
                 self.note_call(*call, *request, Some(traces), None, at);
             }

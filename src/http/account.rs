@@ -1,15 +1,18 @@
 //! Accounts: import, import many, delete, check. Rule: rest-api.md 6.
 
+use std::collections::BTreeMap;
+
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
 
 use super::answer::{Answered, Failure, Info};
 use super::call::Call;
+use super::edge::is_trouble;
 use super::error_code::{self as code, ErrorCode};
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::actors::{ExecuteError, Executed};
-use crate::domain::{Command, ProfileChange, UserId};
+use crate::domain::{Command, ProfileChange, UserId, is_book};
 use crate::journal::{Offset, Partition};
 
 /// The most accounts of one call. Rule: rest-api.md 1.8.
@@ -65,11 +68,16 @@ shape! {
 pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
     let asked: Import<'_> = call.parse(body)?;
     let name = asked.user.name().or_else(|| asked.identifier.name()).unwrap_or_default();
-    let Ok(user) = UserId::parse(name) else { return call.fails(code::ACCOUNT_PARAMETER_ILLEGAL) };
+    let Some(user) = legal(name) else { return call.fails(code::ACCOUNT_PARAMETER_ILLEGAL) };
     let change = change(&asked).map_err(Failure::Whole)?;
     let done = settle(call, call.execute(user, Command::ImportAccount(change)).await);
     done.verdict.map_err(Failure::Whole)?;
     Ok(call.success(&Nothing {}).at(done.position))
+}
+
+/// The name of an account that may exist.
+fn legal(name: &str) -> Option<UserId> {
+    UserId::parse(name).ok().filter(|user| !is_book(user))
 }
 
 #[derive(Serialize)]
@@ -141,7 +149,7 @@ pub(super) async fn import_many(call: &Call<'_>, body: &str) -> Answered {
     }
     let names: Vec<&str> = accounts.iter().map(|(name, _)| *name).collect();
     let users = accounts.into_iter().map(|(name, change)| {
-        let user = UserId::parse(name).map_err(|_| code::ACCOUNT_PARAMETER_ILLEGAL)?;
+        let user = legal(name).ok_or(code::ACCOUNT_PARAMETER_ILLEGAL)?;
         Ok((user, Command::ImportAccount(change?)))
     });
     let done = execute_all(call, users.collect()).await;
@@ -155,7 +163,10 @@ pub(super) async fn import_many(call: &Call<'_>, body: &str) -> Answered {
     let failed = names.into_iter().zip(&done).filter(|(_, done)| done.verdict.is_err());
     let failed = failed.map(|(name, _)| name).collect();
     let positions = done.iter().filter_map(|done| done.position);
-    Ok(call.success(&ImportedMany { failed }).at(positions))
+    let mut answer = call.success(&ImportedMany { failed }).at(positions);
+    let codes = done.iter().filter_map(|done| done.verdict.err());
+    answer.unsettled = codes.into_iter().any(|code| is_trouble(code.number));
+    Ok(answer)
 }
 
 #[derive(Serialize)]
@@ -186,10 +197,23 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     if !call.app().delete_allowed {
         return call.fails(code::DELETION_FORBIDDEN);
     }
-    let commands = users.into_iter().map(|user| Ok((user, Command::DeleteAccount)));
+    let mut each = users.clone();
+    each.sort_unstable();
+    each.dedup();
+    let commands = each.iter().map(|user| Ok((*user, Command::DeleteAccount)));
     let done = execute_all(call, commands.collect()).await;
-    let items = names.into_iter().zip(&done);
-    let items = items.map(|(name, done)| Item::of(name, done.verdict, call)).collect();
+    let mut verdicts: BTreeMap<UserId, Result<(), ErrorCode>> =
+        each.into_iter().zip(done.iter().map(|done| done.verdict)).collect();
+    let items = names.into_iter().zip(users).map(|(name, user)| {
+        // An entry that repeats one before it finds the account gone.
+        let gone = Err(code::ACCOUNT_UNKNOWN);
+        let verdict = verdicts.get_mut(&user).map_or(gone, |known| match *known {
+            Ok(()) => std::mem::replace(known, gone),
+            Err(code) => Err(code),
+        });
+        Item::of(name, verdict, call)
+    });
+    let items = items.collect();
     let positions = done.iter().filter_map(|done| done.position);
     Ok(call.success(&Deleted { items }).at(positions))
 }

@@ -5,8 +5,9 @@
 
 use serde::ser::{Serialize, Serializer};
 use smallvec::SmallVec;
+use uuid::Uuid;
 
-use super::edge::TROUBLE;
+use super::edge::is_trouble;
 use super::error_code::{ErrorCode, Text};
 use super::{Operation, Service};
 use crate::journal::{Offset, Partition};
@@ -41,6 +42,10 @@ pub(super) struct Answer {
     pub(super) code: u32,
     /// Where the changes stand in the journal.
     pub(super) positions: SmallVec<[(Partition, Offset); 1]>,
+    /// The id of the request that was answered, if it was an earlier one.
+    pub(super) request: Option<Uuid>,
+    /// Something in it may be answered otherwise when the call comes again.
+    pub(super) unsettled: bool,
 }
 
 /// What stands before the code of an entry.
@@ -88,7 +93,7 @@ impl Answer {
         let mut body = Vec::with_capacity(BODY_BYTES);
         let envelope = Envelope { status: "FAIL", code: code.number, info, display };
         serde_json::to_writer(&mut body, &envelope).expect("texts and numbers are always JSON");
-        Self { body, code: code.number, positions: SmallVec::new() }
+        Self { body, code: code.number, ..Self::default() }
     }
 
     /// Whether the answer is the last word on every entry: none of them tells of trouble. Names and
@@ -98,9 +103,9 @@ impl Answer {
         let trouble = |code: &[u8]| {
             let code = std::str::from_utf8(code.get(..5).unwrap_or_default());
             let number = code.ok().and_then(|code| code.parse().ok());
-            TROUBLE.iter().any(|trouble| Some(trouble.number) == number)
+            number.is_some_and(is_trouble)
         };
-        !entries.any(|bytes| bytes.strip_prefix(ENTRY_CODE).is_some_and(trouble))
+        !self.unsettled && !entries.any(|bytes| bytes.strip_prefix(ENTRY_CODE).is_some_and(trouble))
     }
 
     /// Tells where a change stands.

@@ -137,6 +137,7 @@ impl<'a> Batch<'a> {
         let mut expected = expected.into_iter();
         self.entries.iter().map(move |entry| {
             let verdict = match entry.settled {
+                Some(code::ACCOUNT_ILLEGAL) => Err(code::illegal_account(operation)),
                 Some(code) => Err(code),
                 // The actors answer one outcome per item; a missing one would be their fault.
                 None => expected.next().unwrap_or(Err(code::broken(operation))),

@@ -80,6 +80,8 @@ impl Edge {
         let (head, payload) = request.into_parts();
         let Handled { operation, app, answered } = self.handle(&head, payload, id, peer).await;
         let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, operation));
+        // A call that came again is known by the id under which it was done.
+        let id = answer.request.unwrap_or(id);
         let took = started.elapsed();
         self.metrics.count(operation, answer.code, took);
         log(id, app, operation, answer.code, took);
@@ -171,7 +173,7 @@ fn read(head: &RequestHead) -> Result<(Operation, Query<'_>), ErrorCode> {
 }
 
 /// The codes that tell of trouble on our side, and not of the request.
-pub(super) const TROUBLE: [ErrorCode; 9] = [
+const TROUBLE: [ErrorCode; 9] = [
     code::TIMED_OUT,
     code::RELATIONS_BROKEN,
     code::RELATIONS_TIMED_OUT,
@@ -182,6 +184,11 @@ pub(super) const TROUBLE: [ErrorCode; 9] = [
     code::MESSAGES_BROKEN,
     code::MESSAGES_TIMED_OUT,
 ];
+
+/// Whether the code tells of trouble on our side.
+pub(super) fn is_trouble(number: u32) -> bool {
+    TROUBLE.iter().any(|code| code.number == number)
+}
 
 /// One event per request, without anything that the caller sent.
 fn log(
@@ -194,7 +201,7 @@ fn log(
     let command = operation.map(Operation::command);
     let app = app.map(|app| app.0);
     let duration_ms = took.as_secs_f64() * 1000.0;
-    if TROUBLE.iter().any(|code| code.number == number) {
+    if is_trouble(number) {
         tracing::warn!(
             request.id = %request, app.id = app, command, code = number, duration_ms,
             "a call could not be answered",

@@ -83,6 +83,7 @@ catalogue! {
     ALREADY_FRIEND = 30001, "Err_SNS_<Operation>_Friend_Exist";
     FRIEND_UNKNOWN = 30001, "Err_SNS_<Operation>_Friend_Not_Exist";
     ACCOUNT_ILLEGAL = 30002, "Err_SNS_<Operation>_SdkAppId_Illegal";
+    GROUP_ADD_ACCOUNT_ILLEGAL = 30002, "ERR_SDKAPPID_ILLEGAL";
     ACCOUNT_NOT_IMPORTED = 30003, "Err_SNS_<Operation>_Account_Not_Exist";
     RELATIONS_BROKEN = 30006, "Err_SNS_<Operation>_Internal_Error";
     FRIEND_ADD_BROKEN = 30006, "Err_SNS_FriendAdd_Unpack_Profile_Data_Fail";
@@ -163,6 +164,15 @@ pub(super) const SEND_TO_STRANGER: u32 = 20009;
 pub(super) const SEND_BY_NO_FRIEND: u32 = 20010;
 /// The same when the sender does not have the receiver as a friend.
 pub(super) const SEND_TO_NO_FRIEND: u32 = 20011;
+
+/// What an illegal account among the entries of a call of `operation` is called.
+/// Rule: rest-api.md 5 for the one that differs.
+pub(super) fn illegal_account(operation: Operation) -> ErrorCode {
+    match operation {
+        Operation::GroupAdd => GROUP_ADD_ACCOUNT_ILLEGAL,
+        _ => ACCOUNT_ILLEGAL,
+    }
+}
 
 /// What an inner fault of `operation`'s service is called.
 pub(super) fn broken(operation: Operation) -> ErrorCode {

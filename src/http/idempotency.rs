@@ -1,37 +1,30 @@
 //! `Idempotency-Key`: a call that comes again under its key is done once and answered as the first
 //! time, byte for byte, for 24 hours. Rule: extensions.md 1.
 //!
-//! What a call does is kept with the change itself, its answer before it is given, both by the user
-//! whom the call is about; calls about many are kept by the administrator who makes them. Answers that
-//! only tell of trouble are not kept: a repeat finds out what became of the call. Calls that only
-//! look ignore the key.
+//! First the key is entered in its book, so that it stands for one path and body in the whole app;
+//! what the call does is kept with the change itself; its answer is entered in the book before it is
+//! given. Answers that only tell of trouble are not kept: a repeat finds out what became of the call.
+//! Calls that only look ignore the key.
 
 use actix_web::dev::RequestHead;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::answer::{Answer, Answered, Failure};
 use super::call::Call;
-use super::edge::TROUBLE;
+use super::edge::is_trouble;
 use super::error_code::{self as code, ErrorCode};
-use super::shape::{Account, parse, shape};
 use super::{Operation, handle};
-use crate::actors::ExecuteError;
-use crate::domain::{CallKey, Command, KeptAnswer, Rejection, UserId, UserKey};
+use crate::domain::{CallKey, Command, Kept, KeptAnswer, UserId, UserKey, book_of};
 use crate::journal::{Offset, Partition};
 
 /// The header.
 const HEADER: &str = "idempotency-key";
 /// The longest key, in bytes.
 const KEY_BYTES_MAX: usize = 64;
-
-shape! {
-    /// Whom a call is about.
-    About<'a> {
-        from: Account<'a> = "From_Account",
-        user: Account<'a> = "UserID",
-        identifier: Account<'a> = "Identifier",
-    }
-}
+/// The longest answer that is kept, in bytes; a repeat of a call with a longer one is judged anew, on
+/// what the call did.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// The key of the request, if it has one that counts. Errors: 60002 for one that is empty, too long or
 /// not printable.
@@ -52,23 +45,27 @@ pub(super) fn key(head: &RequestHead, operation: Operation) -> Result<Option<&st
 pub(super) async fn carry_out(mut call: Call<'_>, key: &str, body: &str) -> Answered {
     let command = call.operation.command();
     let asked = CallKey { key: hash(&[key]), asked: hash(&[command, "\n", body]) };
-    let home = home(&call, body);
-    if let Some(kept) = kept(&call, home, asked).await? {
+    let book = call.key(book_of(&asked.key));
+    let begun = call.users.execute_call(book, Command::BeginCall, call.origin(), Some(asked)).await;
+    if begun.map_err(|error| call.fault(&error))?.position.is_none()
+        && let Some(kept) = kept(&call, book, asked).await?
+    {
         match kept.answer {
-            Some(answer) => return Ok(again(*answer)),
+            Some(answer) => return Ok(again(*answer, kept.request)),
             // Nobody was told what it came to: that is found out under the same id.
             None => call.request = kept.request,
         }
     }
     call.key = Some(asked);
-    let answer = match handle(&call, body).await {
+    let mut answer = match handle(&call, body).await {
         Ok(answer) => answer,
-        Err(failure @ Failure::Whole(code)) if !TROUBLE.contains(&code) => {
+        Err(failure @ Failure::Whole(code)) if !is_passing(code) => {
             Answer::failure(failure, Some(call.operation))
         }
         Err(failure) => return Err(failure),
     };
-    if !answer.is_settled() {
+    answer.request = Some(call.request);
+    if !answer.is_settled() || answer.body.len() > ANSWER_BYTES_MAX {
         return Ok(answer);
     }
     let positions = answer.positions.iter().map(|(partition, offset)| (partition.0, offset.0));
@@ -77,39 +74,26 @@ pub(super) async fn carry_out(mut call: Call<'_>, key: &str, body: &str) -> Answ
         body: String::from_utf8_lossy(&answer.body).into(),
         positions: positions.collect(),
     });
-    match call.users.execute_call(home, keep, call.origin(), Some(asked)).await {
+    let keeping = call.users.execute_call(book, keep, call.origin(), Some(asked)).await;
+    if keeping.map_err(|error| call.fault(&error))?.position.is_none() {
         // It was answered meanwhile, to somebody who made the same call at the same time.
-        Ok(executed) if executed.position.is_none() => {
-            let first = kept(&call, home, asked).await?.and_then(|kept| kept.answer);
-            Ok(first.map_or(answer, |first| again(*first)))
+        let first = kept(&call, book, asked).await?;
+        if let Some(Kept { answer: Some(first), request, .. }) = first {
+            return Ok(again(*first, request));
         }
-        Ok(_) => Ok(answer),
-        // Nobody is there to keep it, and there was nothing to change.
-        Err(ExecuteError::Rejected(Rejection::AccountUnknown)) => Ok(answer),
-        Err(error) => Err(call.fault(&error)),
     }
+    Ok(answer)
 }
 
-/// What `home` keeps of the call. Errors: 60002 if the key stands for another call.
-async fn kept(
-    call: &Call<'_>,
-    home: UserKey,
-    asked: CallKey,
-) -> Result<Option<crate::domain::Kept>, Failure> {
-    let kept = call.users.kept(home, asked.key).await.map_err(|error| call.fault(&error))?;
-    match kept.filter(|kept| kept.is_fresh(call.now)) {
-        Some(kept) if kept.call != asked => Err(Failure::Common(code::URL_UNREADABLE)),
-        kept => Ok(kept),
-    }
+/// Whether the code says nothing about the call itself, so that a repeat may have another answer.
+fn is_passing(code: ErrorCode) -> bool {
+    is_trouble(code.number) || code == code::TOO_MANY_MESSAGES
 }
 
-/// Who keeps the call.
-fn home(call: &Call<'_>, body: &str) -> UserKey {
-    let about = parse::<About<'_>>(body).unwrap_or_default();
-    let names = [&about.from, &about.user, &about.identifier];
-    let named = names.into_iter().find_map(Account::name).unwrap_or(call.caller.operator);
-    // An illegal name changes nothing, whoever keeps that.
-    call.key(UserId::parse(named).unwrap_or(hash(&[named])))
+/// What the book has about the call.
+async fn kept(call: &Call<'_>, book: UserKey, asked: CallKey) -> Result<Option<Kept>, Failure> {
+    let kept = call.users.kept(book, asked.key).await.map_err(|error| call.fault(&error))?;
+    Ok(kept.filter(|kept| kept.call == asked && kept.is_fresh(call.now)))
 }
 
 /// 32 hex digits, which can stand where a name can.
@@ -121,12 +105,14 @@ fn hash(parts: &[&str]) -> UserId {
     UserId::parse(&digits).expect("32 hex digits are a name")
 }
 
-fn again(kept: KeptAnswer) -> Answer {
+fn again(kept: KeptAnswer, request: Uuid) -> Answer {
     let positions = kept.positions.into_iter();
     let positions = positions.map(|(partition, offset)| (Partition(partition), Offset(offset)));
     Answer {
         body: kept.body.into_string().into_bytes(),
         code: kept.code,
         positions: positions.collect(),
+        request: Some(request),
+        ..Answer::default()
     }
 }

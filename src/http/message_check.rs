@@ -29,8 +29,9 @@ pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
         found.into_iter().map(|found| found.map(|(ours, theirs)| Verdict::of(ours, theirs, rules)));
     let items = batch.verdicts(call.operation, expected).map(|(name, verdict)| Item {
         name,
-        verdict: verdict.unwrap_or(Verdict::Allowed),
-        sender_code: verdict.map_or(0, |verdict| verdict.code(rules)),
+        // Whoever reads nothing but the verdict is not to let through what nobody looked at.
+        verdict: verdict.unwrap_or(Verdict::Strangers),
+        sender_code: verdict.unwrap_or(Verdict::Strangers).code(rules),
         code: verdict.err().map_or(0, |code| code.number),
         info: Info::of(verdict.map(|_| ()), call.operation),
     });

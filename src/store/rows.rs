@@ -167,8 +167,11 @@ impl Before {
         key: UserKey,
         head: RowHash,
         user: &User,
-        peers: Vec<UserId>,
+        mut peers: Vec<UserId>,
     ) -> Self {
+        // Looked at twice, a row would go into the hash twice, which is not at all.
+        peers.sort_unstable();
+        peers.dedup();
         let relations = peers
             .into_iter()
             .map(|peer| {
@@ -262,6 +265,22 @@ mod tests {
             whole,
             none(),
         ]
+    }
+
+    #[test]
+    fn a_row_that_is_named_twice_counts_once() {
+        let key = UserKey { app: AppId(1), user: id(AMY) };
+        let blocked = |peers: &[&str]| {
+            let mut user = User::new(id(AMY));
+            let peers = peers.iter().map(|name| id(name)).collect();
+            let before = Before::look(P, key, RowHash::default(), &user, peers);
+            let event = Event::UserBlocked { target: id("bob"), remain_friends: false };
+            user.replay(Version(1), &[event], Timestamp(0));
+            let mut hash = RowHash::default();
+            before.compare(&user, &mut hash, |_| {});
+            hash
+        };
+        assert_eq!(blocked(&["bob", "carl", "bob"]), blocked(&["bob"]));
     }
 
     #[test]

@@ -174,6 +174,7 @@ impl<'a> Told<'a> {
             | Event::GroupsAdded { .. }
             | Event::FriendsGrouped { .. }
             | Event::GroupsRemoved { .. }
+            | Event::CallBegun { .. }
             | Event::CallDone { .. }
             | Event::CallAnswered { .. }
             | Event::CallsForgotten { .. }

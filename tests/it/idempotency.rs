@@ -74,6 +74,53 @@ fn a_key_stands_for_one_path_and_body() {
 }
 
 #[test]
+fn a_key_stands_for_one_call_in_the_whole_app() {
+    let (_node, mut caller) = people();
+    caller.call_keyed("sns/black_list_add", "k", &block(&["bob"])).ok();
+    let of_another = json!({"From_Account": "carl", "To_Account": ["bob"]});
+    assert_eq!(caller.call_keyed("sns/black_list_add", "k", &of_another).code(), 60002);
+    assert!(caller.blocklist("carl", 0, 10).0.is_empty());
+    let import = json!({"UserID": "dora"});
+    caller.call_keyed("im_open_login_svc/account_import", "i", &import).ok();
+    let many = json!({"Accounts": ["dora", "eve"]});
+    let refused = caller.call_keyed("im_open_login_svc/multiaccount_import", "i", &many);
+    assert_eq!(refused.code(), 60002);
+    assert_eq!(caller.account_statuses(&["eve"]), ["NotImported"]);
+}
+
+#[test]
+fn what_is_kept_reads_like_no_other_row_and_ends_with_its_day() {
+    let (node, mut caller) = people();
+    // The hash of the key "x" as a name: one row for both.
+    let hash = "2d711642b726b04401627ca9fbac32f5";
+    caller.import(&[hash]);
+    let both = block(&["bob", hash]);
+    assert_eq!(caller.call_keyed("sns/black_list_add", "x", &both).codes(), [0, 0]);
+    let node = node.restart();
+    let mut caller = node.caller();
+    caller.befriend("amy", &["carl"]);
+    node.pass_ms(24 * 60 * 60 * 1000 + 1);
+    let clear = json!({"From_Account": "amy"});
+    caller.call_keyed("sns/friend_delete_all", "y", &clear).ok();
+    let delete = json!({"DeleteItem": [{"UserID": "amy"}, {"UserID": "amy"}]});
+    let deleted = caller.call_keyed("im_open_login_svc/account_delete", "z", &delete).ok();
+    assert_eq!(deleted.codes(), [0, 70107]);
+    node.stop();
+}
+
+#[test]
+fn a_book_of_kept_answers_is_no_account() {
+    let (_node, mut caller) = people();
+    let name = "~kept-answers-0001";
+    let import = json!({ "UserID": name });
+    assert_eq!(caller.call("im_open_login_svc/account_import", &import).code(), 70402);
+    let many = json!({"Accounts": ["dora", name]});
+    let many = caller.call("im_open_login_svc/multiaccount_import", &many).ok();
+    assert_eq!(many.body["FailAccounts"], json!([name]));
+    assert_eq!(caller.block("amy", &[name]).codes(), [30003]);
+}
+
+#[test]
 fn a_key_is_free_again_after_a_day() {
     let (node, mut caller) = people();
     caller.call_keyed("sns/black_list_add", "k", &block(&["bob"])).ok();
@@ -162,6 +209,8 @@ fn equal_calls_at_the_same_time_are_one_call() {
         });
         assert_eq!(answers[0].codes(), [0, 0, 30003]);
         answers.iter().for_each(|answer| same(&answers[0], answer));
+        let id = answers[0].header("cordon-request-id");
+        assert!(answers.iter().all(|answer| answer.header("cordon-request-id") == id));
         assert_eq!(caller.unblock("amy", &["bob", "carl"]).codes(), [0, 0]);
     }
     node.stop();

@@ -349,7 +349,7 @@ fn an_archive_hands_out_in_order_what_was_put_there_durably() {
     assert!(everything().is_empty());
     archive.publish(PARTITION, &mut (0..200).map(entry)).expect("published");
     assert_eq!(everything(), (0..200).map(entry).collect::<Vec<_>>());
-    let too_large = (b"key".to_vec(), vec![0; 2 << 20]);
+    let too_large = (b"key".to_vec(), vec![0; 5 << 20]);
     let refused = archive.publish(PARTITION, &mut [too_large].into_iter());
     assert!(matches!(refused, Err(JournalError::Unavailable { .. })), "{refused:?}");
 }

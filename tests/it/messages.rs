@@ -112,6 +112,26 @@ fn an_equal_message_within_two_minutes_is_the_same_one() {
 }
 
 #[test]
+fn no_other_calls_push_a_message_out_of_its_two_minutes() {
+    let (node, mut caller) = people_of(Setup::new());
+    let first = send(&mut caller, json!({})).ok();
+    for _ in 0..60 {
+        caller.block("amy", &["bob"]);
+        caller.unblock("amy", &["bob"]);
+    }
+    let node = node.restart();
+    let mut caller = node.caller();
+    assert_eq!(send(&mut caller, json!({})).ok().body["MsgKey"], first.body["MsgKey"]);
+    // What is sent anew after its time counts from then on.
+    node.pass_ms(120_001);
+    let anew = send(&mut caller, json!({})).ok();
+    assert_ne!(anew.body["MsgKey"], first.body["MsgKey"]);
+    node.pass_ms(119_000);
+    assert_eq!(send(&mut caller, json!({})).ok().body["MsgKey"], anew.body["MsgKey"]);
+    node.stop();
+}
+
+#[test]
 fn each_part_of_a_message_that_is_wrong_has_its_code() {
     let (_node, mut caller) = people_of(Setup::new());
     let element = |kind: Value, content: Value| json!([{"MsgType": kind, "MsgContent": content}]);

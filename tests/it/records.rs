@@ -61,6 +61,7 @@ event_names!(
     FriendsGrouped,
     GroupsRemoved,
     MessageAccepted,
+    CallBegun,
     CallDone,
     CallAnswered,
     CallsForgotten,
@@ -529,6 +530,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(names, peers)| Event::FriendsGrouped { names, peers }),
         texts().prop_map(|names| Event::GroupsRemoved { names }),
         message().prop_map(Event::MessageAccepted),
+        (call(), uuid()).prop_map(|(call, request)| Event::CallBegun { call, request }),
         (call(), uuid(), vec(user(), 0..3), yes(), option::of(any::<u32>())).prop_map(
             |(call, request, peers, account, sent_at)| Event::CallDone {
                 call,

@@ -126,6 +126,45 @@ fn the_limits_of_both_lists_hold_when_requests_are_answered() {
 }
 
 #[test]
+fn who_asked_may_take_the_request_back_by_a_removal() {
+    let (node, mut caller) = people_of(Setup::new());
+    assert_eq!(caller.unfriend("amy", &["bob"], "Delete_Type_Single").codes(), [31704]);
+    ask(&mut caller, "amy", "bob", "");
+    assert_eq!(caller.unfriend("amy", &["bob"], "Delete_Type_Single").codes(), [0]);
+    node.settle();
+    assert!(waiting(&mut caller, "amy", "SendOut").is_empty());
+    assert!(waiting(&mut caller, "bob", "ComeIn").is_empty());
+    assert_eq!(caller.unfriend("amy", &["bob"], "Delete_Type_Both").codes(), [31704]);
+    node.stop();
+}
+
+#[test]
+fn a_request_that_waits_takes_no_place_of_a_group() {
+    let (node, mut caller) = people_of(Setup::new().set("LIMITS_GROUPS_MAX", "1"));
+    let item = json!({"To_Account": "bob", "AddSource": "AddSource_Type_test", "GroupName": "one"});
+    let body = json!({"From_Account": "amy", "AddFriendItem": [item]});
+    assert_eq!(caller.call("sns/friend_add", &body).codes(), [30539]);
+    let other = json!({"From_Account": "amy", "GroupName": ["two"]});
+    caller.call("sns/group_add", &other).ok();
+    assert_eq!(respond(&mut caller, "bob", &[("amy", "AgreeAndAdd")]).codes(), [0]);
+    let groups = caller.call("sns/group_get", &json!({"From_Account": "amy"})).ok();
+    assert_eq!(groups.items(), [json!({"GroupName": "two", "FriendNumber": 0})]);
+    node.stop();
+}
+
+#[test]
+fn what_is_said_about_one_who_is_in_the_list_already_is_noted() {
+    let (node, mut caller) = people_of(Setup::new());
+    caller.import_friends("bob", &["amy"]);
+    ask(&mut caller, "amy", "bob", "");
+    assert_eq!(respond(&mut caller, "bob", &[("amy", "AgreeAndAdd")]).codes(), [0]);
+    let body = json!({"From_Account": "bob", "To_Account": ["amy"]});
+    let record = caller.call("sns/friend_get_list", &body).ok().text().to_owned();
+    assert!(record.contains("theirs") && record.contains("[\"new\"]"), "{record}");
+    node.stop();
+}
+
+#[test]
 fn what_is_no_answer_is_refused_by_entry() {
     let (_node, mut caller) = people_of(Setup::new());
     ask(&mut caller, "amy", "bob", "");

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::channels::severs;
+use super::channels::{answers, severs};
 use super::{After, Ledger, Plan};
 use crate::actors::ItemError;
 use crate::actors::waiting::{ReplyBy, Slot, Ticket};
@@ -44,9 +44,11 @@ impl Ledger {
     pub(super) fn wait(&self, key: UserKey, reply: ReplyBy, plans: &[Plan]) -> u64 {
         let slots = plans.iter().map(|plan| match plan {
             Plan::Done(result) => Slot::Done(*result),
-            Plan::Sever(_) | Plan::OwedSever(_) | Plan::Answer(_) | Plan::Offer(..) => {
-                Slot::Open(1)
-            }
+            Plan::Sever(_)
+            | Plan::OwedSever(_)
+            | Plan::Answer(_)
+            | Plan::OwedAnswer(_)
+            | Plan::Offer(..) => Slot::Open(1),
             Plan::Forgetting => Slot::Open(u32::from(self.context.partitions)),
         });
         let ReplyBy { reply, deadline } = reply;
@@ -59,12 +61,16 @@ impl Ledger {
                 Plan::Offer(peer, edge) => {
                     state.desk.await_offer((key, *peer, edge.version), ticket);
                 }
-                Plan::OwedSever(peer) => {
+                Plan::OwedSever(peer) | Plan::OwedAnswer(peer) => {
+                    let is_owed = match plan {
+                        Plan::OwedSever(_) => severs,
+                        _ => answers,
+                    };
                     let destination = self.destination(key, *peer);
                     let owed = state.outbox[destination]
                         .iter_mut()
                         .rev()
-                        .find(|owed| severs(&owed.effect, &key, peer));
+                        .find(|owed| is_owed(&owed.effect, &key, peer));
                     match owed {
                         Some(owed) => owed.waiters.push(ticket),
                         None => state.desk.fill(ticket, Ok(()), self.partition),
@@ -127,7 +133,7 @@ impl Awaited {
                 Plan::Sever(peer) => awaited.severing.push((*peer, slot)),
                 Plan::Answer(peer) => awaited.answering.push((*peer, slot)),
                 Plan::Forgetting => awaited.forgetting = Some(slot),
-                Plan::Done(_) | Plan::OwedSever(_) | Plan::Offer(..) => {}
+                Plan::Done(_) | Plan::OwedSever(_) | Plan::OwedAnswer(_) | Plan::Offer(..) => {}
             }
         }
         awaited

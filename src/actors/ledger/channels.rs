@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::answers::Awaited;
 use super::{Ledger, Outgoing, Owed};
 use crate::actors::waiting::Ticket;
-use crate::domain::{Effect, Severance, UserId, UserKey};
+use crate::domain::{Agreement, Effect, Rejection, Severance, UserId, UserKey};
 use crate::journal::{Body, Commit, Durability, Partition, partition_of};
 use crate::pairing::{Answer, OwedEffect, owed_by};
 
@@ -62,6 +62,26 @@ impl Ledger {
         let destination = self.destination(key, peer);
         let mut state = self.state.borrow_mut();
         state.outbox[destination].iter_mut().any(|owed| severs(&owed.effect, &key, &peer))
+    }
+
+    /// Whether an earlier answer of `key`'s to a request of `peer`'s, with this agreement or a refusal,
+    /// still waits for the peer's side.
+    pub(in crate::actors) fn owes_answer(
+        &self,
+        key: UserKey,
+        peer: UserId,
+        agreement: Option<Agreement>,
+    ) -> bool {
+        let destination = self.destination(key, peer);
+        let mut state = self.state.borrow_mut();
+        state.outbox[destination].iter_mut().any(|owed| {
+            let same = match owed.effect.effect {
+                Effect::Confirm { agreement: said, .. } => said == agreement,
+                Effect::Refuse { .. } => agreement.is_none(),
+                _ => false,
+            };
+            same && answers(&owed.effect, &key, &peer)
+        })
     }
 
     /// Whether a deletion of the account `key` has not reached every partition: it may not be
@@ -238,6 +258,16 @@ impl Ledger {
             ledger.context.journal.flush();
         });
     }
+}
+
+/// Whether `owed` is an answer of `key`'s to a request of `peer`'s that waited.
+pub(super) fn answers(owed: &OwedEffect, key: &UserKey, peer: &UserId) -> bool {
+    let is_answer = match owed.effect {
+        Effect::Confirm { agreement, .. } => agreement.is_some(),
+        Effect::Refuse { why, .. } => why == Rejection::Declined,
+        _ => false,
+    };
+    owed.to == *peer && owed.from == key.user && owed.app == key.app && is_answer
 }
 
 /// Whether `owed` is the removal that a block of `peer` by `key` owes.

@@ -22,7 +22,7 @@ use answers::Awaited;
 use channels::RESEND_MIN;
 
 use crate::actors::recovery::Recovered;
-use crate::actors::repeat::{Before as DoneBefore, Done, LATELY, Lately, Repeats};
+use crate::actors::repeat::{Done, DoneBefore, LATELY, Lately, Repeats};
 use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
 use crate::domain::{EdgeId, Event, Message, Timestamp, User, UserId, UserKey, Version};
@@ -159,6 +159,8 @@ pub(in crate::actors) enum Plan {
     OwedSever(UserId),
     /// For the peer to have heard an answer.
     Answer(UserId),
+    /// For the same, owed since an earlier call.
+    OwedAnswer(UserId),
     /// For the answer to an offer.
     Offer(UserId, EdgeId),
     /// For every partition to have forgotten the account.
@@ -285,7 +287,7 @@ impl Ledger {
         state.acked_n = 0;
         state.recorded_acks = state.outbox.iter().map(Outbox::acked).collect();
         state.unrecorded_acks = 0;
-        recovered.done.into_iter().for_each(|done| state.repeats.note(done));
+        state.repeats.absorb(recovered.done);
         state.lately = recovered.lately;
         state.cursors = recovered.cursors;
         state.unsaved_records = u64::from(!recovered.unsaved.changes.is_empty());
@@ -295,9 +297,8 @@ impl Ledger {
     }
 
     /// Remembers commands that were read by the standby, and are in the store already.
-    pub(in crate::actors) fn remember(&self, done: impl IntoIterator<Item = Done>) {
-        let mut state = self.state.borrow_mut();
-        done.into_iter().for_each(|done| state.repeats.note(done));
+    pub(in crate::actors) fn remember(&self, done: Repeats) {
+        self.state.borrow_mut().repeats.absorb(done);
     }
 
     /// The claim took effect: the partition takes commands.

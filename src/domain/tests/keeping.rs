@@ -14,6 +14,12 @@ fn answer(bytes: usize) -> KeptAnswer {
     KeptAnswer { code: 0, body: "x".repeat(bytes).into(), positions: vec![(3, 7)] }
 }
 
+/// A book, which is no account.
+fn book() -> Someone {
+    let user = User::new(book_of(&id("0123456789abcdef0123456789abcdef")));
+    Someone { user, policy: Policy::default() }
+}
+
 fn keep(amy: &mut Someone, key: &str, bytes: usize, at: Timestamp) -> Vec<Event> {
     let events = amy.user.keep_answer(call(key, "this"), Uuid::nil(), answer(bytes), at);
     amy.close(&events);
@@ -49,7 +55,7 @@ fn a_friendship_that_was_there_before_leaves_no_trace() {
 
 #[test]
 fn after_a_day_a_call_gives_way_to_the_next_one() {
-    let mut amy = someone("amy");
+    let mut amy = book();
     keep(&mut amy, "k1", 2, NOW);
     assert_eq!(keep(&mut amy, "k2", 2, Timestamp(NOW.0 + DAY_MS)).len(), 1);
     let events = keep(&mut amy, "k3", 2, Timestamp(NOW.0 + DAY_MS + 1));
@@ -59,19 +65,46 @@ fn after_a_day_a_call_gives_way_to_the_next_one() {
 
 #[test]
 fn answers_take_a_bounded_room_and_the_oldest_go_first() {
-    let mut amy = someone("amy");
+    let mut amy = book();
     let mebibyte = 1 << 20;
-    for (ms, key) in (0..).zip(["k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8"]) {
+    for (ms, key) in (0..).zip(["k1", "k2", "k3", "k4"]) {
         assert_eq!(keep(&mut amy, key, mebibyte, Timestamp(NOW.0 + ms)).len(), 1);
     }
-    let events = keep(&mut amy, "k9", mebibyte + 1, Timestamp(NOW.0 + 9));
+    let events = keep(&mut amy, "k5", mebibyte + 1, Timestamp(NOW.0 + 9));
     assert_eq!(events[0], Event::CallsForgotten { keys: vec![id("k1"), id("k2")] });
-    assert_eq!(amy.user.kept_calls().count(), 7);
+    assert_eq!(amy.user.kept_calls().count(), 3);
+}
+
+#[test]
+fn a_user_keeps_few_calls_because_nobody_asks_once_they_are_answered() {
+    let mut amy = someone("amy");
+    for number in 0..150 {
+        let mut events = Vec::new();
+        let call = call(&format!("k{number:03}"), "this");
+        amy.user.keep_call(call, Uuid::nil(), &mut events, Timestamp(NOW.0 + number));
+        amy.close(&events);
+    }
+    assert_eq!(amy.user.kept_calls().count(), 100);
+    assert!(amy.user.kept(&id("k149")).is_some() && amy.user.kept(&id("k049")).is_none());
+}
+
+#[test]
+fn a_key_stands_for_the_call_that_began_with_it() {
+    let mut amy = book();
+    let first = Uuid::from_u128(1);
+    let begin = |amy: &mut Someone, asked: &str| {
+        let begun = amy.user.begin_call(call("k", asked), first, NOW);
+        begun.map(|events| events.len())
+    };
+    assert_eq!(begin(&mut amy, "this"), Ok(1));
+    assert_eq!(begin(&mut amy, "this"), Ok(0));
+    assert_eq!(begin(&mut amy, "that"), Err(Rejection::KeyReused));
+    assert_eq!(amy.user.kept(&id("k")).expect("it is kept").request, first);
 }
 
 #[test]
 fn a_key_that_stood_for_another_call_a_day_ago_starts_anew() {
-    let mut amy = someone("amy");
+    let mut amy = book();
     keep(&mut amy, "k", 2, NOW);
     let later = Timestamp(NOW.0 + DAY_MS + 1);
     let events = amy.user.keep_answer(call("k", "that"), Uuid::nil(), answer(3), later);

@@ -240,6 +240,7 @@ enum Turn {
     Run(Command),
     /// Under a key of the caller's.
     Keyed(CallKey, Command),
+    Begin(CallKey),
     Answer(CallKey),
     Hear(UserId, Vec<Effect>),
     Forget(UserId),
@@ -249,6 +250,7 @@ fn turn() -> impl Strategy<Value = Turn> {
     prop_oneof![
         6 => command().prop_map(Turn::Run),
         2 => (call(), command()).prop_map(|(call, command)| Turn::Keyed(call, command)),
+        1 => call().prop_map(Turn::Begin),
         2 => call().prop_map(Turn::Answer),
         6 => (peer(), vec(effect(), 1..4)).prop_map(|(peer, effects)| Turn::Hear(peer, effects)),
         1 => peer().prop_map(Turn::Forget),
@@ -286,6 +288,7 @@ impl Turn {
                 scope.extend(user.scope_of_call(call, 0, at));
                 scope
             }
+            Self::Begin(call) => user.scope_of_call(call, 0, at),
             Self::Answer(call) => user.scope_of_call(call, ANSWER.len(), at),
             Self::Hear(peer, _) | Self::Forget(peer) => user.scope_of_effects(*peer),
         }
@@ -301,6 +304,7 @@ impl Turn {
                 }
                 events
             }
+            Self::Begin(call) => user.begin_call(*call, Uuid::nil(), at).ok()?,
             Self::Answer(call) => {
                 let answer = KeptAnswer { code: 0, body: ANSWER.into(), positions: Vec::new() };
                 user.keep_answer(*call, Uuid::nil(), answer, at)
@@ -449,6 +453,7 @@ proptest! {
             | Command::RemoveGroups { .. }
             | Command::SetProfile(_)
             | Command::Send(_)
+            | Command::BeginCall
             | Command::KeepAnswer(_) => 1,
         };
         if let Ok(decision) = user.perform(&command, &policy, NOW) {

@@ -21,9 +21,9 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The largest record that is handed over. The topics take a little more, because a batch of one has
 /// a frame around it; so what is too large is refused here and not by a broker, where it would look
 /// like a loss.
-pub(super) const RECORD_BYTES_MAX: usize = 1_000_000;
+pub(super) const RECORD_BYTES_MAX: usize = 4_000_000;
 /// What the topics take.
-pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// How connections to brokers are protected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -107,7 +107,9 @@ impl History {
                     let hoped = &mut self.hoped[who][number(peer)];
                     *hoped = form.is_two_way() && (*hoped || !again);
                 }
-                Event::OfferEnded { peer, .. } => self.hoped[who][number(peer)] = false,
+                Event::OfferEnded { peer, .. } | Event::OfferWithdrawn { peer, .. } => {
+                    self.hoped[who][number(peer)] = false;
+                }
                 Event::OfferConfirmed { peer, agreement: Some(Agreement::OneWay), .. } => {
                     self.hoped[who][number(peer)] = false;
                 }
@@ -137,12 +139,12 @@ impl History {
                 | Event::FriendsGrouped { .. }
                 | Event::GroupsRemoved { .. }
                 | Event::MessageAccepted(_)
+                | Event::CallBegun { .. }
                 | Event::CallDone { .. }
                 | Event::CallAnswered { .. }
                 | Event::CallsForgotten { .. }
                 | Event::OfferPending { .. }
                 | Event::OfferConfirmed { .. }
-                | Event::OfferWithdrawn { .. }
                 | Event::RequestDropped { .. } => {}
             }
         }
