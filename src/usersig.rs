@@ -439,6 +439,33 @@ mod tests {
         }
 
         #[test]
+        fn a_signature_that_was_changed_anywhere_opens_no_door(
+            original in prop::sample::select(&[LEVEL_6, STORED, WITH_USERBUF][..]),
+            depth in 0..3_u8,
+            at: prop::sample::Index,
+            gone in 0..20_usize,
+            put in ".{0,3}|[0-9]{1,19}|[\"\\\\{}\\[\\]:,]{1,3}",
+        ) {
+            let splice = |bytes: &[u8]| {
+                let at = at.index(bytes.len());
+                let behind = &bytes[(at + gone).min(bytes.len())..];
+                [&bytes[..at], put.as_bytes(), behind].concat()
+            };
+            let stream = URL_SAFE.decode(original).unwrap();
+            let text = match depth {
+                0 => String::from_utf8_lossy(&splice(original.as_bytes())).into_owned(),
+                1 => URL_SAFE.encode(splice(&stream)),
+                _ => pack(&String::from_utf8_lossy(&splice(&inflate(&stream).unwrap())), 1),
+            };
+            match decode(&text) {
+                Err(error) => prop_assert_eq!(error, Error::Malformed),
+                // Unless it still says the same.
+                Ok(document) if document == decode(original)? => {}
+                Ok(document) => prop_assert!(document.verify(APP, ADMIN, &[KEY], T0).is_err()),
+            }
+        }
+
+        #[test]
         fn any_text_is_read_without_panic(text: String, bytes: Vec<u8>) {
             let _ = decode(&text);
             let _ = decode(&URL_SAFE.encode(bytes));

@@ -503,12 +503,12 @@ impl Users {
     }
 
     /// A door behind which nobody is, for tests of what happens before it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn nobody() -> Self {
         Self {
-            directory: Arc::default(),
+            directory: Arc::new(vec![OnceLock::new()]),
             accounts: Arc::new(Cache::new(1)),
-            seats: Arc::new(Seats::new(0)),
+            seats: Arc::new(Seats::new(1)),
             standby: None,
             elsewhere: Arc::new(Alone),
             alone: true,

@@ -1,6 +1,8 @@
 //! What a caller writes about one wanted friend: the entries of `friend_add` and `friend_import`,
 //! parsed into a [`Card`]. Limits: rest-api.md 2.1.
 
+use std::collections::BTreeSet;
+
 use super::shape::{Account, List, Malformed, Object, Scalar, TextOrTexts, shape};
 use crate::domain::{Card, CardChange};
 
@@ -136,12 +138,14 @@ pub(super) fn groups<'a>(
     names: impl IntoIterator<Item = &'a Scalar<'a>>,
 ) -> Result<Vec<Box<str>>, Malformed> {
     let mut groups: Vec<Box<str>> = Vec::new();
+    // A body has room for as many names as would take seconds to be compared each with each.
+    let mut known = BTreeSet::new();
     for name in names {
         let name = text(name, GROUP_BYTES_MAX)?;
         if name.is_empty() {
             return Err(Malformed);
         }
-        if !groups.iter().any(|known| **known == *name) {
+        if known.insert(name) {
             groups.push(name.into());
         }
     }

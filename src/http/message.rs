@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::answer::{Answer, Answered, Failure};
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
-use super::shape::{self, Account, List, Listed, Malformed, Object, Raw, Scalar, shape};
+use super::raw::Raw;
+use super::shape::{self, Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::domain::{Command, Message, UserId};
 
 /// The most receivers of `batchsendmsg`. Rule: rest-api.md 1.8.

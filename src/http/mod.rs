@@ -19,6 +19,8 @@ pub mod error_code;
 mod frequency;
 mod friend_list;
 mod friendship;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gate;
 mod group;
 mod idempotency;
@@ -28,6 +30,7 @@ mod metrics;
 pub mod ops;
 mod profile;
 mod query;
+mod raw;
 mod relation;
 mod request;
 pub mod settings;

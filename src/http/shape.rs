@@ -11,8 +11,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde_json::value::RawValue;
-
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error_code::{self as code, ErrorCode};
@@ -151,27 +149,7 @@ impl<'de> Lenient<'de> for TextOrTexts<'de> {
 
 impl<'de> Deserialize<'de> for TextOrTexts<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue(PhantomData))
-    }
-}
-
-/// Any value, as the text that it is in the body.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Raw<'a>(Option<&'a RawValue>);
-
-impl Field for Raw<'_> {}
-
-impl<'a> Raw<'a> {
-    /// The text, if given.
-    pub(super) fn text(self) -> Option<&'a str> {
-        self.0.map(RawValue::get)
-    }
-}
-
-impl<'de> Deserialize<'de> for Raw<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
-        Ok(Self((raw.get() != "null").then_some(raw)))
+        deserializer.deserialize_any(AnyValue::new())
     }
 }
 
@@ -299,7 +277,7 @@ impl<'de> Deserialize<'de> for Name<'de> {
 
 /// Makes a type of any JSON value: what it is made of from the kinds it has a use for, and from the
 /// others what `other` says, after reading past them.
-trait Lenient<'de>: Sized {
+pub(super) trait Lenient<'de>: Sized {
     const OTHER: Self;
 
     fn of_null() -> Self {
@@ -321,7 +299,14 @@ trait Lenient<'de>: Sized {
     }
 }
 
-struct AnyValue<T>(PhantomData<T>);
+/// Reads whatever comes.
+pub(super) struct AnyValue<T>(PhantomData<T>);
+
+impl<T> AnyValue<T> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 impl<'de, T: Lenient<'de>> Visitor<'de> for AnyValue<T> {
     type Value = T;
@@ -401,7 +386,7 @@ impl<'de, S: Shape<'de>> Lenient<'de> for Object<S> {
 
 impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue(PhantomData))
+        deserializer.deserialize_any(AnyValue::new())
     }
 }
 
@@ -419,13 +404,13 @@ impl<'de> Deserialize<'de> for Listed<'de> {
 
 impl<'de, T: Deserialize<'de> + Field> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue(PhantomData))
+        deserializer.deserialize_any(AnyValue::new())
     }
 }
 
 impl<'de, S: Shape<'de>> Deserialize<'de> for Object<S> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue(PhantomData))
+        deserializer.deserialize_any(AnyValue::new())
     }
 }
 

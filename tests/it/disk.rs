@@ -1,49 +1,8 @@
 //! A node whose disk is full, and one whose folder cannot be written.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
 use serde_json::json;
 
-use crate::support::{Caller, Setup, TestNode, eventually, names};
-
-/// A small file system in memory.
-struct Mount(std::path::PathBuf);
-
-impl Mount {
-    /// None where the test may not mount.
-    fn new(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).expect("a folder for the mount");
-        let options = format!("size={size},mode=700");
-        run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"], at).then(|| Self(at.to_owned()))
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) {
-        use std::io::Write;
-        let mut ballast = fs::File::create(self.0.join("ballast")).expect("there is room at first");
-        // Smaller and smaller pieces, so that not one block is left.
-        for size in [1 << 20, 1 << 12, 1] {
-            while ballast.write_all(&vec![b'x'; size]).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("ballast")).expect("there was ballast");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        run("umount", &["-l"], &self.0);
-    }
-}
-
-fn run(program: &str, arguments: &[&str], path: &Path) -> bool {
-    let output = Command::new(program).args(arguments).arg(path).output();
-    output.is_ok_and(|output| output.status.success())
-}
+use crate::support::{Caller, Mount, Setup, TestNode, eventually, names};
 
 /// Blocks on and on, until a call is refused; answers how many succeeded and the code.
 fn block_until_refused(caller: &mut Caller, targets: &[String]) -> (Vec<String>, u64) {
@@ -144,11 +103,11 @@ fn a_folder_that_cannot_be_written_is_a_reason_not_to_start() {
     caller.block("amy", &["bob"]);
     drop(caller);
     let stopped = node.stop();
-    assert!(run("mount", &["-o", "remount,ro"], &mount.0));
+    mount.remount("ro");
     let reason = TestNode::try_start(stopped.setup.clone(), 1_700_000_200).err();
     let reason = reason.expect("nothing can be written there");
     assert!(reason.contains("Read-only file system"), "{reason}");
-    assert!(run("mount", &["-o", "remount,rw"], &mount.0));
+    mount.remount("rw");
     let node = stopped.start();
     assert_eq!(node.caller().blocks("amy", &["bob"]).relations(), ["AWithB"]);
     node.stop();

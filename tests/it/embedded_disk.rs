@@ -1,7 +1,6 @@
 //! The embedded journal on a real disk that is full, and on one that is read-only.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,32 +8,9 @@ use cordon::journal::embedded::{self, Settings};
 use cordon::journal::{Journal, JournalError, Offset, Partition, ReadJournal, Settlement};
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::support::Mount;
+
 const ONE: Partition = Partition(0);
-
-/// A file system of a few megabytes, in memory.
-struct Mount<'a>(&'a Path);
-
-impl<'a> Mount<'a> {
-    /// None where the test may not mount.
-    fn new(at: &'a Path) -> Option<Self> {
-        run("mount", &["-t", "tmpfs", "-o", "size=4m", "tmpfs"], at).then_some(Self(at))
-    }
-
-    fn make_read_only(&self) {
-        assert!(run("mount", &["-o", "remount,ro"], self.0));
-    }
-}
-
-impl Drop for Mount<'_> {
-    fn drop(&mut self) {
-        run("umount", &["-l"], self.0);
-    }
-}
-
-fn run(program: &str, arguments: &[&str], path: &Path) -> bool {
-    let output = Command::new(program).args(arguments).arg(path).output();
-    output.is_ok_and(|output| output.status.success())
-}
 
 fn open(dir: &Path) -> Result<Arc<embedded::Journal>, JournalError> {
     let segment_bytes = 1 << 20;
@@ -61,7 +37,7 @@ fn fill(journal: &embedded::Journal, bytes: usize) -> u64 {
 #[test]
 fn a_full_disk_and_a_read_only_one_are_answers() {
     let dir = tempfile::tempdir().expect("a folder for the test");
-    let Some(mount) = Mount::new(dir.path()) else {
+    let Some(mount) = Mount::new(dir.path(), "4m") else {
         eprintln!("SKIPPED: a_full_disk_and_a_read_only_one_are_answers: may not mount a tmpfs");
         return;
     };
@@ -75,7 +51,7 @@ fn a_full_disk_and_a_read_only_one_are_answers() {
     let reason = journal.writable().expect_err("the disk is full").to_string();
     assert!(reason.contains("No space left"), "{reason}");
 
-    std::fs::remove_file(&ballast).expect("there was ballast");
+    mount.free();
     let deadline = Instant::now() + Duration::from_secs(20);
     while journal.writable().is_err() {
         assert!(Instant::now() < deadline, "the journal notices that there is room again");
@@ -85,7 +61,7 @@ fn a_full_disk_and_a_read_only_one_are_answers() {
     assert!(more > 50, "{more}");
     drop(journal);
 
-    mount.make_read_only();
+    mount.remount("ro");
     let error = open(&journal_dir).expect_err("nothing can be written there");
     assert!(matches!(error, JournalError::Io { .. }), "{error}");
     let audit = embedded::ReadOnly::open(&journal_dir).expect("it can be read");

@@ -3,6 +3,7 @@
 mod accounts;
 mod architecture;
 mod auth;
+mod bad_input;
 mod blocklist;
 mod channel_model;
 mod cluster;
@@ -11,6 +12,7 @@ mod crash;
 mod disk;
 mod edge;
 mod embedded_disk;
+mod error_codes;
 mod fence_model;
 mod friend_list;
 mod friendship;

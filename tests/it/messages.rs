@@ -179,6 +179,33 @@ fn each_part_of_a_message_that_is_wrong_has_its_code() {
     }
 }
 
+/// Receivers of webhooks get the content as it is: what a JSON parser stumbles over would stop them
+/// for good.
+#[test]
+fn content_that_no_receiver_could_read_is_no_json() {
+    let subscriber = TestSubscriber::start();
+    let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
+    let identity = crate::support::Identity::default();
+    let elements = |content: &str| {
+        format!(r#"[{{"MsgType":"TIMCustomElem","MsgContent":{{"Data":{content}}}}}]"#)
+    };
+    for (content, code) in [
+        (r#""\ud800""#, 90001),
+        (r#"{"x":["\udc00\ud800"]}"#, 90001),
+        (r#"{"\ud800":1}"#, 90001),
+        ("1e400", 90001),
+        ("[[-1e999]]", 90001),
+        (r#"[1.5e308,-0,18446744073709551616,"\ud83d\ude00\u0000",null]"#, 0),
+    ] {
+        let body =
+            format!(r#"{{"To_Account":"bob","MsgRandom":8,"MsgBody":{}}}"#, elements(content));
+        let answer = caller.call_with("openim/sendmsg", &identity.query(), body.as_bytes());
+        assert_eq!(answer.code(), code, "{content}");
+    }
+    node.settle();
+    assert_eq!(subscriber.take().len(), 1);
+}
+
 #[test]
 fn a_message_to_many_says_whom_it_does_not_reach() {
     let subscriber = TestSubscriber::start();

@@ -1,7 +1,7 @@
 //! Notice boards: compacted topics of one partition, tailed from their beginning.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -9,7 +9,9 @@ use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::client::{Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable};
+use super::client::{
+    ASK_AGAIN, Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable,
+};
 use super::producer::Producer;
 use crate::domain::Timestamp;
 use crate::journal::{Board, JournalError, Notice};
@@ -38,10 +40,7 @@ impl Board for KafkaBoard {
 
 /// Reads the board in `topic` from its beginning on, on a thread of its own.
 pub(super) fn read(client: &Client, topic: &str) -> Result<Receiver<Notice>, JournalError> {
-    let consumer = client.consumer(Manner::Compacted)?;
-    let (_, end) = consumer
-        .fetch_watermarks(topic, 0, QUESTION_TIMEOUT)
-        .map_err(|error| unreachable(&error))?;
+    let (consumer, end) = with_end(client, topic)?;
     let mut assignment = TopicPartitionList::new();
     assignment
         .add_partition_offset(topic, 0, At::Beginning)
@@ -57,6 +56,23 @@ pub(super) fn read(client: &Client, topic: &str) -> Result<Receiver<Notice>, Jou
             source,
         })?;
     Ok(heard)
+}
+
+/// A consumer, and where the board ends. Of a board that was made just now the leader may not know
+/// that it is; as for the ends of the journal, a new consumer asks again then.
+fn with_end(client: &Client, topic: &str) -> Result<(Consumer, i64), JournalError> {
+    let deadline = Instant::now() + QUESTION_TIMEOUT;
+    loop {
+        let consumer = client.consumer(Manner::Compacted)?;
+        match consumer.fetch_watermarks(topic, 0, QUESTION_TIMEOUT) {
+            Ok((_, end)) => return Ok((consumer, end)),
+            Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                drop(consumer);
+                thread::sleep(ASK_AGAIN);
+            }
+            Err(error) => return Err(unreachable(&error)),
+        }
+    }
 }
 
 /// Tells everything in order until nobody listens. `end` is where the board ended when the reading

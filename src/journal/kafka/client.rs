@@ -15,6 +15,8 @@ use crate::journal::JournalError;
 
 /// How long a question to the cluster may take: a broker may be electing a leader meanwhile.
 pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a question that came at a bad moment waits before it is asked again.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The largest record that is handed over. The topics take a little more, because a batch of one has
 /// a frame around it; so what is too large is refused here and not by a broker, where it would look

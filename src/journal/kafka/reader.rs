@@ -10,7 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 
-use super::client::{Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable};
+use super::client::{
+    ASK_AGAIN, Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable,
+};
 use super::lanes::lock;
 use crate::journal::{Entry, JournalError, Offset, Partition, Reader};
 
@@ -18,8 +20,6 @@ use crate::journal::{Entry, JournalError, Offset, Partition, Reader};
 const IDLE_MAX: usize = 8;
 /// How long one is kept: nobody takes what the library tells it meanwhile.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long a question that came at a bad moment waits before it is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a record that is known to be there may take to come.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 

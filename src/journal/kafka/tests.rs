@@ -241,6 +241,16 @@ fn the_ends_are_asked_of_the_leaders_of_the_moment() {
 }
 
 #[test]
+fn a_board_whose_leader_does_not_know_yet_that_it_is_is_asked_again() {
+    let faulty = open(cluster());
+    faulty.cluster.create_topic("mock.members", 1, 3).expect("a topic");
+    let fault = Answer::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+    faulty.cluster.request_errors(Request::ListOffsets, &[fault; 4]);
+    let (_, mut notices) = faulty.journal.board("members").expect("a board");
+    assert!(matches!(notices.blocking_recv(), Some(Notice::CaughtUp)));
+}
+
+#[test]
 fn who_is_cut_off_says_so_and_hears_when_it_is_over() {
     let faulty = open(cluster());
     let mut settlements = faulty.attach(Partition(0));

@@ -1,0 +1,213 @@
+//! The way of a request's body from its bytes to the first user who would have to be asked: what
+//! fuzzers and a property test feed. No part of the product.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::FutureExt;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::answer::{Answer, Answered, Failure};
+use super::call::Call;
+use super::error_code as code;
+use super::gate::Gate;
+use super::query::Query;
+use super::settings::{App, Limits, MessageRules, Settings};
+use super::{Operation, body, handle, idempotency};
+use crate::actors::Users;
+use crate::domain::{AllowType, AppId, Timestamp};
+use crate::usersig;
+
+const APP: AppId = AppId(1_400_000_001);
+const ADMIN: &str = "administrator";
+const KEY: &str = "key";
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// Says that the call has an `Idempotency-Key`.
+const KEYED: u8 = 0x80;
+
+thread_local! {
+    static DOOR: Door = Door::new();
+}
+
+/// Who is let in, and nobody behind it.
+struct Door {
+    gate: Gate,
+    users: Users,
+    usersig: String,
+}
+
+impl Door {
+    fn new() -> Self {
+        let app = App {
+            id: APP,
+            enabled: true,
+            admins: vec![ADMIN.to_owned()],
+            keys: vec![KEY.to_owned()],
+            limits: Limits::Off,
+            delete_allowed: true,
+            default_allow_type: AllowType::AllowAny,
+            friend_fields: vec!["level".to_owned()],
+            profile_fields: vec!["level".to_owned()],
+            messages: MessageRules::default(),
+        };
+        let now_s = NOW.unix_seconds().into();
+        Self {
+            gate: Gate::new(&Settings { apps: vec![app], ..Settings::default() }),
+            users: Users::nobody(),
+            usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s, None),
+        }
+    }
+
+    fn answer(&self, operation: Operation, keyed: bool, text: &str) -> Answered {
+        let query = Query {
+            sdkappid: "1400000001".into(),
+            identifier: ADMIN.into(),
+            usersig: self.usersig.as_str().into(),
+            contenttype: None,
+        };
+        let caller = self.gate.admit(operation, &query, NOW).map_err(Failure::Common)?;
+        let call = Call {
+            operation,
+            caller,
+            request: Uuid::nil(),
+            peer: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            now: NOW,
+            key: None,
+            users: &self.users,
+        };
+        let answered = if keyed {
+            idempotency::carry_out(call, "key", text).now_or_never()
+        } else {
+            async { handle(&call, text).await }.now_or_never()
+        };
+        answered.expect("nobody is waited for")
+    }
+}
+
+/// Takes `data` as a request: its first byte names the operation and says whether the call has a key
+/// of its own, the others are the body. Panics if the answer is not as it has to be.
+pub fn request(data: &[u8]) {
+    let Some((first, bytes)) = data.split_first() else { return };
+    let operation = Operation::ALL[usize::from(first & !KEYED) % Operation::ALL.len()];
+    let keyed = first & KEYED != 0;
+    let read = body::text(bytes).map_err(|code| Failure::Common(operation.common(code)));
+    let answered = read.and_then(|text| DOOR.with(|door| door.answer(operation, keyed, text)));
+    let refused = answered.as_ref().err().map(|failure| failure.code());
+    let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, Some(operation)));
+
+    let shown: Value = serde_json::from_slice(&answer.body).expect("an answer is JSON");
+    assert_eq!(shown["ErrorCode"], answer.code, "{shown}");
+    assert_eq!(refused.map_or(0, |code| code.number), answer.code, "{shown}");
+    assert!(answer.positions.is_empty(), "nobody changed anything");
+    // A call with a key asks for its answer before its body is looked at.
+    let Ok(text) = read else { return };
+    if !keyed {
+        let no_json = refused == Some(operation.common(code::BODY_NOT_JSON));
+        if serde_json::from_str::<IgnoredAny>(text).is_err() {
+            assert!(no_json, "what is no JSON is refused: {shown}");
+        } else if serde_json::from_str::<Value>(text).is_ok_and(|body| body.is_object()) {
+            assert!(!no_json, "what is a JSON object is read");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    /// What is put into requests.
+    const TOKENS: [&str; 24] = [
+        "[",
+        "]",
+        "{",
+        "}",
+        "\"",
+        "\\",
+        ",",
+        ":",
+        "null",
+        "true",
+        "7",
+        "-1",
+        "1.5",
+        "1e400",
+        "18446744073709551616",
+        "\"x\"",
+        "\\u0000",
+        "\\ud800",
+        "[[[[[[[[",
+        "{\"a\":",
+        "\u{e4}",
+        "\"From_Account\":",
+        "\"To_Account\":",
+        "\"To_Account\":[7],",
+    ];
+
+    /// One change to the bytes of a request.
+    #[derive(Clone, Debug)]
+    enum Change {
+        Insert(Index, usize),
+        Replace(Index, u8),
+        Remove(Index, usize),
+        Repeat(Index, usize, usize),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let at = any::<Index>;
+        prop_oneof![
+            (at(), 0..TOKENS.len()).prop_map(|(at, token)| Change::Insert(at, token)),
+            (at(), any::<u8>()).prop_map(|(at, byte)| Change::Replace(at, byte)),
+            (at(), 1..30_usize).prop_map(|(at, bytes)| Change::Remove(at, bytes)),
+            (at(), 1..60_usize, 1..40_usize)
+                .prop_map(|(at, bytes, times)| Change::Repeat(at, bytes, times)),
+        ]
+    }
+
+    fn apply(body: &mut Vec<u8>, change: &Change) {
+        let (Change::Insert(at, _)
+        | Change::Replace(at, _)
+        | Change::Remove(at, _)
+        | Change::Repeat(at, ..)) = change;
+        let at = at.index(body.len() + 1);
+        let until = |bytes: usize| (at + bytes).min(body.len());
+        match *change {
+            Change::Insert(_, token) => drop(body.splice(at..at, TOKENS[token].bytes())),
+            Change::Replace(_, byte) => drop(body.splice(at..until(1), [byte])),
+            Change::Remove(_, bytes) => drop(body.drain(at..until(bytes))),
+            Change::Repeat(_, bytes, times) => {
+                let again = body[at..until(bytes)].repeat(times);
+                body.splice(at..at, again);
+            }
+        }
+    }
+
+    /// The example of the operation with this number.
+    fn example(operation: usize) -> Vec<u8> {
+        let description: Value =
+            serde_json::from_str(include_str!("../../schemas/openapi.json")).unwrap();
+        let path = format!("/v4/{}", Operation::ALL[operation].command());
+        let body = &description["paths"][path]["post"]["requestBody"]["content"];
+        body["application/json"]["example"].to_string().into_bytes()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn a_request_that_was_changed_anywhere_is_answered(
+            operation in 0..Operation::ALL.len(),
+            keyed: bool,
+            changes in vec(change(), 0..6),
+        ) {
+            let mut data = example(operation);
+            changes.iter().for_each(|change| apply(&mut data, change));
+            data.insert(0, operation as u8 | if keyed { KEYED } else { 0 });
+            request(&data);
+        }
+    }
+}
