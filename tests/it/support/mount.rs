@@ -30,9 +30,11 @@ impl Mount {
         fs::remove_file(self.ballast()).expect("there was ballast");
     }
 
-    /// Makes it writable, `rw`, or not, `ro`.
+    /// Makes it writable, `rw`, or not, `ro`. Whatever other tests start meanwhile holds our files open
+    /// until it is a program of its own, and that is too busy a disk to be made read-only.
     pub(crate) fn remount(&self, how: &str) {
-        assert!(run("mount", &["-o", &format!("remount,{how}")], &self.0), "{how}");
+        let option = format!("remount,{how}");
+        super::eventually("the disk is not busy", || run("mount", &["-o", &option], &self.0));
     }
 
     fn ballast(&self) -> PathBuf {
