@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::view::{View, Viewed};
 use super::{ExecuteError, Executed, Standing};
 use crate::domain::{AppId, CallKey, Command, UserId, UserKey};
-use crate::journal::{Origin, Partition};
+use crate::journal::{Cursor, Origin, Partition, Place};
 use crate::pairing::{Answer, OwedEffect};
 
 /// What the owner of a partition is asked.
@@ -44,6 +44,25 @@ pub enum Question {
         /// What of it.
         view: View,
     },
+    /// Give a follower a cursor at the partition's end, if it has none there yet.
+    BeginCursor {
+        /// The follower's name.
+        subscription: String,
+    },
+    /// Where do the followers stand whose names begin like this?
+    Cursors {
+        /// How the names begin.
+        prefix: String,
+    },
+}
+
+/// Where followers stand in a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorsSeen {
+    /// The end of what is durable in the partition.
+    pub end: Place,
+    /// The followers' names and cursors, by name.
+    pub cursors: Vec<(String, Cursor)>,
 }
 
 /// What the owner answers.
@@ -56,6 +75,8 @@ pub enum Reply {
     Standings(Vec<Standing>),
     /// To [`Question::View`].
     View(Viewed),
+    /// To [`Question::BeginCursor`] and [`Question::Cursors`].
+    Cursors(CursorsSeen),
 }
 
 /// A message between two partitions: part of a channel. It may be lost, repeated and overtaken; the

@@ -41,14 +41,14 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::domain::{AppId, CallKey, Command, Kept, Policy, Profile, Rejection, UserId, UserKey};
-use crate::journal::{Archive, Journal, Offset, Origin, Partition, partition_of};
-use crate::store::{CursorMark, Store};
-pub use elsewhere::{Alone, Elsewhere, Message as PairMessage, Question, Reply};
+use crate::journal::{Archive, Cursor, Journal, Offset, Origin, Partition, Place, partition_of};
+use crate::store::Store;
+pub use elsewhere::{Alone, CursorsSeen, Elsewhere, Message as PairMessage, Question, Reply};
 use lease::keep_leases;
 use ledger::Outgoing;
 use partition::{
-    Answered, Ask, Claim, Effects, Execute, Leave, LoadCursor, Look, PartitionActor, SaveCursor,
-    Standings,
+    Answered, Ask, BeginCursor, Claim, Effects, Execute, Leave, LoadCursor, LoadCursors, Look,
+    PartitionActor, SaveCursor, Standings,
 };
 pub use recovery::{Recovered, RecoveryError, recover};
 pub use seats::Seat;
@@ -598,6 +598,16 @@ impl Users {
                 self.send(partition, Look { key, view, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::View)
             }
+            Question::BeginCursor { subscription } => {
+                let (reply, answer) = oneshot::channel();
+                self.send(partition, BeginCursor { subscription, reply })?;
+                answer.await.unwrap_or(Err(lost)).map(Reply::Cursors)
+            }
+            Question::Cursors { prefix } => {
+                let addr = self.addr(partition)?;
+                let cursors = addr.send(LoadCursors { prefix }).await.ok().flatten();
+                cursors.map(Reply::Cursors).ok_or(lost)
+            }
         }
     }
 
@@ -637,7 +647,9 @@ impl Users {
         let question = Question::Execute { key, command, origin, call };
         match self.ask(self.partition(&key), question).await? {
             Reply::Executed(executed) => Ok(executed),
-            Reply::Standings(_) | Reply::View(_) => Err(ExecuteError::Unavailable),
+            Reply::Standings(_) | Reply::View(_) | Reply::Cursors(_) => {
+                Err(ExecuteError::Unavailable)
+            }
         }
     }
 
@@ -692,7 +704,9 @@ impl Users {
     async fn view(&self, key: UserKey, view: View) -> Result<Viewed, ExecuteError> {
         match self.ask(self.partition(&key), Question::View { key, view }).await? {
             Reply::View(viewed) => Ok(viewed),
-            Reply::Executed(_) | Reply::Standings(_) => Err(ExecuteError::Unavailable),
+            Reply::Executed(_) | Reply::Standings(_) | Reply::Cursors(_) => {
+                Err(ExecuteError::Unavailable)
+            }
         }
     }
 
@@ -784,7 +798,7 @@ impl Users {
         &self,
         partition: Partition,
         subscription: &str,
-    ) -> Result<(Option<CursorMark>, CursorMark), ExecuteError> {
+    ) -> Result<(Option<Cursor>, Place), ExecuteError> {
         let addr = self.addr(partition)?;
         let load = LoadCursor { subscription: subscription.to_owned() };
         addr.send(load).await.ok().flatten().ok_or(ExecuteError::Unavailable)
@@ -795,12 +809,41 @@ impl Users {
         &self,
         partition: Partition,
         subscription: &str,
-        mark: CursorMark,
+        cursor: Cursor,
     ) -> Result<(), ExecuteError> {
         let (reply, answer) = oneshot::channel();
-        let save = SaveCursor { subscription: subscription.to_owned(), mark, reply };
+        let save = SaveCursor { subscription: subscription.to_owned(), cursor, reply };
         self.send(partition, save)?;
         answer.await.unwrap_or(Err(ExecuteError::Unavailable))
+    }
+
+    /// Gives the follower `subscription` a cursor at the end of `partition`, whichever node owns it,
+    /// if it has none there yet. What happens from then on is in front of it.
+    pub async fn begin_cursor(
+        &self,
+        partition: Partition,
+        subscription: &str,
+    ) -> Result<(), ExecuteError> {
+        let subscription = subscription.to_owned();
+        self.ask(partition, Question::BeginCursor { subscription }).await.map(|_| ())
+    }
+
+    /// The cursors of the followers in `partition` whose names begin with `prefix`, and the end of
+    /// what is durable there, whichever node owns it.
+    pub async fn cursors(
+        &self,
+        partition: Partition,
+        prefix: &str,
+    ) -> Result<CursorsSeen, ExecuteError> {
+        match self.ask(partition, Question::Cursors { prefix: prefix.to_owned() }).await? {
+            Reply::Cursors(seen) => Ok(seen),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// How many partitions the journal has.
+    pub fn partitions(&self) -> u16 {
+        self.directory.len() as u16
     }
 
     fn addr(&self, partition: Partition) -> Result<&Addr<PartitionActor>, ExecuteError> {

@@ -16,11 +16,10 @@ use super::registry::Registry;
 use super::user::{LookAt, Run, Show};
 use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
-use super::{Context, ExecuteError, Standing};
+use super::{Context, CursorsSeen, ExecuteError, Standing};
 use crate::domain::{AppId, CallKey, Command, UserId, UserKey};
-use crate::journal::{Body, Offset, Origin, Partition};
+use crate::journal::{Body, Cursor, Offset, Origin, Partition, Place};
 use crate::pairing::{Answer, OwedEffect};
-use crate::store::CursorMark;
 
 /// How often waiting requests, unanswered effects and idle actors are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,6 +27,8 @@ const TICK: Duration = Duration::from_millis(100);
 const HASH_RECORD_INTERVAL: Duration = Duration::from_secs(600);
 /// Effects of one source that may wait here; more are sent again later.
 const INCOMING_MAX: usize = 100_000;
+/// Followers that have a cursor in a partition, at most.
+const CURSORS_MAX: usize = 8192;
 
 /// See the module.
 pub(super) struct PartitionActor {
@@ -321,13 +322,13 @@ impl Handler<Answered> for PartitionActor {
 
 /// Where does the follower stand, and where does the partition?
 #[derive(Message)]
-#[rtype(result = "Option<(Option<CursorMark>, CursorMark)>")]
+#[rtype(result = "Option<(Option<Cursor>, Place)>")]
 pub(super) struct LoadCursor {
     pub(super) subscription: String,
 }
 
 impl Handler<LoadCursor> for PartitionActor {
-    type Result = Option<(Option<CursorMark>, CursorMark)>;
+    type Result = Option<(Option<Cursor>, Place)>;
 
     fn handle(&mut self, message: LoadCursor, _: &mut ActorContext<Self>) -> Self::Result {
         (self.ledger.status() == Status::Serving)
@@ -340,7 +341,7 @@ impl Handler<LoadCursor> for PartitionActor {
 #[rtype(result = "()")]
 pub(super) struct SaveCursor {
     pub(super) subscription: String,
-    pub(super) mark: CursorMark,
+    pub(super) cursor: Cursor,
     pub(super) reply: oneshot::Sender<Result<(), ExecuteError>>,
 }
 
@@ -348,22 +349,83 @@ impl Handler<SaveCursor> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, message: SaveCursor, _: &mut ActorContext<Self>) {
-        let SaveCursor { subscription, mark: CursorMark { next, epoch, n }, reply } = message;
+        let SaveCursor { subscription, cursor, reply } = message;
         if let Err(error) = self.ledger.admit() {
             let _ = reply.send(Err(error));
             return;
         }
         // A follower of an earlier term of office may be behind the one that moved it since.
-        if self.ledger.cursor(&subscription).is_some_and(|known| next < known.next) {
+        let known = self.ledger.cursor_place(&subscription);
+        if known.is_some_and(|(term, place)| (cursor.term, cursor.place.next) < (term, place.next))
+        {
             let _ = reply.send(Ok(()));
+            return;
+        }
+        // One that has ended is not begun again by whoever did not hear of it.
+        let is_new = known.is_none();
+        if is_new && (cursor.ended || self.ledger.cursors_count() >= CURSORS_MAX) {
+            let _ = reply.send(if cursor.ended { Ok(()) } else { Err(ExecuteError::Overloaded) });
             return;
         }
         let after = move |offset: Option<Offset>| {
             let _ = reply.send(offset.map(|_| ()).ok_or(ExecuteError::Unavailable));
         };
-        let body = Body::Cursor { subscription, next, epoch, n };
+        let body = Body::Cursor { subscription, cursor: Box::new(cursor) };
         self.ledger.append_control(&body, Some(Box::new(after)));
         self.ledger.schedule_turn();
+    }
+}
+
+/// Give a follower its first cursor, at the partition's end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct BeginCursor {
+    pub(super) subscription: String,
+    pub(super) reply: oneshot::Sender<Result<CursorsSeen, ExecuteError>>,
+}
+
+impl Handler<BeginCursor> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: BeginCursor, _: &mut ActorContext<Self>) {
+        let BeginCursor { subscription, reply } = message;
+        let full = || {
+            self.ledger.cursors_count() >= CURSORS_MAX
+                && self.ledger.cursor_place(&subscription).is_none()
+        };
+        let admitted = self.ledger.admit();
+        if let Err(error) =
+            admitted.and_then(|()| if full() { Err(ExecuteError::Overloaded) } else { Ok(()) })
+        {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let lost = self.ledger.context.interrupted();
+        let ledger = self.ledger.clone();
+        let name = subscription.clone();
+        let after = move |offset: Option<Offset>| {
+            let seen = |_| CursorsSeen { end: ledger.position(), cursors: ledger.cursors(&name) };
+            let _ = reply.send(offset.map(seen).ok_or(lost));
+        };
+        self.ledger.begin_cursor(&subscription, Some(Box::new(after)));
+        self.ledger.schedule_turn();
+    }
+}
+
+/// Where do followers stand?
+#[derive(Message)]
+#[rtype(result = "Option<CursorsSeen>")]
+pub(super) struct LoadCursors {
+    pub(super) prefix: String,
+}
+
+impl Handler<LoadCursors> for PartitionActor {
+    type Result = Option<CursorsSeen>;
+
+    fn handle(&mut self, message: LoadCursors, _: &mut ActorContext<Self>) -> Self::Result {
+        self.readable().ok()?;
+        let cursors = self.ledger.cursors(&message.prefix);
+        Some(CursorsSeen { end: self.ledger.position(), cursors })
     }
 }
 

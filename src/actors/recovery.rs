@@ -10,8 +10,8 @@ use super::snapshot::restore;
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Archive, Body, Commit, Entry, Journal, JournalError, Offset, Partition, ReaderRule,
-    RecordError,
+    Admitted, Archive, Body, Commit, Cursor, Entry, Journal, JournalError, Offset, Partition,
+    Place, ReaderRule, RecordError,
 };
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
 use crate::store::rows::{Before, RowChange, RowHash};
@@ -39,7 +39,7 @@ pub struct Recovered {
     /// One per destination partition.
     pub outbox: Vec<Outbox<Arc<OwedEffect>>>,
     /// Where the followers stand.
-    pub cursors: BTreeMap<String, CursorMark>,
+    pub cursors: BTreeMap<String, Cursor>,
     /// How many records were read.
     pub replayed: u64,
     /// The last claim among them that took effect: its nonce and its offset.
@@ -124,7 +124,7 @@ pub enum RecoveryError {
 }
 
 impl Recovered {
-    fn from_mark(partition: Partition, mark: Mark, partitions: u16) -> Self {
+    fn from_mark(partition: Partition, mark: Mark, partitions: u16) -> Result<Self, StoreError> {
         let count = usize::from(partitions);
         let mut inbox: Vec<Inbox> = mark.inbox.into_iter().map(Inbox::restore).collect();
         inbox.resize_with(count, Inbox::default);
@@ -140,7 +140,9 @@ impl Recovered {
             })
             .collect();
         outbox.resize_with(count, Outbox::default);
-        Self {
+        let cursors: Result<_, StoreError> =
+            mark.cursors.into_iter().map(CursorMark::read).collect();
+        Ok(Self {
             partition,
             rule: ReaderRule::resume(mark.epoch, mark.n),
             next: mark.next,
@@ -148,20 +150,20 @@ impl Recovered {
             released: mark.released,
             inbox,
             outbox,
-            cursors: mark.cursors.into_iter().collect(),
+            cursors: cursors?,
             replayed: 0,
             claim: None,
             done: Repeats::default(),
             lately: Lately::begin(mark.lately),
             unsaved: Unsaved::default(),
-        }
+        })
     }
 
     /// The checkpoint of this state.
     pub fn mark(&mut self) -> Mark {
         let (epoch, n) = (self.rule.epoch(), self.rule.n());
         Mark {
-            lately: self.lately.note(CursorMark { next: self.next, epoch, n }, LATELY),
+            lately: self.lately.note(Place { next: self.next, epoch, n }, LATELY),
             next: self.next,
             epoch: self.rule.epoch(),
             n: self.rule.n(),
@@ -176,7 +178,7 @@ impl Recovered {
                     owed: outbox.owed(u64::MAX).cloned().collect(),
                 })
                 .collect(),
-            cursors: self.cursors.clone().into_iter().collect(),
+            cursors: self.cursors.iter().map(|(name, at)| CursorMark::new(name, at)).collect(),
         }
     }
 }
@@ -284,7 +286,7 @@ impl Following {
             let reading = mark.lately.next.min(mark.next);
             let echo = ReaderRule::resume(mark.lately.epoch, mark.lately.n);
             Ok(Self {
-                recovered: Recovered::from_mark(partition, mark, total),
+                recovered: Recovered::from_mark(partition, mark, total)?,
                 users: HashMap::new(),
                 changes: Vec::new(),
                 since_checkpoint: 0,
@@ -399,8 +401,11 @@ impl Following {
                 }
             }
             Body::Acknowledged { out } => self.acknowledged(&out),
-            Body::Cursor { subscription, next, epoch, n } => {
-                state.cursors.insert(subscription, CursorMark { next, epoch, n });
+            Body::Cursor { subscription, cursor } if cursor.ended => {
+                state.cursors.remove(&subscription);
+            }
+            Body::Cursor { subscription, cursor } => {
+                state.cursors.insert(subscription, *cursor);
             }
             Body::Claim { nonce, .. } => state.claim = Some((nonce, offset)),
             Body::Release { hash } | Body::Checkpoint { hash } => {

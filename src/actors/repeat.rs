@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::domain::{EdgeId, Event, Message, Rejection, Timestamp, Traces, UserId, UserKey};
 use crate::journal::Commit;
-use crate::store::CursorMark;
+use crate::journal::Place;
 
 /// How many commands and answers are remembered per partition.
 const REPEATS_MAX: usize = 10_000;
@@ -33,14 +33,14 @@ const SAME_MESSAGE_MS: i64 = 120_000;
 /// Places of the last seconds, one per checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Lately {
-    places: VecDeque<(Instant, CursorMark)>,
+    places: VecDeque<(Instant, Place)>,
     /// When the last message was heard of.
     message: Option<Instant>,
 }
 
 impl Lately {
     /// The last known place is this one, and nothing later.
-    pub(super) fn begin(place: CursorMark) -> Self {
+    pub(super) fn begin(place: Place) -> Self {
         Self { places: VecDeque::from([(Instant::now(), place)]), message: None }
     }
 
@@ -51,7 +51,7 @@ impl Lately {
 
     /// A checkpoint stands at `place`; answers the place to look back to from there: `commands` back,
     /// or longer if there was a message.
-    pub(super) fn note(&mut self, place: CursorMark, commands: Duration) -> CursorMark {
+    pub(super) fn note(&mut self, place: Place, commands: Duration) -> Place {
         let now = Instant::now();
         self.places.push_back((now, place));
         let message = self.message.is_some_and(|at| now.duration_since(at) < MESSAGES_LATELY);

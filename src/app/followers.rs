@@ -8,9 +8,8 @@ use actix_web::rt;
 use tokio::sync::mpsc;
 
 use crate::actors::{ExecuteError, Seat, Users};
-use crate::journal::{Epoch, Partition, ReaderRule};
-use crate::store::CursorMark;
-use crate::webhooks::{self, CursorError, Cursors, Position};
+use crate::journal::{Cursor, Epoch, Partition, Place};
+use crate::webhooks::{self, CursorError, Cursors};
 
 /// Partitions that are being let go of, at most: all that a node can own.
 const LEAVING_MAX: usize = 4096;
@@ -82,10 +81,6 @@ impl Followers {
 #[derive(Clone)]
 pub(super) struct UserCursors(pub(super) Users);
 
-fn position(mark: CursorMark) -> Position {
-    Position { next: mark.next, rule: ReaderRule::resume(mark.epoch, mark.n) }
-}
-
 fn cursor_error(error: ExecuteError) -> CursorError {
     CursorError::Unavailable(error.to_string())
 }
@@ -95,19 +90,16 @@ impl Cursors for UserCursors {
         &self,
         partition: Partition,
         subscription: &str,
-    ) -> Result<(Option<Position>, Position), CursorError> {
-        let (cursor, end) = self.0.cursor(partition, subscription).await.map_err(cursor_error)?;
-        Ok((cursor.map(position), position(end)))
+    ) -> Result<(Option<Cursor>, Place), CursorError> {
+        self.0.cursor(partition, subscription).await.map_err(cursor_error)
     }
 
     async fn save(
         &self,
         partition: Partition,
         subscription: &str,
-        position: Position,
+        cursor: Cursor,
     ) -> Result<(), CursorError> {
-        let mark =
-            CursorMark { next: position.next, epoch: position.rule.epoch(), n: position.rule.n() };
-        self.0.save_cursor(partition, subscription, mark).await.map_err(cursor_error)
+        self.0.save_cursor(partition, subscription, cursor).await.map_err(cursor_error)
     }
 }

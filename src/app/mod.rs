@@ -19,7 +19,7 @@ use uuid::Uuid;
 use self::cluster::{Inside, Outside};
 use self::followers::{Followers, UserCursors};
 use self::phase::{Phase, State};
-use self::settings::{actor_settings, http_settings, policies, webhook_settings};
+use self::settings::{actor_settings, http_settings, policies, subscriptions};
 pub use self::settings::{kafka_cluster, kafka_settings};
 use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
@@ -75,7 +75,7 @@ impl Node {
             }
         };
         let store = open_store(config)?;
-        let webhooks_wanted = webhook_settings(config)?;
+        let subscriptions = subscriptions(config)?;
         let actors_metrics = actors::Metrics::default();
         actors_metrics.register(&mut registry);
         let parts = actors::Parts {
@@ -86,7 +86,7 @@ impl Node {
             policies: policies(config),
             settings: actor_settings(config, journal.partitions()),
             metrics: actors_metrics,
-            followers: webhooks_wanted.subscriptions.iter().map(|known| known.name()).collect(),
+            followers: subscriptions.iter().map(webhooks::Subscription::cursor_name).collect(),
             elsewhere: match &outside {
                 None => Arc::new(Alone) as Arc<dyn Elsewhere>,
                 Some(outside) => outside.elsewhere(),
@@ -98,9 +98,9 @@ impl Node {
         tracing::info!(duration_ms = began.elapsed().as_millis() as u64, "the state is recovered");
 
         let webhook_metrics = webhooks::Metrics::default();
-        webhook_metrics.register(&mut registry, journal.clone());
+        webhook_metrics.register(&mut registry, journal.clone(), clock.clone());
         let webhooks = webhooks::start(
-            webhooks_wanted,
+            subscriptions,
             journal.clone(),
             UserCursors(users.clone()),
             clock.clone(),

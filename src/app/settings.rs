@@ -8,7 +8,7 @@ use super::cluster::standby_mode;
 use crate::actors::{self, Policies};
 use crate::cluster::{peers, steward};
 use crate::config::{self, Config, KafkaSaslMechanism, KafkaSecurity};
-use crate::domain::Policy;
+use crate::domain::{DeliveryTerms, Policy};
 use crate::journal::kafka;
 use crate::{http, webhooks};
 
@@ -94,27 +94,34 @@ fn limits(app: &config::App) -> http::Limits {
     }
 }
 
-pub(super) fn webhook_settings(config: &Config) -> Result<webhooks::Settings> {
-    let mut settings = webhooks::Settings::default();
+/// The subscriptions that stand in the settings.
+pub(super) fn subscriptions(config: &Config) -> Result<Vec<webhooks::Subscription>> {
+    let mut subscriptions = Vec::new();
     for app in &config.apps {
-        let Some(url) = &app.webhook.url else { continue };
-        let token = app.webhook.token.as_ref().map(config::Secret::reveal);
+        let webhook = &app.webhook;
+        let Some(url) = &webhook.url else { continue };
+        let token = webhook.token.as_ref().map(config::Secret::reveal);
         let endpoint = webhooks::Endpoint::parse(url.reveal(), token)
             .with_context(|| format!("the webhook of app {}", app.id))?;
-        let names = app.webhook.commands.iter().map(|command| command.0);
-        settings.subscriptions.push(webhooks::Subscription {
+        let names = webhook.commands.iter().map(|command| command.0);
+        subscriptions.push(webhooks::Subscription {
             app: app.id,
+            name: webhooks::MAIN.to_owned(),
             endpoint,
             commands: names.filter_map(webhooks::CallbackCommand::from_name).collect(),
-            attempt_timeout_ms: app.webhook.timeout_ms,
-            schedule: webhooks::Schedule {
-                first_ms: app.webhook.retry_min_ms,
-                max_ms: app.webhook.retry_max_ms,
-                call_once: app.webhook.call_once,
+            enabled: true,
+            delivery: DeliveryTerms {
+                timeout_ms: webhook.timeout_ms,
+                retry_min_ms: webhook.retry_min_ms,
+                retry_max_ms: webhook.retry_max_ms,
+                call_once: webhook.call_once,
+                ..DeliveryTerms::default()
             },
+            seek: None,
+            replay: None,
         });
     }
-    Ok(settings)
+    Ok(subscriptions)
 }
 
 /// What the journal in Kafka has to know.

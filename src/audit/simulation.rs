@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::journal::record::{decode, encode};
 use crate::journal::{
-    Body, Cause, Commit, Entry, Epoch, JournalError, Offset, Origin, Partition, ReadJournal,
+    Body, Cause, Commit, Entry, Epoch, JournalError, Offset, Origin, Partition, Place, ReadJournal,
     Reader, Record, partition_of,
 };
 use crate::pairing::{OwedEffect, owed_by};
@@ -260,7 +260,8 @@ impl World {
 
     /// A subscription is done with all before `next`.
     pub(super) fn cursor(&mut self, partition: Partition, next: Offset, epoch: Epoch, n: u64) {
-        let body = Body::Cursor { subscription: "all".into(), next, epoch, n };
+        let cursor = Box::new(crate::journal::Cursor::begin(Place { next, epoch, n }));
+        let body = Body::Cursor { subscription: "all".into(), cursor };
         self.append(partition, &body);
     }
 

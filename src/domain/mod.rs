@@ -22,6 +22,7 @@ pub mod message;
 pub mod policy;
 pub mod rejection;
 pub mod roll;
+pub mod subscription;
 pub mod user;
 
 pub use account::Profile;
@@ -40,6 +41,10 @@ pub use message::Message;
 pub use policy::Policy;
 pub use rejection::Rejection;
 pub use roll::Roll;
+pub use subscription::{
+    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SealedSecret, Seek,
+    SeekTo, Subscription, Subscriptions,
+};
 pub use user::{Decision, Head, HeadView, Outcome, Relation, RelationView, User};
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod board;
 pub mod copy;
+pub mod cursor;
 pub mod embedded;
 pub mod fence;
 pub mod kafka;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 pub use archive::Archive;
 pub use board::{Board, Notice};
+pub use cursor::{Cursor, DeadLetter, Filter, Parked, Place, Progress, Tally};
 pub use fence::{Ack, Admitted, ReaderRule, WriterRule};
 pub use partitioner::partition_of;
 pub use record::{Body, Cause, Commit, Kind, Origin, Record, RecordError};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::cursor::{Cursor, Place, Progress};
 use super::{Epoch, Offset, Partition};
 use crate::domain::{AppId, Event, Timestamp, UserId, UserKey, Version};
 
@@ -49,12 +50,8 @@ pub enum Body {
     Cursor {
         /// The subscription's name.
         subscription: String,
-        /// The first offset of this partition that is not done with.
-        next: Offset,
-        /// The epoch in force before `next`.
-        epoch: Epoch,
-        /// The number of valid records of that epoch before `next`.
-        n: u64,
+        /// Where it stands in this partition.
+        cursor: Box<Cursor>,
     },
     /// The owner leaves the partition in order.
     Release {
@@ -148,7 +145,7 @@ pub enum Kind {
 
 /// The JSON of a record. One flat struct, because a flattened enum costs a second parse.
 #[derive(Serialize, Deserialize)]
-struct Stored<E, O, S> {
+struct Stored<E, O, S, P> {
     v: u8,
     e: Epoch,
     #[serde(default)]
@@ -187,6 +184,12 @@ struct Stored<E, O, S> {
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     at_n: Option<u64>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    term: Option<u32>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    ended: Option<bool>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    progress: Option<P>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     hash: Option<S>,
 }
 
@@ -194,7 +197,7 @@ fn none<T>() -> Option<T> {
     None
 }
 
-impl<E, O, S> Stored<E, O, S> {
+impl<E, O, S, P> Stored<E, O, S, P> {
     fn new(epoch: Epoch, n: u64, kind: Kind) -> Self {
         Self {
             v: ENVELOPE_VERSION,
@@ -217,6 +220,9 @@ impl<E, O, S> Stored<E, O, S> {
             next: None,
             at_epoch: None,
             at_n: None,
+            term: None,
+            ended: None,
+            progress: None,
             hash: None,
         }
     }
@@ -239,7 +245,7 @@ impl Body {
 
 /// Writes the JSON of a record behind what `into` holds.
 pub fn encode(epoch: Epoch, n: u64, body: &Body, into: &mut Vec<u8>) {
-    let mut stored: Stored<&[Event], &Origin, &str> = Stored::new(epoch, n, body.kind());
+    let mut stored: Stored<&[Event], &Origin, &str, &Progress> = Stored::new(epoch, n, body.kind());
     match body {
         Body::Commit(commit) => {
             stored.id = Some(commit.id);
@@ -257,11 +263,15 @@ pub fn encode(epoch: Epoch, n: u64, body: &Body, into: &mut Vec<u8>) {
         }
         Body::Watermark { seen } => stored.seen = Some(seen.clone()),
         Body::Acknowledged { out } => stored.out = Some(out.clone()),
-        Body::Cursor { subscription, next, epoch, n } => {
+        Body::Cursor { subscription, cursor } => {
+            let Cursor { place, term, ended, progress } = &**cursor;
             stored.subscription = Some(subscription);
-            stored.next = Some(*next);
-            stored.at_epoch = Some(*epoch);
-            stored.at_n = Some(*n);
+            stored.next = Some(place.next);
+            stored.at_epoch = Some(place.epoch);
+            stored.at_n = Some(place.n);
+            stored.term = Some(*term).filter(|term| *term > 0);
+            stored.ended = Some(*ended).filter(|ended| *ended);
+            stored.progress = Some(progress).filter(|progress| **progress != Progress::default());
         }
         Body::Release { hash } | Body::Checkpoint { hash } => stored.hash = Some(hash),
     }
@@ -270,7 +280,7 @@ pub fn encode(epoch: Epoch, n: u64, body: &Body, into: &mut Vec<u8>) {
 
 /// Reads the JSON of a record. Errors: [`RecordError`].
 pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
-    let stored: Stored<Vec<Event>, Arc<Origin>, String> = serde_json::from_slice(bytes)?;
+    let stored: Stored<Vec<Event>, Arc<Origin>, String, Progress> = serde_json::from_slice(bytes)?;
     if stored.v != ENVELOPE_VERSION {
         return Err(RecordError::Version(stored.v));
     }
@@ -297,9 +307,16 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         Kind::Acknowledged => Body::Acknowledged { out: stored.out.ok_or_else(|| missing("out"))? },
         Kind::Cursor => Body::Cursor {
             subscription: stored.subscription.ok_or_else(|| missing("subscription"))?,
-            next: stored.next.ok_or_else(|| missing("next"))?,
-            epoch: stored.at_epoch.ok_or_else(|| missing("at_epoch"))?,
-            n: stored.at_n.ok_or_else(|| missing("at_n"))?,
+            cursor: Box::new(Cursor {
+                place: Place {
+                    next: stored.next.ok_or_else(|| missing("next"))?,
+                    epoch: stored.at_epoch.ok_or_else(|| missing("at_epoch"))?,
+                    n: stored.at_n.ok_or_else(|| missing("at_n"))?,
+                },
+                term: stored.term.unwrap_or_default(),
+                ended: stored.ended.unwrap_or_default(),
+                progress: stored.progress.unwrap_or_default(),
+            }),
         },
         Kind::Release => Body::Release { hash: stored.hash.ok_or_else(|| missing("hash"))? },
         Kind::Checkpoint => Body::Checkpoint { hash: stored.hash.ok_or_else(|| missing("hash"))? },

@@ -18,7 +18,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
-use crate::journal::{Epoch, Offset, Partition};
+use crate::journal::{Cursor, Epoch, Offset, Partition, Place};
 use crate::pairing::OwedEffect;
 use rows::{RowChange, RowHash};
 
@@ -52,10 +52,10 @@ pub struct Mark {
     /// What is owed to each destination partition.
     pub outbox: Vec<OutboxMark>,
     /// The follower cursors kept in this partition.
-    pub cursors: Vec<(String, CursorMark)>,
+    pub cursors: Vec<CursorMark>,
     /// A place some seconds before `next`: from there on it is read again which commands were done
     /// lately.
-    pub lately: CursorMark,
+    pub lately: Place,
 }
 
 /// What is owed to one destination.
@@ -67,15 +67,34 @@ pub struct OutboxMark {
     pub owed: Vec<Arc<OwedEffect>>,
 }
 
-/// Where a follower stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A follower's cursor. Its progress is kept as JSON, which leaves out what is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorMark {
-    /// The first offset that is not done with.
-    pub next: Offset,
-    /// The epoch in force before it.
-    pub epoch: Epoch,
-    /// The number of valid records of that epoch before it.
-    pub n: u64,
+    subscription: String,
+    place: Place,
+    term: u32,
+    progress: String,
+}
+
+impl CursorMark {
+    /// The cursor of `subscription`, to be written.
+    pub fn new(subscription: &str, cursor: &Cursor) -> Self {
+        let progress = serde_json::to_string(&cursor.progress);
+        Self {
+            subscription: subscription.to_owned(),
+            place: cursor.place,
+            term: cursor.term,
+            progress: progress.expect("a progress has nothing that JSON cannot say"),
+        }
+    }
+
+    /// Whose cursor it is, and the cursor. A progress that cannot be read is an unreadable row.
+    pub fn read(self) -> Result<(String, Cursor), StoreError> {
+        let progress = serde_json::from_str(&self.progress)
+            .map_err(|_| StoreError::Row(postcard::Error::DeserializeBadEncoding))?;
+        let cursor = Cursor { place: self.place, term: self.term, ended: false, progress };
+        Ok((self.subscription, cursor))
+    }
 }
 
 /// What can go wrong with the store. All but `InUse` is cured by deleting its folder.

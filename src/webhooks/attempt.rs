@@ -46,6 +46,18 @@ pub enum Outcome {
     },
 }
 
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Delivered => f.write_str("delivered"),
+            Self::Refused { status } => write!(f, "status {status}"),
+            Self::Malformed { reason } => f.write_str(reason),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Unreachable { reason } => f.write_str(reason),
+        }
+    }
+}
+
 impl Outcome {
     /// Whether the delivery is done with.
     pub fn is_delivered(&self) -> bool {

@@ -60,11 +60,16 @@ pub struct Switches(u8);
 
 impl Switches {
     /// Every command is on.
-    pub const ALL: Self = Self(u8::MAX);
+    pub const ALL: Self = Self((1 << CallbackCommand::ALL.len()) - 1);
 
     /// Whether `command` is on.
     pub fn has(self, command: CallbackCommand) -> bool {
         self.0 & Self::bit(command) != 0
+    }
+
+    /// The names of those that are on.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        CallbackCommand::ALL.into_iter().filter(move |command| self.has(*command)).map(|c| c.name())
     }
 
     fn bit(command: CallbackCommand) -> u8 {

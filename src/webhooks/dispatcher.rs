@@ -1,177 +1,200 @@
-//! Follows the journal for one subscription: reads records, sends what they cause, moves the
-//! cursors. One task, all of whose waiting is in one place.
+//! Serves one subscription: reads records, sends what they cause, saves cursors. One task, all of
+//! whose waiting is in one place; what is done when is decided by the [`Line`].
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::attempt::{Caller, Outcome};
-use super::cursor::{CursorError, Cursors, Position, SaveMark};
-use super::followed::{Followed, Leave};
-use super::health::{Attempt, Health};
-use super::lane::Lane;
-use super::retry::Next;
-use super::{FollowError, Metrics, Schedule, Settings, Subscription};
+use super::FollowError;
+use super::attempt::{self, Caller, Outcome};
+use super::breaker::Fault;
+use super::cursor::{CursorError, Cursors};
+use super::feed::{Tail, read_again};
+use super::hub::{Hub, Listener};
+use super::lane::Call;
+use super::line::{Line, Millis, Next, SaveToken, Sent, Verdict};
+use super::metrics::{Gauges, Metrics};
+use super::subscription::Subscription;
 use crate::clock::Clock;
-use crate::domain::UserId;
-use crate::journal::{Entry, Journal, Offset, Partition, Reader};
-
-/// Bytes of records that are read at a time.
-const READ_BYTES: usize = 256 * 1024;
+use crate::journal::{Cursor, Partition, Place};
 
 /// How long a journal that could not be read is left alone, in milliseconds.
-const READ_RETRY_MS: u64 = 1_000;
+const READ_RETRY_MS: Millis = 1_000;
 
 /// How long the save of a cursor may take, in milliseconds.
 const SAVE_TIMEOUT_MS: u64 = 2_000;
 
 /// What a dispatcher is told from outside.
-#[derive(Debug)]
 pub(super) enum Order {
     /// Begin to follow.
     Follow { partitions: Vec<Partition>, reply: oneshot::Sender<Result<(), FollowError>> },
     /// Let go, with the cursors saved.
     Leave { partitions: Vec<Partition>, reply: oneshot::Sender<()> },
+    /// Go on under other terms.
+    Adopt { subscription: Rc<Subscription>, caller: Rc<Caller> },
+    /// The subscription is no more: let go, and keep no cursors.
+    Dismiss,
 }
 
 /// What came of something that the dispatcher waits for.
 enum Happened {
     Registered {
-        positions: Result<Vec<(Partition, Position)>, CursorError>,
-        reply: oneshot::Sender<Result<(), FollowError>>,
+        partitions: Vec<Partition>,
+        cursors: Result<Vec<(Partition, Option<Cursor>, Place)>, CursorError>,
+        reply: Option<oneshot::Sender<Result<(), FollowError>>>,
     },
     Attempted {
-        attempt: Attempt,
+        sent: Sent,
         outcome: Outcome,
         took: Duration,
     },
     Saved {
         partition: Partition,
-        mark: SaveMark,
+        token: SaveToken,
         result: Result<(), CursorError>,
     },
+    /// Partitions whose cursors could not be loaded are due again.
+    ToRegister(Vec<Partition>),
+    /// A cursor that is not kept any longer was dealt with.
+    Dismissed,
 }
 
 type Waiting = Pin<Box<dyn Future<Output = Happened>>>;
 
-/// Follows the journal for one subscription.
-pub(super) struct Dispatcher<C> {
-    subscription: Subscription,
-    name: Arc<str>,
-    journal: Arc<dyn Journal>,
-    cursors: C,
-    clock: Clock,
-    metrics: Metrics,
-    caller: Rc<Caller>,
-    schedule: Schedule,
-    in_flight_max: usize,
+/// What all dispatchers are made with.
+#[derive(Clone)]
+pub(super) struct Tools<C> {
+    pub(super) hub: Rc<Hub>,
+    pub(super) cursors: C,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+}
 
-    lanes: BTreeMap<Partition, Followed>,
-    /// Reads all lanes that can take more; made anew when their set changes.
-    reader: Option<Box<dyn Reader>>,
-    read_not_before: Option<Instant>,
+/// See the module.
+pub(super) struct Dispatcher<C> {
+    tools: Tools<C>,
+    subscription: Rc<Subscription>,
+    name: Arc<str>,
+    caller: Rc<Caller>,
+    line: Line,
+    listener: Listener,
+    gauges: Arc<Gauges>,
+    began: Instant,
+    /// Those that are read apart, because they are further behind.
+    tails: BTreeMap<Partition, Tail>,
+    read_not_before: Millis,
     read_fails: bool,
-    ready: VecDeque<(Partition, UserId)>,
-    parked: BinaryHeap<Reverse<(Instant, Partition, UserId)>>,
-    in_flight: usize,
-    health: Health,
+    save_fails: BTreeSet<Partition>,
     work: FuturesUnordered<Waiting>,
     leaves: Vec<(Vec<Partition>, oneshot::Sender<()>)>,
+    /// Partitions that are to be followed anew once they are left.
+    again: BTreeSet<Partition>,
+    dismissed: bool,
     ending: bool,
 }
 
 impl<C: Cursors> Dispatcher<C> {
-    pub(super) fn new(
-        subscription: Subscription,
-        settings: &Settings,
-        journal: Arc<dyn Journal>,
-        cursors: C,
-        clock: Clock,
-        metrics: Metrics,
-        caller: Caller,
-    ) -> Self {
-        let name: Arc<str> = subscription.name().into();
-        let schedule = subscription.schedule;
+    pub(super) fn new(tools: Tools<C>, subscription: Rc<Subscription>, caller: Rc<Caller>) -> Self {
+        let name: Arc<str> = subscription.cursor_name().into();
+        let gauges = tools.metrics.watch(&subscription);
         Self {
-            health: Health::new(Arc::clone(&name)),
+            line: Line::new(Rc::clone(&subscription)),
+            listener: tools.hub.listen(subscription.app, &gauges),
+            gauges,
             name,
             subscription,
-            journal,
-            cursors,
-            clock,
-            metrics,
-            caller: Rc::new(caller),
-            schedule,
-            in_flight_max: settings.in_flight_max.max(1),
-            lanes: BTreeMap::new(),
-            reader: None,
-            read_not_before: None,
+            caller,
+            began: Instant::now(),
+            tails: BTreeMap::new(),
+            read_not_before: 0,
             read_fails: false,
-            ready: VecDeque::new(),
-            parked: BinaryHeap::new(),
-            in_flight: 0,
+            save_fails: BTreeSet::new(),
             work: FuturesUnordered::new(),
             leaves: Vec::new(),
+            again: BTreeSet::new(),
+            dismissed: false,
             ending: false,
+            tools,
         }
     }
 
-    /// Runs until nobody can give orders any more and everything is let go.
+    fn now(&self) -> Millis {
+        self.began.elapsed().as_millis() as Millis
+    }
+
+    /// Runs until nobody can give orders any more, or it is dismissed, and everything is let go.
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut progress = self.journal.progress();
-        let mut progress_told = true;
         loop {
-            // Seen before reading: what becomes durable during the read wakes the loop again.
-            progress.borrow_and_update();
-            let now = Instant::now();
+            let now = self.now();
             let more = self.read(now);
-            self.unpark(now);
-            self.launch();
+            self.launch(now);
             self.save(now);
             self.let_go();
-            if self.ending && self.lanes.is_empty() {
+            let hub = &self.tools.hub;
+            self.gauges.note(&self.line, |partition| hub.next(partition));
+            if self.ending && self.line.partitions().is_empty() && self.work.is_empty() {
                 return;
             }
-            let wake = self.wake();
+            let due = self.due(now);
+            let due = due.map(|due| self.began + Duration::from_millis(due));
             tokio::select! {
                 order = orders.recv(), if !self.ending => self.obey(order),
-                Some(happened) = self.work.next() => self.note(happened),
-                changed = progress.changed(), if progress_told && !more => {
-                    progress_told = changed.is_ok();
-                }
-                () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
+                Some(happened) = self.work.next() => self.note_all(happened),
+                () = self.listener.news.notified(), if !more => {}
+                () = sleep_until(due.unwrap_or(self.began)), if due.is_some() => {}
                 () = tokio::task::yield_now(), if more => {}
-                // Nothing can happen any more.
-                else => return,
             }
         }
+    }
+
+    fn due(&self, now: Millis) -> Option<Millis> {
+        let read = (self.read_not_before > now).then_some(self.read_not_before);
+        self.line.due(now).into_iter().chain(read).min()
     }
 
     fn obey(&mut self, order: Option<Order>) {
         match order {
-            Some(Order::Follow { partitions, reply }) => self.register(partitions, reply),
+            Some(Order::Follow { partitions, reply }) => self.register(partitions, Some(reply)),
             Some(Order::Leave { partitions, reply }) => {
                 for partition in &partitions {
-                    self.begin_leaving(*partition);
+                    self.again.remove(partition);
+                    self.line.leave(*partition);
                 }
                 self.leaves.push((partitions, reply));
             }
-            None => {
-                self.ending = true;
-                for partition in self.lanes.keys().copied().collect::<Vec<_>>() {
-                    self.begin_leaving(partition);
+            Some(Order::Adopt { subscription, caller }) => {
+                let goes_on = self.subscription.goes_on_as(&subscription);
+                self.line.adopt(Rc::clone(&subscription));
+                (self.subscription, self.caller) = (subscription, caller);
+                if !goes_on {
+                    self.again.extend(self.line.partitions());
+                    self.leave_all();
                 }
             }
+            Some(Order::Dismiss) => {
+                (self.dismissed, self.ending) = (true, true);
+                self.leave_all();
+            }
+            None => {
+                self.ending = true;
+                self.again.clear();
+                self.leave_all();
+            }
+        }
+    }
+
+    fn leave_all(&mut self) {
+        for partition in self.line.partitions() {
+            self.line.leave(partition);
         }
     }
 
@@ -179,279 +202,292 @@ impl<C: Cursors> Dispatcher<C> {
     fn register(
         &mut self,
         partitions: Vec<Partition>,
-        reply: oneshot::Sender<Result<(), FollowError>>,
+        reply: Option<oneshot::Sender<Result<(), FollowError>>>,
     ) {
         let new: Vec<Partition> =
-            partitions.into_iter().filter(|p| !self.lanes.contains_key(p)).collect();
-        let (cursors, name) = (self.cursors.clone(), Arc::clone(&self.name));
+            partitions.into_iter().filter(|partition| !self.line.serves(*partition)).collect();
+        let (cursors, name) = (self.tools.cursors.clone(), Arc::clone(&self.name));
+        let is_replay = self.subscription.replay.is_some();
         self.work.push(Box::pin(async move {
-            let positions = try_join_all(new.into_iter().map(async |partition| {
-                let position = match cursors.load(partition, &name).await? {
-                    (Some(position), _) => position,
-                    (None, end) => {
-                        cursors.save(partition, &name, end).await?;
-                        end
-                    }
-                };
-                Ok((partition, position))
+            let cursors = try_join_all(new.iter().copied().map(async |partition| {
+                let (cursor, end) = cursors.load(partition, &name).await?;
+                if cursor.is_none() && !is_replay {
+                    cursors.save(partition, &name, Cursor::begin(end)).await?;
+                    return Ok((partition, Some(Cursor::begin(end)), end));
+                }
+                Ok((partition, cursor, end))
             }))
             .await;
-            Happened::Registered { positions, reply }
+            Happened::Registered { partitions: new, cursors, reply }
         }));
     }
 
-    fn begin_leaving(&mut self, partition: Partition) {
-        if let Some(followed) = self.lanes.get_mut(&partition) {
-            followed.leaving = true;
-            self.reader = None;
+    /// Takes note of everything that has happened by now.
+    fn note_all(&mut self, first: Happened) {
+        let mut next = Some(first);
+        while let Some(happened) = next {
+            self.note(happened);
+            next = self.work.next().now_or_never().flatten();
         }
     }
 
     fn note(&mut self, happened: Happened) {
         match happened {
-            Happened::Registered { positions, reply } => {
-                let result = match positions {
+            Happened::Registered { partitions, cursors: Err(_), reply: None } => {
+                self.work.push(Box::pin(async move {
+                    sleep(Duration::from_millis(READ_RETRY_MS)).await;
+                    Happened::ToRegister(partitions)
+                }));
+            }
+            Happened::ToRegister(partitions) if self.ending => drop(partitions),
+            Happened::ToRegister(partitions) => self.register(partitions, None),
+            Happened::Registered { cursors, reply, .. } => {
+                let result = match cursors {
                     Ok(_) if self.ending => Err(FollowError::Ended),
-                    Ok(positions) => {
-                        self.follow(positions);
+                    Ok(cursors) => {
+                        self.follow(cursors);
                         Ok(())
                     }
                     Err(error) => Err(FollowError::Cursor(error)),
                 };
                 // Who asked may have gone away; the partitions are followed just the same.
-                let _ = reply.send(result);
+                let _ = reply.map(|reply| reply.send(result));
             }
-            Happened::Attempted { attempt, outcome, took } => {
-                self.metrics.attempted(self.subscription.app, &outcome, took.as_secs_f64());
-                self.settle(&attempt, &outcome, took);
-            }
-            Happened::Saved { partition, mark, result } => {
-                let Some(followed) = self.lanes.get_mut(&partition) else { return };
-                if let Err(error) = followed.end_save(&mark, result) {
-                    tracing::warn!(
+            Happened::Attempted { sent, outcome, took } => self.settle(&sent, &outcome, took),
+            Happened::Saved { partition, token, result } => {
+                self.line.saved(partition, token, result.is_ok());
+                match result {
+                    Ok(()) => {
+                        self.save_fails.remove(&partition);
+                    }
+                    Err(error) if self.save_fails.insert(partition) => tracing::warn!(
                         webhook.subscription = &*self.name,
                         journal.partition = partition.0,
                         %error,
                         "a webhook's cursor cannot be saved"
-                    );
+                    ),
+                    Err(_) => {}
                 }
             }
+            Happened::Dismissed => {}
         }
     }
 
-    fn follow(&mut self, positions: Vec<(Partition, Position)>) {
-        for (partition, position) in positions {
-            if self.lanes.contains_key(&partition) {
+    fn follow(&mut self, cursors: Vec<(Partition, Option<Cursor>, Place)>) {
+        let now = self.now();
+        for (partition, cursor, end) in cursors {
+            if self.line.serves(partition) {
                 continue;
             }
-            let lane = Lane::new(partition, position);
-            self.metrics.watch(&self.name, partition, lane.mark());
-            self.lanes.insert(partition, Followed::new(lane, Instant::now()));
-            self.reader = None;
+            self.gauges.add(partition, self.tools.hub.open(partition, end));
+            self.line.follow(partition, cursor, end, now);
         }
     }
 
     /// Reads on, as far as the windows allow. Answers whether more may be there already.
-    fn read(&mut self, now: Instant) -> bool {
-        if self.read_not_before.is_some_and(|at| at > now) {
+    fn read(&mut self, now: Millis) -> bool {
+        if self.read_not_before > now {
             return false;
         }
-        self.read_not_before = None;
-        let from: Vec<(Partition, Offset)> = self
-            .lanes
-            .iter()
-            .filter(|(_, followed)| followed.is_read())
-            .map(|(partition, followed)| (*partition, followed.lane.next_offset()))
-            .collect();
-        if from.is_empty() {
-            return false;
-        }
-        let reader = match self.reader.take() {
-            Some(reader) => Ok(reader),
-            None => self.journal.reader(&from),
-        };
-        let read = reader.and_then(|mut reader| Ok((reader.next(READ_BYTES)?, reader)));
-        match read {
-            Ok((entries, reader)) => {
-                self.reader = Some(reader);
-                self.read_fails = false;
-                let more = !entries.is_empty();
-                for entry in entries {
-                    self.take(&entry);
-                }
-                more
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.read_fails, true) {
-                    tracing::error!(
-                        webhook.subscription = &*self.name,
-                        %error,
-                        "the journal cannot be read for a webhook"
-                    );
-                }
-                self.read_not_before = Some(now + Duration::from_millis(READ_RETRY_MS));
-                false
-            }
-        }
-    }
-
-    fn take(&mut self, entry: &Entry) {
-        let Some(followed) = self.lanes.get_mut(&entry.partition) else { return };
-        if !followed.is_read() {
-            // Read ahead of a full window: it will be read again.
-            return;
-        }
-        match followed.lane.take(entry, self.subscription.app, self.subscription.commands) {
-            Ok(ready) => {
-                self.ready.extend(ready.map(|user| (entry.partition, user)));
-                if followed.lane.is_full() {
-                    followed.full = true;
-                    self.reader = None;
-                }
-            }
-            Err(error) => {
-                tracing::error!(
-                    webhook.subscription = &*self.name,
-                    journal.partition = entry.partition.0,
-                    journal.offset = entry.offset.0,
-                    %error,
-                    "a record is not readable: its partition's webhooks stop in front of it"
-                );
-                followed.halted = true;
-                self.reader = None;
-            }
-        }
-    }
-
-    /// Makes those ready whose wait is over.
-    fn unpark(&mut self, now: Instant) {
-        while let Some(Reverse((due, partition, user))) = self.parked.peek().copied() {
-            if due > now {
-                break;
-            }
-            self.parked.pop();
-            if let Some(followed) = self.lanes.get_mut(&partition)
-                && followed.lane.unpark(&user)
-            {
-                self.ready.push_back((partition, user));
-            }
-        }
-    }
-
-    /// Sends off as many calls as may be in flight.
-    fn launch(&mut self) {
-        let in_flight_max = if self.health.is_down() { 1 } else { self.in_flight_max };
-        while self.in_flight < in_flight_max {
-            let Some((partition, user)) = self.ready.pop_front() else { return };
-            let Some(followed) = self.lanes.get_mut(&partition) else { continue };
-            if followed.leaving {
+        let mut more = false;
+        let hub = Rc::clone(&self.tools.hub);
+        for (partition, place) in self.line.reads() {
+            let line = &mut self.line;
+            if hub.give(partition, place.next, |fed| line.take(partition, fed)) {
+                self.tails.remove(&partition);
                 continue;
             }
-            let Some((offset, call, index)) = followed.lane.start(&user) else { continue };
-            self.in_flight += 1;
-            let attempt = Attempt { partition, offset, user, call, index };
-            let (caller, clock) = (Rc::clone(&self.caller), self.clock.clone());
-            self.work.push(Box::pin(async move {
-                let began = Instant::now();
-                let outcome = caller.attempt(&attempt.call, clock.now()).await;
-                Happened::Attempted { attempt, outcome, took: began.elapsed() }
-            }));
+            let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
+            let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
+            match tail.give(&*hub.journal, |fed| line.take(partition, fed)) {
+                Ok(some) => {
+                    self.read_fails = false;
+                    more |= some;
+                    self.tails.insert(partition, tail);
+                }
+                Err(error) => {
+                    self.read_not_before = now + READ_RETRY_MS;
+                    if !std::mem::replace(&mut self.read_fails, true) {
+                        tracing::error!(
+                            webhook.subscription = &*self.name,
+                            %error,
+                            "the journal cannot be read for a webhook"
+                        );
+                    }
+                    return false;
+                }
+            }
+        }
+        more
+    }
+
+    /// Sends off as many calls as may be out.
+    fn launch(&mut self, now: Millis) {
+        while let Some(next) = self.line.next(now) {
+            match next {
+                Next::Send(sent) => {
+                    let (caller, clock) = (Rc::clone(&self.caller), self.tools.clock.clone());
+                    self.work.push(Box::pin(async move {
+                        let began = Instant::now();
+                        let outcome = caller.attempt(&outgoing(&sent.call), clock.now()).await;
+                        Happened::Attempted { sent, outcome, took: began.elapsed() }
+                    }));
+                }
+                Next::Fetch(fetching) => {
+                    let journal = &*self.tools.hub.journal;
+                    let calls = match read_again(journal, fetching.partition, fetching.offset) {
+                        Ok(calls) => calls,
+                        Err(error) => {
+                            tracing::warn!(
+                                webhook.subscription = &*self.name,
+                                journal.partition = fetching.partition.0,
+                                journal.offset = fetching.offset.0,
+                                %error,
+                                "a record cannot be read again for a webhook"
+                            );
+                            None
+                        }
+                    };
+                    self.line.fetched(fetching, calls, now);
+                }
+            }
         }
     }
 
-    fn settle(&mut self, attempt: &Attempt, outcome: &Outcome, took: Duration) {
-        self.in_flight -= 1;
-        if self.health.note(attempt, outcome, took) {
-            self.unpark_all();
+    fn settle(&mut self, sent: &Sent, outcome: &Outcome, took: Duration) {
+        let at = self.tools.clock.now();
+        self.tools.metrics.attempted(&self.subscription, outcome, took.as_secs_f64());
+        let was_down = self.line.is_down();
+        let settled = self.line.settle(sent, &verdict(outcome), self.now(), at);
+        self.log(sent, outcome, took, was_down);
+        let command = sent.call.id.command;
+        if outcome.is_delivered() {
+            self.tools.metrics.done(&self.subscription, command, true);
         }
-        let Some(followed) = self.lanes.get_mut(&attempt.partition) else { return };
-        match self.schedule.next(outcome, attempt.index, &attempt.call.id) {
-            Next::Advance => {
-                let command = attempt.call.command;
-                self.metrics.done(self.subscription.app, command, outcome.is_delivered());
-                if followed.lane.advance(&attempt.user) {
-                    self.ready.push_back((attempt.partition, attempt.user));
-                }
-                if followed.full && followed.lane.has_room() {
-                    followed.full = false;
-                    self.reader = None;
-                }
-            }
-            Next::RetryAfter(wait) => {
-                followed.lane.park(&attempt.user);
-                let due = Instant::now() + wait;
-                self.parked.push(Reverse((due, attempt.partition, attempt.user)));
-            }
+        let name = &*self.name;
+        if settled.gave_up {
+            self.tools.metrics.done(&self.subscription, command, false);
+            tracing::warn!(
+                webhook.subscription = name,
+                webhook.id = %sent.call.id,
+                ?outcome,
+                "a call is given up: it is a dead letter"
+            );
+        }
+        if settled.went_down {
+            tracing::warn!(
+                webhook.subscription = name,
+                ?outcome,
+                "the receiver seems to be down: one attempt at a time from now on, none is spent"
+            );
+        }
+        if settled.came_back {
+            tracing::info!(webhook.subscription = name, "the receiver is back");
+        }
+        if settled.halted {
+            tracing::error!(
+                webhook.subscription = name,
+                journal.partition = sent.partition.0,
+                webhook.id = %sent.call.id,
+                "a call has failed too often: the subscription stops in this partition until it is moved"
+            );
         }
     }
 
-    /// After an outage nobody waits for the end of a backoff that the outage caused.
-    fn unpark_all(&mut self) {
-        for Reverse((_, partition, user)) in std::mem::take(&mut self.parked) {
-            if let Some(followed) = self.lanes.get_mut(&partition)
-                && followed.lane.unpark(&user)
-            {
-                self.ready.push_back((partition, user));
-            }
+    /// A call that fails is told once, when it begins to fail, and again when it has come through;
+    /// of a receiver that is down not every call is told. No body, token or signature ever is.
+    fn log(&self, sent: &Sent, outcome: &Outcome, took: Duration, was_down: bool) {
+        macro_rules! tell {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    webhook.subscription = &*self.name,
+                    webhook.id = %sent.call.id,
+                    webhook.attempt = sent.call.attempts + 1,
+                    duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    ?outcome,
+                    $message
+                )
+            };
+        }
+        match (outcome.is_delivered(), sent.call.attempts) {
+            (true, 0) => tell!(debug, "webhook delivered"),
+            (true, _) => tell!(info, "webhook delivered after failures"),
+            (false, 0) if !was_down => tell!(warn, "webhook not delivered"),
+            (false, _) => tell!(debug, "webhook not delivered"),
         }
     }
 
     /// Saves the cursors that moved, each at most once in a while.
-    fn save(&mut self, now: Instant) {
-        for (partition, followed) in &mut self.lanes {
-            if let Some((position, mark)) = followed.begin_save(now) {
-                self.work.push(saving(&self.cursors, *partition, &self.name, position, mark));
+    fn save(&mut self, now: Millis) {
+        if self.dismissed {
+            return;
+        }
+        for saving in self.line.saves(now, self.tools.hub.save_period_ms()) {
+            let (partition, token) = (saving.partition, saving.mark);
+            let save = self.save_cursor(partition, saving.cursor);
+            self.work.push(Box::pin(async move {
+                Happened::Saved { partition, token, result: save.await }
+            }));
+        }
+    }
+
+    fn save_cursor(
+        &self,
+        partition: Partition,
+        cursor: Cursor,
+    ) -> impl Future<Output = Result<(), CursorError>> + use<C> {
+        let (cursors, name) = (self.tools.cursors.clone(), Arc::clone(&self.name));
+        async move {
+            let save = cursors.save(partition, &name, cursor);
+            match timeout(Duration::from_millis(SAVE_TIMEOUT_MS), save).await {
+                Ok(result) => result,
+                Err(_) => Err(CursorError::Unavailable("no answer in time".to_owned())),
             }
         }
     }
 
-    /// Lets go of the lanes that are to be left and have nothing in flight.
+    /// Lets go of the lanes that are to be left and have nothing out.
     fn let_go(&mut self) {
-        let mut left = Vec::new();
-        for (partition, followed) in &mut self.lanes {
-            match followed.leave() {
-                Leave::NotYet => {}
-                Leave::Save(position, mark) => {
-                    self.work.push(saving(&self.cursors, *partition, &self.name, position, mark));
-                }
-                Leave::Done => left.push(*partition),
+        let left = if self.dismissed { self.line.left_at_once() } else { self.line.left() };
+        for partition in left {
+            self.gauges.remove(partition);
+            self.tails.remove(&partition);
+            if self.dismissed {
+                let save = self.save_cursor(partition, Cursor::ended());
+                self.work.push(Box::pin(async move {
+                    // Whoever owns the partition next finds it without a subscription.
+                    let _ = save.await;
+                    Happened::Dismissed
+                }));
+            }
+            if self.again.remove(&partition) {
+                self.register(vec![partition], None);
             }
         }
-        for partition in left {
-            self.lanes.remove(&partition);
-            self.metrics.unwatch(&self.name, partition);
-        }
-        let lanes = &self.lanes;
+        let line = &self.line;
         for (_, reply) in
-            self.leaves.extract_if(.., |(left, _)| left.iter().all(|p| !lanes.contains_key(p)))
+            self.leaves.extract_if(.., |(left, _)| left.iter().all(|p| !line.serves(*p)))
         {
             // Who asked may have gone away.
             let _ = reply.send(());
         }
     }
+}
 
-    /// When the next thing is due that nothing else announces.
-    fn wake(&self) -> Option<Instant> {
-        let parked = self.parked.peek().map(|Reverse((due, _, _))| *due);
-        let saves = self.lanes.values().filter_map(Followed::save_due);
-        parked.into_iter().chain(saves).chain(self.read_not_before).min()
+fn outgoing(call: &Call) -> attempt::Call {
+    attempt::Call {
+        id: call.id.to_string(),
+        command: call.id.command,
+        body: call.delivery().body.to_vec(),
+        by: Arc::clone(&call.record().by),
     }
 }
 
-fn saving(
-    cursors: &impl Cursors,
-    partition: Partition,
-    subscription: &Arc<str>,
-    position: Position,
-    mark: SaveMark,
-) -> Waiting {
-    let (cursors, subscription) = (cursors.clone(), Arc::clone(subscription));
-    Box::pin(async move {
-        let save = cursors.save(partition, &subscription, position);
-        let result = match timeout(Duration::from_millis(SAVE_TIMEOUT_MS), save).await {
-            Ok(result) => result,
-            Err(_) => Err(CursorError::Unavailable("no answer in time".to_owned())),
-        };
-        Happened::Saved { partition, mark, result }
-    })
+fn verdict(outcome: &Outcome) -> Verdict {
+    let failed = |fault| Verdict::Failed { fault, error: outcome.to_string() };
+    match outcome {
+        Outcome::Delivered => Verdict::Accepted,
+        Outcome::Refused { .. } | Outcome::Malformed { .. } => failed(Fault::Answer),
+        Outcome::TimedOut | Outcome::Unreachable { .. } => failed(Fault::Silence),
+    }
 }

@@ -1,472 +1,886 @@
-//! One subscription in one partition: what is owed to whom, and the low-water mark; no IO.
+//! One subscription in one partition: what is owed to whom, and how far it has come; no IO, no time.
 //!
-//! Each user has a queue of calls in journal order, of which the first one alone may be in flight.
-//! A record is done with when all its calls are; the low-water mark is the first record that is
-//! not. Nothing but that mark survives a restart, so everything behind it is repeated.
+//! Each user has a queue of calls in journal order, of which the first one alone may be out. A record
+//! is done with when all its calls are; the low-water mark is the first record that is not. A user
+//! whose call fails is parked: the mark passes their records, and the cursor says where to find
+//! them again. So one user's failing call keeps nobody else's from going on, also over a restart.
+//!
+//! The law of [`Progress`] holds for every cursor that a lane answers: of the calls that the records
+//! up to it owe, each is counted as delivered, counted as dead, or belongs to a parked user.
 
-use std::collections::btree_map::BTreeMap;
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
 
-use super::attempt::Call;
-use super::command::Switches;
-use super::cursor::{Bookmark, Position};
-use super::payload::deliveries;
-use crate::domain::{AppId, UserId};
-use crate::journal::{Admitted, Body, Entry, Offset, Partition, ReaderRule, RecordError, record};
+use super::command::{CallbackCommand, Switches};
+use super::digest::{CallId, hash};
+use super::feed::{Calls, Fed, Said};
+use super::payload::Delivery;
+use crate::domain::{AppId, Timestamp, UserId};
+use crate::journal::{
+    Cursor, DeadLetter, Filter, Offset, Parked, Partition, Place, Progress, Tally,
+};
 
-/// Records of one partition with calls that are not done, at most, per subscription.
+/// Records of one partition with calls that are not done, at most, per subscription; those of parked
+/// users not counted.
 pub const WINDOW_RECORDS_MAX: usize = 512;
-
 /// Bytes of their bodies; a single larger body still goes out.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// Records between the low-water mark and the reading position: what a restart repeats at most.
-pub const REPEATED_RECORDS_MAX: u64 = 65_536;
+pub const REPEATED_RECORDS_MAX: u64 = 8_192;
+/// Users that the low-water mark passes although a call of theirs fails, at most. One more holds it.
+pub const PARKED_USERS_MAX: usize = 100;
+/// Records of theirs that wait, at most: with more, the partition is not read on.
+pub(super) const PARKED_RECORDS_MAX: usize = 10_000;
+/// Calls given up between two cursors, at most: with more, nothing goes out until one is saved.
+pub(super) const DEAD_LETTERS_PER_CURSOR_MAX: usize = 256;
+/// Changes of what is asked for that a cursor remembers, at most; a further one waits.
+const FILTERS_MAX: usize = 16;
+/// Records without a call for a subscription, after which its cursor is worth saving all the same.
+pub const SILENT_RECORDS_MAX: u64 = 10_000;
+
+/// What a lane tells, and to which part of its partition it is bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Scope {
+    /// What is asked for.
+    pub(super) commands: Switches,
+    /// How often an operator has moved the subscription, and where to the last time.
+    pub(super) seek: Option<(u32, Target)>,
+    /// Bound to a part of the past, if it is a replay.
+    pub(super) replay: Option<Bounds>,
+}
+
+/// Where an operator has moved a lane to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// This offset.
+    Offset(Offset),
+    /// The first record of this time or later.
+    Time(Timestamp),
+    /// The end, as it is when the lane hears of it.
+    End,
+    /// Wherever it is: other partitions were moved.
+    Stay,
+}
+
+/// What a replay tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// The first offset.
+    pub(super) from: Offset,
+    /// The one behind the last.
+    pub(super) until: Offset,
+    /// Records of this time or later.
+    pub(super) since: Option<Timestamp>,
+    /// Records before this time.
+    pub(super) before: Option<Timestamp>,
+    /// Only these users, if any.
+    pub(super) users: Vec<UserId>,
+    /// Only these calls, if any.
+    pub(super) ids: Vec<CallId>,
+}
+
+impl Bounds {
+    /// Which of the commands `asked` for are told of a record.
+    fn narrow(&self, asked: Switches, id: (Partition, Offset), calls: &Calls) -> Switches {
+        let inside = (self.from..self.until).contains(&id.1)
+            && self.since.is_none_or(|since| calls.at >= since)
+            && self.before.is_none_or(|before| calls.at < before)
+            && (self.users.is_empty() || self.users.contains(&calls.user));
+        if !inside {
+            return Switches::default();
+        }
+        if self.ids.is_empty() {
+            return asked;
+        }
+        let named = self.ids.iter().filter(|known| (known.partition, known.offset) == id);
+        named.map(|known| known.command).filter(|command| asked.has(*command)).collect()
+    }
+}
+
+/// A place in front of a record, with what the chain of calls was there.
+#[derive(Clone, Debug, Default)]
+struct Spot {
+    place: Place,
+    seq: u64,
+    last: Option<CallId>,
+}
 
 /// A partition as one subscription sees it.
 pub(super) struct Lane {
     partition: Partition,
-    /// The reading position.
-    read: Position,
+    app: AppId,
+    replay: Option<Bounds>,
+    term: u32,
+    /// The first offset that counts.
+    since: Offset,
+    /// Everything before it is done with, but for what is parked. Until the reading position has
+    /// come there nothing but parked users' records is looked for, and there is no cursor to save.
+    floor: Offset,
+    /// The floor is not known yet: it is in front of the first record of this time or later.
+    floor_at: Option<Timestamp>,
+    /// Whose records before the floor are not done with, and from where on.
+    restored: HashMap<UserId, Parked>,
+    filters: Vec<(Offset, Switches)>,
+    read: Spot,
     owed: BTreeMap<Offset, Owed>,
-    owed_bytes: usize,
+    open: usize,
+    bytes: usize,
     users: HashMap<UserId, Queue>,
-    in_flight: usize,
-    pub(super) bookmark: Bookmark,
-    /// The low-water mark, for the lag that others look at.
-    mark: Arc<AtomicU64>,
+    parked_users: usize,
+    parked_records: usize,
+    out: usize,
+    /// Ready users who wait for a cursor that covers so many calls given up.
+    stalled: Vec<(u64, UserId)>,
+    /// Calls given up by this lane.
+    given_up: u64,
+    delivered: Tally,
+    dead: Tally,
+    died: Vec<DeadLetter>,
+    /// Something happened that a cursor should tell.
+    dirty: bool,
+    /// Commits read since the last save.
+    silent: u64,
+    saved: Offset,
+    halted: Option<Box<str>>,
+    unreadable: bool,
 }
 
-/// A record with calls that are not done.
+/// A record with calls that are not done, or that waits for an earlier one to be.
 struct Owed {
-    /// What the reader rule knew in front of the record.
-    rule: ReaderRule,
-    calls: usize,
+    spot: Spot,
+    at: Timestamp,
+    left: u64,
+    /// The mark may pass it: its user is parked.
+    held: bool,
+    delivered: Tally,
+    dead: Tally,
 }
 
+/// A user's calls.
 struct Queue {
-    calls: VecDeque<(Offset, Arc<Call>)>,
-    /// Attempts at the first call so far.
-    attempts: u32,
+    records: VecDeque<Queued>,
     state: QueueState,
+    /// The mark may pass this user's records.
+    parked: bool,
+    /// Attempts spent on the first call.
+    attempts: u32,
+    /// Attempts at it in the row of failures `streak`, which may turn out to be the receiver's fault.
+    doubtful: u32,
+    streak: u64,
+    since: Timestamp,
+    error: Box<str>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueState {
     /// The first call may go out.
     Ready,
-    /// The first call is out.
-    InFlight,
+    /// The first call is out, or is being read again.
+    Out,
     /// The first call waits for its next attempt.
-    Parked,
+    Waiting,
+}
+
+/// A record of a user with calls that are not done.
+struct Queued {
+    spot: Spot,
+    want: Switches,
+    total: u64,
+    done: u64,
+    /// The calls; read again when needed, if they are not kept.
+    calls: Option<Rc<Calls>>,
+    bytes: usize,
+}
+
+/// A call to be made, the same on every try.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) id: CallId,
+    /// Its place in the chain of calls of this lane, from 1.
+    pub(super) seq: u64,
+    /// The call before it in the chain.
+    pub(super) prev: Option<CallId>,
+    /// Attempts at it so far.
+    pub(super) attempts: u32,
+    /// Its record's calls, and which of them it is.
+    calls: Rc<Calls>,
+    index: usize,
+}
+
+/// What a ready user needs.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// This call is to be made.
+    Call(Call),
+    /// The record at this offset is to be read again.
+    Fetch(Offset),
+    /// Nothing.
+    Nothing,
+}
+
+/// What one save of a cursor covers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SaveMark {
+    next: Offset,
+    start: Offset,
+    died: usize,
+    given_up: u64,
+    silent: u64,
+}
+
+impl Call {
+    /// What is told.
+    pub(super) fn delivery(&self) -> &Delivery {
+        &self.calls.calls[self.index]
+    }
+
+    /// The record that it is told of.
+    pub(super) fn record(&self) -> &Calls {
+        &self.calls
+    }
+}
+
+impl Queue {
+    fn new(at: Timestamp) -> Self {
+        Self {
+            records: VecDeque::new(),
+            state: QueueState::Ready,
+            parked: false,
+            attempts: 0,
+            doubtful: 0,
+            streak: 0,
+            since: at,
+            error: "".into(),
+        }
+    }
 }
 
 impl Lane {
-    pub(super) fn new(partition: Partition, from: Position) -> Self {
-        Self {
+    /// A lane that goes on where `cursor` says. Without one it begins: a replay at its own
+    /// beginning, anything else at `end`, the partition's.
+    pub(super) fn begin(
+        partition: Partition,
+        app: AppId,
+        scope: &Scope,
+        cursor: Option<Cursor>,
+        end: Place,
+    ) -> Self {
+        let begins = cursor.is_none();
+        let Cursor { place, term, ended: _, progress } =
+            cursor.unwrap_or_else(|| Cursor::begin(end));
+        let named = |filter: &Filter| {
+            let names = filter.commands.iter();
+            let commands = names.filter_map(|name| CallbackCommand::from_name(name)).collect();
+            (filter.from, commands)
+        };
+        let last = progress.last.as_deref().and_then(|id| id.parse().ok());
+        let mut lane = Self {
             partition,
-            read: from,
+            app,
+            replay: scope.replay.clone(),
+            term,
+            since: progress.since,
+            floor: place.next,
+            floor_at: None,
+            restored: HashMap::new(),
+            filters: progress.filters.iter().map(named).collect(),
+            read: Spot { place: progress.resume.unwrap_or(place), seq: progress.seq, last },
             owed: BTreeMap::new(),
-            owed_bytes: 0,
+            open: 0,
+            bytes: 0,
             users: HashMap::new(),
-            in_flight: 0,
-            bookmark: Bookmark::new(from.next),
-            mark: Arc::new(AtomicU64::new(from.next.0)),
+            parked_users: 0,
+            parked_records: 0,
+            out: 0,
+            stalled: Vec::new(),
+            given_up: 0,
+            delivered: progress.delivered,
+            dead: progress.dead,
+            died: Vec::new(),
+            dirty: false,
+            silent: 0,
+            saved: place.next,
+            halted: progress.halted,
+            unreadable: false,
+        };
+        if lane.filters.is_empty() {
+            // A cursor that keeps no count: it does from here on.
+            lane.since = place.next;
+            (lane.delivered, lane.dead) = (Tally::default(), Tally::default());
         }
+        match (&scope.replay, scope.seek) {
+            (Some(bounds), _) if begins => {
+                lane.go_to(Target::Offset(bounds.from), Place::default());
+            }
+            (_, Some((term, target))) if term > lane.term => {
+                lane.term = term;
+                lane.dirty = true;
+                if target == Target::Stay {
+                    lane.restore(progress.parked);
+                } else {
+                    lane.go_to(target, end);
+                }
+            }
+            _ => lane.restore(progress.parked),
+        }
+        lane.adopt(scope.commands);
+        lane
     }
 
-    /// The first offset to be read.
-    pub(super) fn next_offset(&self) -> Offset {
-        self.read.next
+    fn restore(&mut self, parked: Vec<Parked>) {
+        for parked in parked {
+            let queue = Queue {
+                state: QueueState::Waiting,
+                parked: true,
+                attempts: parked.attempts,
+                error: parked.error.clone(),
+                ..Queue::new(parked.since)
+            };
+            self.users.insert(parked.user, queue);
+            self.restored.insert(parked.user, parked);
+        }
+        self.parked_users = self.restored.len();
+        self.forget_restored();
     }
 
-    /// The first offset that is not done with, for whoever watches the lag.
-    pub(super) fn mark(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.mark)
+    /// Begins anew at `target`, with nothing counted.
+    fn go_to(&mut self, target: Target, end: Place) {
+        let from = match target {
+            Target::End => end,
+            // What stands before a place is found by reading up to it.
+            Target::Offset(offset) if offset >= self.floor && self.read.place.next <= offset => {
+                self.read.place
+            }
+            Target::Offset(_) | Target::Time(_) | Target::Stay => Place::default(),
+        };
+        (self.floor, self.floor_at) = match target {
+            Target::Offset(offset) => (offset, None),
+            Target::Time(at) => (Offset(u64::MAX), Some(at)),
+            Target::End | Target::Stay => (end.next, None),
+        };
+        self.since = self.floor;
+        self.read = Spot { place: from, seq: 0, last: None };
+        (self.delivered, self.dead) = (Tally::default(), Tally::default());
+        self.filters.clear();
+        self.saved = from.next;
+        self.halted = None;
+        self.dirty = true;
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
+    /// Asks for `commands` from here on. Answers whether that is so; if not, it is to be tried again
+    /// once a cursor was saved.
+    pub(super) fn adopt(&mut self, commands: Switches) -> bool {
+        let full = self.filters.len() >= FILTERS_MAX;
+        match self.filters.last_mut() {
+            None => self.filters.push((Offset(0), commands)),
+            Some((_, known)) if *known == commands => {}
+            // Nothing counts yet.
+            Some((_, known)) if self.floor_at.is_some() => *known = commands,
+            Some(_) if full => return false,
+            Some((from, _)) => {
+                let from = (*from).max(self.read.place.next).max(self.floor);
+                self.filters.push((from, commands));
+                self.dirty = true;
+            }
+        }
+        true
     }
 
-    /// Whether nothing more may be read for the time being.
-    pub(super) fn is_full(&self) -> bool {
-        self.exceeds(1)
+    /// Where it is to be read on, if it is.
+    pub(super) fn reads_from(&self) -> Option<Place> {
+        let over = self.replay.as_ref().is_some_and(|bounds| self.read.place.next >= bounds.until);
+        let stopped = over || self.unreadable || self.halted.is_some();
+        (!stopped && !self.exceeds(1)).then_some(self.read.place)
     }
 
-    /// Whether so much is done with that reading is worth while again: less than half of every
-    /// limit, so that a full lane does not ask for a new reader with each call.
+    /// Whether so much is done with that reading is worth while again after a pause: less than half
+    /// of every limit, so that a full lane does not ask for a new reader with each call.
     pub(super) fn has_room(&self) -> bool {
         !self.exceeds(2)
     }
 
     fn exceeds(&self, divisor: usize) -> bool {
-        let repeated = self.read.next.0 - self.low_water().next.0;
-        self.owed.len() >= WINDOW_RECORDS_MAX / divisor
-            || self.owed_bytes >= WINDOW_BYTES_MAX / divisor
-            || repeated >= REPEATED_RECORDS_MAX / divisor as u64
+        let low = self.low_water().place.next.0;
+        self.open >= WINDOW_RECORDS_MAX / divisor
+            || self.bytes >= WINDOW_BYTES_MAX / divisor
+            || self.parked_records >= PARKED_RECORDS_MAX / divisor
+            || self.read.place.next.0.saturating_sub(low) >= REPEATED_RECORDS_MAX / divisor as u64
     }
 
-    /// Where a restart would begin: the first record that is not done with.
-    pub(super) fn low_water(&self) -> Position {
-        match self.owed.first_key_value() {
-            Some((offset, owed)) => Position { next: *offset, rule: owed.rule },
-            None => self.read,
+    /// Calls that are out.
+    pub(super) fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Users that the mark has passed.
+    pub(super) fn parked_users(&self) -> usize {
+        self.parked_users
+    }
+
+    /// The first offset that is not read yet.
+    pub(super) fn next_offset(&self) -> Offset {
+        self.read.place.next
+    }
+
+    /// Records with calls that are not done.
+    pub(super) fn owed_records(&self) -> usize {
+        self.open + self.parked_records
+    }
+
+    /// The time of the oldest record with a call that is not done.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let owed = self.owed.values().find(|owed| owed.left > 0).map(|owed| owed.at);
+        if self.parked_users == 0 {
+            return owed;
+        }
+        let parked = self.users.values().filter(|queue| queue.parked).map(|queue| queue.since);
+        owed.into_iter().chain(parked).min()
+    }
+
+    /// Whether a replay has told everything.
+    fn is_over(&self) -> bool {
+        let read = self.read.place.next;
+        self.users.is_empty() && self.replay.as_ref().is_some_and(|bounds| read >= bounds.until)
+    }
+
+    /// Where a cursor would stand: the first record that is not done with.
+    fn low_water(&self) -> &Spot {
+        self.owed.values().next().map_or(&self.read, |owed| &owed.spot)
+    }
+
+    fn is_searching(&self) -> bool {
+        self.read.place.next < self.floor
+    }
+
+    fn want(&self, offset: Offset, calls: &Calls) -> Switches {
+        let asked = self.filters.iter().rev().find(|(from, _)| *from <= offset);
+        let asked = asked.map_or_else(Switches::default, |(_, commands)| *commands);
+        match &self.replay {
+            Some(bounds) => bounds.narrow(asked, (self.partition, offset), calls),
+            None => asked,
         }
     }
 
-    /// Takes the next entry of the partition and queues the calls that it causes. Answers the
-    /// record's user if their queue was empty and has a call now.
+    /// Takes the next record of the partition and queues the calls that it causes. Answers the
+    /// record's user if a call of theirs can go out now that could not before.
     ///
-    /// Errors: bytes that are no record. Nothing has been taken then, and nothing behind them
-    /// must be: to skip a record is to lose what it says.
-    pub(super) fn take(
-        &mut self,
-        entry: &Entry,
-        app: AppId,
-        switches: Switches,
-    ) -> Result<Option<UserId>, RecordError> {
-        if entry.offset < self.read.next {
-            return Ok(None);
-        }
-        let record = record::decode(&entry.bytes)?;
-        let rule_before = self.read.rule;
-        let admitted = self.read.rule.admit(&record);
-        self.read.next = Offset(entry.offset.0 + 1);
-        let ready = match (admitted, record.body) {
-            (Admitted::Valid, Body::Commit(commit)) => {
-                self.bookmark.note_read();
-                if commit.key.app == app {
-                    self.queue(entry.offset, rule_before, &commit, switches)
-                } else {
-                    None
-                }
-            }
-            // Records that speak of the journal itself, a cursor among them, only move the mark:
-            // a cursor saved because of a cursor would have no end.
-            (Admitted::Valid | Admitted::Claimed | Admitted::Void, _) => None,
-        };
-        self.note_mark();
-        Ok(ready)
-    }
-
-    fn queue(
-        &mut self,
-        offset: Offset,
-        rule: ReaderRule,
-        commit: &crate::journal::Commit,
-        switches: Switches,
-    ) -> Option<UserId> {
-        let deliveries = deliveries(commit, switches);
-        if deliveries.is_empty() {
+    /// A record that cannot be read is where the lane stops: to skip it is to lose what it says.
+    pub(super) fn take(&mut self, fed: &Fed) -> Option<UserId> {
+        if fed.offset < self.read.place.next || self.unreadable {
             return None;
         }
-        let user = commit.key.user;
-        self.owed.insert(offset, Owed { rule, calls: deliveries.len() });
-        let was_idle = !self.users.contains_key(&user);
-        let queue = self.users.entry(user).or_insert_with(|| Queue {
-            calls: VecDeque::new(),
-            attempts: 0,
-            state: QueueState::Ready,
-        });
-        for delivery in deliveries {
-            self.owed_bytes += delivery.body.len();
-            let call = Call {
-                id: format!("{}@{offset}.{}", self.partition, delivery.command),
-                command: delivery.command,
-                body: delivery.body,
-                by: Arc::clone(&commit.by),
-            };
-            queue.calls.push_back((offset, Arc::new(call)));
+        let (calls, at) = match &fed.said {
+            Said::Commit { at, calls } => (calls.as_ref(), Some(*at)),
+            Said::Other => (None, None),
+            Said::Unreadable => {
+                self.unreadable = true;
+                return None;
+            }
+        };
+        if let (Some(floor_at), Some(at)) = (self.floor_at, at)
+            && at >= floor_at
+        {
+            self.floor_at = None;
+            (self.floor, self.since) = (fed.offset, fed.offset);
         }
+        let was_searching = self.is_searching();
+        let mut spot = self.read.clone();
+        // Records may be missing that count for nobody.
+        spot.place.next = fed.offset;
+        self.read.place = Place::new(Offset(fed.offset.0 + 1), fed.after);
+        if at.is_some() && fed.offset >= self.floor {
+            self.silent += 1;
+        }
+        let calls = calls.filter(|calls| calls.app == self.app && fed.offset >= self.since);
+        let ready = calls.and_then(|calls| self.queue(fed.offset, spot, calls));
+        if was_searching && !self.is_searching() {
+            self.forget_restored();
+        }
+        self.settle();
+        ready
+    }
+
+    fn queue(&mut self, offset: Offset, spot: Spot, calls: &Rc<Calls>) -> Option<UserId> {
+        let want = self.want(offset, calls);
+        let total = calls.wanted(want).count() as u64;
+        let (_, last) = calls.wanted(want).last()?;
+        self.read.seq += total;
+        self.read.last = Some(CallId { partition: self.partition, offset, command: last });
+        let mut done = 0;
+        let user = calls.user;
+        if offset < self.floor {
+            let parked = self.restored.get(&user).filter(|parked| offset >= parked.first)?;
+            if offset == parked.first {
+                done = parked.done.min(total.saturating_sub(1));
+            }
+        }
+        let queue = self.users.entry(user).or_insert_with(|| Queue::new(calls.at));
+        if offset >= self.floor {
+            let owed = Owed {
+                spot: spot.clone(),
+                at: calls.at,
+                left: total,
+                held: queue.parked,
+                delivered: Tally::default(),
+                dead: Tally::default(),
+            };
+            self.open += usize::from(!owed.held);
+            self.owed.insert(offset, owed);
+        }
+        let was_idle = queue.state == QueueState::Ready && queue.records.is_empty();
+        let kept = !queue.parked || queue.records.is_empty();
+        let wanted = calls.wanted(want).map(|(index, _)| calls.calls[index].body.len());
+        let bytes = if kept { wanted.sum() } else { 0 };
+        self.bytes += bytes;
+        self.parked_records += usize::from(queue.parked);
+        let calls = kept.then(|| Rc::clone(calls));
+        queue.records.push_back(Queued { spot, want, total, done, calls, bytes });
         was_idle.then_some(user)
     }
 
-    /// Sends off the first call of a user who is ready: the call, its offset, and the index of
-    /// the attempt.
-    pub(super) fn start(&mut self, user: &UserId) -> Option<(Offset, Arc<Call>, u32)> {
-        let queue = self.users.get_mut(user).filter(|queue| queue.state == QueueState::Ready)?;
-        let (offset, call) = queue.calls.front()?;
-        queue.state = QueueState::InFlight;
-        self.in_flight += 1;
-        Some((*offset, Arc::clone(call), queue.attempts))
+    /// The reading position has come to the floor: whoever has nothing left is not parked any more.
+    fn forget_restored(&mut self) {
+        if self.is_searching() {
+            return;
+        }
+        for user in std::mem::take(&mut self.restored).into_keys() {
+            self.relax(user);
+        }
     }
 
-    /// The user's call in flight is done with. Answers whether the user has another one.
-    pub(super) fn advance(&mut self, user: &UserId) -> bool {
-        let Some(queue) = self.users.get_mut(user) else { return false };
-        let Some((offset, call)) = queue.calls.pop_front() else { return false };
-        queue.state = QueueState::Ready;
-        queue.attempts = 0;
-        let has_more = !queue.calls.is_empty();
-        if !has_more {
-            self.users.remove(user);
+    /// What `user`, who is ready, needs. A call that is answered is out from now on.
+    pub(super) fn start(&mut self, user: UserId) -> Start {
+        let Some(queue) = self.users.get_mut(&user) else { return Start::Nothing };
+        if queue.state != QueueState::Ready {
+            return Start::Nothing;
         }
-        self.in_flight -= 1;
-        self.owed_bytes -= call.body.len();
-        if let Some(owed) = self.owed.get_mut(&offset) {
-            owed.calls -= 1;
-            if owed.calls == 0 {
-                self.owed.remove(&offset);
-                self.bookmark.note_done();
+        let Some(front) = queue.records.front() else { return Start::Nothing };
+        if self.halted.is_some() || self.died.len() >= DEAD_LETTERS_PER_CURSOR_MAX {
+            self.stalled.push((0, user));
+            return Start::Nothing;
+        }
+        let offset = front.spot.place.next;
+        let Some(calls) = &front.calls else {
+            queue.state = QueueState::Out;
+            return Start::Fetch(offset);
+        };
+        let mut wanted = calls.wanted(front.want).skip(front.done as usize);
+        let Some((index, command)) = wanted.next() else { return Start::Nothing };
+        let id = |command| CallId { partition: self.partition, offset, command };
+        let before = calls.wanted(front.want).take(front.done as usize).last();
+        self.out += 1;
+        queue.state = QueueState::Out;
+        Start::Call(Call {
+            id: id(command),
+            seq: front.spot.seq + front.done + 1,
+            prev: before.map(|(_, command)| id(command)).or(front.spot.last),
+            attempts: queue.attempts + queue.doubtful,
+            calls: Rc::clone(calls),
+            index,
+        })
+    }
+
+    /// The record that [`Start::Fetch`] asked for, if it was read.
+    pub(super) fn fetched(&mut self, user: UserId, calls: Option<Rc<Calls>>) -> bool {
+        let Some(queue) = self.users.get_mut(&user) else { return false };
+        let Some(front) = queue.records.front_mut() else { return false };
+        let Some(calls) = calls else {
+            queue.state = QueueState::Waiting;
+            return false;
+        };
+        let wanted = calls.wanted(front.want).map(|(index, _)| calls.calls[index].body.len());
+        front.bytes = wanted.sum();
+        self.bytes += front.bytes;
+        front.calls = Some(calls);
+        queue.state = QueueState::Ready;
+        true
+    }
+
+    /// The user's call was accepted. Answers whether another one can go out.
+    pub(super) fn accepted(&mut self, user: UserId) -> bool {
+        self.finish(user, None)
+    }
+
+    /// The user's call is given up, and becomes a dead letter. Answers as [`Self::accepted`] does.
+    /// The user's next call waits until that is durable: otherwise a crash would have it told first.
+    pub(super) fn give_up(&mut self, user: UserId, at: Timestamp, error: &str) -> bool {
+        if self.finish(user, Some((at, error))) {
+            self.stalled.push((self.given_up, user));
+        }
+        false
+    }
+
+    /// The user's call is given up after its only attempt. Answers as [`Self::accepted`] does.
+    pub(super) fn give_up_at_once(&mut self, user: UserId, at: Timestamp, error: &str) -> bool {
+        self.finish(user, Some((at, error)))
+    }
+
+    fn finish(&mut self, user: UserId, dead: Option<(Timestamp, &str)>) -> bool {
+        let Some(queue) = self.users.get_mut(&user) else { return false };
+        let Some(front) = queue.records.front_mut() else { return false };
+        let Some(calls) = &front.calls else { return false };
+        let next = calls.wanted(front.want).nth(front.done as usize);
+        let Some((index, command)) = next else { return false };
+        let offset = front.spot.place.next;
+        let id = CallId { partition: self.partition, offset, command };
+        let hash = hash(id, &calls.calls[index].body);
+        self.out -= 1;
+        front.done += 1;
+        queue.state = QueueState::Ready;
+        let attempts = queue.attempts + queue.doubtful + 1;
+        (queue.attempts, queue.doubtful) = (0, 0);
+        let parked = queue.parked;
+        if front.done == front.total {
+            self.bytes -= front.bytes;
+            self.parked_records -= usize::from(parked);
+            queue.records.pop_front();
+        }
+        let has_more = !queue.records.is_empty();
+        let (delivered, given_up) = match self.owed.get_mut(&offset) {
+            Some(owed) => {
+                owed.left -= 1;
+                self.open -= usize::from(owed.left == 0 && !owed.held);
+                (&mut owed.delivered, &mut owed.dead)
+            }
+            None => (&mut self.delivered, &mut self.dead),
+        };
+        match dead {
+            None => delivered.add(hash),
+            Some((at, error)) => {
+                given_up.add(hash);
+                self.given_up += 1;
+                let id = id.to_string().into();
+                self.died.push(DeadLetter { id, user, attempts, at, error: error.into() });
+                self.dirty = true;
             }
         }
-        self.note_mark();
+        self.dirty |= parked;
+        self.relax(user);
+        self.settle();
         has_more
     }
 
-    /// The user's call in flight failed and waits.
-    pub(super) fn park(&mut self, user: &UserId) {
-        let Some(queue) = self.users.get_mut(user) else { return };
-        queue.state = QueueState::Parked;
-        queue.attempts = queue.attempts.saturating_add(1);
-        self.in_flight -= 1;
+    /// A user is parked no longer once everything before the mark is done, and is forgotten once
+    /// everything is.
+    fn relax(&mut self, user: UserId) {
+        let Some(queue) = self.users.get_mut(&user) else { return };
+        let front = queue.records.front().map(|front| front.spot.place.next);
+        let waits_for_more = self.restored.contains_key(&user);
+        if queue.parked
+            && !waits_for_more
+            && queue.state != QueueState::Waiting
+            && front.is_none_or(|front| self.owed.contains_key(&front))
+        {
+            queue.parked = false;
+            self.parked_users -= 1;
+            self.parked_records -= queue.records.len();
+            for queued in &queue.records {
+                if let Some(owed) = self.owed.get_mut(&queued.spot.place.next) {
+                    owed.held = false;
+                    self.open += usize::from(owed.left > 0);
+                }
+            }
+            self.dirty = true;
+        }
+        if front.is_none() && !queue.parked {
+            self.users.remove(&user);
+        }
     }
 
-    /// The wait is over. Answers whether the user had been waiting.
-    pub(super) fn unpark(&mut self, user: &UserId) -> bool {
-        match self.users.get_mut(user) {
-            Some(queue) if queue.state == QueueState::Parked => {
+    /// How many attempts at the user's call have failed, the one that is out included: surely by the
+    /// call's own fault, because others came through meanwhile; and in all.
+    pub(super) fn weigh(&self, user: UserId, streak: u64) -> (u32, u32) {
+        let Some(queue) = self.users.get(&user) else { return (0, 0) };
+        let sure = queue.attempts + if queue.streak == streak { 0 } else { queue.doubtful };
+        (sure, queue.attempts.saturating_add(queue.doubtful).saturating_add(1))
+    }
+
+    /// The user's call failed, in the row of failures `streak`, and waits. Answers how many attempts
+    /// it has had.
+    pub(super) fn failed(&mut self, user: UserId, streak: u64, at: Timestamp, error: &str) -> u32 {
+        let Some(queue) = self.users.get_mut(&user) else { return 0 };
+        if queue.attempts + queue.doubtful == 0 {
+            queue.since = at;
+        }
+        if queue.streak != streak {
+            // The row that they were in has ended: it was not the receiver.
+            queue.attempts += std::mem::take(&mut queue.doubtful);
+            queue.streak = streak;
+        }
+        queue.doubtful = queue.doubtful.saturating_add(1);
+        queue.error = error.into();
+        queue.state = QueueState::Waiting;
+        let attempts = queue.attempts.saturating_add(queue.doubtful);
+        self.out -= 1;
+        self.dirty = true;
+        self.park(user);
+        attempts
+    }
+
+    fn park(&mut self, user: UserId) {
+        let Some(queue) = self.users.get_mut(&user) else { return };
+        if queue.parked || self.parked_users >= PARKED_USERS_MAX {
+            return;
+        }
+        queue.parked = true;
+        self.parked_users += 1;
+        self.parked_records += queue.records.len();
+        for (index, queued) in queue.records.iter_mut().enumerate() {
+            if index > 0 {
+                self.bytes -= std::mem::take(&mut queued.bytes);
+                queued.calls = None;
+            }
+            if let Some(owed) = self.owed.get_mut(&queued.spot.place.next) {
+                owed.held = true;
+                self.open -= usize::from(owed.left > 0);
+            }
+        }
+        self.settle();
+    }
+
+    /// The user's call goes out again without having been spent.
+    pub(super) fn put_back(&mut self, user: UserId) -> bool {
+        let Some(queue) = self.users.get_mut(&user) else { return false };
+        self.out -= 1;
+        queue.state = QueueState::Ready;
+        true
+    }
+
+    /// The wait is over. Answers whether the user had been waiting and can go on.
+    pub(super) fn unpark(&mut self, user: UserId) -> bool {
+        match self.users.get_mut(&user) {
+            Some(queue) if queue.state == QueueState::Waiting => {
                 queue.state = QueueState::Ready;
-                true
+                let can_go_on = !queue.records.is_empty();
+                if !can_go_on {
+                    self.relax(user);
+                }
+                can_go_on
             }
             Some(_) | None => false,
         }
     }
 
-    fn note_mark(&self) {
-        self.mark.store(self.low_water().next.0, Ordering::Relaxed);
-    }
-
-    /// The cursor to save, if it moved by something that is worth a record of its own.
-    pub(super) fn cursor_worth_saving(&self) -> Option<Position> {
-        self.bookmark.worth_saving(self.low_water())
-    }
-
-    /// The cursor to save before the lane is left.
-    pub(super) fn cursor_at_the_end(&self) -> Option<Position> {
-        self.bookmark.worth_leaving(self.low_water())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{EdgeId, Event, RemovalReason, Version};
-    use crate::journal::Epoch;
-    use crate::webhooks::cursor::SILENT_RECORDS_MAX;
-    use crate::webhooks::testing::{APP, blocks, commit, id};
-    use uuid::Uuid;
-
-    /// A lane and the journal in front of it.
-    struct Scene {
-        lane: Lane,
-        offset: u64,
-        n: u64,
-    }
-
-    impl Scene {
-        fn new() -> Self {
-            let mut scene =
-                Self { lane: Lane::new(Partition(3), Position::default()), offset: 0, n: 0 };
-            let claim = Body::Claim { node: "test".to_owned(), nonce: Uuid::nil() };
-            assert_eq!(scene.put(1, 0, &claim), None);
-            scene
-        }
-
-        fn put(&mut self, epoch: u64, n: u64, body: &Body) -> Option<UserId> {
-            let mut bytes = Vec::new();
-            record::encode(Epoch(epoch), n, body, &mut bytes);
-            let entry = Entry { partition: Partition(3), offset: Offset(self.offset), bytes };
-            self.offset += 1;
-            self.lane.take(&entry, APP, Switches::ALL).expect("it is a record")
-        }
-
-        fn take(&mut self, body: &Body) -> Option<UserId> {
-            self.n += 1;
-            self.put(1, self.n, body)
-        }
-
-        fn cursor(&mut self) {
-            let body = Body::Cursor {
-                subscription: "webhook/1".to_owned(),
-                next: Offset(0),
-                epoch: Epoch(0),
-                n: 0,
-            };
-            assert_eq!(self.take(&body), None);
-        }
-
-        fn deliver(&mut self, user: &str) -> (Offset, String) {
-            let (offset, call, _) = self.lane.start(&id(user)).expect("a call is ready");
-            self.lane.advance(&id(user));
-            (offset, call.id.clone())
-        }
-
-        fn save(&mut self) -> Option<Position> {
-            let position = self.lane.cursor_worth_saving()?;
-            let mark = self.lane.bookmark.begin_save(position);
-            self.lane.bookmark.saved(&mark);
-            Some(position)
+    /// It was the receiver: the attempts of the row of failures `streak` are not spent.
+    pub(super) fn pardon(&mut self, streak: u64) {
+        for queue in self.users.values_mut().filter(|queue| queue.streak == streak) {
+            queue.doubtful = 0;
         }
     }
 
-    #[test]
-    fn only_the_first_call_of_a_user_can_go_out() {
-        let mut scene = Scene::new();
-        assert_eq!(scene.take(&blocks("amy", "bob")), Some(id("amy")));
-        assert_eq!(scene.take(&blocks("amy", "carl")), None, "amy is ready already");
-        assert_eq!(scene.take(&blocks("dora", "bob")), Some(id("dora")));
-        let (offset, call, index) = scene.lane.start(&id("amy")).expect("the first one");
-        assert_eq!((offset, &*call.id, index), (Offset(1), "3@1.Sns.CallbackBlackListAdd", 0));
-        assert!(scene.lane.start(&id("amy")).is_none(), "one is in flight");
-        scene.lane.park(&id("amy"));
-        assert!(scene.lane.start(&id("amy")).is_none(), "it waits");
-        assert!(scene.lane.unpark(&id("amy")));
-        assert!(!scene.lane.unpark(&id("amy")), "it waits no more");
-        let (offset, again, index) = scene.lane.start(&id("amy")).expect("the first one again");
-        assert_eq!((offset, &again.id, index), (Offset(1), &call.id, 1));
-        assert!(scene.lane.advance(&id("amy")), "amy has another one");
-        assert_eq!(scene.deliver("amy").0, Offset(2));
-        assert_eq!(scene.lane.in_flight(), 0);
+    /// Nothing goes out any more until an operator says how to go on.
+    pub(super) fn halt(&mut self, reason: &str) {
+        self.halted = Some(reason.into());
+        self.dirty = true;
     }
 
-    #[test]
-    fn the_low_water_mark_is_the_first_record_that_is_not_done_with() {
-        let mut scene = Scene::new();
-        scene.take(&blocks("amy", "bob"));
-        scene.take(&blocks("bob", "amy"));
-        let at = |next, n| Position { next: Offset(next), rule: ReaderRule::resume(Epoch(1), n) };
-        assert_eq!(scene.lane.low_water(), at(1, 0));
-        scene.deliver("bob");
-        assert_eq!(scene.lane.low_water(), at(1, 0), "amy's is older");
-        assert_eq!(scene.save(), Some(at(1, 0)), "the claim in front of it is done with");
-        scene.deliver("amy");
-        assert_eq!(scene.lane.low_water(), at(3, 2));
-        assert_eq!(scene.save(), Some(at(3, 2)));
+    /// Why nothing goes out any more, if that is so.
+    pub(super) fn halted(&self) -> Option<&str> {
+        self.halted.as_deref()
     }
 
-    #[test]
-    fn a_record_with_two_calls_is_done_with_after_both() {
-        let mut scene = Scene::new();
-        let edge = EdgeId { offerer: id("amy"), version: Version(1) };
-        let removed = Event::FriendRemoved {
-            peer: id("bob"),
-            edge,
-            reason: RemovalReason::Blocked,
-            announced: false,
+    /// Users who wait for their next attempt, with the attempts that they have had.
+    pub(super) fn waiting(&self) -> Vec<(UserId, u32)> {
+        let waiting = self.users.iter().filter(|(_, queue)| queue.state == QueueState::Waiting);
+        waiting.map(|(user, queue)| (*user, queue.attempts + queue.doubtful)).collect()
+    }
+
+    /// Takes what is done with from the front, as far as it goes, and counts it.
+    fn settle(&mut self) {
+        while let Some(first) = self.owed.first_entry() {
+            if first.get().left > 0 && !first.get().held {
+                break;
+            }
+            let owed = first.remove();
+            self.delivered.add_all(owed.delivered);
+            self.dead.add_all(owed.dead);
+            self.dirty = true;
+        }
+    }
+
+    /// Whether there is a cursor that is worth a record of its own; before the lane is left, a smaller
+    /// reason is enough. A cursor that was saved because a cursor was read would have no end, so only
+    /// commits make one.
+    pub(super) fn worth_saving(&self, leaving: bool) -> bool {
+        let silent_min = if leaving { 1 } else { SILENT_RECORDS_MAX };
+        let moved = self.low_water().place.next > self.saved;
+        let due = self.silent >= silent_min || self.is_over();
+        !self.is_searching() && (self.dirty || (due && moved))
+    }
+
+    /// The cursor to save now. [`Self::saved`] or [`Self::save_failed`] is owed from then on.
+    pub(super) fn cursor(&mut self) -> (Cursor, SaveMark) {
+        let low = self.low_water().clone();
+        let parked: Vec<(&UserId, &Queue, &Queued)> = self
+            .users
+            .iter()
+            .filter(|(_, queue)| queue.parked)
+            .filter_map(|(user, queue)| Some((user, queue, queue.records.front()?)))
+            .filter(|(_, _, front)| front.spot.place.next < low.place.next)
+            .collect();
+        let start = parked.iter().map(|(_, _, front)| &front.spot);
+        let start = start.min_by_key(|spot| spot.place.next);
+        let resume = start.map(|spot| spot.place);
+        let Spot { place, seq, last } = start.unwrap_or(&low).clone();
+        let mut parked: Vec<Parked> = parked
+            .into_iter()
+            .map(|(user, queue, front)| Parked {
+                user: *user,
+                first: front.spot.place.next,
+                done: front.done,
+                attempts: queue.attempts + queue.doubtful,
+                since: queue.since,
+                error: queue.error.clone(),
+            })
+            .collect();
+        parked.sort_unstable_by_key(|parked| parked.first);
+        let filters = self.filters.iter().map(|(from, commands)| Filter {
+            from: *from,
+            commands: commands.names().map(Into::into).collect(),
+        });
+        let progress = Progress {
+            since: self.since,
+            filters: filters.collect(),
+            resume,
+            seq,
+            last: last.map(|id| id.to_string().into()),
+            delivered: self.delivered,
+            dead: self.dead,
+            parked,
+            died: self.died.clone(),
+            down_since: None,
+            halted: self.halted.clone(),
+            error: None,
         };
-        let blocked = Event::UserBlocked { target: id("bob"), remain_friends: false };
-        scene.take(&commit("amy", vec![removed, blocked]));
-        assert_eq!(scene.deliver("amy").1, "3@1.Sns.CallbackFriendDelete");
-        assert_eq!(scene.lane.low_water().next, Offset(1));
-        assert_eq!(scene.deliver("amy").1, "3@1.Sns.CallbackBlackListAdd");
-        assert_eq!(scene.lane.low_water().next, Offset(2));
+        self.dirty = false;
+        let mark = SaveMark {
+            next: low.place.next,
+            start: place.next,
+            died: self.died.len(),
+            given_up: self.given_up,
+            silent: std::mem::take(&mut self.silent),
+        };
+        (Cursor { place: low.place, term: self.term, ended: false, progress }, mark)
     }
 
-    #[test]
-    fn a_cursor_alone_is_never_worth_a_cursor() {
-        let mut scene = Scene::new();
-        scene.take(&blocks("amy", "bob"));
-        scene.deliver("amy");
-        assert!(scene.save().is_some());
-        for _ in 0..2 * SILENT_RECORDS_MAX {
-            scene.cursor();
-            scene.take(&Body::Watermark { seen: Vec::new() });
+    /// The cursor is durable. Answers the users who waited for that.
+    pub(super) fn saved(&mut self, mark: SaveMark) -> Vec<UserId> {
+        self.saved = mark.next;
+        self.died.drain(..mark.died.min(self.died.len()));
+        // What was in force between two cursors is said by the two together.
+        let needless = self.filters.iter().skip(1).take_while(|(from, _)| *from <= mark.start);
+        let needless = needless.count();
+        self.filters.drain(..needless);
+        if self.halted.is_some() {
+            return Vec::new();
         }
-        assert_eq!(scene.lane.low_water().next, Offset(scene.offset), "they are done with");
-        assert_eq!(scene.lane.cursor_worth_saving(), None);
-        assert_eq!(scene.lane.cursor_at_the_end(), None);
+        let covered = self.stalled.extract_if(.., |(given_up, _)| *given_up <= mark.given_up);
+        covered.map(|(_, user)| user).collect()
     }
 
-    #[test]
-    fn records_without_a_call_are_worth_a_cursor_once_there_are_many() {
-        let mut scene = Scene::new();
-        let silent = commit("amy", vec![]);
-        for _ in 1..SILENT_RECORDS_MAX {
-            scene.take(&silent);
-        }
-        assert_eq!(scene.lane.cursor_worth_saving(), None);
-        assert!(scene.lane.cursor_at_the_end().is_some(), "leaving saves what there is");
-        scene.take(&silent);
-        assert!(scene.save().is_some());
-        assert_eq!(scene.lane.cursor_worth_saving(), None);
-    }
-
-    #[test]
-    fn a_failed_save_is_owed_on() {
-        let mut scene = Scene::new();
-        scene.take(&blocks("amy", "bob"));
-        scene.deliver("amy");
-        let position = scene.lane.cursor_worth_saving().expect("it moved");
-        let mark = scene.lane.bookmark.begin_save(position);
-        assert_eq!(scene.lane.cursor_worth_saving(), None, "it is under way");
-        scene.lane.bookmark.save_failed(&mark);
-        assert_eq!(scene.lane.cursor_worth_saving(), Some(position));
-    }
-
-    #[test]
-    fn a_void_record_causes_no_call() {
-        let mut scene = Scene::new();
-        assert_eq!(scene.put(0, 1, &blocks("amy", "zombie")), None, "an old epoch");
-        assert_eq!(scene.put(1, 2, &blocks("amy", "hole")), None, "a number too far");
-        assert_eq!(scene.take(&blocks("amy", "valid")), Some(id("amy")));
-        assert_eq!(scene.deliver("amy").0, Offset(3));
-    }
-
-    #[test]
-    fn the_window_is_full_by_number_and_by_bytes_and_has_room_at_half() {
-        let mut scene = Scene::new();
-        for _ in 0..WINDOW_RECORDS_MAX {
-            assert!(!scene.lane.is_full());
-            scene.take(&blocks("amy", "bob"));
-        }
-        assert!(scene.lane.is_full());
-        for _ in 0..WINDOW_RECORDS_MAX / 2 {
-            scene.deliver("amy");
-            assert!(!scene.lane.has_room());
-        }
-        scene.deliver("amy");
-        assert!(scene.lane.has_room());
-
-        let mut scene = Scene::new();
-        let blocked = Event::UserBlocked { target: id("bob"), remain_friends: false };
-        let batch = commit("amy", vec![blocked; 1000]);
-        let mut records = 0;
-        while !scene.lane.is_full() {
-            scene.take(&batch);
-            records += 1;
-        }
-        assert!(records < WINDOW_RECORDS_MAX, "{records} records");
-        for _ in 0..records {
-            scene.deliver("amy");
-        }
-        assert!(scene.lane.has_room());
-    }
-
-    #[test]
-    fn one_stuck_user_ends_reading_when_a_restart_would_repeat_too_much() {
-        let mut scene = Scene::new();
-        scene.take(&blocks("amy", "stuck"));
-        while scene.offset - 1 < REPEATED_RECORDS_MAX {
-            assert!(!scene.lane.is_full());
-            scene.take(&commit("bob", vec![]));
-        }
-        scene.take(&commit("bob", vec![]));
-        assert!(scene.lane.is_full());
-        scene.deliver("amy");
-        assert!(scene.lane.has_room());
-    }
-
-    #[test]
-    fn bytes_that_are_no_record_are_not_passed() {
-        let mut scene = Scene::new();
-        let entry =
-            Entry { partition: Partition(3), offset: Offset(1), bytes: b"rubbish".to_vec() };
-        assert!(scene.lane.take(&entry, APP, Switches::ALL).is_err());
-        assert_eq!(scene.lane.next_offset(), Offset(1));
-        assert_eq!(scene.lane.low_water().next, Offset(1));
+    /// The save failed: what it would have covered is still to be saved.
+    pub(super) fn save_failed(&mut self, mark: SaveMark) {
+        self.dirty = true;
+        self.silent += mark.silent;
     }
 }

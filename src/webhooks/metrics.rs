@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -16,8 +16,11 @@ use prometheus_client::registry::Registry;
 
 use super::attempt::Outcome;
 use super::command::CallbackCommand;
-use crate::domain::AppId;
-use crate::journal::{Journal, Partition};
+use super::line::Line;
+use super::subscription::Subscription;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::journal::{Journal, Offset, Partition};
 
 /// The webhooks' metrics. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
@@ -25,29 +28,90 @@ pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     deliveries: Family<DeliveryLabels, Counter>,
     attempt_seconds: Histogram,
-    marks: Marks,
+    watched: Arc<Mutex<Vec<Weak<Gauges>>>>,
 }
-
-type Marks = Arc<Mutex<BTreeMap<(Arc<str>, Partition), Arc<AtomicU64>>>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     app: u32,
+    subscription: String,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeliveryLabels {
     app: u32,
+    subscription: String,
     command: &'static str,
-    /// `false` for one that was given up, which only `webhook.call_once` does.
+    /// `false` for one that was given up: a dead letter.
     delivered: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LaneLabels {
+struct LineLabels {
+    app: u32,
     subscription: String,
-    partition: u16,
+}
+
+/// How one subscription is doing on this node.
+#[derive(Debug)]
+pub(super) struct Gauges {
+    labels: LineLabels,
+    lanes: Mutex<BTreeMap<Partition, LaneGauge>>,
+    /// There is news that the subscription has not looked at.
+    stirred: AtomicBool,
+    out: AtomicI64,
+    parked: AtomicI64,
+    /// In milliseconds since 1970; 0 for nothing.
+    oldest: AtomicI64,
+    down: AtomicBool,
+    halted: AtomicBool,
+}
+
+/// How far one partition is.
+#[derive(Debug)]
+struct LaneGauge {
+    /// How far everybody has been told of what is new.
+    fed: Arc<AtomicU64>,
+    /// Records before that which the subscription is not done with.
+    behind: u64,
+}
+
+impl Gauges {
+    pub(super) fn add(&self, partition: Partition, fed: Arc<AtomicU64>) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.insert(partition, LaneGauge { fed, behind: 0 });
+    }
+
+    pub(super) fn remove(&self, partition: Partition) {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    /// There is news.
+    pub(super) fn stir(&self) {
+        self.stirred.store(true, Ordering::Release);
+    }
+
+    /// The subscription has looked at what is new. `next` answers how far a partition was read for
+    /// all.
+    pub(super) fn note(&self, line: &Line, next: impl Fn(Partition) -> Option<Offset>) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, read, owed) in line.progress() {
+            if let Some(gauge) = lanes.get_mut(&partition) {
+                let unread = next(partition).map_or(0, |next| next.0.saturating_sub(read.0));
+                gauge.behind = unread + owed as u64;
+            }
+        }
+        self.stirred.store(false, Ordering::Release);
+        drop(lanes);
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.out.store(count(line.out()), Ordering::Relaxed);
+        self.parked.store(count(line.parked_users()), Ordering::Relaxed);
+        let oldest = line.oldest().map_or(0, |Timestamp(at)| at);
+        self.oldest.store(oldest, Ordering::Relaxed);
+        self.down.store(line.is_down(), Ordering::Relaxed);
+        self.halted.store(line.is_halted(), Ordering::Relaxed);
+    }
 }
 
 impl Default for Metrics {
@@ -56,15 +120,15 @@ impl Default for Metrics {
             attempts: Family::default(),
             deliveries: Family::default(),
             attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
-            marks: Marks::default(),
+            watched: Arc::default(),
         }
     }
 }
 
 impl Metrics {
-    /// Names every metric in `registry`; the registry itself appends `_total` to counters. The lag
-    /// is computed at each scrape, from the end that `journal` tells.
-    pub fn register(&self, registry: &mut Registry, journal: Arc<dyn Journal>) {
+    /// Names every metric in `registry`; the registry itself appends `_total` to counters. Lags are
+    /// computed at each scrape, from the ends that `journal` tells and the time.
+    pub fn register(&self, registry: &mut Registry, journal: Arc<dyn Journal>, clock: Clock) {
         registry.register(
             "cordon_webhook_attempts",
             "Delivery attempts by outcome",
@@ -80,67 +144,118 @@ impl Metrics {
             "How long one delivery attempt took",
             self.attempt_seconds.clone(),
         );
-        registry.register_collector(Box::new(Lag { journal, marks: Arc::clone(&self.marks) }));
+        let watched = Arc::clone(&self.watched);
+        registry.register_collector(Box::new(Lines { journal, clock, watched }));
     }
 
-    pub(super) fn attempted(&self, app: AppId, outcome: &Outcome, seconds: f64) {
-        self.attempts.get_or_create(&AttemptLabels { app: app.0, outcome: outcome.word() }).inc();
+    pub(super) fn attempted(&self, of: &Subscription, outcome: &Outcome, seconds: f64) {
+        let labels =
+            AttemptLabels { app: of.app.0, subscription: of.label(), outcome: outcome.word() };
+        self.attempts.get_or_create(&labels).inc();
         self.attempt_seconds.observe(seconds);
     }
 
-    pub(super) fn done(&self, app: AppId, command: CallbackCommand, delivered: bool) {
-        let delivered = if delivered { "true" } else { "false" };
-        self.deliveries
-            .get_or_create(&DeliveryLabels { app: app.0, command: command.name(), delivered })
-            .inc();
+    pub(super) fn done(&self, of: &Subscription, command: CallbackCommand, delivered: bool) {
+        let labels = DeliveryLabels {
+            app: of.app.0,
+            subscription: of.label(),
+            command: command.name(),
+            delivered: if delivered { "true" } else { "false" },
+        };
+        self.deliveries.get_or_create(&labels).inc();
     }
 
-    pub(super) fn watch(
-        &self,
-        subscription: &Arc<str>,
-        partition: Partition,
-        mark: Arc<AtomicU64>,
-    ) {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        marks.insert((Arc::clone(subscription), partition), mark);
-    }
-
-    pub(super) fn unwatch(&self, subscription: &Arc<str>, partition: Partition) {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        marks.remove(&(Arc::clone(subscription), partition));
+    /// Watches a subscription as long as what is answered lives.
+    pub(super) fn watch(&self, of: &Subscription) -> Arc<Gauges> {
+        let gauges = Arc::new(Gauges {
+            labels: LineLabels { app: of.app.0, subscription: of.label() },
+            lanes: Mutex::default(),
+            stirred: AtomicBool::new(false),
+            out: AtomicI64::new(0),
+            parked: AtomicI64::new(0),
+            oldest: AtomicI64::new(0),
+            down: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
+        });
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|known| known.strong_count() > 0);
+        watched.push(Arc::downgrade(&gauges));
+        gauges
     }
 }
 
-/// How many records of each partition are not done with, for each subscription.
-struct Lag {
+/// How the subscriptions are doing.
+struct Lines {
     journal: Arc<dyn Journal>,
-    marks: Marks,
+    clock: Clock,
+    watched: Arc<Mutex<Vec<Weak<Gauges>>>>,
 }
 
-impl fmt::Debug for Lag {
+impl fmt::Debug for Lines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lag").field("marks", &self.marks).finish_non_exhaustive()
+        f.debug_struct("Lines").field("watched", &self.watched).finish_non_exhaustive()
     }
 }
 
-impl Collector for Lag {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(
-            "cordon_webhook_lag_records",
-            "Records of a partition that a subscription is not done with",
-            None,
-            MetricType::Gauge,
-        )?;
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((subscription, partition), mark) in marks.iter() {
-            // A partition whose end cannot be told at present has no lag to tell.
-            let Ok(end) = self.journal.end(*partition) else { continue };
-            let lag = end.0.saturating_sub(mark.load(Ordering::Relaxed));
-            let labels =
-                LaneLabels { subscription: subscription.to_string(), partition: partition.0 };
-            let lag = ConstGauge::new(i64::try_from(lag).unwrap_or(i64::MAX));
-            lag.encode(family.encode_family(&labels)?)?;
+impl Lines {
+    fn lag(&self, gauges: &Gauges) -> i64 {
+        let lanes = gauges.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lags = lanes.iter().map(|(partition, lane)| {
+            // Asked first: what is fed may be news, what is beyond it is not yet.
+            let fed = lane.fed.load(Ordering::Acquire);
+            // A partition whose end cannot be told at present has no more than that.
+            let unfed = self.journal.end(*partition).map_or(0, |end| end.0.saturating_sub(fed));
+            unfed + lane.behind
+        });
+        let lag: u64 = lags.sum::<u64>() + u64::from(gauges.stirred.load(Ordering::Acquire));
+        i64::try_from(lag).unwrap_or(i64::MAX)
+    }
+
+    fn oldest_s(&self, gauges: &Gauges) -> i64 {
+        match gauges.oldest.load(Ordering::Relaxed) {
+            0 => 0,
+            at => (self.clock.now().0 - at).max(0) / 1000,
         }
-        Ok(())
+    }
+}
+
+impl Collector for Lines {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let watched: Vec<Arc<Gauges>> = {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            watched.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut tell = |name, help, value: &dyn Fn(&Gauges) -> i64| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for gauges in &watched {
+                let gauge = ConstGauge::new(value(gauges));
+                gauge.encode(family.encode_family(&gauges.labels)?)?;
+            }
+            Ok(())
+        };
+        let load = |count: &AtomicI64| count.load(Ordering::Relaxed);
+        let flag = |flag: &AtomicBool| i64::from(flag.load(Ordering::Relaxed));
+        tell(
+            "cordon_webhook_lag_records",
+            "Records that a subscription is not done with, on this node",
+            &|gauges| self.lag(gauges),
+        )?;
+        tell(
+            "cordon_webhook_oldest_seconds",
+            "The age of the oldest event with a call that is not done",
+            &|gauges| self.oldest_s(gauges),
+        )?;
+        tell("cordon_webhook_in_flight", "Calls that are out", &|gauges| load(&gauges.out))?;
+        tell(
+            "cordon_webhook_parked_users",
+            "Users whose calls wait while others are told",
+            &|gauges| load(&gauges.parked),
+        )?;
+        tell("cordon_webhook_down", "The receiver counts as down", &|gauges| flag(&gauges.down))?;
+        tell(
+            "cordon_webhook_halted",
+            "Nothing goes out in some partition until an operator says how to go on",
+            &|gauges| flag(&gauges.halted),
+        )
     }
 }

@@ -1,8 +1,8 @@
 //! What subscribers hear.
 //!
-//! The queue is the journal: a delivery is a pure function of a record and of a subscription, and
-//! all that is kept is a cursor per subscription and partition. Promises: every call that a
-//! subscription asks for is made until it was answered, at least once, in journal order per user,
+//! The queue is the journal: a call is a pure function of a record and of what a subscription asks
+//! for, and all that is kept is a cursor per subscription and partition. Promises: every call that a
+//! subscription asks for is made until it was accepted, at least once, in journal order per user,
 //! with the same id and the same bytes on every try; an outage of the receiver costs lag, not
 //! calls. The room knows neither actors nor the API edge.
 //!
@@ -11,23 +11,30 @@
 //! as the first cursor by [`Handle::follow`], which a node awaits before it serves the partition,
 //! so nothing that happens from then on is missed.
 //!
-//! [`command`] and [`payload`] say what is told, [`endpoint`] and [`attempt`] how, [`retry`] when again;
-//! `dispatcher` follows the journal for one subscription, with one `lane` per partition,
-//! of which `followed` says when it is read, saved and left.
+//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted, [`endpoint`] and
+//! [`attempt`] how a call is made. `feed` and `hub` read the journal once for all. `line` decides for
+//! one subscription what goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no
+//! clock. `dispatcher` does what they say.
 
 pub mod attempt;
+mod breaker;
 pub mod command;
 pub mod cursor;
+pub mod digest;
 mod dispatcher;
 pub mod endpoint;
-mod followed;
-mod health;
+mod feed;
+mod hub;
 mod lane;
+mod line;
 mod metrics;
 pub mod payload;
 pub mod retry;
+pub mod subscription;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -35,63 +42,28 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 pub use attempt::TlsError;
+pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
 pub use command::{CallbackCommand, Switches};
-pub use cursor::{CursorError, Cursors, Position, SILENT_RECORDS_MAX};
+pub use cursor::{CursorError, Cursors};
 pub use endpoint::{Endpoint, EndpointError};
-pub use health::FAILURES_IN_A_ROW_MAX;
-pub use lane::{REPEATED_RECORDS_MAX, WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
+pub use lane::{
+    PARKED_USERS_MAX, REPEATED_RECORDS_MAX, SILENT_RECORDS_MAX, WINDOW_BYTES_MAX,
+    WINDOW_RECORDS_MAX,
+};
 pub use metrics::Metrics;
 pub use retry::Schedule;
+pub use subscription::{MAIN, Subscription, cursor_name};
 
 use crate::clock::Clock;
-use crate::domain::AppId;
 use crate::journal::{Journal, Partition};
-use dispatcher::{Dispatcher, Order};
+use dispatcher::{Dispatcher, Order, Tools};
+use hub::Hub;
 
-/// Orders that a dispatcher has not taken yet, at most.
+/// Orders that a dispatcher, or all of them together, have not taken yet, at most.
 const ORDERS_MAX: usize = 8;
-
-/// One app's webhook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    /// The app whose users it is about. A cursor belongs to the app, not to the address, so a
-    /// changed address goes on where the old one stopped.
-    pub app: AppId,
-    /// Where it is called.
-    pub endpoint: Endpoint,
-    /// What it asked for.
-    pub commands: Switches,
-    /// How long one delivery attempt may take, connect to last byte, in milliseconds (100 to
-    /// 30 000). Rule: webhooks.md 4.
-    pub attempt_timeout_ms: u64,
-    /// When a failed delivery is tried again.
-    pub schedule: Schedule,
-}
-
-impl Subscription {
-    /// The name under which its cursors are kept.
-    pub fn name(&self) -> String {
-        format!("webhook/{}", self.app)
-    }
-}
-
-/// What the webhooks of a node need to be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The subscriptions, one per app at most.
-    pub subscriptions: Vec<Subscription>,
-    /// Deliveries in flight per subscription, at most (1 to 1024).
-    pub in_flight_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { subscriptions: Vec::new(), in_flight_max: 64 }
-    }
-}
 
 /// Why the webhooks cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -116,107 +88,229 @@ pub enum FollowError {
     Ended,
 }
 
+/// What the webhooks are told from outside.
+#[derive(Debug)]
+enum Command {
+    Follow { partitions: Vec<Partition>, reply: oneshot::Sender<Result<(), FollowError>> },
+    Leave { partitions: Vec<Partition>, reply: oneshot::Sender<()> },
+    Serve { subscriptions: Vec<Subscription>, reply: oneshot::Sender<()> },
+}
+
 /// Starts the webhooks on a thread of their own; they follow no partition yet.
 ///
 /// The thread is there because the HTTP client cannot leave its thread, and because journal reads
 /// are reads from disk. Errors: [`StartError`].
 pub fn start(
-    settings: Settings,
+    subscriptions: Vec<Subscription>,
     journal: Arc<dyn Journal>,
     cursors: impl Cursors,
     clock: Clock,
     metrics: Metrics,
 ) -> Result<Handle, StartError> {
-    let secure = settings.subscriptions.iter().any(|s| s.endpoint.is_secure());
-    let tls = if secure { Some(attempt::system_tls()?) } else { None };
+    let tls = attempt::system_tls();
+    let secure = subscriptions.iter().any(|s| s.endpoint.is_secure());
+    let tls = if secure { Some(tls?) } else { tls.ok() };
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, has_ended) = oneshot::channel();
-    let mut dispatchers = Vec::new();
-    let mut orders = Vec::new();
-    for subscription in &settings.subscriptions {
-        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
-        dispatchers.push(sender);
-        orders.push((subscription.clone(), receiver));
-    }
+    let (commands, orders) = mpsc::channel(ORDERS_MAX);
     thread::Builder::new().name("webhooks".to_owned()).spawn(move || {
-        let follow = async {
-            join_all(orders.into_iter().map(|(subscription, orders)| {
-                let caller = attempt::Caller::new(
-                    subscription.app,
-                    subscription.endpoint.clone(),
-                    Duration::from_millis(subscription.attempt_timeout_ms),
-                    settings.in_flight_max,
-                    tls.clone(),
-                );
-                let dispatcher = Dispatcher::new(
-                    subscription,
-                    &settings,
-                    Arc::clone(&journal),
-                    cursors.clone(),
-                    clock.clone(),
-                    metrics.clone(),
-                    caller,
-                );
-                tokio::task::spawn_local(dispatcher.run(orders))
-            }))
-            .await
+        let run = async {
+            let hub = Hub::new(journal);
+            let reading = tokio::task::spawn_local(Rc::clone(&hub).read());
+            let tools = Tools { hub, cursors, clock, metrics };
+            let mut all = All { tools, tls, followed: BTreeSet::new(), served: BTreeMap::new() };
+            all.serve(subscriptions);
+            all.run(orders).await;
+            reading.abort();
         };
-        for ending in LocalSet::new().block_on(&runtime, follow) {
-            if let Err(error) = ending {
-                tracing::error!(%error, "a webhook follower broke");
-            }
-        }
+        LocalSet::new().block_on(&runtime, run);
         // Nobody waits for the end of a handle that was dropped.
         let _ = ended.send(());
     })?;
-    Ok(Handle { dispatchers, has_ended })
+    Ok(Handle { commands, has_ended })
+}
+
+/// All subscriptions of the node.
+struct All<C> {
+    tools: Tools<C>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    followed: BTreeSet<Partition>,
+    /// By the names of their cursors.
+    served: BTreeMap<String, Serving>,
+}
+
+struct Serving {
+    subscription: Rc<Subscription>,
+    orders: mpsc::Sender<Order>,
+    task: JoinHandle<()>,
+}
+
+impl<C: Cursors> All<C> {
+    async fn run(&mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Follow { partitions, reply } => {
+                    self.followed.extend(&partitions);
+                    let _ = reply.send(self.follow(&partitions).await);
+                }
+                Command::Leave { partitions, reply } => {
+                    for partition in &partitions {
+                        self.followed.remove(partition);
+                    }
+                    let left = self.served.values().map(|serving| {
+                        let (reply, left) = oneshot::channel();
+                        let order = Order::Leave { partitions: partitions.clone(), reply };
+                        let orders = serving.orders.clone();
+                        async move {
+                            // A dispatcher that has ended follows nothing.
+                            if orders.send(order).await.is_ok() {
+                                let _ = left.await;
+                            }
+                        }
+                    });
+                    let left = join_all(left);
+                    let hub = Rc::clone(&self.tools.hub);
+                    // Attempts under way end first, which may take as long as an attempt may.
+                    tokio::task::spawn_local(async move {
+                        left.await;
+                        partitions.iter().for_each(|partition| hub.close(*partition));
+                        let _ = reply.send(());
+                    });
+                }
+                Command::Serve { subscriptions, reply } => {
+                    self.serve(subscriptions);
+                    let _ = reply.send(());
+                }
+            }
+        }
+        let ending = std::mem::take(&mut self.served).into_values().map(|serving| {
+            drop(serving.orders);
+            serving.task
+        });
+        for ended in join_all(ending).await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a webhook follower broke");
+            }
+        }
+    }
+
+    async fn follow(&self, partitions: &[Partition]) -> Result<(), FollowError> {
+        let answers = join_all(self.served.values().map(async |serving| {
+            let (reply, answer) = oneshot::channel();
+            let order = Order::Follow { partitions: partitions.to_vec(), reply };
+            serving.orders.send(order).await.map_err(|_| FollowError::Ended)?;
+            answer.await.map_err(|_| FollowError::Ended)?
+        }));
+        answers.await.into_iter().collect()
+    }
+
+    /// Serves exactly these from now on.
+    fn serve(&mut self, subscriptions: Vec<Subscription>) {
+        let mut wanted: BTreeMap<String, Subscription> =
+            subscriptions.into_iter().map(|wanted| (wanted.cursor_name(), wanted)).collect();
+        self.served.retain(|name, serving| {
+            let kept = wanted.contains_key(name);
+            if !kept {
+                let orders = serving.orders.clone();
+                tokio::task::spawn_local(async move {
+                    let _ = orders.send(Order::Dismiss).await;
+                });
+            }
+            kept
+        });
+        self.served.retain(|name, serving| {
+            let Some(subscription) = wanted.remove(name) else { return true };
+            if *serving.subscription == subscription {
+                return true;
+            }
+            let subscription = Rc::new(subscription);
+            let caller = caller(&subscription, self.tls.clone());
+            let order = Order::Adopt { subscription: Rc::clone(&subscription), caller };
+            serving.subscription = subscription;
+            let orders = serving.orders.clone();
+            tokio::task::spawn_local(async move {
+                let _ = orders.send(order).await;
+            });
+            true
+        });
+        for (name, subscription) in wanted {
+            let subscription = Rc::new(subscription);
+            let caller = caller(&subscription, self.tls.clone());
+            let dispatcher = Dispatcher::new(self.tools.clone(), Rc::clone(&subscription), caller);
+            let (orders, receiver) = mpsc::channel(ORDERS_MAX);
+            let task = tokio::task::spawn_local(dispatcher.run(receiver));
+            let (reply, _) = oneshot::channel();
+            let partitions = self.followed.iter().copied().collect();
+            let order = Order::Follow { partitions, reply };
+            let first = orders.try_send(order);
+            debug_assert!(first.is_ok(), "a new queue has room");
+            self.served.insert(name, Serving { subscription, orders, task });
+        }
+    }
+}
+
+fn caller(
+    subscription: &Subscription,
+    tls: Option<Arc<rustls::ClientConfig>>,
+) -> Rc<attempt::Caller> {
+    Rc::new(attempt::Caller::new(
+        subscription.app,
+        subscription.endpoint.clone(),
+        Duration::from_millis(subscription.delivery.timeout_ms),
+        subscription.delivery.in_flight_max as usize,
+        tls,
+    ))
 }
 
 /// The running webhooks. Dropping it ends them as [`Handle::stop`] does, without waiting.
 #[derive(Debug)]
 pub struct Handle {
-    dispatchers: Vec<mpsc::Sender<Order>>,
+    commands: mpsc::Sender<Command>,
     has_ended: oneshot::Receiver<()>,
 }
 
 impl Handle {
+    /// Serves exactly `subscriptions` from now on: new ones in the partitions that are followed,
+    /// changed ones under their new terms; those that are missing keep no cursors.
+    pub async fn serve(&self, subscriptions: Vec<Subscription>) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::Serve { subscriptions, reply }).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
     /// Follows `partitions` from their cursors on. A subscription without a cursor gets one at the
     /// partition's end, durable when this resolves: await it before the partitions are served.
     ///
     /// Repeat: a partition that is followed already stays as it is. Orders about one partition are
     /// given one at a time, each awaited before the next. Errors: [`FollowError`].
     pub async fn follow(&self, partitions: &[Partition]) -> Result<(), FollowError> {
-        let answers = join_all(self.dispatchers.iter().map(async |dispatcher| {
-            let (reply, answer) = oneshot::channel();
-            let order = Order::Follow { partitions: partitions.to_vec(), reply };
-            dispatcher.send(order).await.map_err(|_| FollowError::Ended)?;
-            answer.await.map_err(|_| FollowError::Ended)?
-        }));
-        answers.await.into_iter().collect()
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Follow { partitions: partitions.to_vec(), reply };
+        self.commands.send(command).await.map_err(|_| FollowError::Ended)?;
+        answer.await.map_err(|_| FollowError::Ended)?
     }
 
     /// Lets go of `partitions`: attempts in flight end, cursors are saved. Bounded by the limit of
     /// an attempt and that of a save.
     pub async fn leave(&self, partitions: &[Partition]) {
-        join_all(self.dispatchers.iter().map(async |dispatcher| {
-            let (reply, left) = oneshot::channel();
-            let order = Order::Leave { partitions: partitions.to_vec(), reply };
-            // A dispatcher that has ended follows nothing.
-            if dispatcher.send(order).await.is_ok() {
-                let _ = left.await;
-            }
-        }))
-        .await;
+        let (reply, left) = oneshot::channel();
+        let command = Command::Leave { partitions: partitions.to_vec(), reply };
+        if self.commands.send(command).await.is_ok() {
+            let _ = left.await;
+        }
     }
 
     /// Lets go of all partitions and ends the thread. Bounded like [`Handle::leave`].
     pub async fn stop(self) {
-        drop(self.dispatchers);
+        drop(self.commands);
         // An error means that the thread broke, and it has ended just the same.
         let _ = self.has_ended.await;
     }
 }
 
+#[cfg(test)]
+mod play;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! A record causes at most one call per command. Bodies have the fields of the reference in the
 //! order of its samples and no others, because strict receivers decode closed types.
 
+use actix_web::web::Bytes;
 use serde::Serialize;
-
 use serde_json::value::RawValue;
 
 use super::command::{CallbackCommand, Switches};
@@ -18,7 +18,7 @@ pub struct Delivery {
     /// What it tells.
     pub command: CallbackCommand,
     /// The JSON of the body, the same on every try.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 #[derive(Serialize)]
@@ -96,7 +96,7 @@ pub fn deliveries(commit: &Commit, switches: Switches) -> Vec<Delivery> {
                 told.message.and_then(|message| after_send_msg(message, commit))
             }
         };
-        deliveries.extend(body.map(|body| Delivery { command, body }));
+        deliveries.extend(body.map(|body| Delivery { command, body: body.into() }));
     }
     deliveries
 }
@@ -364,7 +364,7 @@ mod tests {
         deliveries(commit, switches)
             .into_iter()
             .map(|delivery| {
-                let text = String::from_utf8(delivery.body).expect("a body is JSON");
+                let text = String::from_utf8(delivery.body.to_vec()).expect("a body is JSON");
                 assert_matches_schema(delivery.command, &text);
                 (delivery.command, text)
             })

@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::{CursorError, Cursors, Position};
+use super::{CursorError, Cursors};
 use crate::domain::{AppId, Event, Timestamp, UserId, UserKey, Version};
 use crate::journal::embedded;
 use crate::journal::{
-    Ack, Admitted, Body, Commit, Epoch, Journal, Offset, Origin, Partition, ReadJournal,
+    Ack, Admitted, Body, Commit, Cursor, Epoch, Journal, Offset, Origin, Partition, ReadJournal,
     ReaderRule, Settlement, WriterRule, record,
 };
 
@@ -283,7 +283,7 @@ impl Owner {
     }
 
     /// All cursors of a subscription, in order, read from the journal.
-    pub(super) fn cursors(&self, partition: u16, name: &str) -> Vec<Position> {
+    pub(super) fn cursors(&self, partition: u16, name: &str) -> Vec<Cursor> {
         let mut reader =
             self.journal.reader(&[(Partition(partition), Offset(0))]).expect("a reader");
         let mut rule = ReaderRule::default();
@@ -297,11 +297,11 @@ impl Owner {
                 // The rubbish of a test counts for nobody.
                 let Ok(record) = record::decode(&entry.bytes) else { continue };
                 let admitted = rule.admit(&record);
-                if let (Admitted::Valid, Body::Cursor { subscription, next, epoch, n }) =
+                if let (Admitted::Valid, Body::Cursor { subscription, cursor }) =
                     (admitted, record.body)
                     && subscription == name
                 {
-                    cursors.push(Position { next, rule: ReaderRule::resume(epoch, n) });
+                    cursors.push(*cursor);
                 }
             }
         }
@@ -313,26 +313,21 @@ impl Cursors for Owner {
         &self,
         partition: Partition,
         subscription: &str,
-    ) -> Result<(Option<Position>, Position), CursorError> {
+    ) -> Result<(Option<Cursor>, crate::journal::Place), CursorError> {
         let term = self.partitions[usize::from(partition.0)].lock().await;
         let rule = ReaderRule::resume(term.writer.epoch(), term.writer.acknowledged());
-        let end = Position { next: term.writer.next_offset(), rule };
-        Ok((self.cursors(partition.0, subscription).last().copied(), end))
+        let end = crate::journal::Place::new(term.writer.next_offset(), rule);
+        Ok((self.cursors(partition.0, subscription).pop(), end))
     }
 
     async fn save(
         &self,
         partition: Partition,
         subscription: &str,
-        position: Position,
+        cursor: Cursor,
     ) -> Result<(), CursorError> {
-        let cursor = Body::Cursor {
-            subscription: subscription.to_owned(),
-            next: position.next,
-            epoch: position.rule.epoch(),
-            n: position.rule.n(),
-        };
-        self.append(partition.0, &cursor).await;
+        let (subscription, cursor) = (subscription.to_owned(), Box::new(cursor));
+        self.append(partition.0, &Body::Cursor { subscription, cursor }).await;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use cordon::domain::{
     UserId, UserKey, Version,
 };
 use cordon::journal::{
-    Body, Cause, Commit, Epoch, Kind, Offset, Origin, Partition, Record, record,
+    Body, Cause, Commit, Cursor, Epoch, Kind, Offset, Origin, Partition, Place, Record, record,
 };
 use jsonschema::{Retrieve, Uri, Validator};
 use proptest::collection::vec;
@@ -244,9 +244,11 @@ fn any_body() -> impl Strategy<Value = Body> {
         1 => (any::<String>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
             |(subscription, next, epoch, n)| Body::Cursor {
                 subscription,
-                next: Offset(next),
-                epoch: Epoch(epoch),
-                n,
+                cursor: Box::new(Cursor::begin(Place {
+                    next: Offset(next),
+                    epoch: Epoch(epoch),
+                    n,
+                })),
             }
         ),
         1 => hash().prop_map(|hash| Body::Release { hash }),

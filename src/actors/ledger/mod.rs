@@ -27,7 +27,9 @@ use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
 use crate::domain::{EdgeId, Event, Message, Timestamp, User, UserId, UserKey, Version};
 use crate::journal::record::encode;
-use crate::journal::{Ack, Body, Cause, Commit, Offset, Origin, Partition, WriterRule};
+use crate::journal::{
+    Ack, Body, Cause, Commit, Cursor, Offset, Origin, Partition, Place, WriterRule,
+};
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
 use crate::store::rows::{RowChange, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark};
@@ -65,7 +67,7 @@ struct InFlight {
     changes: Vec<RowChange>,
     hash: RowHash,
     seen: SmallVec<[(Partition, u64); 1]>,
-    cursor: Option<(String, CursorMark)>,
+    cursor: Option<(String, Box<Cursor>)>,
     release: bool,
     done: Option<Done>,
     requests: SmallVec<[(u64, bool); 1]>,
@@ -92,7 +94,7 @@ struct State {
     recorded_acks: Vec<u64>,
     /// Effects acknowledged since then.
     unrecorded_acks: usize,
-    cursors: BTreeMap<String, CursorMark>,
+    cursors: BTreeMap<String, Cursor>,
     changes: Vec<RowChange>,
     unsaved_records: u64,
     desk: Desk,
@@ -312,15 +314,27 @@ impl Ledger {
     /// Gives each follower that has none yet a cursor in front of everything that this term of office
     /// will record: a partition serves nobody before those who follow it have a place in it.
     pub(in crate::actors) fn begin_cursors(&self) {
-        let mark = self.position();
         for name in self.context.followers.iter() {
-            if self.cursor(name).is_none() {
-                let subscription = name.clone();
-                let CursorMark { next, epoch, n } = mark;
-                self.append_control(&Body::Cursor { subscription, next, epoch, n }, None);
-                self.state.borrow_mut().cursors.insert(name.clone(), mark);
-            }
+            self.begin_cursor(name, None);
         }
+    }
+
+    /// Gives a follower a cursor in front of everything that is not final yet, if it has none;
+    /// `after` is called once it has one that is durable.
+    pub(in crate::actors) fn begin_cursor(&self, name: &str, after: Option<After>) {
+        let known = self.state.borrow().cursors.contains_key(name);
+        if known {
+            // Whatever made it known may be in flight.
+            let sent = self.sent();
+            if let Some(after) = after {
+                self.when_final(sent, after);
+            }
+            return;
+        }
+        let cursor = Cursor::begin(self.position());
+        let body = Body::Cursor { subscription: name.to_owned(), cursor: Box::new(cursor.clone()) };
+        self.append_control(&body, after);
+        self.state.borrow_mut().cursors.insert(name.to_owned(), cursor);
     }
 
     /// The hash of all rows, as of the last record appended.
@@ -329,14 +343,33 @@ impl Ledger {
     }
 
     /// Where the follower `subscription` stands, by its last final record.
-    pub(in crate::actors) fn cursor(&self, subscription: &str) -> Option<CursorMark> {
-        self.state.borrow().cursors.get(subscription).copied()
+    pub(in crate::actors) fn cursor(&self, subscription: &str) -> Option<Cursor> {
+        self.state.borrow().cursors.get(subscription).cloned()
+    }
+
+    /// Place and term of that cursor.
+    pub(in crate::actors) fn cursor_place(&self, subscription: &str) -> Option<(u32, Place)> {
+        let state = self.state.borrow();
+        state.cursors.get(subscription).map(|cursor| (cursor.term, cursor.place))
+    }
+
+    /// How many followers have a cursor here.
+    pub(in crate::actors) fn cursors_count(&self) -> usize {
+        self.state.borrow().cursors.len()
+    }
+
+    /// The cursors of the followers whose names begin with `prefix`, by name.
+    pub(in crate::actors) fn cursors(&self, prefix: &str) -> Vec<(String, Cursor)> {
+        let state = self.state.borrow();
+        let from = state.cursors.range(prefix.to_owned()..);
+        let found = from.take_while(|(name, _)| name.starts_with(prefix));
+        found.map(|(name, cursor)| (name.clone(), cursor.clone())).collect()
     }
 
     /// The first offset not known yet, with the epoch and number before it.
-    pub(in crate::actors) fn position(&self) -> CursorMark {
+    pub(in crate::actors) fn position(&self) -> Place {
         let writer = self.state.borrow().writer;
-        CursorMark { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
+        Place { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
     }
 
     /// Effects that no destination has acknowledged yet.
@@ -399,9 +432,8 @@ impl Ledger {
     pub(in crate::actors) fn append_control(&self, body: &Body, after: Option<After>) {
         let (seen, cursor) = match body {
             Body::Watermark { seen } => (SmallVec::from_slice(seen), None),
-            Body::Cursor { subscription, next, epoch, n } => {
-                let mark = CursorMark { next: *next, epoch: *epoch, n: *n };
-                (SmallVec::new(), Some((subscription.clone(), mark)))
+            Body::Cursor { subscription, cursor } => {
+                (SmallVec::new(), Some((subscription.clone(), cursor.clone())))
             }
             Body::Commit(_)
             | Body::Claim { .. }
@@ -530,8 +562,14 @@ impl Ledger {
                     let answer = state.inbox[usize::from(source.0)].note_durable(seq);
                     answers.insert(source, answer);
                 }
-                if let Some((subscription, mark)) = record.cursor {
-                    state.cursors.insert(subscription, mark);
+                match record.cursor {
+                    Some((subscription, cursor)) if cursor.ended => {
+                        state.cursors.remove(&subscription);
+                    }
+                    Some((subscription, cursor)) => {
+                        state.cursors.insert(subscription, *cursor);
+                    }
+                    None => {}
                 }
                 for (request, own) in record.requests {
                     state.desk.recorded(request, own.then_some(offset), self.partition);
@@ -627,7 +665,7 @@ impl Ledger {
         }
         state.unsaved_records = 0;
         let (next, epoch) = (state.writer.next_offset(), state.writer.epoch());
-        let here = CursorMark { next, epoch, n };
+        let here = Place { next, epoch, n };
         let commands = if self.context.alone { Duration::ZERO } else { LATELY };
         let lately = state.lately.note(here, commands);
         let outbox = state.outbox.iter().map(|outbox| OutboxMark {
@@ -643,7 +681,7 @@ impl Ledger {
             released: state.released,
             inbox: state.inbox.iter().map(Inbox::durable).collect(),
             outbox: outbox.collect(),
-            cursors: state.cursors.clone().into_iter().collect(),
+            cursors: state.cursors.iter().map(|(name, at)| CursorMark::new(name, at)).collect(),
         };
         Some(Checkpoint { changes: std::mem::take(&mut state.changes), mark })
     }

@@ -190,7 +190,8 @@ impl Replay<'_> {
                     out.iter().map(|(partition, seq)| format!("{partition}:{seq}")).collect();
                 format!("its effects are taken, up to {}", out.join(", "))
             }
-            Body::Cursor { subscription, next, .. } => {
+            Body::Cursor { subscription, cursor } => {
+                let next = cursor.place.next;
                 format!("{} is done with all before offset {next}", Plain(subscription))
             }
             Body::Release { hash } => format!("released, row hash {}", Plain(hash)),

@@ -7,21 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::report::{Findings, Lag, Rule};
-use crate::journal::{Epoch, Offset, Partition};
+use crate::journal::{Cursor, Epoch, Offset, Partition, Place};
 
 /// The cursor of each subscription in each partition.
 pub(super) struct Cursors {
-    cursors: BTreeMap<(String, Partition), Offset>,
+    cursors: BTreeMap<(String, Partition), (u32, Offset)>,
     grounds: Vec<Ground>,
-}
-
-/// What a cursor record says.
-pub(super) struct Cursor {
-    pub(super) subscription: String,
-    pub(super) next: Offset,
-    /// The epoch and number before `next`.
-    pub(super) epoch: Epoch,
-    pub(super) n: u64,
 }
 
 /// The records of one partition that are not numbered.
@@ -63,10 +54,11 @@ impl Cursors {
     pub(super) fn set(
         &mut self,
         (partition, offset): (Partition, Offset),
-        cursor: Cursor,
+        subscription: String,
+        cursor: &Cursor,
         problems: &mut Findings,
     ) {
-        let Cursor { subscription, next, epoch, n } = cursor;
+        let Place { next, epoch, n } = cursor.place;
         if next > offset {
             let detail = format!("{subscription} is done with all before {next}, ahead of itself");
             problems.add(Rule::CursorInsideJournal, (partition, offset), detail);
@@ -80,18 +72,23 @@ impl Cursors {
                 problems.add(Rule::CursorPlace, (partition, offset), detail);
             }
         }
+        if cursor.ended {
+            self.cursors.remove(&(subscription, partition));
+            return;
+        }
         let known = self.cursors.entry((subscription, partition)).or_default();
-        if next < *known {
-            let detail = format!("goes back from {known} to {next}");
+        // Only an operator moves a follower back, and that begins a new term.
+        if (cursor.term, next) < *known {
+            let detail = format!("goes back from {} to {next}", known.1);
             problems.add(Rule::CursorForward, (partition, offset), detail);
         }
-        *known = next;
+        *known = (cursor.term, next);
     }
 
     /// What each subscription has before it, in partitions that end at `ends`.
     pub(super) fn lags(&self, ends: &[Offset]) -> Vec<Lag> {
         let mut lags: Vec<Lag> = Vec::new();
-        for ((subscription, partition), next) in &self.cursors {
+        for ((subscription, partition), (_, next)) in &self.cursors {
             let records = ends[usize::from(partition.0)].0.saturating_sub(next.0);
             match lags.last_mut().filter(|lag| lag.subscription == *subscription) {
                 Some(lag) => lag.records += records,

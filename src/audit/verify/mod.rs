@@ -21,7 +21,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use channels::Channels;
-use cursors::{Cursor, Cursors};
+use cursors::Cursors;
 use hashes::Hashes;
 use people::People;
 
@@ -181,9 +181,8 @@ impl Check {
                 self.channels.watermark(place, &seen, self.late, problems);
             }
             Body::Acknowledged { out } => self.channels.acknowledged(place, &out, self.late),
-            Body::Cursor { subscription, next, epoch, n } => {
-                let cursor = Cursor { subscription, next, epoch, n };
-                self.cursors.set(place, cursor, problems);
+            Body::Cursor { subscription, cursor } => {
+                self.cursors.set(place, subscription, &cursor, problems);
             }
             Body::Release { hash } | Body::Checkpoint { hash } => {
                 self.hashes.compare(place, &hash, problems);

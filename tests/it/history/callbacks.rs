@@ -102,7 +102,7 @@ fn owed(subscriber: &Subscriber, log: &Log) -> Vec<Owed> {
         deliveries.map(move |delivery| Owed {
             id: format!("{partition}@{offset}.{}", delivery.command),
             user: commit.key.user,
-            body: delivery.body,
+            body: delivery.body.into(),
         })
     });
     owed.collect()

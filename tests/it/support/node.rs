@@ -127,8 +127,8 @@ impl TestNode {
     /// Waits until every consequence of what was answered has happened: no user owes another one
     /// anything, and every webhook has been delivered.
     ///
-    /// Of each partition one look after the answers suffices: its webhooks were done with all that
-    /// was durable then. What comes later are cursors of webhooks, which cause none.
+    /// One look at each subscription after the answers suffices: it was done with all that was
+    /// durable then. What comes later are cursors of webhooks, which cause none.
     pub(crate) fn settle(&self) {
         eventually("nothing is owed", || self.owed() == 0);
         let mut behind = self.lags();
@@ -146,7 +146,7 @@ impl TestNode {
         block_on(self.users().health()).owed
     }
 
-    /// Records that the webhooks are not done with, by subscription and partition.
+    /// Records that the webhooks are not done with, by subscription.
     pub(crate) fn lags(&self) -> BTreeMap<String, f64> {
         self.samples("cordon_webhook_lag_records")
     }

@@ -1,6 +1,7 @@
 //! What records and channels have to keep, broken once each.
 
 use super::*;
+use crate::journal::{Cursor, Place};
 
 #[test]
 fn a_record_that_is_none_is_a_problem_and_the_ones_behind_it_still_count() {
@@ -175,9 +176,11 @@ fn cursors_move_forward_inside_the_journal_and_know_their_place() {
             2,
             &Body::Cursor {
                 subscription: "all".into(),
-                next: Offset(next),
-                epoch: Epoch(epoch),
-                n,
+                cursor: Box::new(Cursor::begin(Place {
+                    next: Offset(next),
+                    epoch: Epoch(epoch),
+                    n,
+                })),
             },
         );
         expect_broken(&world.memory, rule);

@@ -181,7 +181,7 @@ fn callbacks(records: &[(Place, Record)]) -> Vec<Callback> {
         let Body::Commit(commit) = &record.body else { continue };
         for delivery in payload::deliveries(commit, Switches::ALL) {
             let id = format!("{partition}@{offset}.{}", delivery.command);
-            callbacks.push(Callback { id, body: delivery.body, accepted: true });
+            callbacks.push(Callback { id, body: delivery.body.into(), accepted: true });
         }
     }
     callbacks

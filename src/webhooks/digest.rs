@@ -1,0 +1,92 @@
+//! What tells one call from every other, and the hash by which calls are counted; pure.
+
+use std::fmt;
+use std::str::FromStr;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::command::CallbackCommand;
+use crate::journal::{Offset, Partition};
+
+/// The id of a call: `<partition>@<offset>.<command>`, the same on every try. A record makes at most
+/// one call per command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId {
+    /// The record's partition.
+    pub partition: Partition,
+    /// Its place there.
+    pub offset: Offset,
+    /// What the call tells.
+    pub command: CallbackCommand,
+}
+
+/// A text is no id of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id of a call looks like 3@77.Sns.CallbackBlackListAdd")]
+pub struct CallIdError;
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}.{}", self.partition, self.offset, self.command)
+    }
+}
+
+impl FromStr for CallId {
+    type Err = CallIdError;
+
+    fn from_str(text: &str) -> Result<Self, CallIdError> {
+        let (place, command) = text.split_once('.').ok_or(CallIdError)?;
+        let (partition, offset) = place.split_once('@').ok_or(CallIdError)?;
+        let id = Self {
+            partition: Partition(partition.parse().map_err(|_| CallIdError)?),
+            offset: Offset(offset.parse().map_err(|_| CallIdError)?),
+            command: CallbackCommand::from_name(command).ok_or(CallIdError)?,
+        };
+        // One text per call: no plus sign, no leading zero.
+        if id.to_string() == text { Ok(id) } else { Err(CallIdError) }
+    }
+}
+
+/// The hash by which a call is counted: of its id and of its body as the reference has it, whatever
+/// format it is sent in.
+pub fn hash(id: CallId, reference_body: &[u8]) -> u128 {
+    let mut hasher = Xxh3::new();
+    hasher.update(id.to_string().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(reference_body);
+    hasher.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_back_as_it_was_written_and_nothing_else_is_an_id() {
+        for command in CallbackCommand::ALL {
+            let id = CallId { partition: Partition(15), offset: Offset(u64::MAX), command };
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in [
+            "",
+            "3@77",
+            "3@77.",
+            "3@77.Sns",
+            "+3@77.Sns.CallbackFriendAdd",
+            "3@.Sns.CallbackFriendAdd",
+            "03@7.Sns.CallbackFriendAdd",
+            "70000@7.Sns.CallbackFriendAdd",
+        ] {
+            assert_eq!(text.parse::<CallId>(), Err(CallIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_hash_speaks_of_id_and_body() {
+        let command = CallbackCommand::BlackListAdd;
+        let id = |offset| CallId { partition: Partition(0), offset: Offset(offset), command };
+        assert_eq!(hash(id(1), b"{}"), hash(id(1), b"{}"));
+        assert_ne!(hash(id(1), b"{}"), hash(id(2), b"{}"));
+        assert_ne!(hash(id(1), b"{}"), hash(id(1), b"{ }"));
+    }
+}

@@ -1,0 +1,276 @@
+//! The journal, read once for all subscriptions: what is new is decoded and derived a single time,
+//! and kept a while for those who are close behind. Who is further behind reads for themselves.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::command::{CallbackCommand, Switches};
+use super::payload::{Delivery, deliveries};
+use crate::domain::{AppId, Timestamp, UserId};
+use crate::journal::{
+    Admitted, Body, Entry, Journal, JournalError, Offset, Origin, Partition, Place, Reader,
+    ReaderRule, record,
+};
+
+/// Bytes of records that are read at a time.
+pub(super) const READ_BYTES: usize = 256 * 1024;
+/// Records of a partition that are kept for those close behind, at most.
+const KEPT_RECORDS_MAX: usize = 1024;
+/// Bytes of their bodies.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// What one record owes to whoever asked for all of it.
+#[derive(Debug)]
+pub(super) struct Calls {
+    /// Whose event it is.
+    pub(super) app: AppId,
+    pub(super) user: UserId,
+    /// When it happened.
+    pub(super) at: Timestamp,
+    /// Who caused it.
+    pub(super) by: Arc<Origin>,
+    /// One per command at most, in the order in which they are made.
+    pub(super) calls: Vec<Delivery>,
+}
+
+impl Calls {
+    /// The calls that are wanted, in order, with their places among all.
+    pub(super) fn wanted(
+        &self,
+        want: Switches,
+    ) -> impl DoubleEndedIterator<Item = (usize, CallbackCommand)> + '_ {
+        let each = self.calls.iter().map(|call| call.command).enumerate();
+        each.filter(move |(_, command)| want.has(*command))
+    }
+
+    fn bytes(&self) -> usize {
+        self.calls.iter().map(|call| call.body.len()).sum()
+    }
+}
+
+/// A record, as the subscriptions see it.
+#[derive(Clone, Debug)]
+pub(super) struct Fed {
+    pub(super) offset: Offset,
+    /// What the reader rule knows behind the record.
+    pub(super) after: ReaderRule,
+    pub(super) said: Said,
+}
+
+/// What a record says to subscriptions.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    /// Facts, with the calls that tell them, if there are any.
+    Commit {
+        /// When.
+        at: Timestamp,
+        /// The calls.
+        calls: Option<Rc<Calls>>,
+    },
+    /// Nothing: it speaks of the journal itself, or counts for nobody.
+    Other,
+    /// It is no record.
+    Unreadable,
+}
+
+impl Fed {
+    /// Decodes an entry, given what the rule knows before it.
+    pub(super) fn of(entry: &Entry, mut rule: ReaderRule) -> Self {
+        let offset = entry.offset;
+        let said = match record::decode(&entry.bytes) {
+            Ok(record) => match (rule.admit(&record), record.body) {
+                (Admitted::Valid, Body::Commit(commit)) => {
+                    let calls = deliveries(&commit, Switches::ALL);
+                    let at = commit.at;
+                    let calls = (!calls.is_empty()).then(|| {
+                        let (app, user) = (commit.key.app, commit.key.user);
+                        Rc::new(Calls { app, user, at, by: commit.by, calls })
+                    });
+                    Said::Commit { at, calls }
+                }
+                (Admitted::Valid | Admitted::Claimed | Admitted::Void, _) => Said::Other,
+            },
+            Err(error) => {
+                tracing::error!(
+                    journal.partition = entry.partition.0,
+                    journal.offset = offset.0,
+                    %error,
+                    "a record is not readable: its partition's webhooks stop in front of it"
+                );
+                Said::Unreadable
+            }
+        };
+        Self { offset, after: rule, said }
+    }
+}
+
+/// Reads one partition on from a place.
+pub(super) struct Tail {
+    partition: Partition,
+    reader: Option<Box<dyn Reader>>,
+    place: Place,
+    /// Read, and not taken yet.
+    kept: VecDeque<Fed>,
+}
+
+impl Tail {
+    pub(super) fn new(partition: Partition, place: Place) -> Self {
+        Self { partition, reader: None, place, kept: VecDeque::new() }
+    }
+
+    /// The first offset that was not taken yet.
+    pub(super) fn at(&self) -> Offset {
+        self.kept.front().map_or(self.place.next, |fed| fed.offset)
+    }
+
+    /// Gives `take` one record after the other until it has enough, and reads more when there are
+    /// none. Answers whether there was something.
+    pub(super) fn give(
+        &mut self,
+        journal: &dyn Journal,
+        mut take: impl FnMut(&Fed) -> bool,
+    ) -> Result<bool, JournalError> {
+        if self.kept.is_empty() {
+            self.kept = self.read(journal)?.into();
+        }
+        let some = !self.kept.is_empty();
+        while let Some(fed) = self.kept.pop_front() {
+            if !take(&fed) {
+                break;
+            }
+        }
+        Ok(some)
+    }
+
+    /// The first offset that is not read yet.
+    pub(super) fn next(&self) -> Offset {
+        self.place.next
+    }
+
+    /// The next records that are durable by now, none at the end.
+    pub(super) fn read(&mut self, journal: &dyn Journal) -> Result<Vec<Fed>, JournalError> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => journal.reader(&[(self.partition, self.place.next)])?,
+        };
+        let entries = reader.next(READ_BYTES)?;
+        self.reader = Some(reader);
+        let fed = entries.iter().map(|entry| {
+            let fed = Fed::of(entry, self.place.rule());
+            self.place = Place::new(Offset(entry.offset.0 + 1), fed.after);
+            fed
+        });
+        Ok(fed.collect())
+    }
+}
+
+/// The newest records of one partition, kept for all subscriptions.
+pub(super) struct Feed {
+    tail: Tail,
+    kept: VecDeque<Fed>,
+    bytes: usize,
+    /// Records read since everybody was told of news.
+    untold: usize,
+    /// How far everybody has been told, for those who watch the lag.
+    mark: Arc<AtomicU64>,
+}
+
+impl Feed {
+    /// Begins at `place`, with nothing kept.
+    pub(super) fn new(partition: Partition, place: Place) -> Self {
+        Self {
+            tail: Tail::new(partition, place),
+            kept: VecDeque::new(),
+            bytes: 0,
+            untold: 0,
+            mark: Arc::new(AtomicU64::new(place.next.0)),
+        }
+    }
+
+    /// Reads on; answers whether there was something, and names the `apps` that it concerns.
+    pub(super) fn read_on(
+        &mut self,
+        journal: &dyn Journal,
+        apps: &mut BTreeSet<AppId>,
+    ) -> Result<bool, JournalError> {
+        let fed = self.tail.read(journal)?;
+        let some = !fed.is_empty();
+        self.untold += fed.len();
+        for fed in fed {
+            if let Said::Commit { calls: Some(calls), .. } = &fed.said {
+                apps.insert(calls.app);
+            }
+            self.bytes += bytes_of(&fed);
+            self.kept.push_back(fed);
+        }
+        while self.kept.len() > KEPT_RECORDS_MAX || self.bytes > KEPT_BYTES_MAX {
+            let Some(oldest) = self.kept.pop_front() else { break };
+            self.bytes -= bytes_of(&oldest);
+        }
+        Ok(some)
+    }
+
+    /// The records from `next` on, if they are all here; nothing if that is the end; `None` for
+    /// somebody who has to read for themselves.
+    pub(super) fn from(&self, next: Offset) -> Option<impl Iterator<Item = &Fed>> {
+        let first = self.kept.front().map_or(self.tail.next(), |fed| fed.offset);
+        if next < first || next > self.tail.next() {
+            return None;
+        }
+        let index = self.kept.partition_point(|fed| fed.offset < next);
+        Some(self.kept.range(index..))
+    }
+
+    /// The first offset that was not read.
+    pub(super) fn next(&self) -> Offset {
+        self.tail.next()
+    }
+
+    /// How far everybody has been told.
+    pub(super) fn mark(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.mark)
+    }
+
+    /// Everybody has been told of what was read.
+    pub(super) fn note_mark(&self) {
+        self.mark.store(self.tail.next().0, Ordering::Release);
+    }
+
+    /// Whether so much was read that also those are to be told whom it does not concern. Counts
+    /// anew then.
+    pub(super) fn is_news_to_all(&mut self, records_min: usize) -> bool {
+        let is_news = self.untold >= records_min;
+        if is_news {
+            self.untold = 0;
+        }
+        is_news
+    }
+}
+
+/// The calls of one record that was read before, and counted.
+pub(super) fn read_again(
+    journal: &dyn Journal,
+    partition: Partition,
+    offset: Offset,
+) -> Result<Option<Rc<Calls>>, JournalError> {
+    let entries = journal.reader(&[(partition, offset)])?.next(1)?;
+    let entry = entries.first().filter(|entry| entry.offset == offset);
+    let Some(Ok(record)) = entry.map(|entry| record::decode(&entry.bytes)) else {
+        return Ok(None);
+    };
+    let rule = ReaderRule::resume(record.epoch, record.n.saturating_sub(1));
+    let fed = entry.map(|entry| Fed::of(entry, rule));
+    Ok(match fed.map(|fed| fed.said) {
+        Some(Said::Commit { calls, .. }) => calls,
+        Some(Said::Other | Said::Unreadable) | None => None,
+    })
+}
+
+fn bytes_of(fed: &Fed) -> usize {
+    match &fed.said {
+        Said::Commit { calls: Some(calls), .. } => calls.bytes(),
+        Said::Commit { calls: None, .. } | Said::Other | Said::Unreadable => 0,
+    }
+}

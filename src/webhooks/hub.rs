@@ -1,0 +1,182 @@
+//! What all subscriptions of a node share on their thread: the feeds, and who is told of news.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::feed::{Fed, Feed};
+use super::metrics::Gauges;
+use crate::domain::AppId;
+use crate::journal::{Journal, Offset, Partition, Place};
+
+/// How long a journal that could not be read is left alone.
+const READ_RETRY: Duration = Duration::from_millis(1_000);
+/// Reads of one partition behind which others have their turn.
+const READS_IN_A_ROW_MAX: usize = 4;
+/// Records behind which also those are told whom they do not concern, so that they keep up.
+const SILENT_NEWS: usize = 256;
+/// How long at least lies between two saves of one cursor, in milliseconds.
+const SAVE_PERIOD_MIN_MS: u64 = 1_000;
+/// Cursors that a node saves in a second at most, when all have something to say.
+const SAVES_PER_SECOND: u64 = 500;
+
+/// See the module.
+pub(super) struct Hub {
+    pub(super) journal: Arc<dyn Journal>,
+    feeds: RefCell<BTreeMap<Partition, Feed>>,
+    listeners: RefCell<BTreeMap<u64, (AppId, Rc<Notify>, Arc<Gauges>)>>,
+    listeners_made: Cell<u64>,
+    changed: Notify,
+}
+
+/// Somebody who is told of news; no longer once it is dropped.
+pub(super) struct Listener {
+    hub: Rc<Hub>,
+    number: u64,
+    pub(super) news: Rc<Notify>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.hub.listeners.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Hub {
+    pub(super) fn new(journal: Arc<dyn Journal>) -> Rc<Self> {
+        Rc::new(Self {
+            journal,
+            feeds: RefCell::default(),
+            listeners: RefCell::default(),
+            listeners_made: Cell::new(0),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Tells of news about `app` from now on.
+    pub(super) fn listen(self: &Rc<Self>, app: AppId, gauges: &Arc<Gauges>) -> Listener {
+        let number = self.listeners_made.get() + 1;
+        self.listeners_made.set(number);
+        let news = Rc::new(Notify::new());
+        self.listeners.borrow_mut().insert(number, (app, Rc::clone(&news), Arc::clone(gauges)));
+        Listener { hub: Rc::clone(self), number, news }
+    }
+
+    /// Keeps the newest records of a partition from `place` on, if it does not yet. Answers how far
+    /// it has read, for those who watch the lag.
+    pub(super) fn open(&self, partition: Partition, place: Place) -> Arc<AtomicU64> {
+        let mut feeds = self.feeds.borrow_mut();
+        let feed = feeds.entry(partition).or_insert_with(|| {
+            self.changed.notify_one();
+            Feed::new(partition, place)
+        });
+        feed.mark()
+    }
+
+    /// The first offset of a partition that was not read for all.
+    pub(super) fn next(&self, partition: Partition) -> Option<Offset> {
+        self.feeds.borrow().get(&partition).map(Feed::next)
+    }
+
+    /// The partition is followed no longer.
+    pub(super) fn close(&self, partition: Partition) {
+        self.feeds.borrow_mut().remove(&partition);
+    }
+
+    /// Gives `take` the records from `next` on until it has enough, if they are all kept. Answers
+    /// whether they are.
+    pub(super) fn give(
+        &self,
+        partition: Partition,
+        next: Offset,
+        mut take: impl FnMut(&Fed) -> bool,
+    ) -> bool {
+        let feeds = self.feeds.borrow();
+        let Some(records) = feeds.get(&partition).and_then(|feed| feed.from(next)) else {
+            return false;
+        };
+        for fed in records {
+            if !take(fed) {
+                break;
+            }
+        }
+        true
+    }
+
+    /// How long lies between two saves of one cursor, in milliseconds: longer when there are many.
+    pub(super) fn save_period_ms(&self) -> u64 {
+        let lanes = self.listeners.borrow().len() * self.feeds.borrow().len();
+        (lanes as u64 * 1_000 / SAVES_PER_SECOND).max(SAVE_PERIOD_MIN_MS)
+    }
+
+    /// Reads what becomes durable, and tells those whom it concerns. Ends with the journal.
+    pub(super) async fn read(self: Rc<Self>) {
+        let mut progress = self.journal.progress();
+        let mut failing = false;
+        loop {
+            // Seen before reading: what becomes durable during the read wakes the loop again.
+            progress.borrow_and_update();
+            let (more, failed) = self.read_all(failing);
+            failing = failed;
+            if more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                changed = progress.changed(), if !failing => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.changed.notified() => {}
+                () = sleep(READ_RETRY), if failing => {}
+            }
+        }
+    }
+
+    /// Answers whether there may be more, and whether the journal could not be read.
+    fn read_all(&self, was_failing: bool) -> (bool, bool) {
+        let (mut more, mut failed) = (false, false);
+        let mut apps: BTreeSet<AppId> = BTreeSet::new();
+        let mut everybody = false;
+        for (partition, feed) in self.feeds.borrow_mut().iter_mut() {
+            let mut reads = 0;
+            loop {
+                match feed.read_on(&*self.journal, &mut apps) {
+                    Ok(true) if reads < READS_IN_A_ROW_MAX => reads += 1,
+                    Ok(read) => {
+                        more |= read;
+                        break;
+                    }
+                    Err(error) => {
+                        if !was_failing {
+                            tracing::error!(
+                                journal.partition = partition.0,
+                                %error,
+                                "the journal cannot be read for the webhooks"
+                            );
+                        }
+                        failed = true;
+                        break;
+                    }
+                }
+            }
+            everybody |= feed.is_news_to_all(SILENT_NEWS);
+        }
+        for (app, news, gauges) in self.listeners.borrow().values() {
+            if everybody || apps.contains(app) {
+                gauges.stir();
+                news.notify_one();
+            }
+        }
+        // Whoever is concerned has been told: what was read may be counted as read.
+        self.feeds.borrow().values().for_each(Feed::note_mark);
+        (more, failed)
+    }
+}

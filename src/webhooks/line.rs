@@ -1,0 +1,534 @@
+//! One subscription over all its partitions: whose call goes out next, when a failed one is tried
+//! again, and whether the receiver counts as down. No IO; the time is handed in, so that every
+//! interleaving of answers, crashes and lost partitions can be played through.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::rc::Rc;
+
+use super::breaker::{Breaker, FAILURES_IN_A_ROW_MAX, Fault};
+use super::feed::{Calls, Fed};
+use super::lane::{Call, Lane, SaveMark, Start};
+use super::retry::Schedule;
+use super::subscription::Subscription;
+use crate::domain::{FailurePolicy, Timestamp, UserId};
+use crate::journal::{Cursor, Offset, Partition, Place};
+
+/// Milliseconds of a clock that does not go back.
+pub(super) type Millis = u64;
+
+/// How long a record that could not be read again waits, in milliseconds.
+const FETCH_AGAIN_MS: Millis = 1_000;
+/// How much of what went wrong is kept, in bytes.
+const ERROR_BYTES_MAX: usize = 120;
+
+/// How a subscription is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) enabled: bool,
+    pub(super) schedule: Schedule,
+    /// One attempt per call, whatever comes of it.
+    pub(super) call_once: bool,
+    pub(super) policy: FailurePolicy,
+    /// Attempts after which the policy speaks.
+    pub(super) attempts_max: u32,
+    /// Calls out at the same time, at most.
+    pub(super) in_flight_max: usize,
+    /// Calls per second, if that is limited.
+    pub(super) per_second: Option<u32>,
+}
+
+/// What came of one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was accepted.
+    Accepted,
+    /// The receiver asks for patience.
+    PutOff {
+        /// For how long.
+        wait_ms: Millis,
+    },
+    /// It failed.
+    Failed {
+        /// Where that lay.
+        fault: Fault,
+        /// What happened, for people.
+        error: String,
+    },
+}
+
+/// A call that is out.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) partition: Partition,
+    pub(super) user: UserId,
+    pub(super) call: Call,
+    /// Tells this lane from one that follows the same partition later.
+    lane: u64,
+}
+
+/// A record that is to be read again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetching {
+    pub(super) partition: Partition,
+    pub(super) offset: Offset,
+    user: UserId,
+    lane: u64,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Make this call.
+    Send(Sent),
+    /// Read this record again.
+    Fetch(Fetching),
+}
+
+/// A cursor that is to be saved.
+#[derive(Debug)]
+pub(super) struct Saving {
+    pub(super) partition: Partition,
+    pub(super) cursor: Cursor,
+    pub(super) mark: SaveToken,
+}
+
+/// What is owed for a [`Saving`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SaveToken {
+    mark: SaveMark,
+    lane: u64,
+}
+
+/// What a settled call meant for its subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// The receiver counts as down from now on.
+    pub(super) went_down: bool,
+    /// It is back.
+    pub(super) came_back: bool,
+    /// The call is a dead letter.
+    pub(super) gave_up: bool,
+    /// Nothing goes out any more in this partition.
+    pub(super) halted: bool,
+}
+
+struct Served {
+    lane: Lane,
+    id: u64,
+    /// Not read, because its window is full, until it has room.
+    full: bool,
+    leaving: bool,
+    last_save_tried: bool,
+    saving: bool,
+    save_not_before: Millis,
+}
+
+/// See the module.
+pub(super) struct Line {
+    subscription: Rc<Subscription>,
+    terms: Terms,
+    lanes: BTreeMap<Partition, Served>,
+    lanes_made: u64,
+    ready: VecDeque<(Partition, UserId)>,
+    waiting: BinaryHeap<Reverse<(Millis, Partition, UserId)>>,
+    out: usize,
+    breaker: Breaker,
+    down_since: Option<Timestamp>,
+    error: Option<Box<str>>,
+    /// The receiver has asked for patience until then.
+    paused_until: Millis,
+    /// Calls that may go out at once, in thousandths, and when that was last counted.
+    tokens: u64,
+    counted_at: Millis,
+}
+
+impl Line {
+    pub(super) fn new(subscription: Rc<Subscription>) -> Self {
+        let terms = subscription.terms();
+        Self {
+            subscription,
+            terms,
+            lanes: BTreeMap::new(),
+            lanes_made: 0,
+            ready: VecDeque::new(),
+            waiting: BinaryHeap::new(),
+            out: 0,
+            breaker: Breaker::default(),
+            down_since: None,
+            error: None,
+            paused_until: 0,
+            tokens: u64::from(terms.per_second.unwrap_or(0)) * 1000,
+            counted_at: 0,
+        }
+    }
+
+    /// Begins to serve a partition from `cursor` on.
+    pub(super) fn follow(
+        &mut self,
+        partition: Partition,
+        cursor: Option<Cursor>,
+        end: Place,
+        now: Millis,
+    ) {
+        if let Some(down) = cursor.as_ref().and_then(|cursor| cursor.progress.down_since) {
+            self.down_since.get_or_insert(down);
+        }
+        let scope = self.subscription.scope(partition);
+        let lane = Lane::begin(partition, self.subscription.app, &scope, cursor, end);
+        for (user, attempts) in lane.waiting() {
+            let wait = self.terms.schedule.wait(attempts.max(1), user.as_str());
+            let due = now + wait.as_millis() as Millis;
+            self.waiting.push(Reverse((due, partition, user)));
+        }
+        self.lanes_made += 1;
+        let served = Served {
+            lane,
+            id: self.lanes_made,
+            full: false,
+            leaving: false,
+            last_save_tried: false,
+            saving: false,
+            save_not_before: now,
+        };
+        self.lanes.insert(partition, served);
+    }
+
+    /// Whether the partition is served, or is being left.
+    pub(super) fn serves(&self, partition: Partition) -> bool {
+        self.lanes.contains_key(&partition)
+    }
+
+    /// The partitions that are served, or are being left.
+    pub(super) fn partitions(&self) -> Vec<Partition> {
+        self.lanes.keys().copied().collect()
+    }
+
+    /// Begins to leave a partition: nothing more is sent, and what is out is waited for.
+    pub(super) fn leave(&mut self, partition: Partition) {
+        if let Some(served) = self.lanes.get_mut(&partition) {
+            served.leaving = true;
+        }
+    }
+
+    /// New terms, from now on. Not for what moves lanes or bounds them.
+    pub(super) fn adopt(&mut self, subscription: Rc<Subscription>) {
+        self.terms = subscription.terms();
+        for served in self.lanes.values_mut() {
+            served.lane.adopt(subscription.commands);
+        }
+        self.subscription = subscription;
+    }
+
+    /// Where each lane is to be read on that can take more.
+    pub(super) fn reads(&mut self) -> Vec<(Partition, Place)> {
+        let mut reads = Vec::new();
+        for (partition, served) in &mut self.lanes {
+            if served.leaving || (served.full && !served.lane.has_room()) {
+                continue;
+            }
+            let place = served.lane.reads_from();
+            served.full = place.is_none();
+            reads.extend(place.map(|place| (*partition, place)));
+        }
+        reads
+    }
+
+    /// Takes the next record of a partition. Answers whether the lane takes more.
+    pub(super) fn take(&mut self, partition: Partition, fed: &Fed) -> bool {
+        let Some(served) = self.lanes.get_mut(&partition) else { return false };
+        if served.leaving {
+            return false;
+        }
+        let ready = served.lane.take(fed);
+        self.ready.extend(ready.map(|user| (partition, user)));
+        served.lane.reads_from().is_some()
+    }
+
+    /// What is to be done next, if anything can be.
+    pub(super) fn next(&mut self, now: Millis) -> Option<Next> {
+        self.wake(now);
+        self.refill(now);
+        let limited = self.terms.per_second.is_some() && self.tokens < 1000;
+        let max = self.breaker.allows(now, self.terms.in_flight_max);
+        if !self.terms.enabled || limited || now < self.paused_until || self.out >= max {
+            return None;
+        }
+        while let Some((partition, user)) = self.ready.pop_front() {
+            let Some(served) = self.lanes.get_mut(&partition) else { continue };
+            if served.leaving {
+                continue;
+            }
+            let lane = served.id;
+            match served.lane.start(user) {
+                Start::Call(call) => {
+                    self.out += 1;
+                    self.tokens = self.tokens.saturating_sub(1000);
+                    self.breaker.sent();
+                    return Some(Next::Send(Sent { partition, user, call, lane }));
+                }
+                Start::Fetch(offset) => {
+                    return Some(Next::Fetch(Fetching { partition, offset, user, lane }));
+                }
+                Start::Nothing => {}
+            }
+        }
+        None
+    }
+
+    fn wake(&mut self, now: Millis) {
+        while let Some(Reverse((due, partition, user))) = self.waiting.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.waiting.pop();
+            if let Some(served) = self.lanes.get_mut(&partition)
+                && served.lane.unpark(user)
+            {
+                self.ready.push_back((partition, user));
+            }
+        }
+    }
+
+    fn refill(&mut self, now: Millis) {
+        let Some(per_second) = self.terms.per_second.map(u64::from) else { return };
+        let passed = now.saturating_sub(std::mem::replace(&mut self.counted_at, now));
+        // A second's worth at most: what was not used is not saved up.
+        self.tokens = self.tokens.saturating_add(passed * per_second).min(per_second * 1000);
+    }
+
+    /// Takes note of what came of a call.
+    pub(super) fn settle(
+        &mut self,
+        sent: &Sent,
+        verdict: &Verdict,
+        now: Millis,
+        at: Timestamp,
+    ) -> Settled {
+        self.out -= 1;
+        let mut settled = Settled::default();
+        let streak = self.breaker.streak();
+        let was_down = self.breaker.is_open();
+        match verdict {
+            Verdict::Accepted => {
+                self.breaker.succeeded();
+                settled.came_back = self.down_since.take().is_some();
+            }
+            Verdict::PutOff { wait_ms } => {
+                self.breaker.put_off();
+                self.paused_until = self.paused_until.max(now + wait_ms);
+            }
+            Verdict::Failed { fault, error } => {
+                self.error = Some(short(error).into());
+                // The reference's way: a call is done with, whatever comes of it.
+                if !self.terms.call_once {
+                    settled.went_down = self.breaker.failed(now, sent.user, *fault);
+                }
+            }
+        }
+        let (partition, user) = (sent.partition, sent.user);
+        // A partition that was left meanwhile: whoever serves it makes the call again.
+        let served = self.lanes.get_mut(&partition).filter(|served| served.id == sent.lane);
+        let ready = served.is_some_and(|served| {
+            let lane = &mut served.lane;
+            let Verdict::Failed { error, .. } = verdict else {
+                return match verdict {
+                    Verdict::Accepted => lane.accepted(user),
+                    _ => lane.put_back(user),
+                };
+            };
+            let error = short(error);
+            if was_down {
+                return lane.put_back(user);
+            }
+            // An attempt that failed while nobody came through may be the receiver's fault. If the
+            // receiver answers, and would count as down by now if it were down, it is not.
+            let (sure, all) = lane.weigh(user, streak);
+            let answers = matches!(verdict, Verdict::Failed { fault: Fault::Answer, .. });
+            let judged = sure >= self.terms.attempts_max
+                || (answers && all > self.terms.attempts_max.max(FAILURES_IN_A_ROW_MAX));
+            let judged = judged && !settled.went_down;
+            if self.terms.call_once {
+                settled.gave_up = true;
+                return lane.give_up_at_once(user, at, error);
+            }
+            if judged && self.terms.policy == FailurePolicy::Skip {
+                settled.gave_up = true;
+                return lane.give_up(user, at, error);
+            }
+            let attempts = lane.failed(user, streak, at, error);
+            if judged && self.terms.policy == FailurePolicy::Halt {
+                settled.halted = true;
+                lane.halt(&format!("{} has failed {attempts} times: {error}", sent.call.id));
+            }
+            let wait = self.terms.schedule.wait(attempts, &sent.call.id.to_string());
+            self.waiting.push(Reverse((now + wait.as_millis() as Millis, partition, user)));
+            false
+        });
+        if ready {
+            self.ready.push_back((partition, user));
+        }
+        if settled.went_down {
+            self.down_since.get_or_insert(at);
+            self.end_waits(|lane| lane.pardon(streak));
+        }
+        if settled.came_back {
+            // Nobody waits for the end of a wait that the outage caused.
+            self.end_waits(|_| {});
+        }
+        settled
+    }
+
+    fn end_waits(&mut self, also: impl Fn(&mut Lane)) {
+        for served in self.lanes.values_mut() {
+            also(&mut served.lane);
+        }
+        for Reverse((_, partition, user)) in std::mem::take(&mut self.waiting) {
+            if let Some(served) = self.lanes.get_mut(&partition)
+                && served.lane.unpark(user)
+            {
+                self.ready.push_back((partition, user));
+            }
+        }
+    }
+
+    /// A record was read again, or could not be.
+    pub(super) fn fetched(&mut self, fetching: Fetching, calls: Option<Rc<Calls>>, now: Millis) {
+        let Fetching { partition, user, lane, .. } = fetching;
+        let served = self.lanes.get_mut(&partition).filter(|served| served.id == lane);
+        let Some(served) = served else { return };
+        if served.lane.fetched(user, calls) {
+            self.ready.push_front((partition, user));
+        } else {
+            self.waiting.push(Reverse((now + FETCH_AGAIN_MS, partition, user)));
+        }
+    }
+
+    /// The cursors that are to be saved now, each at most once in `period`; [`Self::saved`] is owed
+    /// for each.
+    pub(super) fn saves(&mut self, now: Millis, period: Millis) -> Vec<Saving> {
+        let mut saves = Vec::new();
+        for (partition, served) in &mut self.lanes {
+            if served.saving || served.last_save_tried {
+                continue;
+            }
+            let due = if served.leaving {
+                served.lane.out() == 0 && served.lane.worth_saving(true)
+            } else {
+                now >= served.save_not_before && served.lane.worth_saving(false)
+            };
+            if !due {
+                continue;
+            }
+            served.saving = true;
+            // Tried once: what is lost with it is repeated, and that is all.
+            served.last_save_tried = served.leaving;
+            served.save_not_before = now + period;
+            let (mut cursor, mark) = served.lane.cursor();
+            cursor.progress.down_since = self.down_since;
+            cursor.progress.error.clone_from(&self.error);
+            let mark = SaveToken { mark, lane: served.id };
+            saves.push(Saving { partition: *partition, cursor, mark });
+        }
+        saves
+    }
+
+    /// What came of a save.
+    pub(super) fn saved(&mut self, partition: Partition, token: SaveToken, durable: bool) {
+        let commands = self.subscription.commands;
+        let served = self.lanes.get_mut(&partition).filter(|served| served.id == token.lane);
+        let Some(served) = served else { return };
+        served.saving = false;
+        if durable {
+            let stalled = served.lane.saved(token.mark);
+            self.ready.extend(stalled.into_iter().map(|user| (partition, user)));
+            served.lane.adopt(commands);
+        } else {
+            served.lane.save_failed(token.mark);
+        }
+    }
+
+    /// The partitions that are left: nothing of theirs is out or being saved any more.
+    pub(super) fn left(&mut self) -> Vec<Partition> {
+        let left = self.lanes.iter().filter(|(_, served)| {
+            let saved = served.last_save_tried || !served.lane.worth_saving(true);
+            served.leaving && served.lane.out() == 0 && !served.saving && saved
+        });
+        let left: Vec<Partition> = left.map(|(partition, _)| *partition).collect();
+        for partition in &left {
+            self.lanes.remove(partition);
+        }
+        left
+    }
+
+    /// Lets go of the partitions that are to be left at once, whatever is out.
+    pub(super) fn left_at_once(&mut self) -> Vec<Partition> {
+        self.lanes.extract_if(.., |_, served| served.leaving).map(|(left, _)| left).collect()
+    }
+
+    /// The time of the oldest record with a call that is not done.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.lanes.values().filter_map(|served| served.lane.oldest()).min()
+    }
+
+    /// When something is due that nothing else announces.
+    pub(super) fn due(&self, now: Millis) -> Option<Millis> {
+        let waiting = self.waiting.peek().map(|Reverse((due, _, _))| *due);
+        let saves = self
+            .lanes
+            .values()
+            .filter(|served| !served.saving && !served.leaving && served.lane.worth_saving(false));
+        let saves = saves.map(|served| served.save_not_before);
+        waiting.into_iter().chain(saves).chain(self.sends_at(now)).min()
+    }
+
+    /// When a call can go out that waits for the time alone.
+    fn sends_at(&self, now: Millis) -> Option<Millis> {
+        if !self.terms.enabled || self.ready.is_empty() {
+            return None;
+        }
+        let probe = match (self.breaker.is_open(), self.breaker.probe_at()) {
+            // The outcome of the probe is waited for.
+            (true, None) => return None,
+            (_, probe) => probe.unwrap_or(0),
+        };
+        let token = self.terms.per_second.filter(|_| self.tokens < 1000).map_or(0, |per_second| {
+            let missing = 1000 - self.tokens;
+            now + missing.div_ceil(u64::from(per_second.max(1))).max(1)
+        });
+        let at = self.paused_until.max(probe).max(token);
+        (at > now).then_some(at)
+    }
+
+    /// Calls that are out.
+    pub(super) fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Whether the receiver counts as down.
+    pub(super) fn is_down(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Users whose calls wait although the cursors have passed them.
+    pub(super) fn parked_users(&self) -> usize {
+        self.lanes.values().map(|served| served.lane.parked_users()).sum()
+    }
+
+    /// Of each partition: the first offset that is not read yet, and how many records before it have
+    /// calls that are not done.
+    pub(super) fn progress(&self) -> impl Iterator<Item = (Partition, Offset, usize)> {
+        let lanes = self.lanes.iter().map(|(partition, served)| (*partition, &served.lane));
+        lanes.map(|(partition, lane)| (partition, lane.next_offset(), lane.owed_records()))
+    }
+
+    /// Whether nothing goes out in some partition until an operator says how to go on.
+    pub(super) fn is_halted(&self) -> bool {
+        self.lanes.values().any(|served| served.lane.halted().is_some())
+    }
+}
+
+/// The beginning of a text that is kept.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
+}

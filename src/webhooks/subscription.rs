@@ -1,0 +1,110 @@
+//! A subscription as it is served: what was set, with its secrets opened.
+
+use super::command::Switches;
+use super::digest::CallId;
+use super::endpoint::Endpoint;
+use super::lane::{Bounds, Scope, Target};
+use super::line::Terms;
+use super::retry::Schedule;
+use crate::domain::{AppId, DeliveryTerms, Replay, Seek, SeekTo};
+use crate::journal::{Offset, Partition};
+
+/// The name of the subscription that stands in the settings.
+pub const MAIN: &str = "main";
+
+/// One subscription, or a replay of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The app whose users it is about.
+    pub app: AppId,
+    /// Its name in the app.
+    pub name: String,
+    /// Where it is called, and how calls look.
+    pub endpoint: Endpoint,
+    /// What it asked for.
+    pub commands: Switches,
+    /// Off: nothing is sent, and what is owed stays owed.
+    pub enabled: bool,
+    /// How calls are made and repeated.
+    pub delivery: DeliveryTerms,
+    /// The last move by an operator, if it was ever moved.
+    pub seek: Option<Seek>,
+    /// The part of the past that is told, if this is a replay.
+    pub replay: Option<Replay>,
+}
+
+impl Subscription {
+    /// The name under which its cursors are kept. A cursor belongs to the name and not to the
+    /// address, so a changed address goes on where the old one stopped.
+    pub fn cursor_name(&self) -> String {
+        let base = cursor_name(self.app, &self.name);
+        match &self.replay {
+            Some(replay) => format!("{base}/replay/{}", replay.number),
+            None => base,
+        }
+    }
+
+    /// What metrics call it.
+    pub(super) fn label(&self) -> String {
+        match &self.replay {
+            Some(replay) => format!("{}/replay/{}", self.name, replay.number),
+            None => self.name.clone(),
+        }
+    }
+
+    /// What a lane of it tells.
+    pub(super) fn scope(&self, partition: Partition) -> Scope {
+        let seek = self.seek.as_ref().filter(|_| self.replay.is_none());
+        let bounds = |replay: &Replay| {
+            let named = replay.ranges.iter().find(|(number, _, _)| *number == partition.0);
+            let (_, from, until) = named.copied().unwrap_or_default();
+            Bounds {
+                from: Offset(from),
+                until: Offset(until),
+                since: replay.since,
+                before: replay.until,
+                users: replay.users.clone(),
+                ids: replay.ids.iter().filter_map(|id| id.parse::<CallId>().ok()).collect(),
+            }
+        };
+        Scope {
+            commands: self.commands,
+            seek: seek.map(|seek| (seek.term, target(&seek.to, partition))),
+            replay: self.replay.as_ref().map(bounds),
+        }
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        let terms = &self.delivery;
+        Terms {
+            enabled: self.enabled,
+            schedule: Schedule { first_ms: terms.retry_min_ms, max_ms: terms.retry_max_ms },
+            call_once: terms.call_once,
+            policy: terms.policy,
+            attempts_max: terms.attempts_max.max(1),
+            in_flight_max: terms.in_flight_max.max(1) as usize,
+            per_second: terms.per_second,
+        }
+    }
+
+    /// Whether lanes of `self` can go on under `other`: nothing moves or bounds them anew.
+    pub(super) fn goes_on_as(&self, other: &Self) -> bool {
+        self.seek == other.seek && self.replay == other.replay
+    }
+}
+
+/// The name of the cursors of an app's subscription `name`.
+pub fn cursor_name(app: AppId, name: &str) -> String {
+    if name == MAIN { format!("webhook/{app}") } else { format!("webhook/{app}/{name}") }
+}
+
+fn target(to: &SeekTo, partition: Partition) -> Target {
+    match to {
+        SeekTo::Offsets(offsets) => {
+            let named = offsets.iter().find(|(number, _)| *number == partition.0);
+            named.map_or(Target::Stay, |(_, offset)| Target::Offset(Offset(*offset)))
+        }
+        SeekTo::Time(at) => Target::Time(*at),
+        SeekTo::End => Target::End,
+    }
+}
