@@ -112,6 +112,8 @@ struct World {
     out: Vec<(Sent, u64)>,
     saving: Vec<(Partition, Cursor, SaveToken)>,
     mood: Mood,
+    /// Records of each partition that are read before something else may happen.
+    read_max: usize,
     /// Ids in the order of their first acceptance.
     accepted: Vec<(CallId, UserId)>,
     known: BTreeMap<CallId, u128>,
@@ -162,6 +164,7 @@ impl World {
             out: Vec::new(),
             saving: Vec::new(),
             mood: Mood::Well,
+            read_max: usize::MAX,
             accepted: Vec::new(),
             known: BTreeMap::new(),
             chain: BTreeMap::new(),
@@ -289,7 +292,7 @@ impl World {
         for (partition, place) in line.reads() {
             let shelf = &self.shelves[usize::from(partition.0)];
             let from = usize::try_from(place.next.0).expect("a small world");
-            for fed in shelf.fed.iter().skip(from) {
+            for fed in shelf.fed.iter().skip(from).take(self.read_max) {
                 if !line.take(partition, fed) {
                     break;
                 }
@@ -375,6 +378,8 @@ impl World {
             21 if self.moved && self.random.one_in(6) => self.seek(),
             _ => {}
         }
+        // A disk is slow now and then: calls come back between two reads.
+        self.read_max = if self.random.one_in(2) { 1 } else { usize::MAX };
         self.follow_all();
         self.run();
     }
@@ -409,6 +414,7 @@ impl World {
     /// The receiver is well and nothing breaks any more, until nothing is left to do.
     fn come_to_rest(&mut self) {
         self.mood = Mood::Well;
+        self.read_max = usize::MAX;
         for _ in 0..REST_STEPS {
             self.follow_all();
             self.run();
