@@ -95,17 +95,16 @@ impl Directory {
     async fn test(&self, app: AppId, name: &str, by: Origin) -> Result<Tested, DeskError> {
         self.refresh(app).await?;
         let (seen, served) = self.find(app, name).ok_or(DeskError::Unknown)?;
-        let none = |result, info: &str| Tested {
-            result,
-            status: None,
-            took_ms: 0,
-            info: info.to_owned(),
-        };
+        let none =
+            |result, info: &str| Tested { result, status: None, took_ms: 0, info: info.to_owned() };
         match seen.state {
             State::Serving | State::Off => {}
             State::Pulled => return Ok(none("pulled", "it has no address")),
             State::Held => {
-                return Ok(none("held", "its secrets cannot be read with the keys that the app has"));
+                return Ok(none(
+                    "held",
+                    "its secrets cannot be read with the keys that the app has",
+                ));
             }
         }
         let began = Instant::now();
@@ -219,8 +218,7 @@ impl Directory {
         let known = self.known(app);
         // The newest that is like it: of two that are alike it does not matter which is whose.
         let mine = known.replays.iter().rev();
-        let mut mine =
-            mine.filter(|known| Replay { number: 0, ..(*known).clone() } == replay);
+        let mut mine = mine.filter(|known| Replay { number: 0, ..(*known).clone() } == replay);
         let number = mine.next().map(|known| known.number).unwrap_or_else(|| {
             tracing::debug!(request.id = %request, "a replay was over before it was looked at");
             known.last_replay

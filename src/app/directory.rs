@@ -281,7 +281,11 @@ impl Directory {
     }
 
     /// Gives the subscription a place in every partition, whoever owns it.
-    pub(super) async fn begin_everywhere(&self, app: AppId, name: &str) -> Result<(), ExecuteError> {
+    pub(super) async fn begin_everywhere(
+        &self,
+        app: AppId,
+        name: &str,
+    ) -> Result<(), ExecuteError> {
         let name = webhooks::cursor_name(app, name);
         let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
         for some in all.chunks(ASKED_AT_ONCE) {
@@ -567,9 +571,8 @@ pub(super) fn subscriptions(config: &Config) -> anyhow::Result<Vec<webhooks::Sub
     use anyhow::Context;
     let each = config.apps.iter().flat_map(|app| {
         configured(app).into_iter().map(|Configured { subscription, token }| {
-            runtime(app.id, &subscription, token.as_deref()).with_context(|| {
-                format!("the webhook {} of app {}", subscription.name, app.id)
-            })
+            runtime(app.id, &subscription, token.as_deref())
+                .with_context(|| format!("the webhook {} of app {}", subscription.name, app.id))
         })
     });
     each.collect()

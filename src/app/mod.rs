@@ -20,9 +20,9 @@ use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
 use self::cluster::{Inside, Outside};
+use self::directory::{Directory, subscriptions};
 use self::followers::{Followers, UserCursors};
 use self::phase::{Phase, State};
-use self::directory::{Directory, subscriptions};
 use self::settings::{actor_settings, http_settings, policies};
 pub use self::settings::{kafka_cluster, kafka_settings};
 use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};

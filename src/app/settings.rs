@@ -9,8 +9,8 @@ use crate::actors::{self, Policies};
 use crate::cluster::{peers, steward};
 use crate::config::{self, Config, KafkaSaslMechanism, KafkaSecurity};
 use crate::domain::Policy;
-use crate::journal::kafka;
 use crate::http;
+use crate::journal::kafka;
 
 pub(super) fn policies(config: &Config) -> Policies {
     let policy = |app: &config::App| Policy {

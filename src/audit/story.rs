@@ -139,7 +139,9 @@ pub fn sentence(event: &Event) -> String {
         }
         Event::CallsForgotten { keys } => format!("forgot calls with keys: {}", keys.len()),
         Event::SubscriptionSet(set) => subscribed(set),
-        Event::SubscriptionDeleted { name } => format!("has no subscription {} any more", Plain(name)),
+        Event::SubscriptionDeleted { name } => {
+            format!("has no subscription {} any more", Plain(name))
+        }
         Event::SubscriptionMoved(seek) => format!(
             "moved the subscription {} {} (move {})",
             Plain(&seek.name),

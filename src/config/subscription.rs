@@ -124,7 +124,11 @@ impl Fields<'_, '_> {
         if range.contains(&value.size()) {
             Ok(value)
         } else {
-            Err(format!("{name}: it is out of range; allowed: {} to {}", range.start(), range.end()))
+            Err(format!(
+                "{name}: it is out of range; allowed: {} to {}",
+                range.start(),
+                range.end()
+            ))
         }
     }
 
@@ -244,11 +248,17 @@ mod tests {
             ("url = \"http://a\"", "item 1: name: it is needed"),
             ("name = \"A\"", "item 1: name: it is needed"),
             ("name = \"main\"", "item 1: name: main is the one of [app.webhook] itself"),
-            ("name = \"a\"\ntimeout_ms = 1", "timeout_ms: it is out of range; allowed: 100 to 30000"),
+            (
+                "name = \"a\"\ntimeout_ms = 1",
+                "timeout_ms: it is out of range; allowed: 100 to 30000",
+            ),
             ("name = \"a\"\nurl = \"x\"", "url: an address looks like"),
             ("name = \"a\"\ncolour = 1", "there is no such setting: colour"),
             ("name = \"a\"\nformat = \"x\"", "format: it is one of: reference, standard"),
-            ("name = \"a\"\nurl = \"http://a\"\nformat = \"standard\"", "the standard format needs"),
+            (
+                "name = \"a\"\nurl = \"http://a\"\nformat = \"standard\"",
+                "the standard format needs",
+            ),
             ("name = \"a\"\nretry_min_ms = 20\nretry_max_ms = 10", "larger than retry_max_ms"),
             ("name = \"a\"\n[[app.webhook.subscription]]\nname = \"a\"", "two subscriptions"),
         ] {

@@ -374,10 +374,8 @@ impl User {
             return recorded(Vec::new());
         };
         let replays = known.replays.iter().filter(|replay| *replay.subscription == *name);
-        let ended = replays.map(|replay| Event::ReplayEnded {
-            number: replay.number,
-            completed: false,
-        });
+        let ended =
+            replays.map(|replay| Event::ReplayEnded { number: replay.number, completed: false });
         recorded(ended.chain([Event::SubscriptionDeleted { name: name.into() }]).collect())
     }
 

@@ -222,13 +222,7 @@ impl Webhooks for Nobody {
     fn test(&self, _: AppId, _: Box<str>, _: Origin) -> Asked<'_, Tested> {
         Self::refuse()
     }
-    fn seek(
-        &self,
-        _: AppId,
-        _: Box<str>,
-        _: SeekTo,
-        _: Origin,
-    ) -> Asked<'_, (u32, Option<Place>)> {
+    fn seek(&self, _: AppId, _: Box<str>, _: SeekTo, _: Origin) -> Asked<'_, (u32, Option<Place>)> {
         Self::refuse()
     }
     fn count(&self, _: AppId, _: Replay) -> Asked<'_, Counted> {

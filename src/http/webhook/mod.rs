@@ -5,12 +5,12 @@ mod desk;
 mod replay;
 mod subscription;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use desk::Nobody;
 pub use desk::{
     Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, Source, State,
     SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
 };
-#[cfg(any(test, fuzzing))]
-pub(super) use desk::Nobody;
 pub(super) use replay::{end as replay_end, list as replay_list, start as replay_start};
 pub(super) use subscription::{delete, list, seek, set, test};
 

@@ -147,23 +147,19 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure
         items.iter().map(|item| item.text().ok().flatten().ok_or(wrong)).collect();
     let names = names?;
     let known = || AFTER_COMMANDS.into_iter().chain(BEFORE_COMMANDS);
-    if names.is_empty() || names.iter().any(|name| !known().any(|known| known == *name)) {
+    let too_many = names.len() > AFTER_COMMANDS.len() + BEFORE_COMMANDS.len();
+    if names.is_empty() || too_many || names.iter().any(|name| !known().any(|known| known == *name))
+    {
         return Err(wrong);
     }
     Ok(known().filter(|known| names.contains(known)).map(Box::from).collect())
 }
 
-fn number(
-    field: &Scalar<'_>,
-    range: RangeInclusive<u64>,
-    otherwise: u64,
-) -> Result<u64, Failure> {
+fn number(field: &Scalar<'_>, range: RangeInclusive<u64>, otherwise: u64) -> Result<u64, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
     match field.integer().map_err(|Malformed| wrong)? {
         None => Ok(otherwise),
-        Some(value) => {
-            u64::try_from(value).ok().filter(|value| range.contains(value)).ok_or(wrong)
-        }
+        Some(value) => u64::try_from(value).ok().filter(|value| range.contains(value)).ok_or(wrong),
     }
 }
 
