@@ -89,8 +89,6 @@ pub struct BeforeTarget {
 
 impl Directory {
     /// Of the apps of `config`; nothing that was set by calls is known yet.
-    ///
-    /// Errors: an address in the settings cannot be called.
     pub(super) fn new(
         config: &Config,
         users: Users,
@@ -121,7 +119,7 @@ impl Directory {
             let changed = join_all(self.apps.keys().map(|app| self.refresh(*app))).await;
             let all = changed.iter().all(Result::is_ok);
             let is_first = all && !self.is_loaded();
-            if is_first || changed.iter().any(|changed| *changed == Ok(true)) {
+            if is_first || changed.contains(&Ok(true)) {
                 self.tell().await;
             }
             if is_first {
@@ -347,13 +345,14 @@ impl Directory {
                 if !self.apps.contains_key(&app) || !self.is_gone(&self.known(app), &follower) {
                     continue;
                 }
-                if !checked.contains_key(&app) {
-                    let fresh = self.refresh(app).await.is_ok().then(|| self.known(app));
-                    checked.insert(app, fresh);
-                }
-                let Some(Some(known)) = checked.get(&app) else { continue };
+                let fresh = match checked.get(&app) {
+                    Some(fresh) => fresh.clone(),
+                    None => self.refresh(app).await.is_ok().then(|| self.known(app)),
+                };
+                checked.insert(app, fresh.clone());
+                let Some(known) = fresh else { continue };
                 // Whatever is in the way, the next sweep meets it again.
-                if self.is_gone(known, &follower)
+                if self.is_gone(&known, &follower)
                     && self.users.save_cursor(partition, &name, Cursor::ended()).await.is_ok()
                 {
                     tracing::info!(
