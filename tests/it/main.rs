@@ -33,5 +33,6 @@ mod records;
 mod requests;
 mod restart;
 mod shutdown;
+mod subscriptions;
 mod support;
 mod webhooks;
