@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Block, BlocklistOrder, Card, Friend, Kept, Profile, User, UserId};
+use crate::domain::{
+    Block, BlocklistOrder, Card, Command, Friend, Kept, Policy, Profile, Rejection, Timestamp,
+    User, UserId,
+};
 
 /// A question about one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,11 @@ pub enum View {
         /// The hash of the key.
         call: UserId,
     },
+    /// What the user would say to a command, which is not carried out.
+    Foreseen {
+        /// The command.
+        command: Command,
+    },
     /// A page of the requests that wait.
     Requests {
         /// Those of others to the user; else the user's to others.
@@ -74,6 +82,9 @@ pub enum Viewed {
     Profile(Option<Box<Profile>>),
     /// To [`View::Kept`].
     Kept(Option<Box<Kept>>),
+    /// To [`View::Foreseen`]: one outcome per item, or why the whole would be refused. The other side is
+    /// not asked.
+    Foreseen(Result<Vec<Result<(), Rejection>>, Rejection>),
     /// To [`View::Requests`].
     Requests(RequestsPage),
 }
@@ -171,8 +182,14 @@ pub struct RequestSeen {
 }
 
 impl View {
-    /// What `user` shows. `order` is that of the blocklist as it was looked at last.
-    pub(super) fn of(&self, user: &User, order: &mut Option<BlocklistOrder>) -> Viewed {
+    /// What `user` shows under the rules of the app, now. `order` is that of the blocklist as it was
+    /// looked at last.
+    pub(super) fn of(
+        &self,
+        user: &User,
+        order: &mut Option<BlocklistOrder>,
+        rules: (&Policy, Timestamp),
+    ) -> Viewed {
         let imported = user.is_imported();
         match self {
             Self::Blocklist { start, max } => {
@@ -214,12 +231,22 @@ impl View {
             Self::Profile => Viewed::Profile(
                 imported.then(|| Box::new(user.profile().cloned().unwrap_or_default())),
             ),
+            Self::Foreseen { command } => Viewed::Foreseen(foreseen(user, command, rules)),
             Self::Kept { call } => Viewed::Kept(user.kept(call).cloned().map(Box::new)),
             Self::Requests { incoming, start, max } => {
                 Viewed::Requests(requests(user, *incoming, *start, *max))
             }
         }
     }
+}
+
+fn foreseen(
+    user: &User,
+    command: &Command,
+    (policy, at): (&Policy, Timestamp),
+) -> Result<Vec<Result<(), Rejection>>, Rejection> {
+    let decision = user.clone().perform(command, policy, at)?;
+    Ok(decision.outcomes.into_iter().map(|outcome| outcome.map(|_| ())).collect())
 }
 
 fn requests(user: &User, incoming: bool, start: usize, max: usize) -> RequestsPage {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use self::cluster::{Inside, Outside};
 use self::followers::{Followers, UserCursors};
 use self::phase::{Phase, State};
-use self::settings::{actor_settings, http_settings, policies, subscriptions};
+use self::settings::{actor_settings, http_settings, policies, subscriptions, targets};
 pub use self::settings::{kafka_cluster, kafka_settings};
 use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
@@ -106,6 +106,9 @@ impl Node {
             clock.clone(),
             webhook_metrics,
         )?;
+        let questions = webhooks::consult::Metrics::default();
+        questions.register(&mut registry);
+        let desks = webhooks::Desks::new(targets(config)?, clock.clone(), questions);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 
@@ -134,8 +137,8 @@ impl Node {
         };
         let caretaker = caretaker.begin(state.clone()).await;
 
-        let server =
-            http::serve(http_settings(config), users.clone(), clock, http_metrics, listener)?;
+        let (settings, doors) = (http_settings(config), users.clone());
+        let server = http::serve(settings, doors, clock, http_metrics, desks, listener)?;
         let http = server.handle();
         actix_web::rt::spawn(server);
         Ok(Self {

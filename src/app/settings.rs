@@ -1,5 +1,6 @@
 //! What each room is told, from the settings of the node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,7 +9,7 @@ use super::cluster::standby_mode;
 use crate::actors::{self, Policies};
 use crate::cluster::{peers, steward};
 use crate::config::{self, Config, KafkaSaslMechanism, KafkaSecurity};
-use crate::domain::{DeliveryTerms, Policy};
+use crate::domain::{BeforeTerms, DeliveryTerms, Policy};
 use crate::journal::kafka;
 use crate::{http, webhooks};
 
@@ -122,6 +123,34 @@ pub(super) fn subscriptions(config: &Config) -> Result<Vec<webhooks::Subscriptio
         });
     }
     Ok(subscriptions)
+}
+
+/// Who is asked before the fact, as the settings say.
+pub(super) fn targets(config: &Config) -> Result<Vec<webhooks::Target>> {
+    let mut targets = Vec::new();
+    for app in &config.apps {
+        let webhook = &app.webhook;
+        let Some(url) = &webhook.url else { continue };
+        let names = webhook.commands.iter().map(|command| command.0);
+        let commands: BTreeSet<_> = names.filter_map(webhooks::BeforeCommand::from_name).collect();
+        if commands.is_empty() {
+            continue;
+        }
+        let token = webhook.token.as_ref().map(config::Secret::reveal);
+        let endpoint = webhooks::Endpoint::parse(url.reveal(), token)
+            .with_context(|| format!("the webhook of app {}", app.id))?;
+        let terms = BeforeTerms {
+            timeout_ms: webhook.before_timeout_ms,
+            on_timeout: webhook.before_on_timeout,
+            on_unreachable: webhook.before_on_unreachable,
+            on_status: webhook.before_on_status,
+            on_malformed: webhook.before_on_malformed,
+            on_busy: webhook.before_on_busy,
+        };
+        let name = webhooks::MAIN.to_owned();
+        targets.push(webhooks::Target { app: app.id, name, endpoint, commands, terms });
+    }
+    Ok(targets)
 }
 
 /// What the journal in Kafka has to know.

@@ -5,7 +5,7 @@ use super::rate::RateLimits;
 use super::scope::section;
 use super::secret::{Secret, Url};
 use super::value::Choice;
-use crate::domain::{AllowType, AppId, UserId};
+use crate::domain::{AllowType, AppId, Fallback, UserId};
 
 /// The admin of an app that names none.
 const ADMIN: &str = "administrator";
@@ -116,6 +116,19 @@ section! {
         retry_max_ms: u64 = 60_000, in 10..=86_400_000, unit "ms";
         /// One attempt per delivery, as the reference does it: what fails is lost.
         call_once: bool = false;
+        /// How long a question before the fact may take in all.
+        before_timeout_ms: u64 = 2000, in 100..=5000, unit "ms";
+        /// What a question counts as that was not answered in time: allow or deny.
+        before_on_timeout: Fallback = Fallback::Allow;
+        /// What it counts as without a connection, or with one that broke: allow or deny.
+        before_on_unreachable: Fallback = Fallback::Allow;
+        /// What it counts as when it was answered with another status than 200: allow or deny.
+        before_on_status: Fallback = Fallback::Allow;
+        /// What it counts as when the answer was no JSON, of another shape, or too long: allow or deny.
+        before_on_malformed: Fallback = Fallback::Allow;
+        /// What it counts as when it was not asked, because too many questions are open or the subscriber
+        /// counts as down: allow or deny.
+        before_on_busy: Fallback = Fallback::Allow;
     }
 }
 

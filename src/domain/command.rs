@@ -6,6 +6,7 @@ use super::event::{Agreement, Card, CardChange, OfferForm, ProfileChange};
 use super::id::UserId;
 use super::kept::KeptAnswer;
 use super::message::Message;
+use super::verdict::Judged;
 
 /// A wish of a caller, addressed to one user. A batch has one outcome per item, in order.
 ///
@@ -78,6 +79,9 @@ pub enum Command {
     BeginCall,
     /// Keep what the call with a key, under which this command comes, is answered.
     KeepAnswer(KeptAnswer),
+    /// Do what was asked about beforehand, as far as it is allowed. About friends to add, requests to
+    /// answer and messages.
+    Judged(Box<Judged>),
 }
 
 /// New values for one friend's record.

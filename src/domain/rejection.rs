@@ -65,4 +65,7 @@ pub enum Rejection {
     /// The wanted friend has refused the request that waited.
     #[error("the wanted friend has refused")]
     Declined,
+    /// Whoever the app has asked beforehand says no.
+    #[error("the app's own server says no")]
+    Forbidden,
 }

@@ -13,6 +13,7 @@ use super::kept::Kept;
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::roll::Roll;
+use super::verdict::{Sentence, Verdict};
 
 /// One account with its blocklist, friends, open offers and pending requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +162,9 @@ fn sorted(peers: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
 /// What a friend's record takes on the heap, about: the card and its texts.
 const CARD_BYTES: usize = 176;
 
+/// What follows from one item of a batch.
+pub(super) type Decided = Result<(Vec<Event>, Outcome), Rejection>;
+
 impl User {
     /// A user of whom nothing is recorded.
     pub fn new(id: UserId) -> Self {
@@ -235,6 +239,7 @@ impl User {
             | Command::Send(_)
             | Command::BeginCall
             | Command::KeepAnswer(_) => Vec::new(),
+            Command::Judged(judged) => return self.scope(&judged.command),
             Command::DeleteAccount | Command::ClearFriends { .. } => return self.peers(),
             Command::UpdateFriends { items } => {
                 return sorted(items.iter().map(|item| item.user));
@@ -382,6 +387,7 @@ impl User {
     ///
     /// No event means the wish is already true or refused. If there are events they belong to one
     /// record with the version `self.version().next()` of before; [`User::recorded`] closes it.
+    /// What a verdict refuses is rejected with [`Rejection::Forbidden`], before anything else.
     /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import and for books.
     pub fn perform(
         &mut self,
@@ -397,6 +403,14 @@ impl User {
             return Err(Rejection::AccountUnknown);
         }
         let mut decision = Decision::default();
+        let (command, verdict) = command.parts();
+        let given = verdict.filter(|verdict| !verdict.is_silent());
+        decision.events.extend(given.cloned().map(Event::VerdictGiven));
+        let sentence = verdict.map(Sentence::of);
+        let judged = |user: &UserId, decided: &dyn Fn() -> Decided| match &sentence {
+            Some(sentence) => sentence.pass(user, decided),
+            None => decided(),
+        };
         match command {
             Command::ImportAccount(change) => {
                 let events = self.import(change);
@@ -425,11 +439,13 @@ impl User {
             }
             Command::AddFriends { items, form, forced } => {
                 for item in items {
-                    let decided = if *form == OfferForm::Import {
-                        self.import_friend(item, policy)
-                    } else {
-                        self.add_friend(item, *form, *forced, policy)
-                    };
+                    let decided = judged(&item.user, &|| {
+                        if *form == OfferForm::Import {
+                            self.import_friend(item, policy)
+                        } else {
+                            self.add_friend(item, *form, *forced, policy)
+                        }
+                    });
                     self.take(&mut decision, decided, at);
                 }
             }
@@ -454,7 +470,7 @@ impl User {
             }
             Command::AnswerRequests { items } => {
                 for item in items {
-                    let decided = self.answer_request(item, policy);
+                    let decided = judged(&item.user, &|| self.answer_request(item, policy));
                     self.take(&mut decision, decided, at);
                 }
             }
@@ -472,9 +488,17 @@ impl User {
                 decision.outcomes.push(Ok(Outcome::Recorded))
             }
             Command::Send(message) => {
-                let events = vec![Event::MessageAccepted(message.clone())];
-                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+                let decided = if verdict.is_none_or(Verdict::allows_all) {
+                    Ok((vec![Event::MessageAccepted(message.clone())], Outcome::Recorded))
+                } else if verdict.is_some_and(|verdict| verdict.hidden) {
+                    Ok((Vec::new(), Outcome::Recorded))
+                } else {
+                    Err(Rejection::Forbidden)
+                };
+                self.take(&mut decision, decided, at);
             }
+            // Taken apart above; a verdict is about no other one.
+            Command::Judged(_) => decision.outcomes.push(Err(Rejection::Forbidden)),
         }
         Ok(decision)
     }
@@ -605,7 +629,7 @@ impl User {
             Event::OffersSettled { offered, waited, .. } => self.note_settled(*offered, *waited),
             Event::PeerForgotten { peer } => self.note_forgotten(peer),
             // The journal hands messages on; nothing here depends on them.
-            Event::UnfriendAsked { .. } | Event::MessageAccepted(_) => {}
+            Event::UnfriendAsked { .. } | Event::MessageAccepted(_) | Event::VerdictGiven(_) => {}
             Event::CallBegun { call, request } => {
                 self.note_call(*call, *request, None, None, at);
             }

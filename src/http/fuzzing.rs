@@ -16,8 +16,10 @@ use super::query::Query;
 use super::settings::{App, Limits, MessageRules, Settings};
 use super::{Operation, body, handle, idempotency};
 use crate::actors::Users;
+use crate::clock::Clock;
 use crate::domain::{AllowType, AppId, Timestamp};
 use crate::usersig;
+use crate::webhooks::{Consultant, Desks, consult};
 
 const APP: AppId = AppId(1_400_000_001);
 const ADMIN: &str = "administrator";
@@ -35,6 +37,7 @@ thread_local! {
 struct Door {
     gate: Gate,
     users: Users,
+    consultant: Consultant,
     usersig: String,
 }
 
@@ -56,6 +59,11 @@ impl Door {
         Self {
             gate: Gate::new(&Settings { apps: vec![app], ..Settings::default() }),
             users: Users::nobody(),
+            consultant: Consultant::new(Desks::new(
+                Vec::new(),
+                Clock::fixed(NOW),
+                consult::Metrics::default(),
+            )),
             usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s, None),
         }
     }
@@ -75,7 +83,9 @@ impl Door {
             peer: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             now: NOW,
             key: None,
+            as_client: false,
             users: &self.users,
+            consultant: &self.consultant,
         };
         let answered = if keyed {
             idempotency::carry_out(call, "key", text).now_or_never()

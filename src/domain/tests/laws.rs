@@ -454,7 +454,8 @@ proptest! {
             | Command::SetProfile(_)
             | Command::Send(_)
             | Command::BeginCall
-            | Command::KeepAnswer(_) => 1,
+            | Command::KeepAnswer(_)
+            | Command::Judged(_) => 1,
         };
         if let Ok(decision) = user.perform(&command, &policy, NOW) {
             prop_assert_eq!(decision.outcomes.len(), items);
