@@ -786,6 +786,21 @@ impl Users {
         }
     }
 
+    /// What `key` would say to `command`, which is not carried out: one outcome per item. The other side
+    /// of a change is not asked.
+    ///
+    /// Errors: also why the whole would be refused.
+    pub async fn foresee(
+        &self,
+        key: UserKey,
+        command: Command,
+    ) -> Result<Vec<Result<(), Rejection>>, ExecuteError> {
+        match self.view(key, View::Foreseen { command }).await? {
+            Viewed::Foreseen(outcomes) => outcomes.map_err(ExecuteError::Rejected),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
     /// The profile of `key`, if the account exists.
     pub async fn profile(&self, key: UserKey) -> Result<Option<Box<Profile>>, ExecuteError> {
         match self.view(key, View::Profile).await? {

@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::domain::{EdgeId, Event, Message, Rejection, Timestamp, Traces, UserId, UserKey};
+use crate::domain::{
+    EdgeId, Event, Message, Rejection, Timestamp, Traces, UserId, UserKey, Verdict,
+};
 use crate::journal::Commit;
 use crate::journal::Place;
 
@@ -92,8 +94,14 @@ struct Said {
     time: u32,
 }
 
-/// What makes two messages of one sender the same one, besides the time.
-fn content(message: &Message) -> u128 {
+/// What makes two messages of one sender the same one, besides the time: what the sender said, whatever
+/// a verdict has made of it.
+fn content(message: &Message, verdict: Option<&Verdict>) -> u128 {
+    let before = verdict.and_then(|verdict| verdict.before.as_deref());
+    let (body, custom_data) = match before {
+        Some(words) => (&words.body, &words.custom_data),
+        None => (&message.body, &message.custom_data),
+    };
     let mut hash = Xxh3::new();
     for receiver in &message.to {
         hash.update(receiver.as_bytes());
@@ -101,9 +109,9 @@ fn content(message: &Message) -> u128 {
     }
     hash.update(&message.seq.to_le_bytes());
     hash.update(&message.random.to_le_bytes());
-    hash.update(message.custom_data.as_bytes());
+    hash.update(custom_data.as_bytes());
     hash.update(&[0]);
-    hash.update(message.body.as_bytes());
+    hash.update(body.as_bytes());
     hash.digest128()
 }
 
@@ -115,6 +123,8 @@ struct Call {
     peers: SmallVec<[UserId; 2]>,
     /// It has an event about the account itself.
     account: bool,
+    /// It holds what was said to it beforehand.
+    judged: bool,
     offers: SmallVec<[(UserId, EdgeId); 1]>,
 }
 
@@ -123,6 +133,7 @@ impl Call {
     fn go_on(&mut self, more: Self) {
         self.peers.extend(more.peers);
         self.account |= more.account;
+        self.judged |= more.judged;
         self.offers.extend(more.offers);
     }
 }
@@ -152,6 +163,7 @@ impl Done {
                 .events
                 .iter()
                 .any(|event| matches!(event, Event::AccountImported {} | Event::AccountDeleted {})),
+            judged: verdict_of(commit).is_some(),
             offers: commit
                 .events
                 .iter()
@@ -172,7 +184,8 @@ impl Done {
             Event::MessageAccepted(message) => Some(message),
             _ => None,
         })?;
-        let message = Some(Said { content: content(message), time: message.time });
+        let content = content(message, verdict_of(commit));
+        let message = Some(Said { content, time: message.time });
         let answers = SmallVec::new();
         Some(Self { at: commit.at, key: commit.key, call: None, answers, message })
     }
@@ -183,11 +196,20 @@ impl Done {
     }
 }
 
+/// What was said beforehand to what a record does.
+fn verdict_of(commit: &Commit) -> Option<&Verdict> {
+    commit.events.iter().find_map(|event| match event {
+        Event::VerdictGiven(verdict) => Some(verdict),
+        _ => None,
+    })
+}
+
 /// What a call that is asked again has done before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DoneBefore {
     peers: SmallVec<[UserId; 2]>,
     account: bool,
+    judged: bool,
     answered: SmallVec<[(UserId, Result<(), Rejection>); 1]>,
     made_friends: bool,
 }
@@ -198,6 +220,7 @@ impl DoneBefore {
         Self {
             peers: SmallVec::from_slice(&traces.peers),
             account: traces.account,
+            judged: traces.verdict.is_some(),
             answered: SmallVec::new(),
             made_friends: true,
         }
@@ -216,6 +239,11 @@ impl DoneBefore {
     /// Whether it did something about the account itself.
     pub(super) fn touched_account(&self) -> bool {
         self.account
+    }
+
+    /// Whether what was said to it beforehand is kept already.
+    pub(super) fn is_judged(&self) -> bool {
+        self.judged
     }
 
     /// What `peer` answered to its offer, if that is known.
@@ -309,12 +337,13 @@ impl Repeats {
         &self,
         key: UserKey,
         message: &Message,
+        verdict: Option<&Verdict>,
         now: Timestamp,
     ) -> Option<u32> {
         if self.messages.is_empty() {
             return None;
         }
-        let (at, time) = self.messages.get(&(key, content(message)))?;
+        let (at, time) = self.messages.get(&(key, content(message, verdict)))?;
         (now.0 - at.0 <= SAME_MESSAGE_MS).then_some(*time)
     }
 
@@ -351,6 +380,7 @@ impl Repeats {
         Some(DoneBefore {
             peers: call.peers.clone(),
             account: call.account,
+            judged: call.judged,
             answered: answered.collect(),
             made_friends: false,
         })
@@ -379,6 +409,7 @@ mod tests {
             request: Uuid::from_u128(number),
             peers: SmallVec::new(),
             account: true,
+            judged: false,
             offers: SmallVec::from_iter([(id("bob"), edge(7))]),
         };
         Done {
@@ -443,11 +474,11 @@ mod tests {
         };
         let mut repeats = Repeats::default();
         let first = message(7, "bob", "hi");
-        let said = Said { content: content(&first), time: first.time };
+        let said = Said { content: content(&first, None), time: first.time };
         let sent = Done { call: None, message: Some(said), ..done(1, 5000) };
         repeats.note(sent.clone());
         let before = |repeats: &Repeats, message: &Message, ms: i64| {
-            repeats.sent_before(key(), message, Timestamp(5000 + ms))
+            repeats.sent_before(key(), message, None, Timestamp(5000 + ms))
         };
         // A later time alone makes no other message.
         let again = Message { time: first.time + 60, ..first.clone() };

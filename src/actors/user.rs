@@ -12,7 +12,8 @@ use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{
-    BlocklistOrder, CallKey, Command, Outcome, Rejection, User, UserId, UserKey, Version,
+    BlocklistOrder, CallKey, Command, Event, Outcome, Rejection, User, UserId, UserKey, Verdict,
+    Version,
 };
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
@@ -56,7 +57,7 @@ impl UserActor {
     /// Closes the turn's record and puts its rows together.
     fn draft(
         &mut self,
-        events: Vec<crate::domain::Event>,
+        events: Vec<Event>,
         before: Before,
         at: crate::domain::Timestamp,
         by: Arc<Origin>,
@@ -114,9 +115,16 @@ impl Handler<Run> for UserActor {
             return;
         }
         let sent_at = kept.and_then(|kept| kept.traces.sent_at);
+        let command = match kept.and_then(|kept| kept.traces.verdict.as_deref()) {
+            // What was said first stands.
+            Some(verdict) => Arc::new(command.under(verdict.clone())),
+            None => command,
+        };
         let kept = kept.map(|kept| DoneBefore::of_kept(&kept.traces));
-        if let Command::Send(message) = &*command
-            && let Some(time) = sent_at.or_else(|| self.ledger.sent_before(self.key, message, at))
+        if let (Command::Send(message), verdict) = command.parts()
+            && verdict.is_none_or(Verdict::allows_all)
+            && let Some(time) =
+                sent_at.or_else(|| self.ledger.sent_before(self.key, message, verdict, at))
         {
             let lost = context.interrupted();
             let answer = move |offset: Option<Offset>| {
@@ -157,6 +165,9 @@ impl Handler<Run> for UserActor {
                 return;
             }
         };
+        if done.as_ref().is_some_and(DoneBefore::is_judged) {
+            decision.events.retain(|event| !matches!(event, Event::VerdictGiven(_)));
+        }
         match (call, &*command) {
             (Some(call), Command::BeginCall) => {
                 match self.user.begin_call(call, origin.request, at) {
@@ -176,7 +187,7 @@ impl Handler<Run> for UserActor {
             }
             (Some(_) | None, _) => {}
         }
-        let mut plans = self.plans(&command, decision.outcomes, done.as_ref());
+        let mut plans = self.plans(command.parts().0, decision.outcomes, done.as_ref());
         for (slot, plan) in settled {
             plans.insert(slot, plan);
         }
@@ -202,7 +213,8 @@ impl UserActor {
         command: Arc<Command>,
         done: Option<&DoneBefore>,
     ) -> (Arc<Command>, Vec<(usize, Plan)>) {
-        let (Command::AddFriends { items, form, forced }, Some(done)) = (&*command, done) else {
+        let (bare, verdict) = command.parts();
+        let (Command::AddFriends { items, form, forced }, Some(done)) = (bare, done) else {
             return (command, Vec::new());
         };
         let (mut rest, mut settled) = (Vec::new(), Vec::new());
@@ -219,7 +231,12 @@ impl UserActor {
         if settled.is_empty() {
             return (command, settled);
         }
-        (Arc::new(Command::AddFriends { items: rest, form: *form, forced: *forced }), settled)
+        let rest = Command::AddFriends { items: rest, form: *form, forced: *forced };
+        let rest = match verdict {
+            Some(verdict) => rest.under(verdict.clone()),
+            None => rest,
+        };
+        (Arc::new(rest), settled)
     }
 
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
@@ -405,6 +422,9 @@ impl Handler<Show> for UserActor {
 
     fn handle(&mut self, Show(view): Show, _: &mut Context<Self>) -> Seen<Viewed> {
         self.residence.arrived();
-        Seen { answer: view.of(&self.user, &mut self.order), n: self.residence.changed() }
+        let context = &self.ledger.context;
+        let rules = (context.policy(self.key.app), context.clock.now());
+        let answer = view.of(&self.user, &mut self.order, rules);
+        Seen { answer, n: self.residence.changed() }
     }
 }

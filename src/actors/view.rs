@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Block, BlocklistOrder, Card, Friend, Kept, Profile, Subscriptions, User, UserId,
+    Block, BlocklistOrder, Card, Command, Friend, Kept, Policy, Profile, Rejection, Subscriptions,
+    Timestamp, User, UserId,
 };
 
 /// A question about one user.
@@ -48,6 +49,10 @@ pub enum View {
     Subscriptions {
         /// Only if its sequence number is another one than this.
         known: Option<u64>,
+    /// What the user would say to a command, which is not carried out.
+    Foreseen {
+        /// The command.
+        command: Command,
     },
     /// A page of the requests that wait.
     Requests {
@@ -83,6 +88,9 @@ pub enum Viewed {
     Kept(Option<Box<Kept>>),
     /// To [`View::Subscriptions`]; none if they are known.
     Subscriptions(Option<Box<Subscriptions>>),
+    /// To [`View::Foreseen`]: one outcome per item, or why the whole would be refused. The other side is
+    /// not asked.
+    Foreseen(Result<Vec<Result<(), Rejection>>, Rejection>),
     /// To [`View::Requests`].
     Requests(RequestsPage),
 }
@@ -180,8 +188,14 @@ pub struct RequestSeen {
 }
 
 impl View {
-    /// What `user` shows. `order` is that of the blocklist as it was looked at last.
-    pub(super) fn of(&self, user: &User, order: &mut Option<BlocklistOrder>) -> Viewed {
+    /// What `user` shows under the rules of the app, now. `order` is that of the blocklist as it was
+    /// looked at last.
+    pub(super) fn of(
+        &self,
+        user: &User,
+        order: &mut Option<BlocklistOrder>,
+        rules: (&Policy, Timestamp),
+    ) -> Viewed {
         let imported = user.is_imported();
         match self {
             Self::Blocklist { start, max } => {
@@ -223,6 +237,7 @@ impl View {
             Self::Profile => Viewed::Profile(
                 imported.then(|| Box::new(user.profile().cloned().unwrap_or_default())),
             ),
+            Self::Foreseen { command } => Viewed::Foreseen(foreseen(user, command, rules)),
             Self::Kept { call } => Viewed::Kept(user.kept(call).cloned().map(Box::new)),
             Self::Subscriptions { known } => {
                 let kept = user.subscriptions();
@@ -235,6 +250,15 @@ impl View {
             }
         }
     }
+}
+
+fn foreseen(
+    user: &User,
+    command: &Command,
+    (policy, at): (&Policy, Timestamp),
+) -> Result<Vec<Result<(), Rejection>>, Rejection> {
+    let decision = user.clone().perform(command, policy, at)?;
+    Ok(decision.outcomes.into_iter().map(|outcome| outcome.map(|_| ())).collect())
 }
 
 fn requests(user: &User, incoming: bool, start: usize, max: usize) -> RequestsPage {

@@ -10,7 +10,7 @@
 //! up, in the partitions that it serves, the places of replays that have ended and of subscriptions that
 //! were deleted. One that has only left the settings keeps its places: it may come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::actors::{ExecuteError, Seat, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::{
-    AppId, BeforeTerms, Command, DeliveryTerms, FailurePolicy, Fallback, Format, Replay,
+    AppId, BeforeTerms, Command, DeliveryTerms, Format, Replay,
     SealedSecret, Subscription, Subscriptions, UserKey, keeper,
 };
 use crate::http::{Source, State, SubscriptionSeen};
@@ -49,6 +49,7 @@ pub struct Directory {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Clock,
     webhooks: Weak<webhooks::Handle>,
+    desks: Arc<webhooks::Desks>,
     apps: BTreeMap<AppId, Terms>,
     known: Mutex<BTreeMap<AppId, Arc<Known>>>,
     /// The order in which the webhooks are told.
@@ -78,15 +79,6 @@ struct Configured {
     token: Option<String>,
 }
 
-/// Who answers a question before the fact, and on which terms.
-#[derive(Clone, Debug)]
-pub struct BeforeTarget {
-    /// The subscription, with its address and secrets.
-    pub subscription: webhooks::Subscription,
-    /// What happens without an answer.
-    pub terms: BeforeTerms,
-}
-
 impl Directory {
     /// Of the apps of `config`; nothing that was set by calls is known yet.
     pub(super) fn new(
@@ -95,6 +87,7 @@ impl Directory {
         journal: Arc<dyn Journal>,
         clock: Clock,
         webhooks: &Arc<webhooks::Handle>,
+        desks: Arc<webhooks::Desks>,
     ) -> Self {
         let terms = |app: &config::App| {
             let keys = app.keys.iter().map(config::Secret::reveal);
@@ -105,6 +98,7 @@ impl Directory {
             journal,
             clock,
             webhooks: Arc::downgrade(webhooks),
+            desks,
             apps: config.apps.iter().map(|app| (app.id, terms(app))).collect(),
             known: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
@@ -172,9 +166,10 @@ impl Directory {
         self.with(|known| known.get(&app).cloned()).unwrap_or_default()
     }
 
-    /// Has the webhooks serve what is known.
+    /// Has the webhooks serve what is known, and those be asked who want to be.
     async fn tell(&self) {
         let _turn = self.telling.lock().await;
+        self.desks.serve(self.asked());
         if let Some(webhooks) = self.webhooks.upgrade() {
             webhooks.serve(self.served()).await;
         }
@@ -238,18 +233,16 @@ impl Directory {
         self.apps.get(&app).map(|terms| &terms.sealer)
     }
 
-    /// Who answers the question `command` of `app` before the fact: the first that asks for it, `main`
-    /// before the others, those by name. None if nobody is to be asked.
-    pub fn before(&self, app: AppId, command: &str) -> Option<BeforeTarget> {
-        let known = self.known(app);
-        let asks = |one: &&One| {
-            let is_asked = one.seen.subscription.commands.iter().any(|name| **name == *command);
-            is_asked && one.seen.state == State::Serving
-        };
-        let is_other = |one: &&One| *one.seen.subscription.name != *MAIN;
-        let found = known.all.iter().filter(asks).min_by_key(is_other)?;
-        let terms = found.seen.subscription.before;
-        Some(BeforeTarget { subscription: found.served.clone(), terms })
+    /// Who is asked before the fact: in each app `main` first, the others by name.
+    fn asked(&self) -> Vec<webhooks::Target> {
+        let apps = self.apps.keys().flat_map(|app| {
+            let known = self.known(*app);
+            let (main, others): (Vec<&One>, Vec<&One>) =
+                known.all.iter().partition(|one| *one.seen.subscription.name == *MAIN);
+            let asked = main.into_iter().chain(others).filter_map(One::asked);
+            asked.collect::<Vec<_>>()
+        });
+        apps.collect()
     }
 
     /// Gives the subscription a place in every partition, whoever owns it.
@@ -463,6 +456,21 @@ impl One {
         let seen = SubscriptionSeen { subscription: set.clone(), source, state, term };
         Ok(Self { seen, served })
     }
+
+    /// Who is asked before the fact, if it asks for that.
+    fn asked(&self) -> Option<webhooks::Target> {
+        let set = &self.seen.subscription;
+        let commands = set.commands.iter();
+        let commands: BTreeSet<_> =
+            commands.filter_map(|name| webhooks::BeforeCommand::from_name(name)).collect();
+        (self.seen.state == State::Serving && !commands.is_empty()).then(|| webhooks::Target {
+            app: self.served.app,
+            name: self.served.name.clone(),
+            endpoint: self.served.endpoint.clone(),
+            commands,
+            terms: set.before,
+        })
+    }
 }
 
 /// Where the calls of a subscription would go that is only pulled: none are made.
@@ -527,7 +535,14 @@ fn configured(app: &config::App) -> Vec<Configured> {
                 call_once: webhook.call_once,
                 ..DeliveryTerms::default()
             },
-            before: BeforeTerms::default(),
+            before: BeforeTerms {
+                timeout_ms: webhook.before_timeout_ms,
+                on_timeout: webhook.before_on_timeout,
+                on_unreachable: webhook.before_on_unreachable,
+                on_status: webhook.before_on_status,
+                on_malformed: webhook.before_on_malformed,
+                on_busy: webhook.before_on_busy,
+            },
         },
         token: reveal(&webhook.token),
     });
@@ -537,10 +552,7 @@ fn configured(app: &config::App) -> Vec<Configured> {
             url: other.url.as_ref().map(|url| url.reveal().into()),
             commands: names(&other.commands),
             enabled: other.enabled,
-            format: match other.format {
-                config::WebhookFormat::Reference => Format::Reference,
-                config::WebhookFormat::Standard => Format::Standard,
-            },
+            format: other.format,
             secrets: secrets(&other.token),
             headers: other.headers,
             delivery: delivery_terms(other),
@@ -557,11 +569,7 @@ fn delivery_terms(of: &config::WebhookSubscription) -> DeliveryTerms {
         retry_min_ms: of.retry_min_ms,
         retry_max_ms: of.retry_max_ms,
         call_once: of.call_once,
-        policy: match of.policy {
-            config::WebhookPolicy::HoldUser => FailurePolicy::HoldUser,
-            config::WebhookPolicy::Skip => FailurePolicy::Skip,
-            config::WebhookPolicy::Halt => FailurePolicy::Halt,
-        },
+        policy: of.policy,
         attempts_max: of.attempts_max,
         in_flight_max: of.in_flight_max,
         per_second: (of.per_second > 0).then_some(of.per_second),
@@ -569,17 +577,13 @@ fn delivery_terms(of: &config::WebhookSubscription) -> DeliveryTerms {
 }
 
 fn before_terms(of: &config::WebhookSubscription) -> BeforeTerms {
-    let fallback = |fallback| match fallback {
-        config::WebhookFallback::Allow => Fallback::Allow,
-        config::WebhookFallback::Deny => Fallback::Deny,
-    };
     BeforeTerms {
         timeout_ms: of.before_timeout_ms,
-        on_timeout: fallback(of.before_on_timeout),
-        on_unreachable: fallback(of.before_on_unreachable),
-        on_status: fallback(of.before_on_status),
-        on_malformed: fallback(of.before_on_malformed),
-        on_busy: fallback(of.before_on_busy),
+        on_timeout: of.before_on_timeout,
+        on_unreachable: of.before_on_unreachable,
+        on_status: of.before_on_status,
+        on_malformed: of.before_on_malformed,
+        on_busy: of.before_on_busy,
     }
 }
 

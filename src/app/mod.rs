@@ -113,6 +113,9 @@ impl Node {
             clock.clone(),
             webhook_metrics,
         )?;
+        let questions = webhooks::consult::Metrics::default();
+        questions.register(&mut registry);
+        let desks = webhooks::Desks::new(None, clock.clone(), questions);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 
@@ -139,6 +142,7 @@ impl Node {
             journal.clone(),
             clock.clone(),
             &webhooks,
+            desks.clone(),
         ));
         let keeping = directory::begin(&directory);
         let caretaker = Caretaker {
@@ -156,6 +160,7 @@ impl Node {
             directory.clone(),
             clock,
             http_metrics,
+            desks,
             listener,
         )?;
         let http = server.handle();

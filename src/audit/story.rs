@@ -3,12 +3,12 @@
 use std::fmt;
 
 use crate::domain::{
-    AllowType, Card, Effect, Event, Gender, OfferForm, ProfileChange, RemovalReason, Replay,
-    SeekTo, Severance, Subscription, UserId, effects,
+    AllowType, Card, Effect, Event, Gender, Ground, Matter, OfferForm, ProfileChange, Refusal,
+    RemovalReason, Replay, SeekTo, Severance, Subscription, UserId, Verdict, effects,
 };
 
 /// The stored names of all events, in the order of their definition.
-pub const EVENT_TYPES: [&str; 35] = [
+pub const EVENT_TYPES: [&str; 36] = [
     "AccountImported",
     "ProfileChanged",
     "AccountDeleted",
@@ -35,6 +35,7 @@ pub const EVENT_TYPES: [&str; 35] = [
     "FriendsGrouped",
     "GroupsRemoved",
     "MessageAccepted",
+    "VerdictGiven",
     "CallBegun",
     "CallDone",
     "CallAnswered",
@@ -66,6 +67,7 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::FriendsGrouped { .. } => "FriendsGrouped",
         Event::GroupsRemoved { .. } => "GroupsRemoved",
         Event::MessageAccepted(_) => "MessageAccepted",
+        Event::VerdictGiven(_) => "VerdictGiven",
         Event::CallBegun { .. } => "CallBegun",
         Event::CallDone { .. } => "CallDone",
         Event::CallAnswered { .. } => "CallAnswered",
@@ -93,6 +95,9 @@ pub fn names(event: &Event, user: &UserId) -> bool {
         Event::OffersSettled { friends, .. } => friends.iter().any(|friend| friend.peer == *user),
         Event::FriendsGrouped { peers, .. } => peers.contains(user),
         Event::MessageAccepted(message) => message.to.contains(user),
+        Event::VerdictGiven(verdict) => {
+            verdict.allowed.contains(user) || verdict.refusal(user).is_some()
+        }
         other => other.peer().as_ref() == Some(user),
     }
 }
@@ -132,6 +137,7 @@ pub fn sentence(event: &Event) -> String {
             let to: Vec<&str> = message.to.iter().map(UserId::as_str).collect();
             format!("sent the message {} to {}", message.key(), to.join(", "))
         }
+        Event::VerdictGiven(verdict) => judgement(verdict),
         Event::CallBegun { call, .. } => format!("was asked for a call with the key {}", call.key),
         Event::CallDone { call, .. } => format!("did what the call with the key {} asks", call.key),
         Event::CallAnswered { call, answer, .. } => {
@@ -245,6 +251,54 @@ fn saying(card: &Card) -> String {
         return String::new();
     }
     format!(", saying \"{}\"", Plain(&card.wording))
+}
+
+/// "may add bob and not carl (38001 \"no\"), says main".
+fn judgement(verdict: &Verdict) -> String {
+    let wish = match verdict.about {
+        Matter::FriendAdd => "add",
+        Matter::FriendResponse => "answer",
+        Matter::Message => "write to",
+    };
+    let allowed: Vec<&str> = verdict.allowed.iter().map(UserId::as_str).collect();
+    let refused: Vec<String> = verdict.refused.iter().map(refusal).collect();
+    let mut said = Vec::new();
+    if !allowed.is_empty() {
+        said.push(format!("may {wish} {}", allowed.join(", ")));
+    }
+    if !refused.is_empty() {
+        said.push(format!("may not {wish} {}", refused.join(", ")));
+    }
+    let mut more = match verdict.ground {
+        Ground::Answered => format!("says {}", Plain(&verdict.by)),
+        ground => format!("because {} {}", Plain(&verdict.by), want(ground)),
+    };
+    if verdict.hidden {
+        more.push_str(", without being told");
+    }
+    if verdict.before.is_some() {
+        more.push_str(", in other words");
+    }
+    format!("{}: {more}", said.join(" and "))
+}
+
+fn refusal(refusal: &Refusal) -> String {
+    match (refusal.code, &*refusal.info) {
+        (0, _) => refusal.user.to_string(),
+        (code, "") => format!("{} ({code})", refusal.user),
+        (code, info) => format!("{} ({code} \"{}\")", refusal.user, Plain(info)),
+    }
+}
+
+fn want(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Answered => "answered",
+        Ground::TimedOut => "did not answer in time",
+        Ground::Unreachable => "was not reached",
+        Ground::Status => "answered with another status than 200",
+        Ground::Malformed => "gave no readable answer",
+        Ground::Busy => "was not asked: too many questions, or it counts as down",
+    }
 }
 
 fn removal(reason: RemovalReason) -> &'static str {
@@ -409,6 +463,15 @@ mod tests {
             commands: vec!["Sns.CallbackBlackListAdd".into()],
             ids: vec!["0@5.Sns.CallbackBlackListAdd".into()],
         };
+        let verdict = Verdict {
+            about: Matter::Message,
+            by: "main".into(),
+            ground: Ground::Answered,
+            allowed: Vec::new(),
+            refused: vec![Refusal { user: peer, code: 120_001, info: "n\u{1b}o".into() }],
+            hidden: false,
+            before: None,
+        };
         let message = Message {
             to: vec![peer],
             seq: 7,
@@ -460,6 +523,7 @@ mod tests {
             Event::FriendsGrouped { names: groups(), peers: vec![peer] },
             Event::GroupsRemoved { names: groups() },
             Event::MessageAccepted(message),
+            Event::VerdictGiven(verdict),
             Event::CallBegun { call, request },
             Event::CallDone { call, request, traces: Traces::default() },
             Event::CallAnswered { call, request, answer },
@@ -519,6 +583,7 @@ mod tests {
         put friends into the groups "Work", "Cli\u{1b}mbing": bob
         removed the friend groups "Work", "Cli\u{1b}mbing"
         sent the message 7_8_1700000000 to bob
+        may not write to bob (120001 "n\u{1b}o"): says main
         was asked for a call with the key 0123456789abcdef0123456789abcdef
         did what the call with the key 0123456789abcdef0123456789abcdef asks
         answered the call with the key 0123456789abcdef0123456789abcdef with the code 0

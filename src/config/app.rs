@@ -6,7 +6,7 @@ use super::scope::section;
 use super::secret::{Secret, Url};
 use super::subscription::WebhookSubscription;
 use super::value::Choice;
-use crate::domain::{AllowType, AppId, UserId};
+use crate::domain::{AllowType, AppId, Fallback, UserId};
 
 /// The admin of an app that names none.
 const ADMIN: &str = "administrator";
@@ -121,6 +121,19 @@ section! {
         subscriptions_max: usize = 100, in 0..=1000, unit "subscriptions";
         /// Further subscribers, each a table `[[app.webhook.subscription]]` with a name.
         subscription: Vec<WebhookSubscription> = Vec::new(), in 0..=100, unit "subscriptions";
+        /// How long a question before the fact may take in all.
+        before_timeout_ms: u64 = 2000, in 100..=5000, unit "ms";
+        /// What a question counts as that was not answered in time: allow or deny.
+        before_on_timeout: Fallback = Fallback::Allow;
+        /// What it counts as without a connection, or with one that broke: allow or deny.
+        before_on_unreachable: Fallback = Fallback::Allow;
+        /// What it counts as when it was answered with another status than 200: allow or deny.
+        before_on_status: Fallback = Fallback::Allow;
+        /// What it counts as when the answer was no JSON, of another shape, or too long: allow or deny.
+        before_on_malformed: Fallback = Fallback::Allow;
+        /// What it counts as when it was not asked, because too many questions are open or the subscriber
+        /// counts as down: allow or deny.
+        before_on_busy: Fallback = Fallback::Allow;
     }
 }
 

@@ -40,7 +40,7 @@ pub use node::{
 pub use rate::{COMMANDS, RateLimits};
 pub use scope::{Environment, Setting, Source};
 pub use secret::{Secret, Url};
-pub use subscription::{WebhookFallback, WebhookFormat, WebhookPolicy, WebhookSubscription};
+pub use subscription::WebhookSubscription;
 
 use scope::{Listens, Loader, PREFIX, Scope, Section};
 

@@ -5,6 +5,7 @@ use toml::de::{DeTable, DeValue};
 use super::app::WebhookCommand;
 use super::secret::{Secret, Url};
 use super::value::{Choice, Value};
+use crate::domain::{FailurePolicy, Fallback, Format};
 
 /// One further subscriber of an app's events. Its fields mean what they mean in `[app.webhook]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +17,7 @@ pub struct WebhookSubscription {
     /// What signs deliveries.
     pub token: Option<Secret>,
     /// What deliveries look like.
-    pub format: WebhookFormat,
+    pub format: Format,
     /// What it hears of.
     pub commands: Vec<WebhookCommand>,
     /// Off: deliveries wait.
@@ -32,7 +33,7 @@ pub struct WebhookSubscription {
     /// One attempt per delivery.
     pub call_once: bool,
     /// What happens to a delivery that fails again and again.
-    pub policy: WebhookPolicy,
+    pub policy: FailurePolicy,
     /// Attempts after which the policy speaks.
     pub attempts_max: u32,
     /// Deliveries in flight at most.
@@ -42,59 +43,15 @@ pub struct WebhookSubscription {
     /// How long a question before the fact may take.
     pub before_timeout_ms: u64,
     /// What holds when it is not answered in time.
-    pub before_on_timeout: WebhookFallback,
+    pub before_on_timeout: Fallback,
     /// When nobody is reached.
-    pub before_on_unreachable: WebhookFallback,
+    pub before_on_unreachable: Fallback,
     /// When the answer has another status than 200.
-    pub before_on_status: WebhookFallback,
+    pub before_on_status: Fallback,
     /// When the answer cannot be read.
-    pub before_on_malformed: WebhookFallback,
+    pub before_on_malformed: Fallback,
     /// When too many questions are open.
-    pub before_on_busy: WebhookFallback,
-}
-
-/// What deliveries look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebhookFormat {
-    /// As the reference makes them.
-    Reference,
-    /// As Standard Webhooks has them.
-    Standard,
-}
-
-impl Choice for WebhookFormat {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("reference", Self::Reference), ("standard", Self::Standard)];
-}
-
-/// What happens to a delivery that fails again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebhookPolicy {
-    /// Its user's deliveries wait.
-    HoldUser,
-    /// It is given up.
-    Skip,
-    /// The subscription stops.
-    Halt,
-}
-
-impl Choice for WebhookPolicy {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("hold-user", Self::HoldUser), ("skip", Self::Skip), ("halt", Self::Halt)];
-}
-
-/// What a question without an answer counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebhookFallback {
-    /// The operation goes on.
-    Allow,
-    /// The operation is refused.
-    Deny,
-}
-
-impl Choice for WebhookFallback {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("allow", Self::Allow), ("deny", Self::Deny)];
+    pub before_on_busy: Fallback,
 }
 
 /// Reads the fields of one table, and knows which there are.
@@ -144,12 +101,12 @@ impl Fields<'_, '_> {
 impl WebhookSubscription {
     fn of(table: &DeTable<'_>) -> Result<Self, String> {
         let mut fields = Fields { table, known: Vec::new() };
-        let allow = WebhookFallback::Allow;
+        let allow = Fallback::Allow;
         let read = Self {
             name: fields.read("name", String::new())?,
             url: fields.read("url", None)?,
             token: fields.read("token", None)?,
-            format: fields.read("format", WebhookFormat::Reference)?,
+            format: fields.read("format", Format::Reference)?,
             commands: fields.read("commands", WebhookCommand::AFTER.to_vec())?,
             enabled: fields.read("enabled", true)?,
             headers: fields.read("headers", true)?,
@@ -157,7 +114,7 @@ impl WebhookSubscription {
             retry_min_ms: fields.within("retry_min_ms", 10..=600_000, 500)?,
             retry_max_ms: fields.within("retry_max_ms", 10..=86_400_000, 60_000)?,
             call_once: fields.read("call_once", false)?,
-            policy: fields.read("policy", WebhookPolicy::HoldUser)?,
+            policy: fields.read("policy", FailurePolicy::HoldUser)?,
             attempts_max: fields.within("attempts_max", 1..=1000, 20)?,
             in_flight_max: fields.within("in_flight_max", 1..=1024, 64)?,
             per_second: fields.within("per_second", 0..=100_000, 0)?,
@@ -178,7 +135,7 @@ impl WebhookSubscription {
         if read.retry_min_ms > read.retry_max_ms {
             return Err("retry_min_ms: it is larger than retry_max_ms".to_owned());
         }
-        if read.format == WebhookFormat::Standard && read.url.is_some() && read.token.is_none() {
+        if read.format == Format::Standard && read.url.is_some() && read.token.is_none() {
             return Err("token: the standard format needs one to sign with".to_owned());
         }
         Ok(read)
@@ -215,7 +172,7 @@ impl Value for WebhookSubscription {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, WebhookFormat, WebhookPolicy};
+    use crate::config::{Config, Format, FailurePolicy};
 
     fn parse(subscriptions: &str) -> Result<Config, String> {
         let text = format!("[[app]]\nid = 7\nkeys = [\"k\"]\n{subscriptions}");
@@ -234,7 +191,7 @@ mod tests {
         .expect("fine settings");
         let [audit, pulled] = &config.apps[0].webhook.subscription[..] else { panic!("two") };
         assert_eq!((audit.name.as_str(), audit.per_second), ("audit", 5));
-        assert_eq!((audit.format, audit.policy), (WebhookFormat::Standard, WebhookPolicy::Skip));
+        assert_eq!((audit.format, audit.policy), (Format::Standard, FailurePolicy::Skip));
         assert_eq!(audit.commands.len(), 1);
         assert!(pulled.url.is_none() && pulled.enabled);
         let shown = config.settings().iter().find(|s| s.path.ends_with("webhook.subscription"));

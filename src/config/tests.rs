@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::domain::{AllowType, AppId};
+use crate::domain::{AllowType, AppId, Fallback};
 
 const KEY: &str = "fde5c0de";
 
@@ -204,6 +204,35 @@ fn variables_are_about_the_only_app_and_never_about_one_of_several() {
 fn rate_limits_are_switched_off_for_every_app() {
     let config = load(TWO_APPS, &[("CORDON_RATE_LIMITS", "off")]).unwrap();
     assert!(config.apps.iter().all(|app| app.rate_limits == RateLimits::Off));
+}
+
+#[test]
+fn what_counts_without_an_answer_is_set_for_each_failure() {
+    let webhook = load(TWO_APPS, &[]).unwrap().apps[0].webhook.clone();
+    assert_eq!((webhook.before_timeout_ms, webhook.before_on_timeout), (2000, Fallback::Allow));
+    let file = TWO_APPS.replace("token =", "before_on_status = \"deny\"\ntoken =");
+    let pairs = [
+        ("CORDON_APP_ID", "1400000001"),
+        ("CORDON_WEBHOOK_BEFORE_TIMEOUT_MS", "100"),
+        ("CORDON_WEBHOOK_BEFORE_ON_BUSY", "deny"),
+    ];
+    let webhook = load(&file, &pairs).unwrap().apps[0].webhook.clone();
+    assert_eq!(webhook.before_timeout_ms, 100);
+    let fallbacks = [
+        webhook.before_on_timeout,
+        webhook.before_on_unreachable,
+        webhook.before_on_status,
+        webhook.before_on_malformed,
+        webhook.before_on_busy,
+    ];
+    let (allow, deny) = (Fallback::Allow, Fallback::Deny);
+    assert_eq!(fallbacks, [allow, allow, deny, allow, deny]);
+    assert_eq!(
+        faults(TWO_APPS, &[pairs[0], ("CORDON_WEBHOOK_BEFORE_ON_TIMEOUT", "maybe")]),
+        [
+            "CORDON_WEBHOOK_BEFORE_ON_TIMEOUT: app.1400000001.webhook.before_on_timeout: it is one of: allow, deny"
+        ]
+    );
 }
 
 #[test]

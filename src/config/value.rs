@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::secret::{Secret, Url};
-use crate::domain::{AllowType, AppId, UserId};
+use crate::domain::{AllowType, AppId, FailurePolicy, Fallback, Format, UserId};
 
 /// A kind of setting.
 ///
@@ -228,4 +228,19 @@ impl Choice for AllowType {
         ("AllowType_Type_NeedConfirm", Self::NeedConfirm),
         ("AllowType_Type_DenyAny", Self::DenyAny),
     ];
+}
+
+impl Choice for FailurePolicy {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("hold-user", Self::HoldUser), ("skip", Self::Skip), ("halt", Self::Halt)];
+}
+
+impl Choice for Format {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("reference", Self::Reference), ("standard", Self::Standard)];
+}
+
+impl Choice for Fallback {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("allow", Self::Allow), ("deny", Self::Deny)];
 }

@@ -7,6 +7,7 @@ use super::id::UserId;
 use super::kept::KeptAnswer;
 use super::message::Message;
 use super::subscription::{Replay, SecretChange, SeekTo, Subscription};
+use super::verdict::Judged;
 
 /// A wish of a caller, addressed to one user. A batch has one outcome per item, in order.
 ///
@@ -114,6 +115,9 @@ pub enum Command {
         /// It has told everything.
         completed: bool,
     },
+    /// Do what was asked about beforehand, as far as it is allowed. About friends to add, requests to
+    /// answer and messages.
+    Judged(Box<Judged>),
 }
 
 /// New values for one friend's record.

@@ -168,6 +168,7 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             | Event::FriendsGrouped { .. }
             | Event::GroupsRemoved { .. }
             | Event::MessageAccepted(_)
+            | Event::VerdictGiven(_)
             | Event::CallBegun { .. }
             | Event::CallDone { .. }
             | Event::CallAnswered { .. }

@@ -12,6 +12,7 @@ use super::kept::{CallKey, KeptAnswer, Traces};
 use super::message::Message;
 use super::rejection::Rejection;
 use super::subscription::{Replay, Seek, Subscription};
+use super::verdict::Verdict;
 
 /// One fact about one user, the owner of the stream it stands in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -226,6 +227,9 @@ pub enum Event {
     },
     /// A message of the owner's was taken over, to be handed on.
     MessageAccepted(Message),
+    /// Somebody outside was asked before what this record does, or before something that it does not do
+    /// for that reason.
+    VerdictGiven(Verdict),
     /// A key stands for this call from now on. The owner is a book of kept answers.
     CallBegun {
         /// The call.
@@ -291,6 +295,7 @@ impl Event {
             | Self::FriendsGrouped { .. }
             | Self::GroupsRemoved { .. }
             | Self::MessageAccepted(_)
+            | Self::VerdictGiven(_)
             | Self::CallBegun { .. }
             | Self::CallDone { .. }
             | Self::CallAnswered { .. }

@@ -10,7 +10,7 @@ use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::roll::Entry;
-use super::user::{Outcome, User};
+use super::user::{Decided, Outcome, User};
 
 /// One friend in a user's list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,8 +121,6 @@ impl Entry for Request {
         &self.peer
     }
 }
-
-type Decided = Result<(Vec<Event>, Outcome), Rejection>;
 
 // What a caller asks of the user.
 impl User {

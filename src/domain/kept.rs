@@ -6,7 +6,8 @@
 //! for which call a key stands, and what that was answered. What a call did is kept by the users whom
 //! it changed, in the record of the change.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::event::Event;
@@ -14,6 +15,7 @@ use super::id::{Timestamp, UserId};
 use super::rejection::Rejection;
 use super::roll::Entry;
 use super::user::User;
+use super::verdict::Verdict;
 
 /// How long an answer is kept, in milliseconds.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
@@ -71,7 +73,7 @@ pub struct Kept {
 }
 
 /// What a call has done, as far as a repeat of it would find it done already.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Traces {
     /// Whom it did something about.
     pub peers: Vec<UserId>,
@@ -79,6 +81,25 @@ pub struct Traces {
     pub account: bool,
     /// The `MsgTime` of the message that it sent.
     pub sent_at: Option<u32>,
+    /// What was said to it beforehand: it stands, and nobody is asked again.
+    #[serde(default)]
+    pub verdict: Option<Box<Verdict>>,
+}
+
+impl Serialize for Traces {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { peers, account, sent_at, verdict } = self;
+        let whole = !serializer.is_human_readable();
+        let mut traces = serializer.serialize_struct("Traces", 4)?;
+        traces.serialize_field("peers", peers)?;
+        traces.serialize_field("account", account)?;
+        traces.serialize_field("sent_at", sent_at)?;
+        // The rows of the state store have no names of fields; texts leave out what they never had.
+        if whole || verdict.is_some() {
+            traces.serialize_field("verdict", verdict)?;
+        }
+        traces.end()
+    }
 }
 
 /// An answer, as it went out.
@@ -112,7 +133,8 @@ impl Kept {
 
 impl Traces {
     fn bytes(&self) -> usize {
-        self.peers.len() * size_of::<UserId>()
+        let verdict = self.verdict.as_ref().map_or(0, |verdict| verdict.bytes());
+        self.peers.len() * size_of::<UserId>() + verdict
     }
 
     /// What `events` of one record leave behind. A friendship that the user had a part of before is
@@ -123,6 +145,7 @@ impl Traces {
             match event {
                 Event::FriendOffered { over: Some(_), .. } => {}
                 Event::MessageAccepted(message) => traces.sent_at = Some(message.time),
+                Event::VerdictGiven(verdict) => traces.verdict = Some(Box::new(verdict.clone())),
                 Event::AccountImported {} | Event::AccountDeleted {} => traces.account = true,
                 event => traces.peers.extend(event.peer()),
             }
@@ -256,12 +279,14 @@ impl User {
         let known = known.filter(|known| known.call == call && known.is_fresh(at));
         let known = known.map(|known| (known.traces, known.answer));
         let (mut all, answered) = known.unwrap_or_default();
-        if let Some(Traces { peers, account, sent_at }) = traces {
+        if let Some(Traces { peers, account, sent_at, verdict }) = traces {
             all.peers.extend(peers);
             all.peers.sort_unstable();
             all.peers.dedup();
             all.account |= account;
             all.sent_at = all.sent_at.or(*sent_at);
+            // The first one stands.
+            all.verdict = all.verdict.or_else(|| verdict.clone());
         }
         let answer = answer.map(|answer| Box::new(answer.clone())).or(answered);
         self.kept.put(Kept { call, request, at, traces: all, answer });

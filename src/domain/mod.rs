@@ -3,9 +3,8 @@
 //! A [`User`] is one unit of consistency with one stream of events. [`User::perform`] answers what
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
-//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs`, `kept.rs`, `subscription.rs` and
-//! `account.rs`; nothing here knows files, clocks
-//! or actors.
+//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs`, `kept.rs`, `verdict.rs`,
+//! `subscription.rs` and `account.rs`; nothing here knows files, clocks or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod account;
@@ -24,6 +23,7 @@ pub mod rejection;
 pub mod roll;
 pub mod subscription;
 pub mod user;
+pub mod verdict;
 
 pub use account::Profile;
 pub use blocklist::{Block, BlocklistOrder};
@@ -47,6 +47,7 @@ pub use subscription::{
     keeper,
 };
 pub use user::{Decision, Head, HeadView, Outcome, Relation, RelationView, User};
+pub use verdict::{Ground, Judged, Matter, Refusal, Verdict, Words};
 
 #[cfg(test)]
 mod tests;

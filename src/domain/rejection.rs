@@ -80,4 +80,7 @@ pub enum Rejection {
     /// There was never such a replay.
     #[error("there is no such replay")]
     ReplayUnknown,
+    /// Whoever the app has asked beforehand says no.
+    #[error("the app's own server says no")]
+    Forbidden,
 }

@@ -14,6 +14,7 @@ use super::policy::Policy;
 use super::rejection::Rejection;
 use super::roll::Roll;
 use super::subscription::Subscriptions;
+use super::verdict::{Sentence, Verdict};
 
 /// One account with its blocklist, friends, open offers and pending requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -165,6 +166,9 @@ fn sorted(peers: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
 /// What a friend's record takes on the heap, about: the card and its texts.
 const CARD_BYTES: usize = 176;
 
+/// What follows from one item of a batch.
+pub(super) type Decided = Result<(Vec<Event>, Outcome), Rejection>;
+
 impl User {
     /// A user of whom nothing is recorded.
     pub fn new(id: UserId) -> Self {
@@ -247,6 +251,7 @@ impl User {
             | Command::MoveSubscription { .. }
             | Command::BeginReplay { .. }
             | Command::EndReplay { .. } => Vec::new(),
+            Command::Judged(judged) => return self.scope(&judged.command),
             Command::DeleteAccount | Command::ClearFriends { .. } => return self.peers(),
             Command::UpdateFriends { items } => {
                 return sorted(items.iter().map(|item| item.user));
@@ -395,6 +400,7 @@ impl User {
     ///
     /// No event means the wish is already true or refused. If there are events they belong to one
     /// record with the version `self.version().next()` of before; [`User::recorded`] closes it.
+    /// What a verdict refuses is rejected with [`Rejection::Forbidden`], before anything else.
     /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import, and for what the
     /// streams of calls with keys and of subscriptions are asked.
     pub fn perform(
@@ -418,6 +424,14 @@ impl User {
             return Err(Rejection::AccountUnknown);
         }
         let mut decision = Decision::default();
+        let (command, verdict) = command.parts();
+        let given = verdict.filter(|verdict| !verdict.is_silent());
+        decision.events.extend(given.cloned().map(Event::VerdictGiven));
+        let sentence = verdict.map(Sentence::of);
+        let judged = |user: &UserId, decided: &dyn Fn() -> Decided| match &sentence {
+            Some(sentence) => sentence.pass(user, decided),
+            None => decided(),
+        };
         match command {
             Command::ImportAccount(change) => {
                 let events = self.import(change);
@@ -446,11 +460,13 @@ impl User {
             }
             Command::AddFriends { items, form, forced } => {
                 for item in items {
-                    let decided = if *form == OfferForm::Import {
-                        self.import_friend(item, policy)
-                    } else {
-                        self.add_friend(item, *form, *forced, policy)
-                    };
+                    let decided = judged(&item.user, &|| {
+                        if *form == OfferForm::Import {
+                            self.import_friend(item, policy)
+                        } else {
+                            self.add_friend(item, *form, *forced, policy)
+                        }
+                    });
                     self.take(&mut decision, decided, at);
                 }
             }
@@ -475,7 +491,7 @@ impl User {
             }
             Command::AnswerRequests { items } => {
                 for item in items {
-                    let decided = self.answer_request(item, policy);
+                    let decided = judged(&item.user, &|| self.answer_request(item, policy));
                     self.take(&mut decision, decided, at);
                 }
             }
@@ -493,8 +509,14 @@ impl User {
                 decision.outcomes.push(Ok(Outcome::Recorded))
             }
             Command::Send(message) => {
-                let events = vec![Event::MessageAccepted(message.clone())];
-                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+                let decided = if verdict.is_none_or(Verdict::allows_all) {
+                    Ok((vec![Event::MessageAccepted(message.clone())], Outcome::Recorded))
+                } else if verdict.is_some_and(|verdict| verdict.hidden) {
+                    Ok((Vec::new(), Outcome::Recorded))
+                } else {
+                    Err(Rejection::Forbidden)
+                };
+                self.take(&mut decision, decided, at);
             }
             Command::SetSubscription { subscription, secret } => {
                 let decided = self.set_subscription(subscription, secret, policy, at);
@@ -516,6 +538,8 @@ impl User {
                 let decided = self.end_replay(*number, *completed);
                 self.take(&mut decision, decided, at);
             }
+            // Taken apart above; a verdict is about no other one.
+            Command::Judged(_) => decision.outcomes.push(Err(Rejection::Forbidden)),
         }
         Ok(decision)
     }
@@ -646,7 +670,7 @@ impl User {
             Event::OffersSettled { offered, waited, .. } => self.note_settled(*offered, *waited),
             Event::PeerForgotten { peer } => self.note_forgotten(peer),
             // The journal hands messages on; nothing here depends on them.
-            Event::UnfriendAsked { .. } | Event::MessageAccepted(_) => {}
+            Event::UnfriendAsked { .. } | Event::MessageAccepted(_) | Event::VerdictGiven(_) => {}
             Event::CallBegun { call, request } => {
                 self.note_call(*call, *request, None, None, at);
             }

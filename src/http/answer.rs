@@ -99,6 +99,11 @@ impl Answer {
         Self { body, code: code.number, ..Self::default() }
     }
 
+    /// Failure of a call of a service without `ErrorDisplay`, with a code and a text of others' choice.
+    pub(super) fn refusal(code: u32, info: &str) -> Self {
+        Self::own(&Envelope { status: "FAIL", code, info, display: None }, code)
+    }
+
     /// Whether the answer is the last word on every entry: none of them tells of trouble. Names and
     /// texts cannot be mistaken for a code, because quotes in them are escaped.
     pub(super) fn is_settled(&self) -> bool {
@@ -119,33 +124,39 @@ impl Answer {
 }
 
 #[derive(serde::Serialize)]
-struct Envelope {
+struct Envelope<T> {
     #[serde(rename = "ActionStatus")]
     status: &'static str,
     #[serde(rename = "ErrorCode")]
     code: u32,
     #[serde(rename = "ErrorInfo")]
-    info: Text,
+    info: T,
     #[serde(rename = "ErrorDisplay", skip_serializing_if = "Option::is_none")]
     display: Option<&'static str>,
 }
 
 /// `ResultInfo`: empty on success. Rule: rest-api.md 2.2.
-#[derive(Clone, Copy)]
-pub(super) struct Info(Option<Text>);
+pub(super) enum Info {
+    Success,
+    /// That of the catalogue.
+    Code(Text),
+    /// One of others' choice.
+    Said(Box<str>),
+}
 
 impl Info {
     /// The text for an entry of a call of `operation`.
     pub(super) fn of(verdict: Result<(), ErrorCode>, operation: Operation) -> Self {
-        Self(verdict.err().map(|code| code.text(Some(operation))))
+        verdict.err().map_or(Self::Success, |code| Self::Code(code.text(Some(operation))))
     }
 }
 
 impl Serialize for Info {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
-            Some(text) => text.serialize(serializer),
-            None => serializer.serialize_str(""),
+        match self {
+            Self::Success => serializer.serialize_str(""),
+            Self::Code(text) => text.serialize(serializer),
+            Self::Said(text) => serializer.serialize_str(text),
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The batch contract of the relationship calls: one result per entry, in request order; a failed
 //! entry does not undo others. Rule: rest-api.md 2.2.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Operation;
 use super::answer::{Answer, Failure, Info};
+use super::beforehand;
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
 use super::shape::{Account, List, Listed, Malformed};
 use crate::actors::{Executed, ItemError};
-use crate::domain::{Command, UserId};
+use crate::domain::{Command, Refusal, Rejection, UserId, Verdict};
 
 /// The most entries of one relationship call. Rule: rest-api.md 1.8.
 pub(super) const ENTRIES_MAX: usize = 1000;
@@ -128,6 +131,23 @@ impl<'a> Batch<'a> {
         call.execute(self.owner, command).await.map_err(|error| call.fault(&error))
     }
 
+    /// The same for a command about which somebody may have been asked. Answers what was said, too, if
+    /// that matters for the answer.
+    pub(super) async fn execute_judged(
+        &self,
+        call: &Call<'_>,
+        command: Command,
+    ) -> Result<(Executed, Option<Verdict>), Failure> {
+        let verdict = command.parts().1.cloned();
+        let executed = self.execute(call, command).await?;
+        let forbidden = Err(ItemError::Rejected(Rejection::Forbidden));
+        if !executed.outcomes.contains(&forbidden) {
+            return Ok((executed, None));
+        }
+        let verdict = beforehand::standing(call, self.owner, verdict).await?;
+        Ok((executed, verdict))
+    }
+
     /// What all entries came to, given that of the expected ones, in order.
     pub(super) fn verdicts<T>(
         &self,
@@ -148,7 +168,25 @@ impl<'a> Batch<'a> {
 
     /// The answer of a call that changes: `ResultItem`, and `Fail_Account` with failures.
     pub(super) fn answer(&self, operation: Operation, executed: Executed) -> Answer {
-        let results = self.results(operation, executed.outcomes);
+        self.answer_under(operation, executed, None)
+    }
+
+    /// The same for a call about which somebody was asked, in the words of `verdict`.
+    pub(super) fn answer_under(
+        &self,
+        operation: Operation,
+        executed: Executed,
+        verdict: Option<&Verdict>,
+    ) -> Answer {
+        let mut results = self.results(operation, executed.outcomes);
+        let refused = verdict.iter().flat_map(|verdict| &verdict.refused);
+        let refused: BTreeMap<&str, &Refusal> =
+            refused.map(|refusal| (refusal.user.as_str(), refusal)).collect();
+        for item in results.items.iter_mut().filter(|item| item.code == code::FORBIDDEN.number) {
+            if let Some(refusal) = refused.get(item.name) {
+                item.say(refusal);
+            }
+        }
         Answer::success(operation.service(), &results).at(executed.position)
     }
 
@@ -219,6 +257,16 @@ impl<'a> Item<'a> {
         let code = verdict.err().map_or(0, |code| code.number);
         Self { name, code, info: Info::of(verdict, operation) }
     }
+
+    /// Hands on with which code and text it was refused, as far as they are ours to hand on.
+    fn say(&mut self, refusal: &Refusal) {
+        if code::FRIENDS_REFUSED.contains(&refusal.code) {
+            self.code = refusal.code;
+        }
+        if !refusal.info.is_empty() {
+            self.info = Info::Said(refusal.info.clone());
+        }
+    }
 }
 
 /// What a call that only looks has found.
@@ -246,8 +294,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::actors::ItemError;
-    use crate::domain::Rejection;
     use crate::http::shape::{parse, shape};
     use crate::journal::{Offset, Partition};
 

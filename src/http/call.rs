@@ -13,9 +13,13 @@ use super::webhook::Webhooks;
 use crate::actors::{ExecuteError, Executed, Users};
 use crate::domain::{CallKey, Command, Rejection, Timestamp, UserId, UserKey};
 use crate::journal::Origin;
+use crate::webhooks::Consultant;
 
 /// The platform that stands in records and webhooks for calls of this API.
 const PLATFORM: &str = "RESTAPI";
+
+/// The one for calls that are made as by a client: which one it was, nobody says.
+const CLIENT_PLATFORM: &str = "Unknown";
 
 /// A call after checks 1 to 15.
 pub(super) struct Call<'a> {
@@ -29,8 +33,12 @@ pub(super) struct Call<'a> {
     pub(super) now: Timestamp,
     /// The caller's own key for the call.
     pub(super) key: Option<CallKey>,
+    /// It is made in the name of a user, as by a client.
+    pub(super) as_client: bool,
     pub(super) users: &'a Users,
     pub(super) webhooks: &'a dyn Webhooks,
+    /// Who asks others beforehand.
+    pub(super) consultant: &'a Consultant,
 }
 
 impl Call<'_> {
@@ -69,7 +77,7 @@ impl Call<'_> {
             operator: self.caller.operator.into(),
             request: self.request,
             ip: self.peer.map_or_else(Box::default, |ip| ip.to_canonical().to_string().into()),
-            platform: PLATFORM.into(),
+            platform: if self.as_client { CLIENT_PLATFORM } else { PLATFORM }.into(),
         }
     }
 

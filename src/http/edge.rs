@@ -17,6 +17,7 @@ use actix_web::web::Bytes;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::acting;
 use super::answer::{Answer, Answered, Failure};
 use super::body::{self, Bounds};
 use super::call::Call;
@@ -31,6 +32,7 @@ use super::{Operation, handle};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::AppId;
+use crate::webhooks::{BEFORE_TIMEOUT_MAX_MS, Consultant};
 
 static CORDON_NODE: HeaderName = HeaderName::from_static("cordon-node");
 static CORDON_REQUEST_ID: HeaderName = HeaderName::from_static("cordon-request-id");
@@ -78,12 +80,17 @@ impl Edge {
     }
 
     /// Answers `request`: always with HTTP 200. Rule: rest-api.md 1.3.
-    pub(super) async fn answer(&self, request: Request) -> Response<Bytes> {
+    pub(super) async fn answer(
+        &self,
+        request: Request,
+        consultant: &Consultant,
+    ) -> Response<Bytes> {
         let started = Instant::now();
         let id = Uuid::now_v7();
         let peer = request.peer_addr().map(|address| address.ip());
         let (head, payload) = request.into_parts();
-        let Handled { operation, app, answered } = self.handle(&head, payload, id, peer).await;
+        let Handled { operation, app, answered } =
+            self.handle(&head, payload, (id, peer), consultant).await;
         let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, operation));
         // A call that came again is known by the id under which it was done.
         let id = answer.request.unwrap_or(id);
@@ -97,8 +104,8 @@ impl Edge {
         &self,
         head: &RequestHead,
         payload: Payload,
-        request: Uuid,
-        peer: Option<IpAddr>,
+        (request, peer): (Uuid, Option<IpAddr>),
+        consultant: &Consultant,
     ) -> Handled {
         let (operation, query) = match read(head) {
             Ok(read) => read,
@@ -113,8 +120,19 @@ impl Edge {
                 let app = caller.app.id;
                 let users = &self.users;
                 let webhooks = &*self.webhooks;
-                let call =
-                    Call { operation, caller, request, peer, now, key: None, users, webhooks };
+                let (key, as_client) = (None, false);
+                let call = Call {
+                    operation,
+                    caller,
+                    request,
+                    peer,
+                    now,
+                    key,
+                    as_client,
+                    users,
+                    webhooks,
+                    consultant,
+                };
                 (Some(app), self.carry_out(head, payload, call).await)
             }
             Err(code) => (None, self.refuse(head, payload, code).await),
@@ -127,16 +145,22 @@ impl Edge {
         Err(Failure::Common(code))
     }
 
-    async fn carry_out(&self, head: &RequestHead, payload: Payload, call: Call<'_>) -> Answered {
+    async fn carry_out(
+        &self,
+        head: &RequestHead,
+        payload: Payload,
+        mut call: Call<'_>,
+    ) -> Answered {
         let body = body::read(head, payload, self.body).await.map_err(Failure::Common)?;
         let text = |code| Failure::Common(call.operation.common(code));
         let body = body::text(&body).map_err(text)?;
+        call.as_client = acting::as_client(head, call.operation).map_err(Failure::Common)?;
         // The actors answer within their own limit; this one is for the case that they do not.
+        let asking = if call.operation.asks() { BEFORE_TIMEOUT_MAX_MS } else { 0 };
+        let limit = self.answer_timeout + Duration::from_millis(asking);
         let answered = match idempotency::key(head, call.operation).map_err(Failure::Common)? {
-            None => timeout(self.answer_timeout, handle(&call, body)).await,
-            Some(key) => {
-                timeout(self.answer_timeout, idempotency::carry_out(call, key, body)).await
-            }
+            None => timeout(limit, handle(&call, body)).await,
+            Some(key) => timeout(limit, idempotency::carry_out(call, key, body)).await,
         };
         answered.unwrap_or(Err(Failure::Whole(code::TIMED_OUT)))
     }

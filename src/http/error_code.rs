@@ -6,6 +6,7 @@
 //! equal to `schemas/error_codes.json`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::ser::{Serialize, Serializer};
 
@@ -77,6 +78,7 @@ macro_rules! catalogue {
 
 catalogue! {
     MESSAGE_REQUEST_INVALID = 20001, "request invalid";
+    MESSAGE_FORBIDDEN = 20006, "message refused by webhook";
     REQUEST_INVALID = 30001, "Err_SNS_<Operation>_Request_Invalid";
     ALREADY_BLOCKED = 30001, "Err_SNS_<Operation>_Already_Exist";
     NOT_BLOCKED = 30001, "Err_SNS_<Operation>_Not_Exist";
@@ -102,6 +104,7 @@ catalogue! {
     CONFIRMATION_NEEDED = 30539, "Err_SNS_<Operation>_Need_Confirm";
     REQUEST_UNKNOWN = 30614, "Err_SNS_<Operation>_Pendency_Not_Exist";
     NOT_FRIEND = 31704, "Err_SNS_<Operation>_Not_Friend";
+    FORBIDDEN = 38000, "Err_SNS_<Operation>_Webhook_Forbid";
     PROFILE_REQUEST_INVALID = 40001, "Err_Profile_Comm_Decode_Fail";
     PROFILE_ACCOUNTS_MISSING = 40002, "Err_Profile_<Operation>_To_Account_Missing";
     PROFILE_ACCOUNT_NOT_IMPORTED = 40003, "Err_Profile_<Operation>_Account_Not_Exist";
@@ -170,6 +173,11 @@ catalogue! {
     WEBHOOKS_TIMED_OUT = 97994, "webhook service timeout";
     WEBHOOKS_BROKEN = 97999, "webhook service internal error";
 }
+
+/// The codes by which an app's own server refuses friends; they are handed on. Rule: webhooks.md 8.3.
+pub(super) const FRIENDS_REFUSED: RangeInclusive<u32> = 38_000..=39_000;
+/// The codes by which it refuses messages; they are handed on. Rule: webhooks.md 10.
+pub(super) const MESSAGE_REFUSED: RangeInclusive<u32> = 120_001..=130_000;
 
 /// `ErrorCodeForSender` when a block stops a message. Rule: extensions.md 4.
 pub(super) const BLOCKED_SEND: u32 = 20007;
@@ -242,6 +250,7 @@ pub(super) fn of_rejection(operation: Operation, rejection: Rejection) -> ErrorC
         Service::Relations => of_relation(operation, rejection),
         Service::Accounts => of_account(operation, rejection, ACCOUNT_UNKNOWN),
         Service::Profiles => of_account(operation, rejection, PROFILE_ACCOUNT_NOT_IMPORTED),
+        Service::Messages if rejection == Rejection::Forbidden => MESSAGE_FORBIDDEN,
         Service::Messages => of_account(operation, rejection, SENDER_UNKNOWN),
         Service::Webhooks => of_webhook(rejection),
     }
@@ -273,6 +282,7 @@ fn of_relation(operation: Operation, rejection: Rejection) -> ErrorCode {
         | Rejection::SecretMissing
         | Rejection::TooManyReplays
         | Rejection::ReplayUnknown => broken(operation),
+        Rejection::Forbidden => FORBIDDEN,
     }
 }
 
@@ -332,7 +342,8 @@ fn of_webhook(rejection: Rejection) -> ErrorCode {
         | Rejection::ConfirmationNeeded
         | Rejection::RequestUnknown
         | Rejection::KeyReused
-        | Rejection::Declined => WEBHOOKS_BROKEN,
+        | Rejection::Declined
+        | Rejection::Forbidden => WEBHOOKS_BROKEN,
     }
 }
 

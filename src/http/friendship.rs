@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::answer::{Answered, Failure};
 use super::batch::{Batch, RelationItem, Relations, entries, owner};
+use super::beforehand;
 use super::call::Call;
 use super::card;
 use super::error_code as code;
@@ -74,7 +75,8 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
         Ok(Some(_)) | Err(Malformed) => return call.fails(code::REQUEST_INVALID),
     };
     let forced = match asked.force.integer() {
-        Ok(Some(1)) => true,
+        // Clients force nothing.
+        Ok(Some(1)) => !call.as_client,
         // One library calls the ordinary way 2.
         Ok(Some(_) | None) => false,
         Err(Malformed) => return call.fails(code::REQUEST_INVALID),
@@ -118,9 +120,18 @@ async fn offer(
             Some(_) => {}
         }
     }
-    let mut executed = batch.execute(call, Command::AddFriends { items, form, forced }).await?;
+    let command = Command::AddFriends { items, form, forced };
+    let (command, settled) = if call.as_client {
+        beforehand::about_adding(call, owner, command).await?
+    } else {
+        (command, Vec::new())
+    };
+    let (mut executed, verdict) = batch.execute_judged(call, command).await?;
+    for (slot, error) in settled {
+        executed.outcomes.insert(slot.min(executed.outcomes.len()), Err(error));
+    }
     executed.outcomes = repeats.spread(&executed.outcomes, form);
-    Ok(batch.answer(call.operation, executed))
+    Ok(batch.answer_under(call.operation, executed, verdict.as_ref()))
 }
 
 /// Entries that name the same account as one before them. Their offer would meet the first one,

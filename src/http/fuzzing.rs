@@ -17,8 +17,10 @@ use super::settings::{App, Limits, MessageRules, Settings};
 use super::webhook::Nobody;
 use super::{Operation, body, handle, idempotency};
 use crate::actors::Users;
+use crate::clock::Clock;
 use crate::domain::{AllowType, AppId, Timestamp};
 use crate::usersig;
+use crate::webhooks::{Consultant, Desks, consult};
 
 const APP: AppId = AppId(1_400_000_001);
 const ADMIN: &str = "administrator";
@@ -36,6 +38,7 @@ thread_local! {
 struct Door {
     gate: Gate,
     users: Users,
+    consultant: Consultant,
     usersig: String,
 }
 
@@ -57,6 +60,11 @@ impl Door {
         Self {
             gate: Gate::new(&Settings { apps: vec![app], ..Settings::default() }),
             users: Users::nobody(),
+            consultant: Consultant::new(Desks::new(
+                Some(Vec::new()),
+                Clock::fixed(NOW),
+                consult::Metrics::default(),
+            )),
             usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s, None),
         }
     }
@@ -76,8 +84,10 @@ impl Door {
             peer: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             now: NOW,
             key: None,
+            as_client: false,
             users: &self.users,
             webhooks: &Nobody,
+            consultant: &self.consultant,
         };
         let answered = if keyed {
             idempotency::carry_out(call, "key", text).now_or_never()

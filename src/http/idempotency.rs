@@ -44,7 +44,8 @@ pub(super) fn key(head: &RequestHead, operation: Operation) -> Result<Option<&st
 /// Carries out a call with a key, or answers what it was answered before.
 pub(super) async fn carry_out(mut call: Call<'_>, key: &str, body: &str) -> Answered {
     let command = call.operation.command();
-    let asked = CallKey { key: hash(&[key]), asked: hash(&[command, "\n", body]) };
+    let how = if call.as_client { " as client\n" } else { "\n" };
+    let asked = CallKey { key: hash(&[key]), asked: hash(&[command, how, body]) };
     let book = call.key(book_of(&asked.key));
     let begun = call.users.execute_call(book, Command::BeginCall, call.origin(), Some(asked)).await;
     if begun.map_err(|error| call.fault(&error))?.position.is_none()

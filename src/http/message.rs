@@ -4,11 +4,13 @@
 use serde::Serialize;
 
 use super::answer::{Answer, Answered, Failure};
+use super::beforehand;
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
 use super::raw::Raw;
 use super::shape::{self, Account, List, Listed, Malformed, Object, Scalar, shape};
-use crate::domain::{Command, Message, UserId};
+use crate::actors::ItemError;
+use crate::domain::{Command, Message, Refusal, Rejection, UserId};
 
 /// The most receivers of `batchsendmsg`. Rule: rest-api.md 1.8.
 const RECEIVERS_MAX: usize = 500;
@@ -90,7 +92,15 @@ pub(super) async fn send(call: &Call<'_>, body: &str) -> Answered {
         return call.fails(code::RECEIVER_UNKNOWN);
     }
     let message = Message { to: vec![receiver], untold, ..message };
-    let sent = accept(call, sender, message).await?;
+    let command = if forbidden.iter().any(|control| &**control == "ForbidBeforeSendMsgCallback") {
+        Command::Send(message)
+    } else {
+        beforehand::about_message(call, sender, message).await?
+    };
+    let sent = match accept(call, sender, command).await? {
+        Sending::Done(sent) => sent,
+        Sending::Refused(refusal) => return refused(call, refusal),
+    };
     let data = Sent { time: sent.message.time, key: sent.message.key() };
     Ok(call.success(&data).at(sent.position))
 }
@@ -138,7 +148,10 @@ pub(super) async fn send_many(call: &Call<'_>, body: &str) -> Answered {
         return call.fails(code::TOO_MANY_MESSAGES);
     }
     let message = Message { to: receivers, untold: true, ..message };
-    let sent = accept(call, sender, message).await?;
+    let sent = match accept(call, sender, Command::Send(message)).await? {
+        Sending::Done(sent) => sent,
+        Sending::Refused(refusal) => return refused(call, refusal),
+    };
     let data = SentMany {
         status: if unknown.is_empty() { "OK" } else { "SomeError" },
         code: 0,
@@ -185,15 +198,39 @@ struct Accepted {
     position: Option<(crate::journal::Partition, crate::journal::Offset)>,
 }
 
-async fn accept(
-    call: &Call<'_>,
-    sender: UserId,
-    mut message: Message,
-) -> Result<Accepted, Failure> {
-    let executed = call.execute(sender, Command::Send(message.clone())).await;
+/// What becomes of a message.
+enum Sending {
+    Done(Accepted),
+    /// Whoever was asked beforehand says no, perhaps in these words.
+    Refused(Option<Refusal>),
+}
+
+/// Carries out a [`Command::Send`].
+async fn accept(call: &Call<'_>, sender: UserId, command: Command) -> Result<Sending, Failure> {
+    let (bare, verdict) = command.parts();
+    let (Command::Send(message), verdict) = (bare.clone(), verdict.cloned()) else {
+        return call.fails(code::MESSAGES_BROKEN);
+    };
+    let executed = call.execute(sender, command).await;
     let executed = executed.map_err(|error| call.fault(&error))?;
-    message.time = executed.sent_at.unwrap_or(message.time);
-    Ok(Accepted { message, position: executed.position })
+    if executed.outcomes.contains(&Err(ItemError::Rejected(Rejection::Forbidden))) {
+        let verdict = beforehand::standing(call, sender, verdict).await?;
+        return Ok(Sending::Refused(
+            verdict.and_then(|verdict| verdict.refused.into_iter().next()),
+        ));
+    }
+    let time = executed.sent_at.unwrap_or(message.time);
+    let message = Message { time, ..message };
+    Ok(Sending::Done(Accepted { message, position: executed.position }))
+}
+
+/// Rule: webhooks.md 10.
+fn refused(call: &Call<'_>, refusal: Option<Refusal>) -> Answered {
+    match refusal.filter(|refusal| code::MESSAGE_REFUSED.contains(&refusal.code)) {
+        Some(Refusal { code, info, .. }) if !info.is_empty() => Ok(Answer::refusal(code, &info)),
+        Some(Refusal { code, .. }) => Ok(Answer::refusal(code, code::MESSAGE_FORBIDDEN.message)),
+        None => call.fails(code::MESSAGE_FORBIDDEN),
+    }
 }
 
 impl Send<'_> {
@@ -246,27 +283,33 @@ impl Send<'_> {
     /// `MsgBody`, whose elements are right.
     fn body(&self) -> Result<&str, ErrorCode> {
         let text = self.body.text().ok_or(code::MESSAGE_BODY_MISSING)?;
-        let elements: List<Object<Element<'_>>> =
-            serde_json::from_str(text).map_err(|_| code::MESSAGE_BODY_NOT_JSON)?;
-        let Ok(Some(elements)) = elements.items() else { return Err(code::MESSAGE_BODY_NOT_ARRAY) };
-        if elements.is_empty() {
-            return Err(code::MESSAGE_BODY_MISSING);
-        }
-        // More than are kept are too long a message in any case.
-        if elements.len() >= shape::KEPT_MAX {
-            return Err(code::MESSAGE_ELEMENT_WRONG);
-        }
-        let is_right = |element: &Object<Element<'_>>| {
-            let element = element.given()?;
-            let known = element.kind.text()?.is_some_and(|kind| ELEMENTS.contains(&kind));
-            let content = element.content.text().is_some_and(|content| content.starts_with('{'));
-            Ok::<_, Malformed>(known && content)
-        };
-        if elements.iter().all(|element| is_right(element) == Ok(true)) {
-            Ok(text)
-        } else {
-            Err(code::MESSAGE_ELEMENT_WRONG)
-        }
+        check_elements(text)?;
+        Ok(text)
+    }
+}
+
+/// Whether a text is a list of elements that a message can have. Errors: the code of what is wrong.
+pub(super) fn check_elements(text: &str) -> Result<(), ErrorCode> {
+    let elements: List<Object<Element<'_>>> =
+        serde_json::from_str(text).map_err(|_| code::MESSAGE_BODY_NOT_JSON)?;
+    let Ok(Some(elements)) = elements.items() else { return Err(code::MESSAGE_BODY_NOT_ARRAY) };
+    if elements.is_empty() {
+        return Err(code::MESSAGE_BODY_MISSING);
+    }
+    // More than are kept are too long a message in any case.
+    if elements.len() >= shape::KEPT_MAX {
+        return Err(code::MESSAGE_ELEMENT_WRONG);
+    }
+    let is_right = |element: &Object<Element<'_>>| {
+        let element = element.given()?;
+        let known = element.kind.text()?.is_some_and(|kind| ELEMENTS.contains(&kind));
+        let content = element.content.text().is_some_and(|content| content.starts_with('{'));
+        Ok::<_, Malformed>(known && content)
+    };
+    if elements.iter().all(|element| is_right(element) == Ok(true)) {
+        Ok(())
+    } else {
+        Err(code::MESSAGE_ELEMENT_WRONG)
     }
 }
 

@@ -8,8 +8,10 @@
 //! valid UserSig; every answer is HTTP 200 with the envelope; nothing secret is logged.
 
 mod account;
+mod acting;
 mod answer;
 mod batch;
+mod beforehand;
 mod blocklist;
 mod body;
 mod call;
@@ -53,6 +55,7 @@ use self::call::Call;
 use self::edge::Edge;
 use crate::actors::Users;
 use crate::clock::Clock;
+use crate::webhooks::{Consultant, Desks};
 
 pub use self::error_code::ErrorCode;
 pub use self::metrics::Metrics;
@@ -191,6 +194,11 @@ impl Operation {
         self.changes() && self.service() != Service::Webhooks
     }
 
+    /// Whether somebody may be asked before it is done.
+    fn asks(self) -> bool {
+        matches!(self, Self::FriendAdd | Self::FriendResponse | Self::Sendmsg)
+    }
+
     /// What a failure of the common checks is called here. Rule: rest-api.md 1.9, check 15.
     fn common(self, code: ErrorCode) -> ErrorCode {
         match self.service() {
@@ -256,7 +264,7 @@ routes! {
     }
 }
 
-/// Serves the API on `listener`, until the handle of the answered server stops it: gracefully, it
+/// Serves the API on `listener`, asking at `desks` where somebody wants to be asked, until the handle of the answered server stops it: gracefully, it
 /// accepts no more connections and lets running calls finish.
 ///
 /// Must be called inside an actix system; the answered server is a future to be awaited or spawned.
@@ -268,6 +276,7 @@ pub fn serve(
     webhooks: Arc<dyn Webhooks>,
     clock: Clock,
     metrics: Metrics,
+    desks: Arc<Desks>,
     listener: TcpListener,
 ) -> io::Result<Server> {
     let workers = settings.workers;
@@ -281,10 +290,13 @@ pub fn serve(
     // requests and responses cost several allocations that a table of literal paths does not need.
     let mut server = HttpServer::new(move || {
         // Each worker counts its requests' references for itself: threads do not contend for it.
-        let edge = Rc::new(Arc::clone(&edge));
+        let worker = Rc::new((Arc::clone(&edge), Consultant::new(Arc::clone(&desks))));
         fn_service(move |request: Request| {
-            let edge = Rc::clone(&edge);
-            async move { Ok::<_, actix_web::Error>(edge.answer(request).await) }
+            let worker = Rc::clone(&worker);
+            async move {
+                let (edge, consultant) = &*worker;
+                Ok::<_, actix_web::Error>(edge.answer(request, consultant).await)
+            }
         })
     })
     .keep_alive(keep_alive)

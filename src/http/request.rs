@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::answer::Answered;
 use super::batch::{Batch, entries, owner};
+use super::beforehand;
 use super::call::Call;
 use super::card;
 use super::error_code as code;
@@ -60,9 +61,10 @@ pub(super) async fn respond(call: &Call<'_>, body: &str) -> Answered {
         remark,
         groups,
     });
-    let executed =
-        batch.execute(call, Command::AnswerRequests { items: answers.collect() }).await?;
-    Ok(batch.answer(call.operation, executed))
+    let command = Command::AnswerRequests { items: answers.collect() };
+    let command = beforehand::about_answering(call, owner, command).await?;
+    let (executed, verdict) = batch.execute_judged(call, command).await?;
+    Ok(batch.answer_under(call.operation, executed, verdict.as_ref()))
 }
 
 /// `pendency_get`.

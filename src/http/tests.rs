@@ -18,6 +18,7 @@ use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::{AllowType, AppId, Timestamp};
 use crate::usersig;
+use crate::webhooks::{Consultant, Desks, consult};
 
 const APP: AppId = AppId(1_400_000_001);
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -46,7 +47,13 @@ fn settings() -> Settings {
     Settings { apps: vec![disabled, app], ..Settings::default() }
 }
 
+/// Nobody is asked.
+fn desks(clock: &Clock) -> Arc<Desks> {
+    Desks::new(Some(Vec::new()), clock.clone(), consult::Metrics::default())
+}
+
 struct Node {
+    consultant: Consultant,
     edge: Edge,
     clock: Clock,
 }
@@ -56,12 +63,13 @@ impl Node {
         let clock = Clock::fixed(NOW);
         let edge =
             Edge::new(settings, users(), Arc::new(Nobody), clock.clone(), Metrics::new()).unwrap();
-        Self { edge, clock }
+        let consultant = Consultant::new(desks(&clock));
+        Self { consultant, edge, clock }
     }
 
     async fn ask(&self, method: Method, target: &str, body: impl Into<Vec<u8>>) -> Value {
         let request = TestRequest::default().method(method).uri(target).set_payload(body.into());
-        let response = self.edge.answer(request.to_request()).await;
+        let response = self.edge.answer(request.to_request(), &self.consultant).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers().get("content-type").unwrap(), "application/json");
         assert_eq!(response.headers().get("access-control-allow-origin").unwrap(), "*");
@@ -373,15 +381,10 @@ async fn on_a_real_connection<T: Send + 'static>(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let settings = Settings { workers: Some(1), ..settings };
-    let server = super::serve(
-        settings,
-        users(),
-        Arc::new(Nobody),
-        Clock::fixed(NOW),
-        Metrics::new(),
-        listener,
-    )
-    .unwrap();
+    let clock = Clock::fixed(NOW);
+    let desks = desks(&clock);
+    let (users, nobody, metrics) = (users(), Arc::new(Nobody), Metrics::new());
+    let server = super::serve(settings, users, nobody, clock, metrics, desks, listener).unwrap();
     let handle = server.handle();
     actix_web::rt::spawn(server);
     let visited = actix_web::rt::task::spawn_blocking(move || visit(address)).await.unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::header::CONTENT_TYPE;
 use awc::http::{StatusCode, header};
@@ -10,7 +11,7 @@ use awc::{Client, Connector};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::IgnoredAny;
 
-use super::command::CallbackCommand;
+use super::command::{BeforeCommand, CallbackCommand};
 use super::endpoint::Endpoint;
 use crate::domain::{AppId, Timestamp};
 use crate::journal::Origin;
@@ -174,26 +175,56 @@ impl Caller {
 
     async fn send(&self, call: &Call, now: Timestamp) -> Outcome {
         let address = self.endpoint.address(self.app, call.command, &call.by, now);
+        match self.post(address, &call.id, call.body.clone(), now).await {
+            Ok(body) => classify(&body),
+            Err(failure) => failure,
+        }
+    }
+
+    /// Asks once, at the time `now`, within the time limit; answers the body of a 200.
+    /// Errors: any outcome but [`Outcome::Delivered`].
+    pub(super) async fn ask(
+        &self,
+        command: BeforeCommand,
+        id: &str,
+        body: Vec<u8>,
+        by: &Origin,
+        now: Timestamp,
+    ) -> Result<Bytes, Outcome> {
+        let address = self.endpoint.address(self.app, command, by, now);
+        let answer = tokio::time::timeout(self.timeout, self.post(address, id, body, now)).await;
+        answer.unwrap_or(Err(Outcome::TimedOut))
+    }
+
+    async fn post(
+        &self,
+        address: String,
+        id: &str,
+        body: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<Bytes, Outcome> {
         let request = self
             .client
             .post(address)
-            .insert_header(("webhook-id", call.id.as_str()))
+            .insert_header(("webhook-id", id))
             .insert_header(("webhook-timestamp", now.unix_seconds().to_string()));
-        let mut answer = match request.send_body(call.body.clone()).await {
+        let mut answer = match request.send_body(body).await {
             Ok(answer) => answer,
             Err(SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout)) => {
-                return Outcome::TimedOut;
+                return Err(Outcome::TimedOut);
             }
-            Err(error) => return Outcome::Unreachable { reason: error.to_string() },
+            Err(error) => return Err(Outcome::Unreachable { reason: error.to_string() }),
         };
         if answer.status() != StatusCode::OK {
             // The body is not read: the connection is closed with it.
-            return Outcome::Refused { status: answer.status().as_u16() };
+            return Err(Outcome::Refused { status: answer.status().as_u16() });
         }
         match answer.body().limit(ANSWER_BYTES_MAX).await {
-            Ok(body) => classify(&body),
-            Err(PayloadError::Overflow) => Outcome::Malformed { reason: "the answer is too long" },
-            Err(error) => Outcome::Unreachable { reason: error.to_string() },
+            Ok(body) => Ok(body),
+            Err(PayloadError::Overflow) => {
+                Err(Outcome::Malformed { reason: "the answer is too long" })
+            }
+            Err(error) => Err(Outcome::Unreachable { reason: error.to_string() }),
         }
     }
 }

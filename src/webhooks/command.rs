@@ -57,6 +57,42 @@ impl fmt::Display for CallbackCommand {
     }
 }
 
+/// What a subscriber can be asked before the fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BeforeCommand {
+    /// A client wants to add friends.
+    PrevFriendAdd,
+    /// A client wants to answer friend requests.
+    PrevFriendResponse,
+    /// A message is about to be sent.
+    BeforeSendMsg,
+}
+
+impl BeforeCommand {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::PrevFriendAdd, Self::PrevFriendResponse, Self::BeforeSendMsg];
+
+    /// The name on the wire. Rule: webhooks.md 1.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PrevFriendAdd => "Sns.CallbackPrevFriendAdd",
+            Self::PrevFriendResponse => "Sns.CallbackPrevFriendResponse",
+            Self::BeforeSendMsg => "C2C.CallbackBeforeSendMsg",
+        }
+    }
+
+    /// The command with this name on the wire, if it is one of these.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|command| command.name() == name)
+    }
+}
+
+impl fmt::Display for BeforeCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Which commands a subscriber asked for; nothing is sent for the others. Rule: webhooks.md 6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switches(u8);
@@ -96,6 +132,10 @@ mod tests {
             assert_eq!(CallbackCommand::from_name(command.name()), Some(command));
         }
         assert_eq!(CallbackCommand::from_name("Sns.CallbackBlacklistAdd"), None);
+        for command in BeforeCommand::ALL {
+            assert_eq!(BeforeCommand::from_name(command.name()), Some(command));
+            assert_eq!(CallbackCommand::from_name(command.name()), None);
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use awc::http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-use super::command::CallbackCommand;
 use crate::domain::{AppId, Timestamp};
 use crate::journal::Origin;
 
@@ -86,7 +85,7 @@ impl Endpoint {
     pub fn address(
         &self,
         app: AppId,
-        command: CallbackCommand,
+        command: impl fmt::Display,
         by: &Origin,
         now: Timestamp,
     ) -> String {
@@ -128,6 +127,7 @@ fn sign(token: &str, request_time: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhooks::command::CallbackCommand;
 
     const NOW: Timestamp = Timestamp(1_669_872_112_999);
 

@@ -14,12 +14,13 @@
 //! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted, [`endpoint`] and
 //! [`attempt`] how a call is made. `feed` and `hub` read the journal once for all. `line` decides for
 //! one subscription what goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no
-//! clock. `dispatcher` does what they say.
+//! clock. `dispatcher` does what they say. [`consult`] is apart: it asks before the fact.
 
 pub mod attempt;
 mod breaker;
 pub mod command;
 mod count;
+pub mod consult;
 pub mod cursor;
 pub mod digest;
 mod dispatcher;
@@ -49,6 +50,9 @@ pub use attempt::{Outcome, TlsError};
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
 pub use command::{CallbackCommand, Switches};
 pub use count::count;
+pub use command::{BeforeCommand, CallbackCommand, Switches};
+pub use consult::question::{Question, Unreadable};
+pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
 pub use cursor::{CursorError, Cursors};
 pub use digest::CallId;
 pub use endpoint::{Endpoint, EndpointError};

@@ -165,6 +165,7 @@ impl<'a> Told<'a> {
             }
             Event::AccountImported {}
             | Event::AccountDeleted {}
+            | Event::VerdictGiven(_)
             | Event::FriendOffered { .. }
             | Event::FriendRequested { .. }
             | Event::FriendAccepted { .. }
@@ -320,7 +321,7 @@ fn after_send_msg(message: &Message, commit: &Commit) -> Option<Vec<u8>> {
     }))
 }
 
-fn json(body: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).expect("a body has nothing that JSON cannot say")
 }
 

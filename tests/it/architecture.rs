@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("webhooks", &["clock", "domain", "journal", "tags"]),
     // The audit folds the journal as a node does, channels and rows included.
     ("audit", &["domain", "journal", "pairing", "store"]),
-    ("http", &["actors", "clock", "domain", "journal", "tags", "usersig"]),
+    ("http", &["actors", "clock", "domain", "journal", "tags", "usersig", "webhooks"]),
     (
         "app",
         &["actors", "clock", "cluster", "config", "domain", "http", "journal", "store", "webhooks"],
@@ -37,10 +37,24 @@ const ROOMS: &[(&str, &[&str])] = &[
 const PARTS: &[(&str, &str, &[&str])] = &[
     // The edge says who asked and where an answer stands; it reads and writes no journal.
     ("http", "journal", &["Offset", "Origin", "Partition"]),
+    // Before some calls the edge has others asked; what they hear afterwards is no business of its own.
+    (
+        "http",
+        "webhooks",
+        &[
+            "BEFORE_TIMEOUT_MAX_MS",
+            "BeforeCommand",
+            "Consultant",
+            "Desks",
+            "Question",
+            "Unreadable",
+            "consult",
+        ],
+    ),
     // The audit compares rows and never opens a store.
     ("audit", "store", &["StoreError", "Tables", "rows"]),
     // Settings are about the values of the core, not about its rules.
-    ("config", "domain", &["AllowType", "AppId", "UserId"]),
+    ("config", "domain", &["AllowType", "AppId", "Fallback", "UserId"]),
     ("usersig", "domain", &["AppId"]),
     ("clock", "domain", &["Timestamp"]),
 ];

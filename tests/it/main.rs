@@ -4,6 +4,7 @@ mod accounts;
 mod architecture;
 mod auth;
 mod bad_input;
+mod before;
 mod blocklist;
 mod channel_model;
 mod cluster;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use cordon::domain::{
     Agreement, AllowType, AppId, BeforeTerms, CallKey, Card, CardChange, DeliveryTerms, EdgeId,
-    Event, FailurePolicy, Fallback, Format, Gender, KeptAnswer, Message, OfferForm, ProfileChange,
-    Rejection, RemovalReason, Replay, SealedSecret, Seek, SeekTo, Settled, Subscription, Timestamp,
-    Traces, UserId, UserKey, Version,
+    Event, FailurePolicy, Fallback, Format, Gender, Ground, KeptAnswer, Matter, Message, OfferForm,
+    ProfileChange, Refusal, Rejection, RemovalReason, Replay, SealedSecret, Seek, SeekTo, Settled,
+    Subscription, Timestamp, Traces, UserId, UserKey, Verdict, Version, Words,
 };
 use cordon::journal::{
     Body, Cause, Commit, Cursor, Epoch, Kind, Offset, Origin, Partition, Place, Record, record,
@@ -62,6 +62,7 @@ event_names!(
     FriendsGrouped,
     GroupsRemoved,
     MessageAccepted,
+    VerdictGiven,
     CallBegun,
     CallDone,
     CallAnswered,
@@ -405,6 +406,7 @@ fn why() -> impl Strategy<Value = Rejection> {
         SecretMissing,
         TooManyReplays,
         ReplayUnknown,
+        Forbidden,
     ))
 }
 
@@ -458,6 +460,47 @@ prop_compose! {
             extension,
             untold,
         }
+    }
+}
+
+fn ground() -> impl Strategy<Value = Ground> {
+    select(all_of!(Ground: Answered, TimedOut, Unreachable, Status, Malformed, Busy))
+}
+
+prop_compose! {
+    fn refusal()(user in user(), code in any::<u32>(), info in text()) -> Refusal {
+        Refusal { user, code, info }
+    }
+}
+
+prop_compose! {
+    fn words()(body in text(), custom_data in text()) -> Words {
+        Words { body, custom_data }
+    }
+}
+
+prop_compose! {
+    fn verdict()(
+        about in select(all_of!(Matter: FriendAdd, FriendResponse, Message)),
+        by in text(),
+        ground in ground(),
+        allowed in vec(user(), 0..3),
+        refused in vec(refusal(), 0..3),
+        hidden in any::<bool>(),
+        before in option::of(words()),
+    ) -> Verdict {
+        Verdict { about, by, ground, allowed, refused, hidden, before: before.map(Box::new) }
+    }
+}
+
+prop_compose! {
+    fn traces()(
+        peers in vec(user(), 0..3),
+        account in any::<bool>(),
+        sent_at in option::of(any::<u32>()),
+        verdict in option::of(verdict()),
+    ) -> Traces {
+        Traces { peers, account, sent_at, verdict: verdict.map(Box::new) }
     }
 }
 
@@ -543,14 +586,13 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(names, peers)| Event::FriendsGrouped { names, peers }),
         texts().prop_map(|names| Event::GroupsRemoved { names }),
         message().prop_map(Event::MessageAccepted),
+        verdict().prop_map(Event::VerdictGiven),
         (call(), uuid()).prop_map(|(call, request)| Event::CallBegun { call, request }),
-        (call(), uuid(), vec(user(), 0..3), yes(), option::of(any::<u32>())).prop_map(
-            |(call, request, peers, account, sent_at)| Event::CallDone {
-                call,
-                request,
-                traces: Traces { peers, account, sent_at }
-            }
-        ),
+        (call(), uuid(), traces()).prop_map(|(call, request, traces)| Event::CallDone {
+            call,
+            request,
+            traces
+        }),
         (call(), uuid(), any::<u32>(), ".{0,20}", vec(any::<(u16, u64)>(), 0..2)).prop_map(
             |(call, request, code, body, positions)| Event::CallAnswered {
                 call,

@@ -25,7 +25,7 @@ use crate::actors::recovery::Recovered;
 use crate::actors::repeat::{Done, DoneBefore, LATELY, Lately, Repeats};
 use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
-use crate::domain::{EdgeId, Event, Message, Timestamp, User, UserId, UserKey, Version};
+use crate::domain::{EdgeId, Event, Message, Timestamp, User, UserId, UserKey, Verdict, Version};
 use crate::journal::record::encode;
 use crate::journal::{
     Ack, Body, Cause, Commit, Cursor, Offset, Origin, Partition, Place, WriterRule,
@@ -639,9 +639,10 @@ impl Ledger {
         &self,
         key: UserKey,
         message: &Message,
+        verdict: Option<&Verdict>,
         now: Timestamp,
     ) -> Option<u32> {
-        self.state.borrow().repeats.sent_before(key, message, now)
+        self.state.borrow().repeats.sent_before(key, message, verdict, now)
     }
 
     /// A gap in the journal was read and holds no claim.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 use super::shared::{Handle, Shared};
 use super::*;
 use crate::actors::elsewhere::Asked;
+use crate::domain::{Event, Ground, Matter, Refusal, Verdict};
 use crate::journal::record::decode;
 use crate::journal::{Admitted, Body, ReaderRule};
 
@@ -291,6 +292,39 @@ async fn repeated_after_it_was_done(node: &Node) {
         let Ok(Reply::Executed(executed)) = answer else { panic!("{answer:?}") };
         assert_eq!(executed.outcomes, [Err(ItemError::Rejected(Rejection::AlreadyFriend))]);
     }
+}
+
+#[actix::test]
+async fn a_verdict_whose_call_is_asked_again_is_recorded_once() {
+    let cluster = Cluster::new();
+    let one = cluster.node("one");
+    one.claim_all().await;
+    import(&one.users, &["amy", "bob", "cat"]).await;
+    let amy = partition_of(&key("amy"), PARTITIONS);
+    let item = |name: &str| NewFriend { user: id(name), imported: true, card: Card::default() };
+    let items = vec![item("bob"), item("cat")];
+    let verdict = Verdict {
+        about: Matter::FriendAdd,
+        by: "main".into(),
+        ground: Ground::Answered,
+        allowed: vec![id("cat")],
+        refused: vec![Refusal { user: id("bob"), code: 38_001, info: "no".into() }],
+        hidden: false,
+        before: None,
+    };
+    let add = Command::AddFriends { items, form: OfferForm::TwoWay, forced: false };
+    let command = Arc::new(add.under(verdict));
+    let question =
+        Question::Execute { key: key("amy"), command, origin: Arc::new(origin()), call: None };
+    for _ in 0..3 {
+        let answer = one.users.answer(amy, question.clone(), PATIENCE).await;
+        let Ok(Reply::Executed(executed)) = answer else { panic!("{answer:?}") };
+        assert_eq!(executed.outcomes, [Err(ItemError::Rejected(Rejection::Forbidden)), Ok(())]);
+    }
+    let given = |event: &Event| matches!(event, Event::VerdictGiven(_));
+    let records = cluster.valid();
+    assert_eq!(records.iter().flat_map(|record| &record.events).filter(|e| given(e)).count(), 1);
+    one.stop().await;
 }
 
 #[actix::test]

@@ -132,6 +132,7 @@ impl Person {
             | Event::FriendsGrouped { .. }
             | Event::GroupsRemoved { .. }
             | Event::MessageAccepted(_)
+            | Event::VerdictGiven(_)
             | Event::CallBegun { .. }
             | Event::CallDone { .. }
             | Event::CallAnswered { .. }

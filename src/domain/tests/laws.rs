@@ -460,7 +460,8 @@ proptest! {
             | Command::DeleteSubscription { .. }
             | Command::MoveSubscription { .. }
             | Command::BeginReplay { .. }
-            | Command::EndReplay { .. } => 1,
+            | Command::EndReplay { .. }
+            | Command::Judged(_) => 1,
         };
         if let Ok(decision) = user.perform(&command, &policy, NOW) {
             prop_assert_eq!(decision.outcomes.len(), items);

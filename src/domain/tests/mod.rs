@@ -5,6 +5,7 @@ mod adding;
 mod blocking;
 mod grouping;
 mod handshake;
+mod judging;
 mod keeping;
 mod laws;
 mod removing;

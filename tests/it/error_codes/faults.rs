@@ -8,7 +8,9 @@ use cordon::http::{Operation, error_code as code};
 use serde_json::{Value, json};
 
 use super::{Fault, NEED_A_FAULT, rows};
-use crate::support::{Caller, Mount, Setup, TestNode, TestProcess, eventually, kafka};
+use crate::support::{
+    Caller, Mount, Setup, TestNode, TestProcess, TestSubscriber, eventually, kafka,
+};
 
 use Operation as O;
 
@@ -158,6 +160,24 @@ fn an_owner_that_says_nothing_is_a_timeout_in_the_words_of_each_call() {
     for (operation, body) in &calls[2..] {
         eventually("the owner answers", || ask(&mut caller, *operation, body).is_empty());
     }
+}
+
+#[test]
+fn a_receiver_that_is_not_there_may_be_a_refusal_in_the_words_of_each_call() {
+    let receiver = TestSubscriber::away();
+    let asked = "Sns.CallbackPrevFriendResponse,C2C.CallbackBeforeSendMsg";
+    let setup = Setup::new().webhook(&receiver).set("WEBHOOK_COMMANDS", asked);
+    let node = setup.set("WEBHOOK_BEFORE_ON_UNREACHABLE", "deny").start();
+    let mut caller = node.caller();
+    caller.import(&["amy", "bob"]);
+    caller.allow("amy", "NeedConfirm");
+    assert_eq!(caller.befriend("bob", &["amy"]).codes(), [30539]);
+    let agree = json!({"From_Account": "amy", "ResponseFriendItem":
+        [{"To_Account": "bob", "ResponseAction": "Response_Action_Agree"}]});
+    let mut seen = ask(&mut caller, O::FriendResponse, &agree);
+    seen.extend(ask(&mut caller, O::Sendmsg, &message("amy")));
+    assert_eq!(seen, rows_of(Fault::Receiver));
+    node.stop();
 }
 
 #[test]

@@ -23,10 +23,14 @@ enum Fault {
     Journal,
     /// The owner of the user's partition is another node, which says nothing.
     Owner,
+    /// Whoever is asked beforehand is not there, and the app takes that for a no.
+    Receiver,
 }
 
 /// The rows that need a fault of the node; each is brought about in [`faults`].
 const NEED_A_FAULT: [(ErrorCode, Fault); 13] = [
+    (code::MESSAGE_FORBIDDEN, Fault::Receiver),
+    (code::FORBIDDEN, Fault::Receiver),
     (code::RELATIONS_BROKEN, Fault::Journal),
     (code::FRIEND_ADD_BROKEN, Fault::Journal),
     (code::FRIEND_CHECK_BROKEN, Fault::Journal),

@@ -16,18 +16,17 @@ const OWN: RangeInclusive<u32> = 97_001..=97_999;
 const NO_ADMIN: &str = "who is no admin gets no further than 60010";
 const WHOSE: &str = "90003 and 90008 say which account it is";
 const INNER: &str = "inner faults are 90994 and 91000";
-const UNASKED: &str = "no webhook is asked beforehand";
+const CHOSEN: &str = "chosen by the app's own webhook, whose code is handed on";
 const UNJUDGED: &str = "nobody judges what a text or an image shows";
 const UNLIMITED: &str = "no security policy, no edition and no plan limits anybody";
 const OF_CLIENTS: &str = "for calls of clients, of which there are none";
 const OLD: &str = "older numbers, which current pages have replaced";
 
 /// What the contract names besides, and why it is not answered.
-const RESERVED: [(RangeInclusive<u32>, &str); 41] = [
+const RESERVED: [(RangeInclusive<u32>, &str); 40] = [
     (20_002..=20_002, "90001 and 70003 say what is wrong"),
     (20_003..=20_003, WHOSE),
     (20_004..=20_005, INNER),
-    (20_006..=20_006, UNASKED),
     (20_007..=20_012, OF_CLIENTS),
     (30_004..=30_004, NO_ADMIN),
     (30_005..=30_005, UNJUDGED),
@@ -39,7 +38,7 @@ const RESERVED: [(RangeInclusive<u32>, &str); 41] = [
     (31_707..=31_707, UNLIMITED),
     (31_804..=31_804, OF_CLIENTS),
     (32_216..=32_216, OLD),
-    (38_000..=39_000, OF_CLIENTS),
+    (38_001..=39_000, CHOSEN),
     (40_004..=40_004, NO_ADMIN),
     (40_005..=40_005, UNJUDGED),
     (40_007..=40_008, "an admin may read and write every field"),
@@ -64,7 +63,7 @@ const RESERVED: [(RangeInclusive<u32>, &str); 41] = [
     (90_048..=90_048, WHOSE),
     (90_992..=90_995, INNER),
     (93_000..=93_000, "80002 and 90055 say it"),
-    (120_001..=130_000, UNASKED),
+    (120_001..=130_000, CHOSEN),
 ];
 
 /// Every code that the sections about calls name, in tables, lists and sentences; of a row of codes

@@ -139,6 +139,7 @@ impl History {
                 | Event::FriendsGrouped { .. }
                 | Event::GroupsRemoved { .. }
                 | Event::MessageAccepted(_)
+                | Event::VerdictGiven(_)
                 | Event::CallBegun { .. }
                 | Event::CallDone { .. }
                 | Event::CallAnswered { .. }

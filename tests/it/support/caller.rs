@@ -93,6 +93,21 @@ impl Caller {
         Ok(Answer::of(answer))
     }
 
+    /// Calls `command` in the name of a user, as by a client, with further lines in the head.
+    pub(crate) fn call_as_client(&mut self, command: &str, lines: &str, body: &Value) -> Answer {
+        let lines = format!("Cordon-Acts-As: client\r\n{lines}");
+        self.call_with_lines(command, &lines, body)
+    }
+
+    /// Calls `command` with further lines in the head, each with its end.
+    pub(crate) fn call_with_lines(&mut self, command: &str, lines: &str, body: &Value) -> Answer {
+        let target = format!("/v4/{command}?{}", self.identity.query());
+        let mut connection =
+            Connection::open_within(self.address, self.patience).expect("the node listens");
+        let answer = connection.ask_with("POST", &target, lines, body.to_string().as_bytes());
+        Answer::of(answer.expect("the node answers"))
+    }
+
     /// Gives fields of a profile new values.
     pub(crate) fn set_profile(&mut self, owner: &str, fields: &[(&str, Value)]) -> Answer {
         let items = fields.iter().map(|(tag, value)| json!({"Tag": tag, "Value": value}));

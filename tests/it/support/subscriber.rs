@@ -1,6 +1,6 @@
 //! A real receiver of webhooks, on loopback.
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -61,6 +61,10 @@ pub(crate) enum Reaction {
     Status(u16),
     /// Closes the connection without an answer.
     Hangup,
+    /// Answers 200 with this text.
+    Say(&'static str),
+    /// Says nothing until the other side gives up.
+    Hang,
 }
 
 struct Shared {
@@ -226,16 +230,21 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         let mut heard = Heard { target, message, body, accepted: false };
         let rule = Arc::clone(&lock(&shared.reaction));
         let reaction = rule(&heard);
-        heard.accepted = reaction == Reaction::Accept;
+        heard.accepted = matches!(reaction, Reaction::Accept | Reaction::Say(_));
         // Heard before it is answered: whoever sees the delivery done sees it here.
         lock(&shared.heard).push(heard);
         shared.news.notify_all();
         let status = match reaction {
-            Reaction::Accept => 200,
+            Reaction::Accept | Reaction::Say(_) => 200,
             Reaction::Status(status) => status,
             Reaction::Hangup => return drop(stream.shutdown(Shutdown::Both)),
+            // Nothing more comes before the end.
+            Reaction::Hang => return drop(reader.read_to_end(&mut Vec::new())),
         };
-        let text = r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#;
+        let text = match reaction {
+            Reaction::Say(text) => text,
+            _ => r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#,
+        };
         let answer = format!(
             "HTTP/1.1 {status} It\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()

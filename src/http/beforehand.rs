@@ -1,0 +1,225 @@
+//! Asks whoever the app wants to be asked before something is done. Rule: webhooks.md 8.3, 8.4, 10, 14.
+//!
+//! First it is looked at what stands in the way anyway: of that nobody is asked. Then the question is
+//! put, here and not in the turn of an actor, which waits for nobody outside. The verdict goes along with
+//! the command, whose user decides again and keeps it. A call with a key that comes again is not asked
+//! about again: what was said first stands.
+
+use super::answer::Failure;
+use super::body;
+use super::call::Call;
+use super::message;
+use super::raw::Raw;
+use super::relation::{self, Sides};
+use crate::actors::{ExecuteError, ItemError};
+use crate::domain::{
+    Command, Ground, Matter, Message, Rejection, RequestAnswer, UserId, Verdict, Words,
+};
+use crate::webhooks::{BeforeCommand, Question, Unreadable};
+
+/// Items of a command that are answered without it: their places, in order, and why.
+pub(super) type Settled = Vec<(usize, ItemError)>;
+
+/// Asks about friends that `owner` wants to add. Answers the command that is left, and what of it is
+/// settled: by the other side's word, which the owner could not know.
+pub(super) async fn about_adding(
+    call: &Call<'_>,
+    owner: UserId,
+    command: Command,
+) -> Result<(Command, Settled), Failure> {
+    let look = look(call, owner, &command, BeforeCommand::PrevFriendAdd).await?;
+    let (Look::Open(open), Command::AddFriends { items, form, forced }) = (&look, &command) else {
+        return Ok((look.over(command), Vec::new()));
+    };
+    let (form, forced) = (*form, *forced);
+    let users: Vec<UserId> = items.iter().map(|item| item.user).collect();
+    let between = relation::between(call, owner, &users, Sides::Both).await?;
+    let mut settled = Vec::new();
+    let mut left = Vec::with_capacity(items.len());
+    let mut wanted = Vec::with_capacity(items.len());
+    for (slot, ((item, open), both)) in items.iter().zip(open).zip(between).enumerate() {
+        let in_the_way = match both {
+            Ok((_, theirs)) if theirs.blocks => Some(Rejection::BlockedByPeer),
+            Ok((ours, theirs)) if form.is_two_way() && ours.has_friend && theirs.has_friend => {
+                Some(Rejection::AlreadyFriend)
+            }
+            // What else is wrong with it the owner says.
+            Ok(_) | Err(_) => None,
+        };
+        if !open {
+            left.push(item.clone());
+        } else if let Some(rejection) = in_the_way {
+            settled.push((slot, ItemError::Rejected(rejection)));
+        } else {
+            left.push(item.clone());
+            wanted.push(item);
+        }
+    }
+    let verdict = if wanted.is_empty() {
+        Some(unasked(Matter::FriendAdd))
+    } else {
+        ask(call, &Question::FriendAdd { from: owner, items: &wanted, form }).await
+    };
+    Ok((under(Command::AddFriends { items: left, form, forced }, verdict), settled))
+}
+
+/// Asks about requests that `owner` wants to answer. Answers the command with what was said.
+pub(super) async fn about_answering(
+    call: &Call<'_>,
+    owner: UserId,
+    command: Command,
+) -> Result<Command, Failure> {
+    let look = look(call, owner, &command, BeforeCommand::PrevFriendResponse).await?;
+    let (Look::Open(open), Command::AnswerRequests { items }) = (&look, &command) else {
+        return Ok(look.over(command));
+    };
+    let answered: Vec<&RequestAnswer> =
+        items.iter().zip(open).filter(|(_, open)| **open).map(|(item, _)| item).collect();
+    let verdict = if answered.is_empty() {
+        Some(unasked(Matter::FriendResponse))
+    } else {
+        ask(call, &Question::FriendResponse { from: owner, items: &answered }).await
+    };
+    Ok(under(command, verdict))
+}
+
+/// Asks about a message of `sender`'s to one receiver. Answers the command with what was said, and in
+/// the words that it was given.
+pub(super) async fn about_message(
+    call: &Call<'_>,
+    sender: UserId,
+    mut message: Message,
+) -> Result<Command, Failure> {
+    let app = call.app();
+    if !is_asked(call, BeforeCommand::BeforeSendMsg)? {
+        return Ok(Command::Send(message));
+    }
+    if let Some(verdict) = said_before(call, sender).await? {
+        return Ok(Command::Send(message).under(verdict));
+    }
+    // Who is unknown is refused by the command.
+    if call.imported(&[sender]).await? != [true] {
+        return Ok(Command::Send(message));
+    }
+    let mut words = None;
+    let question = Question::Message { from: sender, message: &message };
+    let reword = |body: Option<&str>, custom_data: Option<&str>| {
+        let before = Words { body: message.body.clone(), custom_data: message.custom_data.clone() };
+        let after = Words {
+            body: body.map_or_else(|| before.body.clone(), Into::into),
+            custom_data: custom_data.map_or_else(|| before.custom_data.clone(), Into::into),
+        };
+        if after == before {
+            return Ok(None);
+        }
+        let bytes = after.body.len() + after.custom_data.len() + message.push.len();
+        if bytes > app.messages.bytes_max || !may_be_said(&after.body) {
+            return Err(Unreadable);
+        }
+        words = Some(after);
+        Ok(Some(before))
+    };
+    let by = call.origin();
+    let asked = call.consultant.about_message(app.id, &question, &by, reword);
+    let Some(verdict) = asked.await else { return Ok(Command::Send(message)) };
+    if let Some(Words { body, custom_data }) = words {
+        (message.body, message.custom_data) = (body, custom_data);
+    }
+    Ok(Command::Send(message).under(verdict))
+}
+
+/// Whether a text can be the `MsgBody` of a message, by the rules for those of callers.
+fn may_be_said(text: &str) -> bool {
+    let fits = body::text(text.as_bytes()).is_ok();
+    let read = serde_json::from_str::<Raw<'_>>(text).ok().filter(|_| fits);
+    read.and_then(Raw::text).is_some_and(|text| message::check_elements(text).is_ok())
+}
+
+/// The verdict that holds for a call that was carried out: of a call with a key, the one that was kept.
+pub(super) async fn standing(
+    call: &Call<'_>,
+    owner: UserId,
+    verdict: Option<Verdict>,
+) -> Result<Option<Verdict>, Failure> {
+    Ok(said_before(call, owner).await?.or(verdict))
+}
+
+/// What was said when this call, which has a key, was made before.
+async fn said_before(call: &Call<'_>, owner: UserId) -> Result<Option<Verdict>, Failure> {
+    let Some(key) = call.key else { return Ok(None) };
+    let kept =
+        call.users.kept(call.key(owner), key.key).await.map_err(|error| call.fault(&error))?;
+    let kept = kept.filter(|kept| kept.call == key && kept.is_fresh(call.now));
+    Ok(kept.and_then(|kept| kept.traces.verdict).map(|verdict| *verdict))
+}
+
+/// Whether anybody wants to be asked. A node that has just started and does not know that yet refuses
+/// what may have to be asked about.
+fn is_asked(call: &Call<'_>, about: BeforeCommand) -> Result<bool, Failure> {
+    let is_asked = call.consultant.is_asked(call.app().id, about);
+    is_asked.ok_or_else(|| call.fault(&ExecuteError::Unavailable))
+}
+
+/// What there is to ask about.
+enum Look {
+    /// Nothing: nobody wants to be asked, or the call as a whole is refused.
+    Nothing,
+    /// It was asked about before, and this was said.
+    Said(Verdict),
+    /// These items are not refused anyway, as far as their owner knows.
+    Open(Vec<bool>),
+}
+
+impl Look {
+    /// The command, if nobody is asked now.
+    fn over(self, command: Command) -> Command {
+        match self {
+            Self::Said(verdict) => command.under(verdict),
+            Self::Nothing | Self::Open(_) => command,
+        }
+    }
+}
+
+async fn look(
+    call: &Call<'_>,
+    owner: UserId,
+    command: &Command,
+    about: BeforeCommand,
+) -> Result<Look, Failure> {
+    if !is_asked(call, about)? {
+        return Ok(Look::Nothing);
+    }
+    if let Some(verdict) = said_before(call, owner).await? {
+        return Ok(Look::Said(verdict));
+    }
+    match call.users.foresee(call.key(owner), command.clone()).await {
+        Ok(outcomes) => Ok(Look::Open(outcomes.iter().map(Result::is_ok).collect())),
+        // Carrying it out says why.
+        Err(ExecuteError::Rejected(_)) => Ok(Look::Nothing),
+        Err(error) => Err(call.fault(&error)),
+    }
+}
+
+async fn ask(call: &Call<'_>, question: &Question<'_>) -> Option<Verdict> {
+    call.consultant.about_friends(call.app().id, question, &call.origin()).await
+}
+
+fn under(command: Command, verdict: Option<Verdict>) -> Command {
+    match verdict {
+        Some(verdict) => command.under(verdict),
+        None => command,
+    }
+}
+
+/// The verdict on what nobody was asked about: nothing of it may be done.
+fn unasked(about: Matter) -> Verdict {
+    Verdict {
+        about,
+        by: "".into(),
+        ground: Ground::Answered,
+        allowed: Vec::new(),
+        refused: Vec::new(),
+        hidden: false,
+        before: None,
+    }
+}

@@ -1,0 +1,421 @@
+//! Asks a subscriber before the fact. Rule: webhooks.md 1 to 4, 8.3, 8.4 and 10.
+//!
+//! One try, within one limit of time. Whatever does not come to an answer is settled by what the app has
+//! set for that kind of failure. So that a subscriber who hangs costs others nothing, each has a desk
+//! on this node with room for so many open questions, and one who counts as down is not waited for.
+//!
+//! [`Desks`] is what a node has; a [`Consultant`] is what each of its threads has, because the HTTP
+//! client cannot leave its thread. [`question`] says what is asked and how answers are read.
+
+mod metrics;
+pub mod question;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use actix_web::web::Bytes;
+use rustls::ClientConfig;
+
+use self::metrics::Labels;
+use self::question::{Question, Reply, Unreadable, read_refusals, read_reply};
+use super::attempt::{self, Caller, Outcome};
+use super::breaker::{Breaker, Fault};
+use super::command::BeforeCommand;
+use super::endpoint::Endpoint;
+use crate::clock::Clock;
+use crate::domain::{AppId, BeforeTerms, Fallback, Ground, Refusal, UserId, Verdict, Words};
+use crate::journal::Origin;
+
+pub use self::metrics::Metrics;
+
+/// Questions to one subscriber that are open on a node, at most.
+pub const QUESTIONS_OPEN_MAX: usize = 64;
+
+/// The longest limit of time that a question may have, in milliseconds.
+pub const BEFORE_TIMEOUT_MAX_MS: u64 = 5_000;
+
+/// Somebody who is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The app that it is about.
+    pub app: AppId,
+    /// The name of the subscription.
+    pub name: String,
+    /// Where it is asked.
+    pub endpoint: Endpoint,
+    /// What it is asked about.
+    pub commands: BTreeSet<BeforeCommand>,
+    /// For how long, and what counts without an answer.
+    pub terms: BeforeTerms,
+}
+
+/// Where questions are put on this node.
+pub struct Desks {
+    /// By app; of several, the first that asks for a command is the one that is asked. None before they
+    /// are known.
+    desks: RwLock<Option<BTreeMap<AppId, Vec<Arc<Desk>>>>>,
+    clock: Clock,
+    metrics: Metrics,
+    /// Read once somebody is asked over `https`.
+    tls: OnceLock<Option<Arc<ClientConfig>>>,
+    began: Instant,
+}
+
+/// One subscriber, and how asking it goes.
+#[derive(Debug)]
+struct Desk {
+    target: Target,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: usize,
+    breaker: Breaker,
+}
+
+impl Desk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Desks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desks").field("desks", &self.desks).finish_non_exhaustive()
+    }
+}
+
+impl Desks {
+    /// Desks for `targets`; none if it is not known yet who wants to be asked, until [`Self::serve`]
+    /// says it. Without certificates of the system, those over `https` are unreachable.
+    pub fn new(targets: Option<Vec<Target>>, clock: Clock, metrics: Metrics) -> Arc<Self> {
+        let desks = Self {
+            desks: RwLock::default(),
+            clock,
+            metrics,
+            tls: OnceLock::new(),
+            began: Instant::now(),
+        };
+        targets.into_iter().for_each(|targets| desks.serve(targets));
+        Arc::new(desks)
+    }
+
+    /// Asks exactly `targets` from now on. Those that stay as they are keep their open questions and
+    /// what is known of how they are.
+    pub fn serve(&self, targets: Vec<Target>) {
+        let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
+        let before = desks.take().unwrap_or_default();
+        if targets.iter().any(|target| target.endpoint.is_secure()) {
+            self.tls.get_or_init(|| attempt::system_tls().ok());
+        }
+        let mut now: BTreeMap<AppId, Vec<Arc<Desk>>> = BTreeMap::new();
+        for target in targets {
+            let mut known = before.get(&target.app).into_iter().flatten();
+            let desk = match known.find(|desk| desk.target == target) {
+                Some(desk) => Arc::clone(desk),
+                None => Arc::new(Desk { target, state: Mutex::default() }),
+            };
+            now.entry(desk.target.app).or_default().push(desk);
+        }
+        *desks = Some(now);
+    }
+
+    fn find(&self, app: AppId, command: BeforeCommand) -> Option<Arc<Desk>> {
+        let desks = self.desks.read().unwrap_or_else(PoisonError::into_inner);
+        let mut of_app = desks.as_ref()?.get(&app)?.iter();
+        of_app.find(|desk| desk.target.commands.contains(&command)).cloned()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Asks from one thread.
+#[derive(Debug)]
+pub struct Consultant {
+    desks: Arc<Desks>,
+    callers: RefCell<Vec<Line>>,
+}
+
+/// The connections of this thread to one subscriber.
+struct Line {
+    desk: Weak<Desk>,
+    caller: Rc<Caller>,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("desk", &self.desk).finish_non_exhaustive()
+    }
+}
+
+/// What the want of an answer is due to.
+type Failed = Ground;
+
+impl Consultant {
+    /// One for this thread, with no connection yet.
+    pub fn new(desks: Arc<Desks>) -> Self {
+        Self { desks, callers: RefCell::default() }
+    }
+
+    /// Whether anybody of `app` wants to be asked about `command`; none while that is not known.
+    pub fn is_asked(&self, app: AppId, command: BeforeCommand) -> Option<bool> {
+        let is_known = self.desks.desks.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        is_known.then(|| self.desks.find(app, command).is_some())
+    }
+
+    /// Asks about friends, for a caller of `app` who is known as `by`. None: nobody wants to be asked.
+    pub async fn about_friends(
+        &self,
+        app: AppId,
+        question: &Question<'_>,
+        by: &Origin,
+    ) -> Option<Verdict> {
+        let desk = self.desks.find(app, question.command())?;
+        let users = question.users();
+        let read = |answer: &[u8]| read_refusals(answer, &users);
+        let said = self.ask(&desk, question, by, read, |refused| !refused.is_empty()).await;
+        let (ground, refused) = match said {
+            Ok(refused) => (Ground::Answered, refused),
+            Err(ground) => (ground, fallen_back(&desk.target.terms, ground, &users)),
+        };
+        let mut verdict = verdict(&desk, question, ground);
+        let is_refused: BTreeSet<UserId> = refused.iter().map(|refusal| refusal.user).collect();
+        verdict.allowed = users.into_iter().filter(|user| !is_refused.contains(user)).collect();
+        verdict.refused = refused;
+        Some(verdict)
+    }
+
+    /// Asks about a message, for a caller of `app` who is known as `by`; `reword` gives the message
+    /// other words, as far as some are said, and fails if they may not stand in a message. None: nobody
+    /// wants to be asked.
+    pub async fn about_message(
+        &self,
+        app: AppId,
+        question: &Question<'_>,
+        by: &Origin,
+        reword: impl FnOnce(Option<&str>, Option<&str>) -> Result<Option<Words>, Unreadable>,
+    ) -> Option<Verdict> {
+        let desk = self.desks.find(app, question.command())?;
+        let users = question.users();
+        let read = |answer: &[u8]| match read_reply(answer)? {
+            Reply::Send { body, custom_data } => {
+                Ok(Said::Send(reword(body.as_deref(), custom_data.as_deref())?))
+            }
+            Reply::Refuse { code, info } => Ok(Said::Refuse { code, info }),
+            Reply::Hide => Ok(Said::Hide),
+        };
+        let refuses = |said: &Said| !matches!(said, Said::Send(_));
+        let said = self.ask(&desk, question, by, read, refuses).await;
+        let mut verdict = verdict(&desk, question, Ground::Answered);
+        let refuse = |code, info: &str| {
+            let refusal = |user| Refusal { user, code, info: info.into() };
+            users.iter().copied().map(refusal).collect::<Vec<_>>()
+        };
+        match said {
+            Ok(Said::Send(before)) => {
+                verdict.before = before.map(Box::new);
+                verdict.allowed = users;
+            }
+            Ok(Said::Refuse { code, info }) => verdict.refused = refuse(code, &info),
+            Ok(Said::Hide) => {
+                verdict.refused = refuse(0, "");
+                verdict.hidden = true;
+            }
+            Err(ground) => {
+                verdict.ground = ground;
+                verdict.refused = fallen_back(&desk.target.terms, ground, &users);
+                if verdict.refused.is_empty() {
+                    verdict.allowed = users;
+                }
+            }
+        }
+        Some(verdict)
+    }
+
+    /// Puts one question, and counts it.
+    async fn ask<T>(
+        &self,
+        desk: &Arc<Desk>,
+        question: &Question<'_>,
+        by: &Origin,
+        read: impl FnOnce(&[u8]) -> Result<T, Unreadable>,
+        refuses: impl FnOnce(&T) -> bool,
+    ) -> Result<T, Failed> {
+        let command = question.command();
+        let began = Instant::now();
+        let said = match Open::new(&self.desks, desk) {
+            None => Err(Ground::Busy),
+            Some(open) => {
+                let answer = self.send(desk, question, by).await;
+                let said = answer.and_then(|answer| read(&answer).map_err(|_| Ground::Malformed));
+                open.close(question.from(), said.as_ref().err().copied());
+                said
+            }
+        };
+        let word = match &said {
+            Ok(said) if refuses(said) => "refused",
+            Ok(_) => "allowed",
+            Err(ground) => word(*ground),
+        };
+        let target = &desk.target;
+        let labels = Labels::new(target.app, &target.name, command, word);
+        self.desks.metrics.asked(labels, began.elapsed().as_secs_f64());
+        said
+    }
+
+    /// Makes the call: the only place that knows how.
+    async fn send(
+        &self,
+        desk: &Arc<Desk>,
+        question: &Question<'_>,
+        by: &Origin,
+    ) -> Result<Bytes, Failed> {
+        let now = self.desks.clock.now();
+        let id = format!("{}.{}", by.request, question.command());
+        let caller = self.caller(desk);
+        let answer = caller.ask(question.command(), &id, question.body(now), by, now).await;
+        answer.map_err(|failure| match failure {
+            Outcome::TimedOut => Ground::TimedOut,
+            Outcome::Unreachable { .. } => Ground::Unreachable,
+            Outcome::Refused { .. } => Ground::Status,
+            Outcome::Malformed { .. } | Outcome::Delivered => Ground::Malformed,
+        })
+    }
+
+    fn caller(&self, desk: &Arc<Desk>) -> Rc<Caller> {
+        let mut callers = self.callers.borrow_mut();
+        let known = callers.iter().find(|line| line.desk.as_ptr() == Arc::as_ptr(desk));
+        if let Some(line) = known {
+            return Rc::clone(&line.caller);
+        }
+        callers.retain(|line| line.desk.strong_count() > 0);
+        let target = &desk.target;
+        let caller = Rc::new(Caller::new(
+            target.app,
+            target.endpoint.clone(),
+            Duration::from_millis(target.terms.timeout_ms.min(BEFORE_TIMEOUT_MAX_MS)),
+            QUESTIONS_OPEN_MAX,
+            self.desks.tls.get().cloned().flatten(),
+        ));
+        callers.push(Line { desk: Arc::downgrade(desk), caller: Rc::clone(&caller) });
+        caller
+    }
+}
+
+/// What is said to a message, its new words looked at: with those, the old ones.
+enum Said {
+    Send(Option<Words>),
+    Refuse { code: u32, info: Box<str> },
+    Hide,
+}
+
+fn verdict(desk: &Desk, question: &Question<'_>, ground: Ground) -> Verdict {
+    Verdict {
+        about: question.matter(),
+        by: desk.target.name.as_str().into(),
+        ground,
+        allowed: Vec::new(),
+        refused: Vec::new(),
+        hidden: false,
+        before: None,
+    }
+}
+
+/// Who is refused for the want of an answer.
+fn fallen_back(terms: &BeforeTerms, ground: Ground, users: &[UserId]) -> Vec<Refusal> {
+    let fallback = match ground {
+        Ground::Answered => Fallback::Allow,
+        Ground::TimedOut => terms.on_timeout,
+        Ground::Unreachable => terms.on_unreachable,
+        Ground::Status => terms.on_status,
+        Ground::Malformed => terms.on_malformed,
+        Ground::Busy => terms.on_busy,
+    };
+    let refusal = |user: &UserId| Refusal { user: *user, code: 0, info: "".into() };
+    match fallback {
+        Fallback::Allow => Vec::new(),
+        Fallback::Deny => users.iter().map(refusal).collect(),
+    }
+}
+
+/// One word for metrics.
+fn word(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Answered => "answered",
+        Ground::TimedOut => "timed_out",
+        Ground::Unreachable => "unreachable",
+        Ground::Status => "status",
+        Ground::Malformed => "malformed",
+        Ground::Busy => "busy",
+    }
+}
+
+/// A question that is open. One whose asker goes away says nothing about the subscriber.
+struct Open<'a> {
+    desks: &'a Desks,
+    desk: &'a Desk,
+    closed: bool,
+}
+
+impl<'a> Open<'a> {
+    /// None: there is no room for it, or the subscriber counts as down.
+    fn new(desks: &'a Desks, desk: &'a Desk) -> Option<Self> {
+        let mut state = desk.state();
+        if state.open >= QUESTIONS_OPEN_MAX
+            || state.breaker.allows(desks.now_ms(), QUESTIONS_OPEN_MAX) == 0
+        {
+            return None;
+        }
+        state.open += 1;
+        state.breaker.sent();
+        drop(state);
+        desks.metrics.opened();
+        Some(Self { desks, desk, closed: false })
+    }
+
+    /// It came to an answer, or to `failed`.
+    fn close(mut self, from: UserId, failed: Option<Failed>) {
+        self.closed = true;
+        let now_ms = self.desks.now_ms();
+        let mut state = self.desk.state();
+        let target = &self.desk.target;
+        let turned = match failed.map(fault) {
+            None => state.breaker.succeeded().then_some("is back"),
+            Some(fault) => state.breaker.failed(now_ms, from, fault).then_some("counts as down"),
+        };
+        drop(state);
+        if let Some(turned) = turned {
+            let (app, name) = (target.app.0, target.name.as_str());
+            tracing::warn!(app.id = app, subscription = name, "who is asked beforehand {turned}");
+        }
+    }
+}
+
+fn fault(ground: Ground) -> Fault {
+    match ground {
+        Ground::TimedOut | Ground::Unreachable => Fault::Silence,
+        Ground::Answered | Ground::Status | Ground::Malformed | Ground::Busy => Fault::Answer,
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let mut state = self.desk.state();
+        state.open -= 1;
+        if !self.closed {
+            state.breaker.put_off();
+        }
+        drop(state);
+        self.desks.metrics.closed();
+    }
+}
+
+#[cfg(test)]
+mod tests;
