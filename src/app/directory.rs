@@ -241,15 +241,7 @@ impl Directory {
     /// Who answers the question `command` of `app` before the fact: the first that asks for it, `main`
     /// before the others, those by name. None if nobody is to be asked.
     pub fn before(&self, app: AppId, command: &str) -> Option<BeforeTarget> {
-        let known = self.known(app);
-        let asks = |one: &&One| {
-            let is_asked = one.seen.subscription.commands.iter().any(|name| **name == *command);
-            is_asked && one.seen.state == State::Serving
-        };
-        let is_other = |one: &&One| *one.seen.subscription.name != *MAIN;
-        let found = known.all.iter().filter(asks).min_by_key(is_other)?;
-        let terms = found.seen.subscription.before;
-        Some(BeforeTarget { subscription: found.served.clone(), terms })
+        self.known(app).before(command)
     }
 
     /// Gives the subscription a place in every partition, whoever owns it.
@@ -389,6 +381,18 @@ impl Known {
     pub(super) fn find(&self, name: &str) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
         let found = self.all.iter().find(|one| *one.seen.subscription.name == *name);
         found.map(|one| (&one.seen, &one.served))
+    }
+
+    /// See [`Directory::before`].
+    fn before(&self, command: &str) -> Option<BeforeTarget> {
+        let asks = |one: &&One| {
+            let is_asked = one.seen.subscription.commands.iter().any(|name| **name == *command);
+            is_asked && one.seen.state == State::Serving
+        };
+        let is_other = |one: &&One| *one.seen.subscription.name != *MAIN;
+        let found = self.all.iter().filter(asks).min_by_key(is_other)?;
+        let terms = found.seen.subscription.before;
+        Some(BeforeTarget { subscription: found.served.clone(), terms })
     }
 
     /// A replay as it is served: on the terms of its subscription as they are now. None without that.
@@ -605,6 +609,70 @@ pub(super) fn begin(directory: &Arc<Directory>) -> rt::task::JoinHandle<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ASKED: &str = "Sns.CallbackPrevFriendAdd";
+
+    fn named(name: &str) -> Subscription {
+        Subscription {
+            name: name.into(),
+            url: Some(format!("http://{name}.example").into()),
+            commands: vec![ASKED.into()],
+            enabled: true,
+            format: Format::Reference,
+            secrets: Vec::new(),
+            headers: true,
+            delivery: DeliveryTerms::default(),
+            before: BeforeTerms::default(),
+        }
+    }
+
+    /// What is known of these, of which the one named `held` is held.
+    fn known(set: &[Subscription], held: &str) -> Known {
+        let kept = Subscriptions::default();
+        let one = |set: &Subscription| {
+            One::of(AppId(7), set, None, *set.name == *held, &kept, Source::Call)
+        };
+        let all = set.iter().map(one).collect::<Result<_, _>>().expect("addresses");
+        Known { kept: Subscriptions::default(), all }
+    }
+
+    #[test]
+    fn a_question_goes_to_the_main_subscription_before_the_others_by_name() {
+        let asked = |set: &[Subscription], held| {
+            known(set, held).before(ASKED).map(|target| target.subscription.name)
+        };
+        let off = Subscription { enabled: false, ..named("a") };
+        let pulled = Subscription { url: None, ..named("b") };
+        let deaf = Subscription { commands: Vec::new(), ..named("c") };
+        let all = [off, pulled, deaf, named("d"), named("e"), named(MAIN)];
+        assert_eq!(asked(&all, "").as_deref(), Some(MAIN));
+        assert_eq!(asked(&all, MAIN).as_deref(), Some("d"), "one that is held asks nobody");
+        assert_eq!(asked(&all[..3], ""), None);
+    }
+
+    #[test]
+    fn a_replay_has_the_terms_of_its_subscription_but_for_its_own_address_and_commands() {
+        let add = "Sns.CallbackBlackListAdd";
+        let both = vec![add.into(), "Sns.CallbackBlackListDelete".into()];
+        let known = known(&[Subscription { commands: both, url: None, ..named("a") }], "");
+        let replay = Replay {
+            number: 3,
+            subscription: "a".into(),
+            url: Some("http://elsewhere.example".into()),
+            since: None,
+            until: None,
+            ranges: vec![(0, 0, 1)],
+            users: Vec::new(),
+            commands: vec![add.into(), "Sns.CallbackFriendAdd".into()],
+            ids: Vec::new(),
+        };
+        let served = known.replay(&replay).expect("there is such a subscription");
+        assert_eq!(served.cursor_name(), "webhook/7/a/replay/3");
+        assert!(served.enabled, "it has an address of its own");
+        assert_eq!(served.commands.names().collect::<Vec<_>>(), [add]);
+        let of_nobody = Replay { subscription: "b".into(), ..replay };
+        assert_eq!(known.replay(&of_nobody), None);
+    }
 
     #[test]
     fn a_cursors_name_tells_whose_it_is() {
