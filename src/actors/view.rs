@@ -49,6 +49,7 @@ pub enum View {
     Subscriptions {
         /// Only if its sequence number is another one than this.
         known: Option<u64>,
+    },
     /// What the user would say to a command, which is not carried out.
     Foreseen {
         /// The command.

@@ -24,8 +24,8 @@ use crate::actors::{ExecuteError, Seat, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::{
-    AppId, BeforeTerms, Command, DeliveryTerms, Format, Replay,
-    SealedSecret, Subscription, Subscriptions, UserKey, keeper,
+    AppId, BeforeTerms, Command, DeliveryTerms, Format, Replay, SealedSecret, Subscription,
+    Subscriptions, UserKey, keeper,
 };
 use crate::http::{Source, State, SubscriptionSeen};
 use crate::journal::{Cursor, Journal, Origin, Partition, partition_of};
@@ -233,16 +233,9 @@ impl Directory {
         self.apps.get(&app).map(|terms| &terms.sealer)
     }
 
-    /// Who is asked before the fact: in each app `main` first, the others by name.
+    /// Who is asked before the fact.
     fn asked(&self) -> Vec<webhooks::Target> {
-        let apps = self.apps.keys().flat_map(|app| {
-            let known = self.known(*app);
-            let (main, others): (Vec<&One>, Vec<&One>) =
-                known.all.iter().partition(|one| *one.seen.subscription.name == *MAIN);
-            let asked = main.into_iter().chain(others).filter_map(One::asked);
-            asked.collect::<Vec<_>>()
-        });
-        apps.collect()
+        self.apps.keys().flat_map(|app| self.known(*app).asked()).collect()
     }
 
     /// Gives the subscription a place in every partition, whoever owns it.
@@ -382,6 +375,13 @@ impl Known {
     pub(super) fn find(&self, name: &str) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
         let found = self.all.iter().find(|one| *one.seen.subscription.name == *name);
         found.map(|one| (&one.seen, &one.served))
+    }
+
+    /// Who is asked before the fact: `main` first, the others by name.
+    fn asked(&self) -> Vec<webhooks::Target> {
+        let (main, others): (Vec<&One>, Vec<&One>) =
+            self.all.iter().partition(|one| *one.seen.subscription.name == *MAIN);
+        main.into_iter().chain(others).filter_map(One::asked).collect()
     }
 
     /// A replay as it is served: on the terms of its subscription as they are now. None without that.
@@ -609,6 +609,70 @@ pub(super) fn begin(directory: &Arc<Directory>) -> rt::task::JoinHandle<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ASKED: &str = "Sns.CallbackPrevFriendAdd";
+
+    fn named(name: &str) -> Subscription {
+        Subscription {
+            name: name.into(),
+            url: Some(format!("http://{name}.example").into()),
+            commands: vec![ASKED.into()],
+            enabled: true,
+            format: Format::Reference,
+            secrets: Vec::new(),
+            headers: true,
+            delivery: DeliveryTerms::default(),
+            before: BeforeTerms::default(),
+        }
+    }
+
+    /// What is known of these, of which the one named `held` is held.
+    fn known(set: &[Subscription], held: &str) -> Known {
+        let kept = Subscriptions::default();
+        let one = |set: &Subscription| {
+            One::of(AppId(7), set, None, *set.name == *held, &kept, Source::Call)
+        };
+        let all = set.iter().map(one).collect::<Result<_, _>>().expect("addresses");
+        Known { kept: Subscriptions::default(), all }
+    }
+
+    #[test]
+    fn a_question_goes_to_the_main_subscription_before_the_others_by_name() {
+        let asked = |set: &[Subscription], held| {
+            known(set, held).asked().into_iter().next().map(|target| target.name)
+        };
+        let off = Subscription { enabled: false, ..named("a") };
+        let pulled = Subscription { url: None, ..named("b") };
+        let deaf = Subscription { commands: Vec::new(), ..named("c") };
+        let all = [off, pulled, deaf, named("d"), named("e"), named(MAIN)];
+        assert_eq!(asked(&all, "").as_deref(), Some(MAIN));
+        assert_eq!(asked(&all, MAIN).as_deref(), Some("d"), "one that is held asks nobody");
+        assert_eq!(asked(&all[..3], ""), None);
+    }
+
+    #[test]
+    fn a_replay_has_the_terms_of_its_subscription_but_for_its_own_address_and_commands() {
+        let add = "Sns.CallbackBlackListAdd";
+        let both = vec![add.into(), "Sns.CallbackBlackListDelete".into()];
+        let known = known(&[Subscription { commands: both, url: None, ..named("a") }], "");
+        let replay = Replay {
+            number: 3,
+            subscription: "a".into(),
+            url: Some("http://elsewhere.example".into()),
+            since: None,
+            until: None,
+            ranges: vec![(0, 0, 1)],
+            users: Vec::new(),
+            commands: vec![add.into(), "Sns.CallbackFriendAdd".into()],
+            ids: Vec::new(),
+        };
+        let served = known.replay(&replay).expect("there is such a subscription");
+        assert_eq!(served.cursor_name(), "webhook/7/a/replay/3");
+        assert!(served.enabled, "it has an address of its own");
+        assert_eq!(served.commands.names().collect::<Vec<_>>(), [add]);
+        let of_nobody = Replay { subscription: "b".into(), ..replay };
+        assert_eq!(known.replay(&of_nobody), None);
+    }
 
     #[test]
     fn a_cursors_name_tells_whose_it_is() {

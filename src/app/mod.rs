@@ -28,7 +28,7 @@ pub use self::settings::{kafka_cluster, kafka_settings};
 use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config, JournalKind};
-use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey};
+use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey, is_book, is_keeper};
 use crate::http::{self, ops};
 use crate::journal::{Journal, Origin, embedded, kafka};
 use crate::store::{self, Store};
@@ -81,6 +81,10 @@ impl Node {
                 (journal as Arc<dyn Journal>, Some(outside))
             }
         };
+        for UserKey { app, user } in admins(config) {
+            let is_free = !is_book(&user) && !is_keeper(&user);
+            anyhow::ensure!(is_free, "app {app}: no account may be called {user}, also no admin");
+        }
         let store = open_store(config)?;
         let subscriptions = subscriptions(config)?;
         let actors_metrics = actors::Metrics::default();

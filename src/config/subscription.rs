@@ -172,7 +172,7 @@ impl Value for WebhookSubscription {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Format, FailurePolicy};
+    use crate::config::{Config, FailurePolicy, Format};
 
     fn parse(subscriptions: &str) -> Result<Config, String> {
         let text = format!("[[app]]\nid = 7\nkeys = [\"k\"]\n{subscriptions}");

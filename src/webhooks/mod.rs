@@ -19,8 +19,8 @@
 pub mod attempt;
 mod breaker;
 pub mod command;
-mod count;
 pub mod consult;
+mod count;
 pub mod cursor;
 pub mod digest;
 mod dispatcher;
@@ -48,11 +48,11 @@ use tokio::task::{JoinHandle, LocalSet};
 
 pub use attempt::{Outcome, TlsError};
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
-pub use command::{CallbackCommand, Switches};
-pub use count::count;
 pub use command::{BeforeCommand, CallbackCommand, Switches};
+pub use command::{CallbackCommand, Switches};
 pub use consult::question::{Question, Unreadable};
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
+pub use count::count;
 pub use cursor::{CursorError, Cursors};
 pub use digest::CallId;
 pub use endpoint::{Endpoint, EndpointError};

@@ -483,6 +483,10 @@ fn only_admins_have_to_do_with_subscriptions_and_no_account_is_called_like_their
     assert_eq!(caller.block("amy", &["~webhooks"]).codes(), [30003]);
     assert_eq!(caller.delete_accounts(&["~webhooks"]).codes(), [70107]);
     assert_eq!(listed(&mut caller).len(), 1);
+    node.stop();
+    let refused = TestNode::try_start(Setup::new().set("APP_ADMIN", "~webhooks"), NOW_S);
+    let reason = refused.err().expect("such a node does not start");
+    assert!(reason.contains("no account may be called ~webhooks"), "{reason}");
 }
 
 #[test]
