@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
+
 use super::cluster::standby_mode;
 use crate::actors::{self, Policies};
 use crate::cluster::{peers, steward};

@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::app::WebhookCommand;
 use super::secret::{Secret, Url};
-use super::value::{Choice, Value};
+use super::value::Value;
 use crate::domain::{FailurePolicy, Fallback, Format};
 
 /// One further subscriber of an app's events. Its fields mean what they mean in `[app.webhook]`.
@@ -172,7 +172,8 @@ impl Value for WebhookSubscription {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, FailurePolicy, Format};
+    use super::*;
+    use crate::config::Config;
 
     fn parse(subscriptions: &str) -> Result<Config, String> {
         let text = format!("[[app]]\nid = 7\nkeys = [\"k\"]\n{subscriptions}");

@@ -312,7 +312,8 @@ fn of_account(operation: Operation, rejection: Rejection, unknown: ErrorCode) ->
         | Rejection::SubscriptionUnknown
         | Rejection::SecretMissing
         | Rejection::TooManyReplays
-        | Rejection::ReplayUnknown => broken(operation),
+        | Rejection::ReplayUnknown
+        | Rejection::Forbidden => broken(operation),
     }
 }
 

@@ -49,7 +49,6 @@ use tokio::task::{JoinHandle, LocalSet};
 pub use attempt::{Outcome, TlsError};
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
 pub use command::{BeforeCommand, CallbackCommand, Switches};
-pub use command::{CallbackCommand, Switches};
 pub use consult::question::{Question, Unreadable};
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
 pub use count::count;
