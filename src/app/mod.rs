@@ -20,7 +20,7 @@ use self::cluster::{Inside, Outside};
 use self::followers::{Followers, UserCursors};
 use self::phase::{Phase, State};
 use self::settings::{actor_settings, http_settings, policies, subscriptions};
-pub use self::settings::{kafka_cluster, kafka_settings};
+pub use self::settings::{kafka_cluster, kafka_settings, webhook_certificate, webhook_guard};
 use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config, JournalKind};

@@ -1,5 +1,7 @@
 //! The settings of one app: who may call, what its rules are, who hears of it.
 
+use std::path::PathBuf;
+
 use super::kind::{Bytes, FieldName};
 use super::rate::RateLimits;
 use super::scope::section;
@@ -104,8 +106,21 @@ section! {
     pub struct Webhook {
         /// Where deliveries go; without it there are none.
         url: Option<Url> = None;
-        /// The token that deliveries are signed with; without it they are not signed.
+        /// What deliveries look like: `reference`, or `standard` for Standard Webhooks.
+        format: WebhookFormat = WebhookFormat::Reference;
+        /// The token that deliveries of the reference's format are signed with; without it they are
+        /// not signed.
         token: Option<Secret> = None;
+        /// What deliveries of the standard format are signed with, `whsec_` and base64, newest first;
+        /// several during a change of secrets: each of them signs.
+        secrets: Vec<Secret> = Vec::new(), in 0..=4, unit "secrets";
+        /// Headers that tell a delivery's id, its place among the others and the number of the try.
+        headers: bool = true;
+        /// A certificate that is shown to receivers over https, as a PEM file, and what leads to its
+        /// authority.
+        client_certificate: Option<PathBuf> = None;
+        /// Its private key, as a PEM file.
+        client_key: Option<PathBuf> = None;
         /// What the subscriber hears of.
         commands: Vec<WebhookCommand> = WebhookCommand::AFTER.to_vec();
         /// How long one delivery attempt may take.
@@ -117,6 +132,20 @@ section! {
         /// One attempt per delivery, as the reference does it: what fails is lost.
         call_once: bool = false;
     }
+}
+
+/// What deliveries look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// As the reference makes them.
+    Reference,
+    /// As Standard Webhooks has them.
+    Standard,
+}
+
+impl Choice for WebhookFormat {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("reference", Self::Reference), ("standard", Self::Standard)];
 }
 
 /// A kind of delivery, by the name that the subscriber sees.

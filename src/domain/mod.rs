@@ -42,8 +42,8 @@ pub use policy::Policy;
 pub use rejection::Rejection;
 pub use roll::Roll;
 pub use subscription::{
-    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SealedSecret, Seek,
-    SeekTo, Subscription, Subscriptions,
+    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SECRETS_MAX, SealedSecret,
+    Seek, SeekTo, Subscription, Subscriptions,
 };
 pub use user::{Decision, Head, HeadView, Outcome, Relation, RelationView, User};
 

@@ -11,19 +11,21 @@
 //! as the first cursor by [`Handle::follow`], which a node awaits before it serves the partition,
 //! so nothing that happens from then on is missed.
 //!
-//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted, [`endpoint`] and
-//! [`attempt`] how a call is made. `feed` and `hub` read the journal once for all. `line` decides for
+//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted, [`format`](mod@format) what
+//! it looks like on the wire, [`guard`] where it may go, [`caller`] how it gets there. `feed` and `hub` read the journal once for all. `line` decides for
 //! one subscription what goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no
 //! clock. `dispatcher` does what they say.
 
-pub mod attempt;
 mod breaker;
+pub mod caller;
 pub mod command;
 pub mod cursor;
 pub mod digest;
 mod dispatcher;
 pub mod endpoint;
 mod feed;
+pub mod format;
+pub mod guard;
 mod hub;
 mod lane;
 mod line;
@@ -44,11 +46,15 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
-pub use attempt::TlsError;
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
+pub use caller::{
+    Bounds, Caller, Certificate, CertificateError, Failure, Link, Outcome, Post, Tls, TlsError,
+};
 pub use command::{CallbackCommand, Switches};
 pub use cursor::{CursorError, Cursors};
 pub use endpoint::{Endpoint, EndpointError};
+pub use format::{Secret, SecretError, Signer};
+pub use guard::{Guard, Guarded, Subnet};
 pub use lane::{
     PARKED_USERS_MAX, REPEATED_RECORDS_MAX, SILENT_RECORDS_MAX, WINDOW_BYTES_MAX,
     WINDOW_RECORDS_MAX,
@@ -107,7 +113,7 @@ pub fn start(
     clock: Clock,
     metrics: Metrics,
 ) -> Result<Handle, StartError> {
-    let tls = attempt::system_tls();
+    let tls = Tls::system();
     let secure = subscriptions.iter().any(|s| s.endpoint.is_secure());
     let tls = if secure { Some(tls?) } else { tls.ok() };
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -133,7 +139,7 @@ pub fn start(
 /// All subscriptions of the node.
 struct All<C> {
     tools: Tools<C>,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<Tls>,
     followed: BTreeSet<Partition>,
     /// By the names of their cursors.
     served: BTreeMap<String, Serving>,
@@ -224,7 +230,7 @@ impl<C: Cursors> All<C> {
                 return true;
             }
             let subscription = Rc::new(subscription);
-            let caller = caller(&subscription, self.tls.clone());
+            let caller = caller(&subscription, self.tls.as_ref());
             let order = Order::Adopt { subscription: Rc::clone(&subscription), caller };
             serving.subscription = subscription;
             let orders = serving.orders.clone();
@@ -235,7 +241,7 @@ impl<C: Cursors> All<C> {
         });
         for (name, subscription) in wanted {
             let subscription = Rc::new(subscription);
-            let caller = caller(&subscription, self.tls.clone());
+            let caller = caller(&subscription, self.tls.as_ref());
             let dispatcher = Dispatcher::new(self.tools.clone(), Rc::clone(&subscription), caller);
             let (orders, receiver) = mpsc::channel(ORDERS_MAX);
             let task = tokio::task::spawn_local(dispatcher.run(receiver));
@@ -249,17 +255,10 @@ impl<C: Cursors> All<C> {
     }
 }
 
-fn caller(
-    subscription: &Subscription,
-    tls: Option<Arc<rustls::ClientConfig>>,
-) -> Rc<attempt::Caller> {
-    Rc::new(attempt::Caller::new(
-        subscription.app,
-        subscription.endpoint.clone(),
-        Duration::from_millis(subscription.delivery.timeout_ms),
-        subscription.delivery.in_flight_max as usize,
-        tls,
-    ))
+fn caller(subscription: &Subscription, tls: Option<&Tls>) -> Rc<Caller> {
+    let bounds = Bounds::within(Duration::from_millis(subscription.delivery.timeout_ms));
+    let connections_max = subscription.delivery.in_flight_max as usize;
+    Rc::new(Caller::new(subscription, bounds, connections_max, tls))
 }
 
 /// The running webhooks. Dropping it ends them as [`Handle::stop`] does, without waiting.
