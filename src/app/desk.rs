@@ -57,7 +57,13 @@ impl Directory {
         if self.is_configured(app, &subscription.name) {
             return Err(DeskError::OfSettings);
         }
-        super::directory::runtime(app, &subscription, None).map_err(|_| DeskError::Url)?;
+        let (new, keeps) = match &secret {
+            NewSecret::Keep => (None, true),
+            NewSecret::Remove => (None, false),
+            NewSecret::Given { text, .. } => (Some(text.as_str()), true),
+            NewSecret::Generated { .. } => (None, true),
+        };
+        self.check(app, &subscription, new, keeps)?;
         let (change, shown) = self.sealed(app, &subscription, secret)?;
         let name = subscription.name.clone();
         let set = Command::SetSubscription { subscription: Box::new(subscription), secret: change };
@@ -118,7 +124,9 @@ impl Directory {
         let status = match outcome {
             Outcome::Delivered | Outcome::Malformed { .. } => Some(200),
             Outcome::Refused { status } => Some(status),
-            Outcome::TimedOut | Outcome::Unreachable { .. } => None,
+            // 503 with a time counts as this, too.
+            Outcome::Busy { .. } => Some(429),
+            Outcome::TimedOut | Outcome::Unreachable { .. } | Outcome::Guarded(_) => None,
         };
         Ok(Tested {
             result: outcome.word(),
@@ -182,7 +190,7 @@ impl Directory {
             return Err(DeskError::Unknown);
         }
         if let Some(url) = &wanted.url {
-            webhooks::Endpoint::parse(url, None).map_err(|_| DeskError::Url)?;
+            self.may_call(app, url).then_some(()).ok_or(DeskError::Url)?;
         }
         let ends = self.ends().await?;
         let mut ranges = wanted.ranges;

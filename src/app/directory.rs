@@ -16,20 +16,22 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use actix_web::rt;
+use anyhow::Context;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::seal::Sealer;
+use super::settings::{webhook_certificate, webhook_guard};
 use crate::actors::{ExecuteError, Seat, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::{
-    AppId, BeforeTerms, Command, DeliveryTerms, Format, Replay, SealedSecret, Subscription,
+    AppId, BeforeTerms, Command, DeliveryTerms, Replay, SECRETS_MAX, SealedSecret, Subscription,
     Subscriptions, UserKey, keeper,
 };
-use crate::http::{Source, State, SubscriptionSeen};
+use crate::http::{DeskError, Source, State, SubscriptionSeen};
 use crate::journal::{Cursor, Journal, Origin, Partition, partition_of};
-use crate::webhooks::{self, EndpointError, MAIN};
+use crate::webhooks::{self, Certificate, EndpointError, Guard, MAIN, Secret, SecretError, Signer};
 
 /// How often it is asked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -61,6 +63,7 @@ pub struct Directory {
 struct Terms {
     sealer: Sealer,
     configured: Vec<Configured>,
+    wire: Wire,
 }
 
 /// What is known of an app's subscriptions, with what follows from it.
@@ -70,17 +73,37 @@ pub(super) struct Known {
     pub(super) kept: Subscriptions,
     /// Every subscription, by name, also those of the settings.
     all: Vec<One>,
+    /// Where addresses may lead that were set by calls.
+    guard: Guard,
 }
 
 /// A subscription of the settings.
 #[derive(Clone, Debug)]
 struct Configured {
     subscription: Subscription,
-    token: Option<String>,
+    secrets: Vec<Secret>,
+}
+
+/// What the subscriptions of an app have in common, whoever set them.
+struct Wire {
+    /// Where addresses may lead that were set by calls.
+    guard: Guard,
+    certificate: Option<Certificate>,
+}
+
+/// Why a subscription cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RuntimeError {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
 impl Directory {
     /// Of the apps of `config`; nothing that was set by calls is known yet.
+    ///
+    /// Errors: a certificate cannot be read; names the app.
     pub(super) fn new(
         config: &Config,
         users: Users,
@@ -88,22 +111,25 @@ impl Directory {
         clock: Clock,
         webhooks: &Arc<webhooks::Handle>,
         desks: Arc<webhooks::Desks>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let guard = webhook_guard(config);
         let terms = |app: &config::App| {
             let keys = app.keys.iter().map(config::Secret::reveal);
-            Terms { sealer: Sealer::new(app.id, keys), configured: configured(app) }
+            let wire = Wire { guard: guard.clone(), certificate: certificate(app)? };
+            let sealer = Sealer::new(app.id, keys);
+            Ok((app.id, Terms { sealer, configured: configured(app), wire }))
         };
-        Self {
+        Ok(Self {
             users,
             journal,
             clock,
             webhooks: Arc::downgrade(webhooks),
             desks,
-            apps: config.apps.iter().map(|app| (app.id, terms(app))).collect(),
+            apps: config.apps.iter().map(terms).collect::<anyhow::Result<_>>()?,
             known: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
             loaded: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Keeps up until it is aborted.
@@ -189,37 +215,34 @@ impl Directory {
     /// What follows from what was `kept`. A subscription of the settings hides one of the same name that
     /// was set; it goes on where that one stood.
     fn follow_from(&self, app: AppId, kept: Subscriptions) -> Known {
-        let Some(terms) = self.apps.get(&app) else { return Known { kept, all: Vec::new() } };
+        let Some(terms) = self.apps.get(&app) else { return Known { kept, ..Known::default() } };
         let mut all: BTreeMap<&str, One> = BTreeMap::new();
         for set in &kept.set {
-            let open = |secret: &SealedSecret| terms.sealer.open(&set.name, &secret.sealed);
-            let opened: Vec<Option<String>> = set.secrets.iter().map(open).collect();
-            let held = opened.iter().any(Option::is_none);
-            if held {
+            let opened = terms.open(set);
+            if opened.is_none() {
                 tracing::warn!(
                     app.id = app.0,
                     webhook.subscription = &*set.name,
                     "a subscription is held: its secrets cannot be read with the keys of the app"
                 );
             }
-            let token = opened.into_iter().next().flatten();
-            match One::of(app, set, token.as_deref(), held, &kept, Source::Call) {
+            match One::of(app, set, opened.as_deref(), terms, &kept, Source::Call) {
                 Ok(one) => drop(all.insert(&set.name, one)),
                 // It was checked when it was set, perhaps by another version.
                 Err(error) => tracing::error!(
                     app.id = app.0,
                     webhook.subscription = &*set.name,
                     %error,
-                    "a subscription is not served: its address cannot be called"
+                    "a subscription is not served"
                 ),
             }
         }
-        for Configured { subscription, token } in &terms.configured {
-            let one = One::of(app, subscription, token.as_deref(), false, &kept, Source::Settings);
+        for Configured { subscription, secrets } in &terms.configured {
+            let one = One::of(app, subscription, Some(secrets), terms, &kept, Source::Settings);
             all.extend(one.ok().map(|one| (&*subscription.name, one)));
         }
         let all = all.into_values().collect();
-        Known { all, kept }
+        Known { all, kept, guard: terms.wire.guard.clone() }
     }
 
     /// Whether the settings have a subscription of this name.
@@ -236,6 +259,40 @@ impl Directory {
     /// Who is asked before the fact.
     fn asked(&self) -> Vec<webhooks::Target> {
         self.apps.keys().flat_map(|app| self.known(*app).asked()).collect()
+    }
+
+    /// Whether `set` could be served, with these secrets before those that it has.
+    ///
+    /// Errors: no; [`DeskError::Url`] or [`DeskError::Secret`].
+    pub(super) fn check(
+        &self,
+        app: AppId,
+        set: &Subscription,
+        new: Option<&str>,
+        keeps: bool,
+    ) -> Result<(), DeskError> {
+        let terms = self.apps.get(&app).ok_or(DeskError::Broken)?;
+        let url = set.url.as_deref().unwrap_or(NOWHERE);
+        let endpoint = webhooks::Endpoint::parse(url).map_err(|_| DeskError::Url)?;
+        terms.wire.guard.check(&endpoint).map_err(|_| DeskError::Url)?;
+        let new = new.map(|text| Secret::new(text, None));
+        let known = self.known(app);
+        let kept = known.kept.get(&set.name).filter(|_| keeps);
+        let kept = kept.and_then(|known| terms.open(known)).unwrap_or_default();
+        let all: Vec<Secret> = new.into_iter().chain(kept).take(SECRETS_MAX).collect();
+        match Signer::new(set.format, &all) {
+            // Whether it has any is for its own stream to say.
+            Ok(_) | Err(SecretError::Missing) => Ok(()),
+            Err(_) => Err(DeskError::Secret),
+        }
+    }
+
+    /// Where addresses may lead that are set by calls.
+    pub(super) fn may_call(&self, app: AppId, url: &str) -> bool {
+        let endpoint = webhooks::Endpoint::parse(url);
+        let terms = self.apps.get(&app);
+        let checked = terms.zip(endpoint.ok()).map(|(terms, at)| terms.wire.guard.check(&at));
+        checked.is_some_and(|checked| checked.is_ok())
     }
 
     /// Gives the subscription a place in every partition, whoever owns it.
@@ -365,6 +422,17 @@ impl Directory {
     }
 }
 
+impl Terms {
+    /// The secrets of what was set by calls; none if one of them cannot be read.
+    fn open(&self, set: &Subscription) -> Option<Vec<Secret>> {
+        let open = |secret: &SealedSecret| {
+            let text = self.sealer.open(&set.name, &secret.sealed)?;
+            Some(Secret::new(text, secret.until))
+        };
+        set.secrets.iter().map(open).collect()
+    }
+}
+
 impl Known {
     /// Every subscription as it is shown, by name.
     pub(super) fn seen(&self) -> Vec<SubscriptionSeen> {
@@ -389,7 +457,9 @@ impl Known {
         let (seen, served) = self.find(&replay.subscription)?;
         let mut served = served.clone();
         if let Some(url) = &replay.url {
-            served.endpoint = served.endpoint.elsewhere(url).ok()?;
+            served.endpoint = webhooks::Endpoint::parse(url).ok()?;
+            // Whoever asks for a replay does it by a call.
+            served.guard = self.guard.clone();
             served.enabled = seen.subscription.enabled && seen.state != State::Held;
         }
         if !replay.commands.is_empty() {
@@ -434,19 +504,20 @@ struct One {
 }
 
 impl One {
+    /// `secrets` are those of the subscription, if they can be read.
     fn of(
         app: AppId,
         set: &Subscription,
-        token: Option<&str>,
-        held: bool,
+        secrets: Option<&[Secret]>,
+        terms: &Terms,
         known: &Subscriptions,
         source: Source,
-    ) -> Result<Self, EndpointError> {
+    ) -> Result<Self, RuntimeError> {
         let seek = known.seek(&set.name);
-        let mut served = runtime(app, set, token)?;
+        let mut served = runtime(app, set, secrets, &terms.wire, source)?;
         served.seek = seek.cloned();
         let state = match set {
-            _ if held => State::Held,
+            _ if secrets.is_none() => State::Held,
             Subscription { url: None, .. } => State::Pulled,
             Subscription { enabled: false, .. } => State::Off,
             _ => State::Serving,
@@ -464,9 +535,7 @@ impl One {
         let commands: BTreeSet<_> =
             commands.filter_map(|name| webhooks::BeforeCommand::from_name(name)).collect();
         (self.seen.state == State::Serving && !commands.is_empty()).then(|| webhooks::Target {
-            app: self.served.app,
-            name: self.served.name.clone(),
-            endpoint: self.served.endpoint.clone(),
+            subscription: webhooks::Subscription { seek: None, ..self.served.clone() },
             commands,
             terms: set.before,
         })
@@ -476,26 +545,41 @@ impl One {
 /// Where the calls of a subscription would go that is only pulled: none are made.
 const NOWHERE: &str = "http://nowhere.invalid/";
 
-/// A subscription as the webhooks serve it, with its newest secret opened. The one place where what was
-/// set becomes what is served.
-///
-/// Errors: nothing can be called at its address.
-pub(super) fn runtime(
+/// A subscription as the webhooks serve it. The one place where what was set becomes what is served.
+/// Without `secrets` it cannot be signed, and is not to be enabled.
+fn runtime(
     app: AppId,
     set: &Subscription,
-    token: Option<&str>,
-) -> Result<webhooks::Subscription, EndpointError> {
+    secrets: Option<&[Secret]>,
+    wire: &Wire,
+    source: Source,
+) -> Result<webhooks::Subscription, RuntimeError> {
     let names = set.commands.iter();
     Ok(webhooks::Subscription {
         app,
         name: set.name.to_string(),
-        endpoint: webhooks::Endpoint::parse(set.url.as_deref().unwrap_or(NOWHERE), token)?,
+        endpoint: webhooks::Endpoint::parse(set.url.as_deref().unwrap_or(NOWHERE))?,
+        guard: match source {
+            // Who writes the settings may call whom they like.
+            Source::Settings => Guard::Off,
+            Source::Call => wire.guard.clone(),
+        },
+        certificate: wire.certificate.clone(),
+        signer: match secrets {
+            Some(secrets) if set.url.is_some() => Signer::new(set.format, secrets)?,
+            Some(_) | None => Signer::unsigned(),
+        },
+        headers: set.headers,
         commands: names.filter_map(|name| webhooks::CallbackCommand::from_name(name)).collect(),
-        enabled: set.enabled && set.url.is_some(),
+        enabled: set.enabled && set.url.is_some() && secrets.is_some(),
         delivery: set.delivery,
         seek: None,
         replay: None,
     })
+}
+
+fn certificate(app: &config::App) -> anyhow::Result<Option<Certificate>> {
+    webhook_certificate(&app.webhook).with_context(|| format!("the webhooks of app {}", app.id))
 }
 
 /// Who asks for what the node does by itself.
@@ -514,20 +598,22 @@ fn configured(app: &config::App) -> Vec<Configured> {
     let names = |commands: &[config::WebhookCommand]| -> Vec<Box<str>> {
         commands.iter().map(|command| command.0.into()).collect()
     };
-    let secrets = |token: &Option<config::Secret>| {
-        let secret = token.iter().map(|_| SealedSecret { sealed: "".into(), until: None });
-        secret.collect::<Vec<_>>()
+    let open = |token: &Option<config::Secret>, others: &[config::Secret]| -> Vec<Secret> {
+        let all = token.iter().chain(others);
+        all.map(|secret| Secret::new(secret.reveal(), None)).collect()
     };
-    let reveal = |token: &Option<config::Secret>| token.as_ref().map(|t| t.reveal().to_owned());
+    // They are only counted: nobody sees them.
+    let sealed = |count: usize| vec![SealedSecret { sealed: "".into(), until: None }; count];
+    let of_main = open(&webhook.token, &webhook.secrets);
     let main = webhook.url.as_ref().map(|url| Configured {
         subscription: Subscription {
             name: MAIN.into(),
             url: Some(url.reveal().into()),
             commands: names(&webhook.commands),
             enabled: true,
-            format: Format::Reference,
-            secrets: secrets(&webhook.token),
-            headers: true,
+            format: webhook.format,
+            secrets: sealed(of_main.len()),
+            headers: webhook.headers,
             delivery: DeliveryTerms {
                 timeout_ms: webhook.timeout_ms,
                 retry_min_ms: webhook.retry_min_ms,
@@ -544,21 +630,22 @@ fn configured(app: &config::App) -> Vec<Configured> {
                 on_busy: webhook.before_on_busy,
             },
         },
-        token: reveal(&webhook.token),
+        secrets: of_main,
     });
-    let further = webhook.subscription.iter().map(|other| Configured {
-        subscription: Subscription {
+    let further = webhook.subscription.iter().map(|other| {
+        let secrets = open(&other.token, &other.secrets);
+        let subscription = Subscription {
             name: other.name.as_str().into(),
             url: other.url.as_ref().map(|url| url.reveal().into()),
             commands: names(&other.commands),
             enabled: other.enabled,
             format: other.format,
-            secrets: secrets(&other.token),
+            secrets: sealed(secrets.len()),
             headers: other.headers,
             delivery: delivery_terms(other),
             before: before_terms(other),
-        },
-        token: reveal(&other.token),
+        };
+        Configured { subscription, secrets }
     });
     main.into_iter().chain(further).collect()
 }
@@ -589,16 +676,20 @@ fn before_terms(of: &config::WebhookSubscription) -> BeforeTerms {
 
 /// The subscriptions that stand in the settings, as they are served.
 ///
-/// Errors: an address cannot be called; names the app and the subscription.
+/// Errors: an address cannot be called, a secret cannot sign, a certificate cannot be read; names the
+/// app and the subscription.
 pub(super) fn subscriptions(config: &Config) -> anyhow::Result<Vec<webhooks::Subscription>> {
-    use anyhow::Context;
-    let each = config.apps.iter().flat_map(|app| {
-        configured(app).into_iter().map(|Configured { subscription, token }| {
-            runtime(app.id, &subscription, token.as_deref())
-                .with_context(|| format!("the webhook {} of app {}", subscription.name, app.id))
-        })
-    });
-    each.collect()
+    let mut subscriptions = Vec::new();
+    for app in &config.apps {
+        let wire = Wire { guard: Guard::Off, certificate: certificate(app)? };
+        for Configured { subscription, secrets } in configured(app) {
+            let served = runtime(app.id, &subscription, Some(&secrets), &wire, Source::Settings);
+            let name = &subscription.name;
+            subscriptions
+                .push(served.with_context(|| format!("the webhook {name} of app {}", app.id))?);
+        }
+    }
+    Ok(subscriptions)
 }
 
 /// Starts the directory's work; it ends when it is aborted.
@@ -609,6 +700,7 @@ pub(super) fn begin(directory: &Arc<Directory>) -> rt::task::JoinHandle<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Format;
 
     const ASKED: &str = "Sns.CallbackPrevFriendAdd";
 
@@ -629,17 +721,24 @@ mod tests {
     /// What is known of these, of which the one named `held` is held.
     fn known(set: &[Subscription], held: &str) -> Known {
         let kept = Subscriptions::default();
+        let wire = Wire { guard: Guard::default(), certificate: None };
+        let terms = Terms {
+            sealer: Sealer::new(AppId(7), ["k"].into_iter()),
+            configured: Vec::new(),
+            wire,
+        };
         let one = |set: &Subscription| {
-            One::of(AppId(7), set, None, *set.name == *held, &kept, Source::Call)
+            let secrets = (*set.name != *held).then_some(&[][..]);
+            One::of(AppId(7), set, secrets, &terms, &kept, Source::Call)
         };
         let all = set.iter().map(one).collect::<Result<_, _>>().expect("addresses");
-        Known { kept: Subscriptions::default(), all }
+        Known { kept: Subscriptions::default(), all, guard: terms.wire.guard }
     }
 
     #[test]
     fn a_question_goes_to_the_main_subscription_before_the_others_by_name() {
         let asked = |set: &[Subscription], held| {
-            known(set, held).asked().into_iter().next().map(|target| target.name)
+            known(set, held).asked().into_iter().next().map(|target| target.subscription.name)
         };
         let off = Subscription { enabled: false, ..named("a") };
         let pulled = Subscription { url: None, ..named("b") };

@@ -24,7 +24,7 @@ use self::directory::{Directory, subscriptions};
 use self::followers::{Followers, UserCursors};
 use self::phase::{Phase, State};
 use self::settings::{actor_settings, http_settings, policies};
-pub use self::settings::{kafka_cluster, kafka_settings};
+pub use self::settings::{kafka_cluster, kafka_settings, webhook_certificate, webhook_guard};
 use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config, JournalKind};
@@ -147,7 +147,7 @@ impl Node {
             clock.clone(),
             &webhooks,
             desks.clone(),
-        ));
+        )?);
         let keeping = directory::begin(&directory);
         let caretaker = Caretaker {
             users: users.clone(),

@@ -9,8 +9,8 @@ use crate::actors::{self, Policies};
 use crate::cluster::{peers, steward};
 use crate::config::{self, Config, KafkaSaslMechanism, KafkaSecurity};
 use crate::domain::Policy;
-use crate::http;
 use crate::journal::kafka;
+use crate::{http, webhooks};
 
 pub(super) fn policies(config: &Config) -> Policies {
     let policy = |app: &config::App| Policy {
@@ -95,6 +95,24 @@ fn limits(app: &config::App) -> http::Limits {
     }
 }
 
+/// What an app shows to the receivers of its webhooks, whoever set their addresses.
+pub fn webhook_certificate(
+    webhook: &config::Webhook,
+) -> Result<Option<webhooks::Certificate>, webhooks::CertificateError> {
+    match (&webhook.client_certificate, &webhook.client_key) {
+        (Some(certificate), Some(key)) => webhooks::Certificate::load(certificate, key).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Where addresses that are set through the API may lead.
+pub fn webhook_guard(config: &Config) -> webhooks::Guard {
+    let subnets = config.webhooks.allowed_subnets.iter();
+    let subnets = subnets.map(|subnet| webhooks::Subnet::new(subnet.address, subnet.prefix));
+    // A setting that is no subnet is refused when it is read.
+    webhooks::Guard::On { allowed: subnets.flatten().collect() }
+}
+
 /// What the journal in Kafka has to know.
 pub fn kafka_settings(config: &Config) -> kafka::Settings {
     kafka::Settings {
@@ -158,5 +176,71 @@ pub(super) fn steward_settings(config: &Config, address: String) -> steward::Set
         address,
         dead_after: Duration::from_millis(config.node.dead_after_ms),
         standby: standby_mode(config.node.standby),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::app::directory::subscriptions;
+    use crate::config::Environment;
+    use crate::domain::Format;
+
+    const APP: &str = "[[app]]\nid = 7\nkeys = \"k\"\n[app.webhook]\nurl = \"http://127.0.0.1/\"\n";
+
+    fn config(before: &str, webhook: &str) -> Config {
+        let file = format!("{before}\n{APP}{webhook}");
+        Config::parse(Some(("cordon.toml", &file)), &Environment::new()).expect("settings")
+    }
+
+    #[test]
+    fn an_address_set_through_the_api_may_lead_to_public_ones_and_where_the_settings_say() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let admitted = |config: &Config| {
+            let guard = webhook_guard(config);
+            ["8.8.8.8", "10.1.2.3", "10.2.0.1", "fd00::7"].map(|text| guard.judge(ip(text)).is_ok())
+        };
+        assert_eq!(admitted(&config("", "")), [true, false, false, false]);
+        let allowed = config("[webhooks]\nallowed_subnets = [\"10.1.0.0/16\", \"fd00::7\"]", "");
+        assert_eq!(admitted(&allowed), [true, true, false, true]);
+    }
+
+    #[test]
+    fn the_subscription_of_the_settings_may_lead_anywhere_and_looks_as_they_say() {
+        let [plain] = &subscriptions(&config("", "")).expect("one")[..] else { panic!("one") };
+        assert_eq!(plain.guard, webhooks::Guard::Off);
+        assert_eq!(plain.signer, webhooks::Signer::unsigned());
+        assert_eq!((plain.headers, &plain.certificate), (true, &None));
+
+        let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/node");
+        let webhook = format!(
+            "format = \"standard\"\nheaders = false\n\
+             secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n\
+             client_certificate = \"{files}.pem\"\nclient_key = \"{files}.key\"\n"
+        );
+        let [all] = &subscriptions(&config("", &webhook)).expect("one")[..] else { panic!("one") };
+        assert_eq!(all.signer.format(), Format::Standard);
+        assert!(!all.headers && all.certificate.is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_its_app() {
+        for (webhook, reason) in [
+            (
+                "format = \"standard\"\nsecrets = [\"token\"]",
+                "the webhook main of app 7: a secret of the standard format is",
+            ),
+            (
+                "client_certificate = \"/no\"\nclient_key = \"/no\"",
+                "the webhooks of app 7: cannot read /no",
+            ),
+        ] {
+            let error = subscriptions(&config("", webhook)).expect_err("it is refused");
+            let text = format!("{error:#}");
+            assert!(text.starts_with(reason), "{text}");
+            assert!(!text.contains("token"), "{text}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The settings of one app: who may call, what its rules are, who hears of it.
 
+use std::path::PathBuf;
+
 use super::kind::{Bytes, FieldName};
 use super::rate::RateLimits;
 use super::scope::section;
 use super::secret::{Secret, Url};
 use super::subscription::WebhookSubscription;
 use super::value::Choice;
-use crate::domain::{AllowType, AppId, Fallback, UserId};
+use crate::domain::{AllowType, AppId, Fallback, Format, UserId};
 
 /// The admin of an app that names none.
 const ADMIN: &str = "administrator";
@@ -105,8 +107,21 @@ section! {
     pub struct Webhook {
         /// Where deliveries go; without it there are none.
         url: Option<Url> = None;
-        /// The token that deliveries are signed with; without it they are not signed.
+        /// What deliveries look like: `reference`, or `standard` for Standard Webhooks.
+        format: Format = Format::Reference;
+        /// The token that deliveries of the reference's format are signed with; without it they are
+        /// not signed.
         token: Option<Secret> = None;
+        /// What deliveries of the standard format are signed with, `whsec_` and base64, newest first;
+        /// several during a change of secrets: each of them signs.
+        secrets: Vec<Secret> = Vec::new(), in 0..=4, unit "secrets";
+        /// Headers that tell a delivery's id, its place among the others and the number of the try.
+        headers: bool = true;
+        /// A certificate that is shown to receivers over https, as a PEM file, and what leads to its
+        /// authority.
+        client_certificate: Option<PathBuf> = None;
+        /// Its private key, as a PEM file.
+        client_key: Option<PathBuf> = None;
         /// What the subscriber hears of.
         commands: Vec<WebhookCommand> = WebhookCommand::AFTER.to_vec();
         /// How long one delivery attempt may take.

@@ -115,8 +115,8 @@ fn check(loader: &mut Loader<'_>, apps: &[(App, Place)], nameless: &App) {
         if app.keys.is_empty() {
             refuse("keys", &format!("an app has at least one key; {KEY_VARIABLE} can set it, too"));
         }
-        if app.webhook.retry_min_ms > app.webhook.retry_max_ms {
-            refuse("webhook.retry_min_ms", "it is larger than retry_max_ms");
+        for (setting, reason) in app.webhook.conflicts() {
+            refuse(setting, reason);
         }
         let names = app.webhook.subscription.iter().map(|subscription| &subscription.name);
         let distinct: BTreeSet<_> = names.collect();

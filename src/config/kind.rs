@@ -162,6 +162,48 @@ impl Value for FieldName {
     }
 }
 
+/// A range of addresses, written like `10.0.0.0/8` or `fd00::/8`; an address alone stands for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// The first address: the bits behind the prefix are zero.
+    pub address: IpAddr,
+    /// How many bits the addresses have in common.
+    pub prefix: u8,
+}
+
+impl Value for Subnet {
+    fn from_text(text: &str) -> Result<Self, String> {
+        const LOOKS: &str = "a subnet looks like 10.0.0.0/8 or fd00::/8";
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| LOOKS)?;
+        if address.to_canonical() != address {
+            return Err("a subnet of IPv4 is written as one of IPv4".to_owned());
+        }
+        let (bits, width) = match address {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let prefix = match prefix {
+            None => width,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse().map_err(|_| LOOKS)?
+            }
+            Some(_) => return Err(LOOKS.to_owned()),
+        };
+        if prefix > width {
+            return Err(format!("such an address has {width} bits, and no more"));
+        }
+        if u32::from(width - prefix) > bits.trailing_zeros() {
+            return Err(format!("behind its first {prefix} bits the address is not zero"));
+        }
+        Ok(Self { address, prefix })
+    }
+
+    fn show(&self) -> String {
+        format!("{}/{}", self.address, self.prefix)
+    }
+}
+
 /// A directive for what is logged, like `info` or `info,cordon::webhooks=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(pub String);
@@ -208,6 +250,26 @@ mod tests {
         for text in ["8080", ":8080", "localhost", "localhost:", "::1:80", "host:65536", "host:+1"]
         {
             assert!(Address::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_subnet_is_the_range_that_it_says() {
+        for (text, shown) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("fd00::/8", "fd00::/8"),
+            ("::/0", "::/0"),
+            ("::1", "::1/128"),
+        ] {
+            assert_eq!(Subnet::from_text(text).expect(text).show(), shown);
+        }
+        for text in ["", "10.0.0.0/", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/+8", "10/8"] {
+            assert!(Subnet::from_text(text).is_err(), "{text}");
+        }
+        for text in ["fd00::/129", "fd00::1/8", "[::1]", "::ffff:10.0.0.0/104", "localhost"] {
+            assert!(Subnet::from_text(text).is_err(), "{text}");
         }
     }
 

@@ -32,10 +32,10 @@ use toml::de::DeTable;
 pub use app::{Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand};
 pub use development::{development_app, existing_development_app, make_data_dir};
 pub use fault::{ConfigError, Fault, Place};
-pub use kind::{Address, Bytes, LogFilter, Name};
+pub use kind::{Address, Bytes, LogFilter, Name, Subnet};
 pub use node::{
     Actors, Http, Journal, JournalKind, Kafka, KafkaSaslMechanism, KafkaSecurity, Log, LogFormat,
-    Node, NodeTls, Server, Standby, Store,
+    Node, NodeTls, Server, Standby, Store, Webhooks,
 };
 pub use rate::{COMMANDS, RateLimits};
 pub use scope::{Environment, Setting, Source};
@@ -64,6 +64,8 @@ pub struct Config {
     pub actors: Actors,
     /// The state store.
     pub store: Store,
+    /// The subscribers of all apps.
+    pub webhooks: Webhooks,
     /// What is logged.
     pub log: Log,
     /// The apps, no two with the same id. Empty when neither the file nor the environment has one:
@@ -125,6 +127,7 @@ impl Config {
         let node: Node = root.section("node");
         let actors = root.section("actors");
         let store = root.section("store");
+        let webhooks = root.section("webhooks");
         let log = root.section("log");
         let tables = apps::tables(&mut root);
         root.refuse_unknown();
@@ -151,6 +154,7 @@ impl Config {
             node,
             actors,
             store,
+            webhooks,
             log,
             apps,
             nameless,

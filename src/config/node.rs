@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::kind::{Address, Bytes, LogFilter, Name};
+use super::kind::{Address, Bytes, LogFilter, Name, Subnet};
 use super::scope::section;
 use super::secret::Secret;
 use super::value::Choice;
@@ -135,6 +135,13 @@ section! {
         snapshot_interval_s: u64 = 86_400, in 1..=31_536_000, unit "s";
         /// Memory for blocks read from disk.
         cache_bytes: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(64 << 10).0;
+    }
+
+    /// The subscribers of all apps.
+    pub struct Webhooks {
+        /// Subnets that addresses set through the API may lead to, besides public addresses. What
+        /// stands in this file may lead anywhere.
+        allowed_subnets: Vec<Subnet> = Vec::new(), in 0..=100, unit "subnets";
     }
 
     /// What is logged, and how. Logs go to standard error.

@@ -16,6 +16,8 @@ pub struct WebhookSubscription {
     pub url: Option<Url>,
     /// What signs deliveries.
     pub token: Option<Secret>,
+    /// The same, newest first, during a change of secrets.
+    pub secrets: Vec<Secret>,
     /// What deliveries look like.
     pub format: Format,
     /// What it hears of.
@@ -106,6 +108,7 @@ impl WebhookSubscription {
             name: fields.read("name", String::new())?,
             url: fields.read("url", None)?,
             token: fields.read("token", None)?,
+            secrets: fields.read("secrets", Vec::new())?,
             format: fields.read("format", Format::Reference)?,
             commands: fields.read("commands", WebhookCommand::AFTER.to_vec())?,
             enabled: fields.read("enabled", true)?,

@@ -1,6 +1,8 @@
 //! Settings that are right one by one and not together.
 
+use super::app::Webhook;
 use super::node::{Kafka, KafkaSecurity};
+use crate::domain::Format;
 
 /// A setting, and what is wrong with it beside the others.
 type Wrong = (&'static str, &'static str);
@@ -32,9 +34,34 @@ impl Kafka {
     }
 }
 
+impl Webhook {
+    pub(super) fn conflicts(&self) -> Vec<Wrong> {
+        let mut conflicts = Vec::new();
+        if self.retry_min_ms > self.retry_max_ms {
+            conflicts.push(("webhook.retry_min_ms", "it is larger than retry_max_ms"));
+        }
+        match self.format {
+            Format::Reference if !self.secrets.is_empty() => {
+                conflicts.push(("webhook.secrets", "they go with the format standard"));
+            }
+            Format::Standard if self.token.is_some() => {
+                conflicts.push(("webhook.token", "it goes with the format reference"));
+            }
+            Format::Standard if self.secrets.is_empty() && self.url.is_some() => {
+                conflicts.push(("webhook.secrets", "the format standard needs one"));
+            }
+            Format::Reference | Format::Standard => {}
+        }
+        if self.client_certificate.is_some() != self.client_key.is_some() {
+            conflicts.push(("webhook.client_certificate", "a certificate and its key go together"));
+        }
+        conflicts
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, ConfigError, KafkaSaslMechanism};
+    use crate::config::{Config, ConfigError, Environment, KafkaSaslMechanism};
 
     const PASSWORD: &str = "pa55w0rd";
 
@@ -94,6 +121,41 @@ mod tests {
             assert!(!conflicts.concat().contains(PASSWORD));
         }
         assert_eq!(conflicts(&[("REPLICATION", "1"), ("DEVELOPMENT", "true")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_webhook_s_settings_go_together() {
+        let refused = |settings: &str| {
+            let file = format!("[[app]]\nid = 7\nkeys = \"k\"\n[app.webhook]\n{settings}");
+            match Config::parse(Some(("cordon.toml", &file)), &Environment::new()) {
+                Ok(_) => String::new(),
+                Err(ConfigError::Refused(faults)) => {
+                    faults.iter().map(|fault| fault.to_string()).collect::<Vec<_>>().join("\n")
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let standard = "url = \"http://a\"\nformat = \"standard\"\n";
+        for settings in [
+            "",
+            "token = \"t\"",
+            "format = \"standard\"",
+            &format!("{standard}secrets = [\"whsec_a\", \"whsec_b\"]"),
+            "client_certificate = \"c.pem\"\nclient_key = \"k.pem\"",
+        ] {
+            assert_eq!(refused(settings), "", "{settings}");
+        }
+        for (settings, setting) in [
+            ("retry_min_ms = 600_000", "webhook.retry_min_ms"),
+            ("secrets = [\"whsec_a\"]", "webhook.secrets"),
+            (standard, "webhook.secrets"),
+            (&format!("{standard}secrets = [\"whsec_a\"]\ntoken = \"t\""), "webhook.token"),
+            ("client_certificate = \"c.pem\"", "webhook.client_certificate"),
+            ("client_key = \"k.pem\"", "webhook.client_certificate"),
+        ] {
+            let refused = refused(settings);
+            assert!(refused.contains(setting) && refused.lines().count() == 1, "{refused}");
+        }
     }
 
     #[test]

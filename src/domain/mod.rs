@@ -42,7 +42,7 @@ pub use policy::Policy;
 pub use rejection::Rejection;
 pub use roll::Roll;
 pub use subscription::{
-    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SealedSecret,
+    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SECRETS_MAX, SealedSecret,
     SecretChange, Seek, SeekTo, Subscription, Subscriptions, is_keeper, is_subscription_name,
     keeper,
 };

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::FollowError;
-use super::attempt::{self, Caller, Outcome};
 use super::breaker::Fault;
+use super::caller::{Caller, Link, Outcome, Post};
 use super::cursor::{CursorError, Cursors};
 use super::feed::{Tail, read_again};
 use super::hub::{Hub, Listener};
@@ -94,6 +94,8 @@ pub(super) struct Dispatcher<C> {
     read_not_before: Millis,
     read_fails: bool,
     save_fails: BTreeSet<Partition>,
+    /// The receiver has asked for patience since the last call that came through.
+    put_off: bool,
     work: FuturesUnordered<Waiting>,
     leaves: Vec<(Vec<Partition>, oneshot::Sender<()>)>,
     /// Partitions that are to be followed anew once they are left.
@@ -118,6 +120,7 @@ impl<C: Cursors> Dispatcher<C> {
             read_not_before: 0,
             read_fails: false,
             save_fails: BTreeSet::new(),
+            put_off: false,
             work: FuturesUnordered::new(),
             leaves: Vec::new(),
             again: BTreeSet::new(),
@@ -329,7 +332,7 @@ impl<C: Cursors> Dispatcher<C> {
                     let (caller, clock) = (Rc::clone(&self.caller), self.tools.clock.clone());
                     self.work.push(Box::pin(async move {
                         let began = Instant::now();
-                        let outcome = caller.attempt(&outgoing(&sent.call), clock.now()).await;
+                        let outcome = caller.attempt(&post(&sent.call), clock.now()).await;
                         Happened::Attempted { sent, outcome, took: began.elapsed() }
                     }));
                 }
@@ -358,7 +361,8 @@ impl<C: Cursors> Dispatcher<C> {
         let at = self.tools.clock.now();
         self.tools.metrics.attempted(&self.subscription, outcome, took.as_secs_f64());
         let was_down = self.line.is_down();
-        let settled = self.line.settle(sent, &verdict(outcome), self.now(), at);
+        let verdict = verdict(outcome, self.subscription.delivery.call_once);
+        let settled = self.line.settle(sent, &verdict, self.now(), at);
         self.log(sent, outcome, took, was_down);
         let command = sent.call.id.command;
         if outcome.is_delivered() {
@@ -395,8 +399,9 @@ impl<C: Cursors> Dispatcher<C> {
     }
 
     /// A call that fails is told once, when it begins to fail, and again when it has come through;
-    /// of a receiver that is down not every call is told. No body, token or signature ever is.
-    fn log(&self, sent: &Sent, outcome: &Outcome, took: Duration, was_down: bool) {
+    /// of a receiver that is down, or asks for patience, not every call is told. No body, token or
+    /// signature ever is.
+    fn log(&mut self, sent: &Sent, outcome: &Outcome, took: Duration, was_down: bool) {
         macro_rules! tell {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
@@ -409,7 +414,14 @@ impl<C: Cursors> Dispatcher<C> {
                 )
             };
         }
+        let asks = matches!(outcome, Outcome::Busy { .. });
+        if asks && !std::mem::replace(&mut self.put_off, asks) {
+            tell!(warn, "the receiver asks for patience");
+            return;
+        }
+        self.put_off &= !outcome.is_delivered();
         match (outcome.is_delivered(), sent.call.attempts) {
+            _ if asks => tell!(debug, "webhook put off"),
             (true, 0) => tell!(debug, "webhook delivered"),
             (true, _) => tell!(info, "webhook delivered after failures"),
             (false, 0) if !was_down => tell!(warn, "webhook not delivered"),
@@ -474,20 +486,33 @@ impl<C: Cursors> Dispatcher<C> {
     }
 }
 
-fn outgoing(call: &Call) -> attempt::Call {
-    attempt::Call {
-        id: call.id.to_string(),
-        command: call.id.command,
-        body: call.delivery().body.to_vec(),
-        by: Arc::clone(&call.record().by),
+fn post(call: &Call) -> Post {
+    let (record, delivery) = (call.record(), call.delivery());
+    Post {
+        id: call.id.to_string().into(),
+        command: call.id.command.name(),
+        at: record.at,
+        body: delivery.body.clone(),
+        by: Arc::clone(&record.by),
+        link: Some(Link { partition: call.id.partition, seq: call.seq, prev: call.prev }),
+        attempt: call.attempts.saturating_add(1),
     }
 }
 
-fn verdict(outcome: &Outcome) -> Verdict {
+/// What an outcome means. Where each call is made once, whatever comes of it, a receiver that asks for
+/// patience has refused it.
+fn verdict(outcome: &Outcome, call_once: bool) -> Verdict {
     let failed = |fault| Verdict::Failed { fault, error: outcome.to_string() };
     match outcome {
         Outcome::Delivered => Verdict::Accepted,
-        Outcome::Refused { .. } | Outcome::Malformed { .. } => failed(Fault::Answer),
-        Outcome::TimedOut | Outcome::Unreachable { .. } => failed(Fault::Silence),
+        Outcome::Busy { retry_after } if !call_once => {
+            Verdict::PutOff { wait_ms: retry_after.as_millis() as Millis }
+        }
+        Outcome::Busy { .. } | Outcome::Refused { .. } | Outcome::Malformed { .. } => {
+            failed(Fault::Answer)
+        }
+        Outcome::TimedOut | Outcome::Unreachable { .. } | Outcome::Guarded(_) => {
+            failed(Fault::Silence)
+        }
     }
 }

@@ -1,14 +1,15 @@
-//! Where a subscriber is reached: the address of one call, with its query and signature; pure.
+//! Where a subscriber is reached, and the address of one call in the reference's format; pure.
 //! Rule: webhooks.md 2 and 5.
 
 use std::fmt;
 use std::fmt::Write;
 
 use awc::http::Uri;
+use awc::http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sha2::{Digest, Sha256};
+use rustls::pki_types::ServerName;
 
-use crate::domain::{AppId, Timestamp};
+use crate::domain::AppId;
 use crate::journal::Origin;
 
 /// What stands in the query as it is: addresses and platform names stay readable, as in the
@@ -16,13 +17,15 @@ use crate::journal::Origin;
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// An app's webhook address and the token that signs its calls.
+/// The longest URL of a subscriber, in bytes.
+pub const URL_BYTES_MAX: usize = 2048;
+
+/// The URL of a subscriber.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The configured URL and the character that joins the query to it.
-    base: String,
+    uri: Uri,
+    authority: Authority,
     secure: bool,
-    token: Option<String>,
 }
 
 /// Why a text is no address of a webhook.
@@ -31,6 +34,9 @@ pub enum EndpointError {
     /// Not a URL.
     #[error("it is not a URL")]
     Shape,
+    /// More than [`URL_BYTES_MAX`].
+    #[error("it has more than {URL_BYTES_MAX} bytes")]
+    TooLong,
     /// Neither `http://` nor `https://`.
     #[error("it has to begin with http:// or https://")]
     Scheme,
@@ -40,39 +46,45 @@ pub enum EndpointError {
     /// A `#` and what follows it is never sent.
     #[error("it has a fragment")]
     Fragment,
+    /// The port is no number from 1 to 65535.
+    #[error("its port is no number from 1 to 65535")]
+    Port,
+    /// No certificate can be for such a host: a literal IPv6 address, above all.
+    #[error(
+        "over https it needs a host that a certificate can be checked for: a name, or an IPv4 address"
+    )]
+    Unverifiable,
 }
 
 impl Endpoint {
-    /// Takes a URL and, if calls are to be signed, the token.
-    ///
-    /// A URL with a query of its own is continued with `&`. Errors: [`EndpointError`].
-    pub fn parse(url: &str, token: Option<&str>) -> Result<Self, EndpointError> {
+    /// Takes a URL. Errors: [`EndpointError`].
+    pub fn parse(url: &str) -> Result<Self, EndpointError> {
+        if url.len() > URL_BYTES_MAX {
+            return Err(EndpointError::TooLong);
+        }
         if url.contains('#') {
             return Err(EndpointError::Fragment);
         }
         let uri: Uri = url.parse().map_err(|_| EndpointError::Shape)?;
-        let secure = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+        let secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(_) | None => return Err(EndpointError::Scheme),
         };
-        let authority = uri.authority().ok_or(EndpointError::Host)?;
-        if authority.host().is_empty() || authority.as_str().contains('@') {
+        let authority = uri.authority().ok_or(EndpointError::Host)?.clone();
+        let host = authority.host();
+        if host.is_empty() || authority.as_str().contains('@') {
             return Err(EndpointError::Host);
         }
-        let mut base = url.to_owned();
-        match uri.query() {
-            None if url.ends_with('?') => {}
-            None => base.push('?'),
-            Some(query) if query.is_empty() || query.ends_with('&') => {}
-            Some(_) => base.push('&'),
+        match authority.as_str()[host.len()..].strip_prefix(':') {
+            None if authority.as_str().len() == host.len() => {}
+            Some(port) if port.parse().is_ok_and(|port: u16| port > 0) => {}
+            Some(_) | None => return Err(EndpointError::Port),
         }
-        Ok(Self { base, secure, token: token.map(str::to_owned) })
-    }
-
-    /// The same subscriber at another address. Errors: [`EndpointError`].
-    pub fn elsewhere(&self, url: &str) -> Result<Self, EndpointError> {
-        Self::parse(url, self.token.as_deref())
+        if secure && ServerName::try_from(host).is_err() {
+            return Err(EndpointError::Unverifiable);
+        }
+        Ok(Self { uri, authority, secure })
     }
 
     /// Whether calls go over TLS.
@@ -80,66 +92,75 @@ impl Endpoint {
         self.secure
     }
 
-    /// The address of one call made at `now`: the configured URL with the query of the reference,
-    /// in the order of its samples.
-    pub fn address(
+    /// The host as it is written, an IPv6 address in its brackets.
+    pub fn host(&self) -> &str {
+        self.authority.host()
+    }
+
+    /// The port, by default that of the scheme.
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.secure { 443 } else { 80 })
+    }
+
+    /// The URL itself.
+    pub(super) fn uri(&self) -> Uri {
+        self.uri.clone()
+    }
+
+    /// The address of one call: the URL with the query of the reference, in the order of its
+    /// samples. A query of the URL's own is continued with `&`. What is `signed` comes last: the
+    /// signature, and the time that it was made for.
+    ///
+    /// Errors: the whole is too long, which takes an origin that no edge lets in.
+    pub(super) fn address(
         &self,
         app: AppId,
-        command: impl fmt::Display,
+        command: &str,
         by: &Origin,
-        now: Timestamp,
-    ) -> String {
+        signed: Option<(&str, u32)>,
+    ) -> Result<Uri, InvalidUri> {
+        let own = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let joint = match self.uri.query() {
+            None if own.ends_with('?') => "",
+            None => "?",
+            Some(query) if query.is_empty() || query.ends_with('&') => "",
+            Some(_) => "&",
+        };
         let ip = utf8_percent_encode(&by.ip, ESCAPED);
         let platform = utf8_percent_encode(&by.platform, ESCAPED);
-        let mut address = format!(
-            "{}SdkAppid={app}&CallbackCommand={command}&contenttype=json&ClientIP={ip}&OptPlatform={platform}",
-            self.base
+        let mut target = format!(
+            "{own}{joint}SdkAppid={app}&CallbackCommand={command}&contenttype=json&ClientIP={ip}&OptPlatform={platform}",
         );
-        if let Some(token) = &self.token {
-            let time = now.unix_seconds();
-            write!(address, "&Sign={}&RequestTime={time}", sign(token, time))
-                .expect("a String takes everything");
+        if let Some((signature, time)) = signed {
+            write!(target, "&Sign={signature}&RequestTime={time}").expect("a String takes all");
         }
-        address
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(target.try_into()?);
+        Ok(Uri::from_parts(parts).expect("only the target is another one"))
     }
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint")
-            .field("base", &self.base)
-            .field("signed", &self.token.is_some())
-            .finish()
+        write!(f, "Endpoint({})", self.uri)
     }
-}
-
-/// The signature of a call at `request_time`: the SHA-256 of the token and the time, in
-/// lower-case hex. Rule: webhooks.md 5.
-fn sign(token: &str, request_time: u32) -> String {
-    let hash = Sha256::digest(format!("{token}{request_time}"));
-    let mut hex = String::with_capacity(2 * hash.len());
-    for byte in hash {
-        write!(hex, "{byte:02x}").expect("a String takes everything");
-    }
-    hex
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhooks::command::CallbackCommand;
 
-    const NOW: Timestamp = Timestamp(1_669_872_112_999);
-
-    fn address(url: &str, token: Option<&str>, ip: &str) -> String {
-        let endpoint = Endpoint::parse(url, token).expect("an address of a test");
+    fn address(url: &str, signed: Option<(&str, u32)>, ip: &str) -> String {
+        let endpoint = Endpoint::parse(url).expect("an address of a test");
         let by = Origin {
             operator: "administrator".into(),
             request: uuid::Uuid::nil(),
             ip: ip.into(),
             platform: "RESTAPI".into(),
         };
-        endpoint.address(AppId(1_400_000_001), CallbackCommand::BlackListAdd, &by, NOW)
+        let command = "Sns.CallbackBlackListAdd";
+        let address = endpoint.address(AppId(1_400_000_001), command, &by, signed);
+        address.expect("it is not too long").to_string()
     }
 
     #[test]
@@ -151,14 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_agrees_with_the_test_vector_and_comes_last() {
+    fn the_signature_comes_last() {
         assert_eq!(
-            address("https://receiver.example", Some("xxxxyyyy"), "10.0.0.7"),
-            "https://receiver.example?SdkAppid=1400000001&CallbackCommand=Sns.CallbackBlackListAdd&contenttype=json&ClientIP=10.0.0.7&OptPlatform=RESTAPI&Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061&RequestTime=1669872112"
-        );
-        assert_eq!(
-            sign("xxxyyy", 1_669_872_112),
-            "e78a85473bed2cdc8d6fa8c4d5a4ba4735fd64156e15a99516b9890293e135de"
+            address("https://receiver.example", Some(("abc", 7)), "10.0.0.7"),
+            "https://receiver.example/?SdkAppid=1400000001&CallbackCommand=Sns.CallbackBlackListAdd&contenttype=json&ClientIP=10.0.0.7&OptPlatform=RESTAPI&Sign=abc&RequestTime=7"
         );
     }
 
@@ -168,19 +185,40 @@ mod tests {
             ("http://a/b?tenant=7", "http://a/b?tenant=7&SdkAppid="),
             ("http://a/b?tenant=7&", "http://a/b?tenant=7&SdkAppid="),
             ("http://a/b?", "http://a/b?SdkAppid="),
-            ("http://a", "http://a?SdkAppid="),
+            ("http://a?tenant=7", "http://a/?tenant=7&SdkAppid="),
+            ("http://a", "http://a/?SdkAppid="),
         ];
         for (url, begin) in cases {
             let address = address(url, None, "::1");
             assert!(address.starts_with(begin), "{address}");
             assert!(address.contains("&ClientIP=::1&"), "{address}");
-            assert!(address.parse::<Uri>().is_ok(), "{address}");
         }
     }
 
     #[test]
     fn a_value_stays_inside_its_parameter() {
         assert!(address("http://a", None, "1&Sign=x #").contains("&ClientIP=1%26Sign%3Dx%20%23&"));
+    }
+
+    #[test]
+    fn host_and_port_are_those_that_are_called() {
+        let cases = [
+            ("http://a", ("a", 80, false)),
+            ("https://a.example/x", ("a.example", 443, true)),
+            ("https://127.0.0.1:8443", ("127.0.0.1", 8443, true)),
+            ("http://[::1]:9/x", ("[::1]", 9, false)),
+        ];
+        for (url, expected) in cases {
+            let endpoint = Endpoint::parse(url).expect(url);
+            assert_eq!((endpoint.host(), endpoint.port(), endpoint.is_secure()), expected);
+        }
+    }
+
+    #[test]
+    fn a_url_is_bounded() {
+        let url = |len: usize| format!("http://a/{}", "x".repeat(len - "http://a/".len()));
+        assert!(Endpoint::parse(&url(URL_BYTES_MAX)).is_ok());
+        assert_eq!(Endpoint::parse(&url(URL_BYTES_MAX + 1)), Err(EndpointError::TooLong));
     }
 
     #[test]
@@ -192,16 +230,14 @@ mod tests {
             ("receiver.example", EndpointError::Scheme),
             ("ftp://receiver.example/", EndpointError::Scheme),
             ("http://amy@receiver.example/", EndpointError::Host),
+            ("http://amy:secret@receiver.example/", EndpointError::Host),
             ("http://receiver.example/#top", EndpointError::Fragment),
+            ("http://receiver.example:0/", EndpointError::Port),
+            ("http://receiver.example:70000/", EndpointError::Port),
+            ("https://[::1]/", EndpointError::Unverifiable),
         ];
         for (url, error) in cases {
-            assert_eq!(Endpoint::parse(url, None), Err(error), "{url}");
+            assert_eq!(Endpoint::parse(url), Err(error), "{url}");
         }
-    }
-
-    #[test]
-    fn the_token_is_never_printed() {
-        let endpoint = Endpoint::parse("http://a", Some("secret-token")).expect("an address");
-        assert!(!format!("{endpoint:?}").contains("secret-token"));
     }
 }

@@ -26,11 +26,14 @@ const SAVE_PERIOD_MIN_MS: u64 = 1_000;
 /// Cursors that a node saves in a second at most, when all have something to say.
 const SAVES_PER_SECOND: u64 = 500;
 
+/// Whose events somebody is told of, how, and where it is counted what they have not read.
+type Told = (AppId, Rc<Notify>, Arc<Gauges>);
+
 /// See the module.
 pub(super) struct Hub {
     pub(super) journal: Arc<dyn Journal>,
     feeds: RefCell<BTreeMap<Partition, Feed>>,
-    listeners: RefCell<BTreeMap<u64, (AppId, Rc<Notify>, Arc<Gauges>)>>,
+    listeners: RefCell<BTreeMap<u64, Told>>,
     listeners_made: Cell<u64>,
     changed: Notify,
 }

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::attempt::Outcome;
+use super::caller::Outcome;
 use super::command::CallbackCommand;
 use super::line::Line;
 use super::subscription::Subscription;

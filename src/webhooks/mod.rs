@@ -11,13 +11,13 @@
 //! as the first cursor by [`Handle::follow`], which a node awaits before it serves the partition,
 //! so nothing that happens from then on is missed.
 //!
-//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted, [`endpoint`] and
-//! [`attempt`] how a call is made. `feed` and `hub` read the journal once for all. `line` decides for
+//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted, [`format`](mod@format) what
+//! it looks like on the wire, [`guard`] where it may go, [`caller`] how it gets there. `feed` and `hub` read the journal once for all. `line` decides for
 //! one subscription what goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no
 //! clock. `dispatcher` does what they say. [`consult`] is apart: it asks before the fact.
 
-pub mod attempt;
 mod breaker;
+pub mod caller;
 pub mod command;
 pub mod consult;
 mod count;
@@ -26,6 +26,8 @@ pub mod digest;
 mod dispatcher;
 pub mod endpoint;
 mod feed;
+pub mod format;
+pub mod guard;
 mod hub;
 mod lane;
 mod line;
@@ -46,8 +48,10 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
-pub use attempt::{Outcome, TlsError};
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
+pub use caller::{
+    Bounds, Caller, Certificate, CertificateError, Failure, Link, Outcome, Post, Tls, TlsError,
+};
 pub use command::{BeforeCommand, CallbackCommand, Switches};
 pub use consult::question::{Question, Unreadable};
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
@@ -55,6 +59,8 @@ pub use count::count;
 pub use cursor::{CursorError, Cursors};
 pub use digest::CallId;
 pub use endpoint::{Endpoint, EndpointError};
+pub use format::{Secret, SecretError, Signer};
+pub use guard::{Guard, Guarded, Subnet};
 pub use lane::{
     PARKED_USERS_MAX, REPEATED_RECORDS_MAX, SILENT_RECORDS_MAX, WINDOW_BYTES_MAX,
     WINDOW_RECORDS_MAX,
@@ -114,7 +120,7 @@ pub fn start(
     clock: Clock,
     metrics: Metrics,
 ) -> Result<Handle, StartError> {
-    let tls = attempt::system_tls();
+    let tls = Tls::system();
     let secure = subscriptions.iter().any(|s| s.endpoint.is_secure());
     let tls = if secure { Some(tls?) } else { tls.ok() };
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -140,7 +146,7 @@ pub fn start(
 /// All subscriptions of the node.
 struct All<C> {
     tools: Tools<C>,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<Tls>,
     followed: BTreeSet<Partition>,
     /// By the names of their cursors.
     served: BTreeMap<String, Serving>,
@@ -231,7 +237,7 @@ impl<C: Cursors> All<C> {
                 return true;
             }
             let subscription = Rc::new(subscription);
-            let caller = caller(&subscription, self.tls.clone());
+            let caller = caller(&subscription, self.tls.as_ref());
             let order = Order::Adopt { subscription: Rc::clone(&subscription), caller };
             serving.subscription = subscription;
             let orders = serving.orders.clone();
@@ -242,7 +248,7 @@ impl<C: Cursors> All<C> {
         });
         for (name, subscription) in wanted {
             let subscription = Rc::new(subscription);
-            let caller = caller(&subscription, self.tls.clone());
+            let caller = caller(&subscription, self.tls.as_ref());
             let dispatcher = Dispatcher::new(self.tools.clone(), Rc::clone(&subscription), caller);
             let (orders, receiver) = mpsc::channel(ORDERS_MAX);
             let task = tokio::task::spawn_local(dispatcher.run(receiver));
@@ -256,17 +262,10 @@ impl<C: Cursors> All<C> {
     }
 }
 
-fn caller(
-    subscription: &Subscription,
-    tls: Option<Arc<rustls::ClientConfig>>,
-) -> Rc<attempt::Caller> {
-    Rc::new(attempt::Caller::new(
-        subscription.app,
-        subscription.endpoint.clone(),
-        Duration::from_millis(subscription.delivery.timeout_ms),
-        subscription.delivery.in_flight_max as usize,
-        tls,
-    ))
+fn caller(subscription: &Subscription, tls: Option<&Tls>) -> Rc<Caller> {
+    let bounds = Bounds::within(Duration::from_millis(subscription.delivery.timeout_ms));
+    let connections_max = subscription.delivery.in_flight_max as usize;
+    Rc::new(Caller::new(subscription, bounds, connections_max, tls))
 }
 
 /// How long a call that tells nothing may take at most.
@@ -276,19 +275,24 @@ pub const TEST_PATIENCE: Duration = Duration::from_secs(3);
 ///
 /// Must be called inside an actix system. The id is one that no event has.
 pub async fn test(subscription: &Subscription, by: Origin, now: Timestamp) -> Outcome {
-    let tls = subscription.endpoint.is_secure().then(attempt::system_tls).transpose();
-    let tls = match tls {
+    let tls = match subscription.endpoint.is_secure().then(Tls::system).transpose() {
         Ok(tls) => tls,
         Err(error) => return Outcome::Unreachable { reason: error.to_string() },
     };
     let patience = Duration::from_millis(subscription.delivery.timeout_ms).min(TEST_PATIENCE);
-    let endpoint = subscription.endpoint.clone();
-    let caller = attempt::Caller::new(subscription.app, endpoint, patience, 1, tls);
-    let command = CallbackCommand::Test;
+    let caller = Caller::new(subscription, Bounds::within(patience), 1, tls.as_ref());
+    let command = CallbackCommand::Test.name();
     let body = format!(r#"{{"CallbackCommand":"{command}","EventTime":{}}}"#, now.0);
-    let id = format!("test-{}", by.request);
-    let call = attempt::Call { id, command, body: body.into_bytes(), by: Arc::new(by) };
-    caller.attempt(&call, now).await
+    let post = Post {
+        id: format!("test-{}", by.request).into(),
+        command,
+        at: now,
+        body: body.into(),
+        by: Arc::new(by),
+        link: None,
+        attempt: 1,
+    };
+    caller.attempt(&post, now).await
 }
 
 /// The running webhooks. Dropping it ends them as [`Handle::stop`] does, without waiting.

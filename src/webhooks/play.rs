@@ -17,6 +17,8 @@ use super::command::{CallbackCommand, Switches};
 use super::digest::{CallId, hash};
 use super::endpoint::Endpoint;
 use super::feed::{Fed, Said};
+use super::format::Signer;
+use super::guard::Guard;
 use super::line::{Line, Next, SaveToken, Sent, Verdict};
 use super::subscription::Subscription;
 use crate::domain::{
@@ -133,13 +135,17 @@ impl World {
             in_flight_max: 4,
             retry_min_ms: 100,
             retry_max_ms: 2_000,
-            per_second: (seed % 5 == 0).then_some(50),
+            per_second: seed.is_multiple_of(5).then_some(50),
             ..DeliveryTerms::default()
         };
         let subscription = Subscription {
             app: APP,
             name: "main".into(),
-            endpoint: Endpoint::parse("http://a", None).expect("an address"),
+            endpoint: Endpoint::parse("http://a").expect("an address"),
+            guard: Guard::Off,
+            certificate: None,
+            signer: Signer::unsigned(),
+            headers: true,
             commands: Switches::ALL,
             enabled: true,
             delivery,

@@ -1,8 +1,11 @@
 //! A subscription as it is served: what was set, with its secrets opened.
 
+use super::caller::Certificate;
 use super::command::Switches;
 use super::digest::CallId;
 use super::endpoint::Endpoint;
+use super::format::Signer;
+use super::guard::Guard;
 use super::lane::{Bounds, Scope, Target};
 use super::line::Terms;
 use super::retry::Schedule;
@@ -19,8 +22,16 @@ pub struct Subscription {
     pub app: AppId,
     /// Its name in the app.
     pub name: String,
-    /// Where it is called, and how calls look.
+    /// Where it is called.
     pub endpoint: Endpoint,
+    /// Where that may lead.
+    pub guard: Guard,
+    /// What is shown to a receiver that asks who calls over `https`.
+    pub certificate: Option<Certificate>,
+    /// What calls look like, and what signs them.
+    pub signer: Signer,
+    /// The headers beside those of the format are sent.
+    pub headers: bool,
     /// What it asked for.
     pub commands: Switches,
     /// Off: nothing is sent, and what is owed stays owed.

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::{CursorError, Cursors};
-use crate::domain::{AppId, Event, Timestamp, UserId, UserKey, Version};
+use super::{CursorError, Cursors, Endpoint, Guard, MAIN, Signer, Subscription, Switches};
+use crate::domain::{AppId, DeliveryTerms, Event, Timestamp, UserId, UserKey, Version};
 use crate::journal::embedded;
 use crate::journal::{
     Ack, Admitted, Body, Commit, Cursor, Epoch, Journal, Offset, Origin, Partition, ReadJournal,
@@ -60,6 +60,24 @@ pub(super) fn blocks(user: &str, target: &str) -> Body {
     commit(user, vec![Event::UserBlocked { target: id(target), remain_friends: false }])
 }
 
+/// Everything that the app's users do, told at `url` as the reference tells it.
+pub(super) fn subscription(url: &str) -> Subscription {
+    Subscription {
+        app: APP,
+        name: MAIN.to_owned(),
+        endpoint: Endpoint::parse(url).expect("an address"),
+        guard: Guard::Off,
+        certificate: None,
+        signer: Signer::unsigned(),
+        headers: true,
+        commands: Switches::ALL,
+        enabled: true,
+        delivery: DeliveryTerms::default(),
+        seek: None,
+        replay: None,
+    }
+}
+
 /// One request as the receiver got it.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
@@ -76,6 +94,11 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    /// The value of a header, or nothing.
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
     /// Whose list the first pair is about.
     pub(super) fn user(&self) -> String {
         let body: serde_json::Value = serde_json::from_str(&self.body).expect("a body is JSON");
@@ -94,6 +117,8 @@ pub(super) enum Answer {
     Ok,
     Status(u16),
     Text(&'static str),
+    /// A status, with this `Retry-After`.
+    Later(u16, &'static str),
     /// A redirect to this path.
     Redirect(&'static str),
     Never,
@@ -219,6 +244,10 @@ async fn receive(
             .body(r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#),
         Answer::Status(status) => {
             HttpResponse::build(StatusCode::from_u16(status).expect("a status")).body("{}")
+        }
+        Answer::Later(status, wait) => {
+            let status = StatusCode::from_u16(status).expect("a status");
+            HttpResponse::build(status).insert_header(("retry-after", wait)).body("{}")
         }
         Answer::Text(text) => HttpResponse::Ok().body(text),
         Answer::Redirect(to) => HttpResponse::Found().insert_header(("location", to)).body("{}"),

@@ -1,27 +1,24 @@
 //! The promises of the room, through its door: a real journal, a real receiver.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use prometheus_client::registry::Registry;
 
 use super::testing::{Answer, Heard, Owner, Place, Receiver, blocks, commit_of, id, within};
 use super::*;
-use crate::domain::{AppId, DeliveryTerms, Event, Timestamp};
+use crate::domain::{AppId, DeliveryTerms, Event, Format, Timestamp};
 use crate::journal::{self, Cursor};
 
 const NOW: Timestamp = Timestamp(1_669_872_112_000);
 const NAME: &str = "webhook/1400000001";
 
 fn settings(url: &str, token: Option<&str>) -> Subscription {
+    let secrets: Vec<Secret> = token.map(|token| Secret::new(token, None)).into_iter().collect();
     Subscription {
-        app: testing::APP,
-        name: MAIN.to_owned(),
-        endpoint: Endpoint::parse(url, token).expect("an address"),
-        commands: Switches::ALL,
-        enabled: true,
+        signer: Signer::new(Format::Reference, &secrets).expect("a token"),
         delivery: DeliveryTerms { retry_min_ms: 2, retry_max_ms: 20, ..DeliveryTerms::default() },
-        seek: None,
-        replay: None,
+        ..testing::subscription(url)
     }
 }
 
@@ -116,15 +113,108 @@ async fn a_block_is_told_with_the_query_the_body_and_the_id_that_are_promised() 
         "SdkAppid=1400000001&CallbackCommand=Sns.CallbackBlackListAdd&contenttype=json&ClientIP=127.0.0.1&OptPlatform=RESTAPI&Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061&RequestTime=1669872112"
     );
     assert_eq!(heard.id, format!("2@{offset}.Sns.CallbackBlackListAdd"));
-    let header = |name: &str| {
-        heard.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str())
-    };
-    assert_eq!(header("content-type"), "application/json");
-    assert_eq!(header("webhook-timestamp"), "1669872112");
+    assert_eq!(heard.header("content-type"), "application/json");
+    assert_eq!(heard.header("webhook-timestamp"), "1669872112");
     assert_eq!(
         heard.body,
         r#"{"CallbackCommand":"Sns.CallbackBlackListAdd","PairList":[{"From_Account":"amy","To_Account":"bob"}]}"#
     );
+}
+
+#[actix_web::test]
+async fn each_call_names_the_one_before_it_so_that_a_gap_shows() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    for target in ["bob", "carl", "dora"] {
+        owner.append(0, &blocks("amy", target)).await;
+    }
+    receiver.until_accepted(3).await;
+    stop(handle).await;
+    let heard = receiver.heard();
+    let all = |name: &str| heard.iter().map(|heard| heard.header(name)).collect::<Vec<_>>();
+    assert_eq!(all("webhook-seq"), ["0:1", "0:2", "0:3"]);
+    assert_eq!(all("webhook-prev"), ["", &heard[0].id, &heard[1].id]);
+    assert_eq!(all("webhook-attempt"), ["1"; 3]);
+}
+
+#[actix_web::test]
+async fn a_failed_call_counts_its_tries_and_a_receiver_s_patience_costs_none() {
+    let receiver = Receiver::start(|heard| match heard.earlier {
+        0 => Answer::Status(500),
+        1 => Answer::Later(429, "0"),
+        _ => Answer::Ok,
+    });
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    owner.append(0, &blocks("amy", "bob")).await;
+    receiver.until_accepted(1).await;
+    stop(handle).await;
+    let heard = receiver.heard();
+    let attempts: Vec<&str> = heard.iter().map(|heard| heard.header("webhook-attempt")).collect();
+    assert_eq!(attempts, ["1", "2", "2"]);
+    assert!(heard.iter().all(|call| call.body == heard[0].body && call.id == heard[0].id));
+}
+
+#[actix_web::test]
+async fn a_receiver_that_asks_for_patience_hears_nobody_s_call_until_it_is_over() {
+    let receiver = Receiver::start(|heard| match (heard.user().as_str(), heard.earlier) {
+        ("amy", 0) => Answer::Later(429, "1"),
+        _ => Answer::Ok,
+    });
+    let owner = Owner::new(2).await;
+    let scrape = Scrape::new(&owner);
+    let settings = settings(&receiver.url(), None);
+    let handle = follow_measured(&owner, settings, &[0, 1], scrape.metrics.clone()).await;
+    owner.append(0, &blocks("amy", "bob")).await;
+    scrape.until(&attempts("busy", 1)).await;
+    let began = Instant::now();
+    owner.append(1, &blocks("carl", "dora")).await;
+    receiver.until_accepted(2).await;
+    // The pause began when the answer was there, a little before the metric told of it.
+    assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
+    stop(handle).await;
+    assert_eq!(receiver.heard().len(), 3, "nobody was called meanwhile");
+}
+
+#[actix_web::test]
+async fn where_calls_are_made_once_a_receiver_that_asks_for_patience_has_refused() {
+    let receiver = Receiver::start(|heard| match heard.target().as_str() {
+        "bob" => Answer::Later(429, "3600"),
+        _ => Answer::Ok,
+    });
+    let owner = Owner::new(1).await;
+    let once = DeliveryTerms { call_once: true, ..DeliveryTerms::default() };
+    let settings = Subscription { delivery: once, ..settings(&receiver.url(), None) };
+    let handle = follow_with(&owner, settings, &[0]).await;
+    owner.append(0, &blocks("amy", "bob")).await;
+    owner.append(0, &blocks("amy", "carl")).await;
+    receiver.until_accepted(1).await;
+    stop(handle).await;
+    assert_eq!(receiver.heard().len(), 2);
+}
+
+#[actix_web::test]
+async fn a_guarded_url_costs_lag_and_no_attempt() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    let scrape = Scrape::new(&owner);
+    let guard = Guard::On { allowed: [].into() };
+    let guarded = Subscription { guard, ..settings(&receiver.url(), None) };
+    let handle = follow_measured(&owner, guarded, &[0], scrape.metrics.clone()).await;
+    owner.append(0, &blocks("amy", "bob")).await;
+    scrape.until(&attempts("guarded", FAILURES_IN_A_ROW_MAX)).await;
+    assert_eq!(receiver.heard().len(), 0);
+    // The operator opens the way.
+    within("to be served", handle.serve(vec![settings(&receiver.url(), None)])).await;
+    receiver.until_accepted(1).await;
+    stop(handle).await;
+}
+
+fn attempts(outcome: &str, count: u32) -> String {
+    format!(
+        r#"cordon_webhook_attempts_total{{app="1400000001",subscription="main",outcome="{outcome}"}} {count}"#
+    )
 }
 
 #[actix_web::test]

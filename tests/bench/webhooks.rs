@@ -19,7 +19,8 @@ use cordon::journal::{
     embedded, partition_of, record,
 };
 use cordon::webhooks::{
-    CursorError, Cursors, Endpoint, Handle, MAIN, Metrics, Subscription, Switches, start,
+    CursorError, Cursors, Endpoint, Guard, Handle, MAIN, Metrics, Signer, Subscription, Switches,
+    start,
 };
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
@@ -213,7 +214,11 @@ fn subscription(name: &str, url: &str) -> Subscription {
     Subscription {
         app: APP,
         name: name.to_owned(),
-        endpoint: Endpoint::parse(url, None).expect("an address"),
+        endpoint: Endpoint::parse(url).expect("an address"),
+        guard: Guard::Off,
+        certificate: None,
+        signer: Signer::unsigned(),
+        headers: true,
         commands: Switches::ALL,
         enabled: true,
         delivery: DeliveryTerms { in_flight_max: IN_FLIGHT as u32, ..DeliveryTerms::default() },

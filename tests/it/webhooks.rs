@@ -1,6 +1,7 @@
 //! What a subscriber hears. Rule: webhooks.md.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -52,6 +53,88 @@ fn a_call_says_exactly_what_the_reference_says() {
     assert_eq!(heard[0].message.header("content-type"), Some("application/json"));
     let place = answer.header("cordon-position").expect("a place");
     assert_eq!(heard[0].id(), format!("{place}.Sns.CallbackBlackListAdd"));
+}
+
+#[test]
+fn headers_tell_the_place_of_a_call_unless_they_are_switched_off() {
+    let subscriber = TestSubscriber::start();
+    let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
+    subscriber.react_by(|heard| match heard.header("webhook-attempt") {
+        "1" => Reaction::Status(500),
+        _ => Reaction::Accept,
+    });
+    let place =
+        caller.block("amy", &["bob"]).header("cordon-position").expect("a place").to_owned();
+    caller.block("amy", &["carl"]);
+    node.settle();
+    let heard = subscriber.take();
+    let told = |name| heard.iter().map(|heard| heard.header(name)).collect::<Vec<_>>();
+    assert_eq!(told("webhook-attempt"), ["1", "2", "1", "2"]);
+    let (partition, _) = place.split_once('@').expect("a partition and an offset");
+    let seq = [1, 2].map(|number| format!("{partition}:{number}"));
+    assert_eq!(told("webhook-seq"), [&seq[0], &seq[0], &seq[1], &seq[1]]);
+    assert_eq!(told("webhook-prev"), ["", "", heard[0].id(), heard[0].id()]);
+
+    let setup = Setup::new().webhook(&subscriber).set("WEBHOOK_HEADERS", "false");
+    subscriber.react(Reaction::Accept);
+    let (node, mut caller) = people_of(setup);
+    caller.block("amy", &["bob"]);
+    node.settle();
+    let [heard] = &subscriber.take()[..] else { panic!("one call") };
+    for name in ["id", "timestamp", "seq", "prev", "attempt", "signature"] {
+        assert_eq!(heard.message.header(&format!("webhook-{name}")), None);
+    }
+}
+
+#[test]
+fn an_app_may_have_its_calls_made_and_signed_as_standard_webhooks_are() {
+    const NEW: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const OLD: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let subscriber = TestSubscriber::start();
+    let setup = Setup::new()
+        .webhook(&subscriber)
+        .set("WEBHOOK_FORMAT", "standard")
+        .set("WEBHOOK_SECRETS", &format!("{NEW},{OLD}"))
+        .set("WEBHOOK_HEADERS", "false");
+    let (node, mut caller) = people_of(setup);
+    caller.block("amy", &["bob"]);
+    node.settle();
+    let [heard] = &subscriber.take()[..] else { panic!("one call") };
+    assert_eq!(heard.target, "/hook");
+    assert_eq!(
+        heard.body,
+        json!({"type": "Sns.CallbackBlackListAdd", "timestamp": "2023-11-14T22:15:00.000Z",
+            "data": {"CallbackCommand": "Sns.CallbackBlackListAdd",
+                "PairList": [{"From_Account": "amy", "To_Account": "bob"}]}})
+    );
+    assert_eq!(heard.header("webhook-timestamp"), NOW_S.to_string());
+    let signatures = [NEW, OLD].map(|secret| {
+        let receiver = standardwebhooks::Webhook::new(secret).expect("a secret");
+        receiver.sign(heard.id(), NOW_S, &heard.message.body).expect("it is text")
+    });
+    assert_eq!(heard.header("webhook-signature"), signatures.join(" "));
+    assert_eq!(heard.message.header("webhook-seq"), None);
+}
+
+#[test]
+fn a_receiver_that_asks_for_patience_is_left_alone() {
+    let subscriber = TestSubscriber::start();
+    let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
+    subscriber.react_by(|heard| match heard.pairs()[0].0.as_str() {
+        "amy" => Reaction::Busy(1),
+        _ => Reaction::Accept,
+    });
+    caller.block("amy", &["bob"]);
+    subscriber.until("the call that is put off", |heard| !heard.is_empty());
+    let put_off = Instant::now();
+    subscriber.react(Reaction::Accept);
+    caller.block("carl", &["bob"]);
+    node.settle();
+    assert!(put_off.elapsed() > Duration::from_millis(900), "{:?}", put_off.elapsed());
+    let heard = subscriber.take();
+    let told: Vec<(&str, bool)> =
+        heard.iter().map(|heard| (heard.header("webhook-attempt"), heard.accepted)).collect();
+    assert_eq!(told, [("1", false), ("1", true), ("1", true)], "no attempt is spent");
 }
 
 #[test]

@@ -70,6 +70,9 @@ pub enum DeskError {
     /// Nothing can be called there.
     #[error("the address cannot be called")]
     Url,
+    /// It cannot sign the calls of the format.
+    #[error("the secret cannot sign the calls of the format")]
+    Secret,
     /// There is no such partition, or an id that no call has.
     #[error("the range is none of the journal")]
     Range,

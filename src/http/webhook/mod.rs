@@ -58,6 +58,7 @@ fn fault(call: &Call<'_>, error: &DeskError) -> Failure {
         DeskError::Unknown => Failure::Whole(code::SUBSCRIPTION_UNKNOWN),
         DeskError::OfSettings => Failure::Whole(code::SUBSCRIPTION_OF_SETTINGS),
         DeskError::Url => Failure::Whole(code::WEBHOOK_URL_WRONG),
+        DeskError::Secret => Failure::Whole(code::WEBHOOK_SECRET_WRONG),
         DeskError::Range => Failure::Whole(code::WEBHOOK_RANGE_WRONG),
         DeskError::Broken => Failure::Whole(code::WEBHOOKS_BROKEN),
     }

@@ -18,14 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use actix_web::web::Bytes;
-use rustls::ClientConfig;
 
 use self::metrics::Labels;
 use self::question::{Question, Reply, Unreadable, read_refusals, read_reply};
-use super::attempt::{self, Caller, Outcome};
 use super::breaker::{Breaker, Fault};
+use super::caller::{Bounds, Caller, Failure, Post, Tls};
 use super::command::BeforeCommand;
-use super::endpoint::Endpoint;
+use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::domain::{AppId, BeforeTerms, Fallback, Ground, Refusal, UserId, Verdict, Words};
 use crate::journal::Origin;
@@ -41,12 +40,8 @@ pub const BEFORE_TIMEOUT_MAX_MS: u64 = 5_000;
 /// Somebody who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The app that it is about.
-    pub app: AppId,
-    /// The name of the subscription.
-    pub name: String,
-    /// Where it is asked.
-    pub endpoint: Endpoint,
+    /// The subscription: whose app it is about, where it is asked, and what calls to it look like.
+    pub subscription: Subscription,
     /// What it is asked about.
     pub commands: BTreeSet<BeforeCommand>,
     /// For how long, and what counts without an answer.
@@ -61,7 +56,7 @@ pub struct Desks {
     clock: Clock,
     metrics: Metrics,
     /// Read once somebody is asked over `https`.
-    tls: OnceLock<Option<Arc<ClientConfig>>>,
+    tls: OnceLock<Option<Tls>>,
     began: Instant,
 }
 
@@ -110,17 +105,17 @@ impl Desks {
     pub fn serve(&self, targets: Vec<Target>) {
         let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
         let before = desks.take().unwrap_or_default();
-        if targets.iter().any(|target| target.endpoint.is_secure()) {
-            self.tls.get_or_init(|| attempt::system_tls().ok());
+        if targets.iter().any(|target| target.subscription.endpoint.is_secure()) {
+            self.tls.get_or_init(|| Tls::system().ok());
         }
         let mut now: BTreeMap<AppId, Vec<Arc<Desk>>> = BTreeMap::new();
         for target in targets {
-            let mut known = before.get(&target.app).into_iter().flatten();
+            let mut known = before.get(&target.subscription.app).into_iter().flatten();
             let desk = match known.find(|desk| desk.target == target) {
                 Some(desk) => Arc::clone(desk),
                 None => Arc::new(Desk { target, state: Mutex::default() }),
             };
-            now.entry(desk.target.app).or_default().push(desk);
+            now.entry(desk.target.subscription.app).or_default().push(desk);
         }
         *desks = Some(now);
     }
@@ -264,7 +259,7 @@ impl Consultant {
             Ok(_) => "allowed",
             Err(ground) => word(*ground),
         };
-        let target = &desk.target;
+        let target = &desk.target.subscription;
         let labels = Labels::new(target.app, &target.name, command, word);
         self.desks.metrics.asked(labels, began.elapsed().as_secs_f64());
         said
@@ -278,14 +273,21 @@ impl Consultant {
         by: &Origin,
     ) -> Result<Bytes, Failed> {
         let now = self.desks.clock.now();
-        let id = format!("{}.{}", by.request, question.command());
-        let caller = self.caller(desk);
-        let answer = caller.ask(question.command(), &id, question.body(now), by, now).await;
-        answer.map_err(|failure| match failure {
-            Outcome::TimedOut => Ground::TimedOut,
-            Outcome::Unreachable { .. } => Ground::Unreachable,
-            Outcome::Refused { .. } => Ground::Status,
-            Outcome::Malformed { .. } | Outcome::Delivered => Ground::Malformed,
+        let command = question.command().name();
+        let post = Post {
+            id: format!("{}.{command}", by.request).into(),
+            command,
+            at: now,
+            body: question.body(now).into(),
+            by: Arc::new(by.clone()),
+            link: None,
+            attempt: 1,
+        };
+        self.caller(desk).ask(&post, now).await.map_err(|failure| match failure {
+            Failure::TimedOut => Ground::TimedOut,
+            Failure::Unreachable { .. } | Failure::Guarded(_) => Ground::Unreachable,
+            Failure::Status(_) => Ground::Status,
+            Failure::Malformed { .. } => Ground::Malformed,
         })
     }
 
@@ -297,13 +299,11 @@ impl Consultant {
         }
         callers.retain(|line| line.desk.strong_count() > 0);
         let target = &desk.target;
-        let caller = Rc::new(Caller::new(
-            target.app,
-            target.endpoint.clone(),
-            Duration::from_millis(target.terms.timeout_ms.min(BEFORE_TIMEOUT_MAX_MS)),
-            QUESTIONS_OPEN_MAX,
-            self.desks.tls.get().cloned().flatten(),
-        ));
+        let limit = Duration::from_millis(target.terms.timeout_ms.min(BEFORE_TIMEOUT_MAX_MS));
+        let tls = self.desks.tls.get().and_then(Option::as_ref);
+        let bounds = Bounds::within(limit);
+        let caller = Caller::new(&target.subscription, bounds, QUESTIONS_OPEN_MAX, tls);
+        let caller = Rc::new(caller);
         callers.push(Line { desk: Arc::downgrade(desk), caller: Rc::clone(&caller) });
         caller
     }
@@ -319,7 +319,7 @@ enum Said {
 fn verdict(desk: &Desk, question: &Question<'_>, ground: Ground) -> Verdict {
     Verdict {
         about: question.matter(),
-        by: desk.target.name.as_str().into(),
+        by: desk.target.subscription.name.as_str().into(),
         ground,
         allowed: Vec::new(),
         refused: Vec::new(),
@@ -385,7 +385,7 @@ impl<'a> Open<'a> {
         self.closed = true;
         let now_ms = self.desks.now_ms();
         let mut state = self.desk.state();
-        let target = &self.desk.target;
+        let target = &self.desk.target.subscription;
         let turned = match failed.map(fault) {
             None => state.breaker.succeeded().then_some("is back"),
             Some(fault) => state.breaker.failed(now_ms, from, fault).then_some("counts as down"),

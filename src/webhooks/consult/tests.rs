@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::super::testing::{APP, Answer, Place, Receiver, id, within};
+use super::super::testing::{APP, Answer, Place, Receiver, id, subscription, within};
 use super::*;
 use crate::domain::{Matter, Message, Timestamp};
 
@@ -10,9 +10,7 @@ const NOW: Timestamp = Timestamp(1_700_000_100_000);
 
 fn target(name: &str, url: &str, commands: &[BeforeCommand]) -> Target {
     Target {
-        app: APP,
-        name: name.to_owned(),
-        endpoint: Endpoint::parse(url, None).expect("an address"),
+        subscription: Subscription { name: name.to_owned(), ..subscription(url) },
         commands: commands.iter().copied().collect(),
         terms: BeforeTerms { on_busy: Fallback::Deny, ..BeforeTerms::default() },
     }

@@ -28,7 +28,7 @@ enum Fault {
 }
 
 /// The rows that need a fault of the node; each is brought about in [`faults`].
-const NEED_A_FAULT: [(ErrorCode, Fault); 13] = [
+const NEED_A_FAULT: [(ErrorCode, Fault); 15] = [
     (code::MESSAGE_FORBIDDEN, Fault::Receiver),
     (code::FORBIDDEN, Fault::Receiver),
     (code::RELATIONS_BROKEN, Fault::Journal),

@@ -30,6 +30,11 @@ impl Heard {
         self.body["CallbackCommand"].as_str().expect("a command")
     }
 
+    /// The value of a header, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.message.header(name).unwrap_or_default()
+    }
+
     /// The value of a parameter of the query.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
@@ -59,6 +64,8 @@ pub(crate) enum Reaction {
     Accept,
     /// Answers this status.
     Status(u16),
+    /// Asks for patience: this many seconds.
+    Busy(u64),
     /// Closes the connection without an answer.
     Hangup,
     /// Answers 200 with this text.
@@ -234,9 +241,14 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         // Heard before it is answered: whoever sees the delivery done sees it here.
         lock(&shared.heard).push(heard);
         shared.news.notify_all();
+        let mut wait = String::new();
         let status = match reaction {
             Reaction::Accept | Reaction::Say(_) => 200,
             Reaction::Status(status) => status,
+            Reaction::Busy(seconds) => {
+                wait = format!("Retry-After: {seconds}\r\n");
+                429
+            }
             Reaction::Hangup => return drop(stream.shutdown(Shutdown::Both)),
             // Nothing more comes before the end.
             Reaction::Hang => return drop(reader.read_to_end(&mut Vec::new())),
@@ -246,7 +258,7 @@ fn serve(stream: &TcpStream, shared: &Shared) {
             _ => r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#,
         };
         let answer = format!(
-            "HTTP/1.1 {status} It\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
+            "HTTP/1.1 {status} It\r\nContent-Type: application/json\r\n{wait}Content-Length: {}\r\n\r\n{text}",
             text.len()
         );
         if (&mut &*stream).write_all(answer.as_bytes()).is_err() {
