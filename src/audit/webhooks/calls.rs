@@ -66,7 +66,7 @@ impl Owed {
 pub(super) struct Shelf {
     partition: Partition,
     kept: VecDeque<Owed>,
-    kept_max: usize,
+    pub(super) kept_max: usize,
     /// From here on everything that owes something is kept.
     first: Offset,
     /// The first offset that was not read.

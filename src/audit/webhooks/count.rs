@@ -11,8 +11,8 @@ use super::calls::Owed;
 use super::{Range, named};
 use crate::domain::{AppId, UserId};
 use crate::journal::{Admitted, Body, Filter, Offset, Partition, ReadJournal};
-use crate::webhooks::CallbackCommand;
 use crate::webhooks::digest::CallId;
+use crate::webhooks::{CallbackCommand, Switches};
 
 /// What a replay is to tell: the intersection of all that is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Counted {
 /// everything.
 pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted, AuditError> {
     let Selection { app, subscription, range, users, commands, ids } = selection;
-    let mut asked: Option<(Offset, Vec<Filter>)> = None;
+    let mut asked: BTreeMap<Partition, Filter> = BTreeMap::new();
     // Records by the calls that they owe: few sets, so that what is asked for may be found last.
     let mut sets: BTreeMap<(Partition, Vec<CallbackCommand>), (u64, Offset, Offset)> =
         BTreeMap::new();
@@ -62,13 +62,11 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
         };
         match record.body {
             Body::Cursor { subscription: cursor, cursor: said } => {
-                let filters = said.progress.filters;
-                let ours = named(&cursor) == Some((*app, subscription, None));
-                let newest = filters.last().map(|filter| filter.from);
-                if let Some(from) = newest.filter(|_| ours)
-                    && asked.as_ref().is_none_or(|(known, _)| from >= *known || *known == Offset(0))
+                let newest = said.progress.filters.into_iter().next_back();
+                if let Some(newest) = newest
+                    && named(&cursor) == Some((*app, subscription, None))
                 {
-                    asked = Some((from, filters));
+                    asked.insert(partition, newest);
                 }
             }
             Body::Commit(commit)
@@ -79,7 +77,7 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
                 let Some(owed) = Owed::of(partition, offset, &commit) else {
                     return Ok(ControlFlow::Continue(()));
                 };
-                let wanted = owed.wanted(crate::webhooks::Switches::ALL).map(|(one, _)| one);
+                let wanted = owed.wanted(Switches::ALL).map(|(one, _)| one);
                 let wanted = wanted.filter(|command| {
                     let id = CallId { partition, offset, command: *command };
                     (commands.is_empty() || commands.contains(command))
@@ -96,17 +94,19 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(sum(sets, asked.as_ref().and_then(|(_, filters)| filters.last())))
+    Ok(sum(sets, &asked))
 }
 
 fn sum(
     sets: BTreeMap<(Partition, Vec<CallbackCommand>), (u64, Offset, Offset)>,
-    asked: Option<&Filter>,
+    asked: &BTreeMap<Partition, Filter>,
 ) -> Counted {
     let mut counted = Counted::default();
     for ((partition, commands), (records, from, until)) in sets {
         let wanted = commands.into_iter().filter(|command| {
-            asked.is_none_or(|filter| filter.commands.iter().any(|name| **name == *command.name()))
+            asked
+                .get(&partition)
+                .is_none_or(|filter| filter.commands.iter().any(|name| **name == *command.name()))
         });
         let mut some = false;
         for command in wanted {

@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::super::AuditError;
 use super::calls::{Owed, Shelf};
 use super::report::{Counts, Finding, Findings, Rule};
-use super::{Range, Settled, State, Watch};
+use super::{Quiet, Range, Settled, State, Watch};
 use crate::domain::{AppId, Replay, Timestamp, UserId};
-use crate::journal::{
-    Cursor, DeadLetter, Offset, Parked, Partition, Progress, ReadJournal, Tally,
-};
+use crate::journal::{Cursor, DeadLetter, Offset, Parked, Partition, Progress, ReadJournal, Tally};
 use crate::webhooks::digest::CallId;
 use crate::webhooks::{CallbackCommand, Switches};
 
@@ -354,8 +352,7 @@ impl Lane {
             wanted.find(|(command, _)| *command == id.command).map(|(_, hash)| (id, hash))
         });
         if wanted.is_none() && self.is_counted() {
-            let detail =
-                format!("gives up {} of {}, which was never owed", letter.id, letter.user);
+            let detail = format!("gives up {} of {}, which was never owed", letter.id, letter.user);
             self.find(ground, Rule::Dead, self.said_at, detail);
         }
         Ok(wanted)
@@ -633,9 +630,9 @@ pub(super) fn narrow(
 ) -> Switches {
     let offset = owed.offset.0;
     let ranges = &replay.ranges;
-    let named = ranges.iter().any(|(number, from, until)| {
-        *number == partition.0 && (*from..*until).contains(&offset)
-    });
+    let named = ranges
+        .iter()
+        .any(|(number, from, until)| *number == partition.0 && (*from..*until).contains(&offset));
     let inside = named
         && replay.since.is_none_or(|since| owed.at >= since)
         && replay.until.is_none_or(|until| owed.at < until)
@@ -655,12 +652,16 @@ pub(super) fn narrow(
     wanted.collect()
 }
 
+/// What was asked for from where on; of two words about the same place the later one counts.
 fn filters(progress: &Progress) -> Vec<(Offset, Switches)> {
-    let named = progress.filters.iter().map(|filter| {
+    let mut filters: Vec<(Offset, Switches)> = Vec::with_capacity(progress.filters.len());
+    for filter in &progress.filters {
         let names = filter.commands.iter();
-        (filter.from, names.filter_map(|name| CallbackCommand::from_name(name)).collect())
-    });
-    named.collect()
+        let commands = names.filter_map(|name| CallbackCommand::from_name(name)).collect();
+        filters.retain(|(from, _)| *from != filter.from);
+        filters.push((filter.from, commands));
+    }
+    filters
 }
 
 /// `one` without `other`; both parts may pass zero.
@@ -674,13 +675,4 @@ fn less(one: Tally, other: Tally) -> Tally {
 /// A difference of counts.
 fn signed(count: u64) -> i64 {
     count.cast_signed()
-}
-
-/// Nobody watches.
-pub(super) struct Quiet;
-
-impl Watch for Quiet {
-    fn settled(&mut self, _: &Settled<'_>) -> Result<(), AuditError> {
-        Ok(())
-    }
 }

@@ -20,8 +20,10 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 pub use count::{Counted, Selection, count};
-pub use log::{LogOptions, dead_letters, log};
-pub use report::{Counts, Finding, Findings, Report, Rule, Standing, Subscribed};
+pub use log::{LogOptions, STATES, dead_letters, log};
+pub use report::{
+    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, Report, Rule, Standing, Subscribed,
+};
 
 use super::walk::{Reading, Step, Walk, all_partitions};
 use super::{AuditError, Format, until_closed};
@@ -32,7 +34,7 @@ use crate::journal::{
 use crate::webhooks::MAIN;
 use crate::webhooks::digest::CallId;
 use calls::{Owed, Shelf};
-use lane::{Ground, Lane, Quiet, Whose};
+use lane::{Ground, Lane, Whose};
 
 /// What the names of all cursors of subscriptions begin with.
 const CURSOR_PREFIX: &str = "webhook/";
@@ -137,6 +139,15 @@ pub trait Watch {
     fn settled(&mut self, settled: &Settled<'_>) -> Result<(), AuditError>;
 }
 
+/// Nobody watches.
+pub(super) struct Quiet;
+
+impl Watch for Quiet {
+    fn settled(&mut self, _: &Settled<'_>) -> Result<(), AuditError> {
+        Ok(())
+    }
+}
+
 /// Holds all cursors against the journal and writes what became of the calls. Whether all is right
 /// is [`Report::balanced`].
 pub fn audit(
@@ -179,7 +190,7 @@ pub fn watched(
     options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<Report, AuditError> {
-    let mut reckoning = Reckoning::new(journal, options);
+    let mut reckoning = Reckoning::new(journal, options.clone());
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     walk.run(|step, _| {
         let Step { partition, offset, reading, .. } = &step;
@@ -192,7 +203,7 @@ pub fn watched(
 /// All subscriptions on their way through the journal.
 pub(super) struct Reckoning<'a> {
     journal: &'a dyn ReadJournal,
-    options: &'a Options,
+    options: Options,
     shelves: Vec<Shelf>,
     lanes: BTreeMap<(Box<str>, Partition), Lane>,
     report: Report,
@@ -200,7 +211,7 @@ pub(super) struct Reckoning<'a> {
 
 impl<'a> Reckoning<'a> {
     /// Nothing read yet.
-    pub(super) fn new(journal: &'a dyn ReadJournal, options: &'a Options) -> Self {
+    pub(super) fn new(journal: &'a dyn ReadJournal, options: Options) -> Self {
         let partitions = journal.partitions();
         let shelves = (0..partitions).map(|number| Shelf::new(Partition(number), partitions));
         Self {
@@ -210,6 +221,12 @@ impl<'a> Reckoning<'a> {
             lanes: BTreeMap::new(),
             report: Report::default(),
         }
+    }
+
+    /// Keeps fewer records of each partition.
+    #[cfg(test)]
+    fn keep_at_most(&mut self, kept_max: usize) {
+        self.shelves.iter_mut().for_each(|shelf| shelf.kept_max = kept_max);
     }
 
     /// Takes the next record of a partition.

@@ -15,7 +15,8 @@ fn findings_are_all_counted_and_the_first_ones_shown() {
     assert_eq!(found.problems.first.len(), FINDINGS_SHOWN_MAX);
     let text = String::from_utf8(text).expect("text");
     assert!(text.contains("PROBLEM and 5 more\n"), "{text}");
-    assert!(text.contains(" journal_hash: says row hash 2-wrong\\u{1b}[2J"), "{text}");
+    let said = format!(" journal_hash: says row hash {LAYOUT}-wrong\\u{{1b}}[2J");
+    assert!(text.contains(&said), "{text}");
     assert!(text.contains("\nowed: 0\n") && text.contains("NOT ALL HOLDS"), "{text}");
 }
 
