@@ -40,7 +40,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::domain::{AppId, CallKey, Command, Kept, Policy, Profile, Rejection, UserId, UserKey};
+use crate::domain::{
+    AppId, CallKey, Command, Kept, Policy, Profile, Rejection, Subscriptions, UserId, UserKey,
+    keeper,
+};
 use crate::journal::{Archive, Cursor, Journal, Offset, Origin, Partition, Place, partition_of};
 use crate::store::Store;
 pub use elsewhere::{Alone, CursorsSeen, Elsewhere, Message as PairMessage, Question, Reply};
@@ -766,6 +769,19 @@ impl Users {
     pub async fn kept(&self, key: UserKey, call: UserId) -> Result<Option<Kept>, ExecuteError> {
         match self.view(key, View::Kept { call }).await? {
             Viewed::Kept(kept) => Ok(kept.map(|kept| *kept)),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// What is kept about the subscriptions of `app`; none if its sequence number is still `known`.
+    pub async fn subscriptions(
+        &self,
+        app: AppId,
+        known: Option<u64>,
+    ) -> Result<Option<Box<Subscriptions>>, ExecuteError> {
+        let key = UserKey { app, user: keeper() };
+        match self.view(key, View::Subscriptions { known }).await? {
+            Viewed::Subscriptions(subscriptions) => Ok(subscriptions),
             _ => Err(ExecuteError::Unavailable),
         }
     }

@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Block, BlocklistOrder, Card, Friend, Kept, Profile, User, UserId};
+use crate::domain::{
+    Block, BlocklistOrder, Card, Friend, Kept, Profile, Subscriptions, User, UserId,
+};
 
 /// A question about one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,11 @@ pub enum View {
         /// The hash of the key.
         call: UserId,
     },
+    /// What is kept about the app's subscriptions.
+    Subscriptions {
+        /// Only if its sequence number is another one than this.
+        known: Option<u64>,
+    },
     /// A page of the requests that wait.
     Requests {
         /// Those of others to the user; else the user's to others.
@@ -74,6 +81,8 @@ pub enum Viewed {
     Profile(Option<Box<Profile>>),
     /// To [`View::Kept`].
     Kept(Option<Box<Kept>>),
+    /// To [`View::Subscriptions`]; none if they are known.
+    Subscriptions(Option<Box<Subscriptions>>),
     /// To [`View::Requests`].
     Requests(RequestsPage),
 }
@@ -215,6 +224,12 @@ impl View {
                 imported.then(|| Box::new(user.profile().cloned().unwrap_or_default())),
             ),
             Self::Kept { call } => Viewed::Kept(user.kept(call).cloned().map(Box::new)),
+            Self::Subscriptions { known } => {
+                let kept = user.subscriptions();
+                let is_known = *known == Some(kept.map_or(0, |kept| kept.sequence));
+                let answer = || Box::new(kept.cloned().unwrap_or_default());
+                Viewed::Subscriptions((!is_known).then(answer))
+            }
             Self::Requests { incoming, start, max } => {
                 Viewed::Requests(requests(user, *incoming, *start, *max))
             }

@@ -1,8 +1,12 @@
 //! The composition root: builds a node out of the rooms, and takes it down in order.
 
 mod cluster;
+mod deliveries;
+mod desk;
+pub mod directory;
 mod followers;
 mod phase;
+mod seal;
 mod settings;
 
 use std::fs;
@@ -17,9 +21,10 @@ use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
 use self::cluster::{Inside, Outside};
+use self::directory::{Directory, subscriptions};
 use self::followers::{Followers, UserCursors};
 use self::phase::{Phase, State};
-use self::settings::{actor_settings, http_settings, policies, subscriptions};
+use self::settings::{actor_settings, http_settings, policies};
 pub use self::settings::{kafka_cluster, kafka_settings};
 use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
@@ -45,6 +50,8 @@ pub struct Node {
     pub ops_address: SocketAddr,
     /// The door to the users.
     pub users: Users,
+    /// Which subscriptions each app has.
+    pub directory: Arc<Directory>,
     store: Store,
     http: ServerHandle,
     ops: ServerHandle,
@@ -52,6 +59,7 @@ pub struct Node {
     cluster: Option<Inside>,
     state: Arc<State>,
     caretaker: actix_web::rt::task::JoinHandle<()>,
+    keeping: actix_web::rt::task::JoinHandle<()>,
 }
 
 impl Node {
@@ -126,22 +134,38 @@ impl Node {
         let ops = ops_server.handle();
         actix_web::rt::spawn(ops_server);
 
+        let directory = Arc::new(Directory::new(
+            config,
+            users.clone(),
+            journal.clone(),
+            clock.clone(),
+            &webhooks,
+        ));
+        let keeping = directory::begin(&directory);
         let caretaker = Caretaker {
             users: users.clone(),
+            directory: directory.clone(),
             takes_part: cluster.as_ref().map(Inside::readiness),
             followers: Followers::new(users.clone(), webhooks.clone()),
             accounts: admins(config),
         };
         let caretaker = caretaker.begin(state.clone()).await;
 
-        let server =
-            http::serve(http_settings(config), users.clone(), clock, http_metrics, listener)?;
+        let server = http::serve(
+            http_settings(config),
+            users.clone(),
+            directory.clone(),
+            clock,
+            http_metrics,
+            listener,
+        )?;
         let http = server.handle();
         actix_web::rt::spawn(server);
         Ok(Self {
             address,
             ops_address,
             users,
+            directory,
             store,
             http,
             ops,
@@ -149,6 +173,7 @@ impl Node {
             cluster,
             state,
             caretaker,
+            keeping,
         })
     }
 
@@ -170,6 +195,8 @@ impl Node {
         self.caretaker.abort();
         // Whoever else held the handle has just been ended.
         let _ = self.caretaker.await;
+        self.keeping.abort();
+        let _ = self.keeping.await;
         if let Some(webhooks) = Arc::into_inner(self.webhooks) {
             webhooks.stop().await;
         }
@@ -185,6 +212,7 @@ impl Node {
 /// Looks after the node: what has to be done before it is ready, and how it is.
 struct Caretaker {
     users: Users,
+    directory: Arc<Directory>,
     /// Whether the node takes part in its cluster, if it has one.
     takes_part: Option<Box<dyn Fn() -> Result<(), String>>>,
     followers: Followers,
@@ -200,7 +228,9 @@ impl Caretaker {
             Some(takes_part) => {
                 if let Err(reason) = takes_part() {
                     // What is served by now is followed all the same.
-                    let _ = self.followers.keep_up().await;
+                    if self.directory.is_loaded() {
+                        let _ = self.followers.keep_up().await;
+                    }
                     return Phase::Unready(reason);
                 }
             }
@@ -212,6 +242,9 @@ impl Caretaker {
                 ));
             }
             None => {}
+        }
+        if !self.directory.is_loaded() {
+            return Phase::Unready("the subscriptions of the apps are not known yet".into());
         }
         if let Err(reason) = self.followers.keep_up().await {
             return Phase::Unready(reason);

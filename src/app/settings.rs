@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::cluster::standby_mode;
 use crate::actors::{self, Policies};
 use crate::cluster::{peers, steward};
 use crate::config::{self, Config, KafkaSaslMechanism, KafkaSecurity};
-use crate::domain::{DeliveryTerms, Policy};
+use crate::domain::Policy;
+use crate::http;
 use crate::journal::kafka;
-use crate::{http, webhooks};
 
 pub(super) fn policies(config: &Config) -> Policies {
     let policy = |app: &config::App| Policy {
@@ -18,6 +18,7 @@ pub(super) fn policies(config: &Config) -> Policies {
         friends_max: app.limits.friends_max,
         requests_max: app.limits.requests_max,
         groups_max: app.limits.groups_max,
+        subscriptions_max: app.webhook.subscriptions_max,
         remain_friends: app.block.remain_friends,
         import_ignores_blocklist: app.friend.import_ignores_blocklist,
         default_allow_type: app.friend.default_allow_type,
@@ -92,36 +93,6 @@ fn limits(app: &config::App) -> http::Limits {
         overrides: overrides.collect(),
         whole_app: app.rate_limits.app_per_second(),
     }
-}
-
-/// The subscriptions that stand in the settings.
-pub(super) fn subscriptions(config: &Config) -> Result<Vec<webhooks::Subscription>> {
-    let mut subscriptions = Vec::new();
-    for app in &config.apps {
-        let webhook = &app.webhook;
-        let Some(url) = &webhook.url else { continue };
-        let token = webhook.token.as_ref().map(config::Secret::reveal);
-        let endpoint = webhooks::Endpoint::parse(url.reveal(), token)
-            .with_context(|| format!("the webhook of app {}", app.id))?;
-        let names = webhook.commands.iter().map(|command| command.0);
-        subscriptions.push(webhooks::Subscription {
-            app: app.id,
-            name: webhooks::MAIN.to_owned(),
-            endpoint,
-            commands: names.filter_map(webhooks::CallbackCommand::from_name).collect(),
-            enabled: true,
-            delivery: DeliveryTerms {
-                timeout_ms: webhook.timeout_ms,
-                retry_min_ms: webhook.retry_min_ms,
-                retry_max_ms: webhook.retry_max_ms,
-                call_once: webhook.call_once,
-                ..DeliveryTerms::default()
-            },
-            seek: None,
-            replay: None,
-        });
-    }
-    Ok(subscriptions)
 }
 
 /// What the journal in Kafka has to know.

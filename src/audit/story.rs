@@ -3,12 +3,12 @@
 use std::fmt;
 
 use crate::domain::{
-    AllowType, Card, Effect, Event, Gender, OfferForm, ProfileChange, RemovalReason, Severance,
-    UserId, effects,
+    AllowType, Card, Effect, Event, Gender, OfferForm, ProfileChange, RemovalReason, Replay,
+    SeekTo, Severance, Subscription, UserId, effects,
 };
 
 /// The stored names of all events, in the order of their definition.
-pub const EVENT_TYPES: [&str; 30] = [
+pub const EVENT_TYPES: [&str; 35] = [
     "AccountImported",
     "ProfileChanged",
     "AccountDeleted",
@@ -39,6 +39,11 @@ pub const EVENT_TYPES: [&str; 30] = [
     "CallDone",
     "CallAnswered",
     "CallsForgotten",
+    "SubscriptionSet",
+    "SubscriptionDeleted",
+    "SubscriptionMoved",
+    "ReplayBegun",
+    "ReplayEnded",
 ];
 
 /// The stored name of `event`.
@@ -65,6 +70,11 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::CallDone { .. } => "CallDone",
         Event::CallAnswered { .. } => "CallAnswered",
         Event::CallsForgotten { .. } => "CallsForgotten",
+        Event::SubscriptionSet(_) => "SubscriptionSet",
+        Event::SubscriptionDeleted { .. } => "SubscriptionDeleted",
+        Event::SubscriptionMoved(_) => "SubscriptionMoved",
+        Event::ReplayBegun(_) => "ReplayBegun",
+        Event::ReplayEnded { .. } => "ReplayEnded",
         Event::FriendRemoved { .. } => "FriendRemoved",
         Event::UnfriendAsked { .. } => "UnfriendAsked",
         Event::OfferPending { .. } => "OfferPending",
@@ -128,6 +138,19 @@ pub fn sentence(event: &Event) -> String {
             format!("answered the call with the key {} with the code {}", call.key, answer.code)
         }
         Event::CallsForgotten { keys } => format!("forgot calls with keys: {}", keys.len()),
+        Event::SubscriptionSet(set) => subscribed(set),
+        Event::SubscriptionDeleted { name } => {
+            format!("has no subscription {} any more", Plain(name))
+        }
+        Event::SubscriptionMoved(seek) => format!(
+            "moved the subscription {} {} (move {})",
+            Plain(&seek.name),
+            destination(&seek.to),
+            seek.term
+        ),
+        Event::ReplayBegun(replay) => replayed(replay),
+        Event::ReplayEnded { number, completed: true } => format!("finished the replay {number}"),
+        Event::ReplayEnded { number, completed: false } => format!("ended the replay {number}"),
         Event::FriendRemoved { peer, reason, .. } => {
             format!("is no longer a friend of {peer} ({})", removal(*reason))
         }
@@ -160,6 +183,61 @@ fn offered(peer: UserId, form: OfferForm, forced: bool, card: &Card) -> String {
         OfferForm::Import => format!("is to have {peer} as a friend, imported"),
     };
     format!("{wish}{}{}", if forced { ", forced" } else { "" }, saying(card))
+}
+
+/// What was set, without its secrets: also sealed they are nobody's business.
+fn subscribed(set: &Subscription) -> String {
+    let place = match &set.url {
+        Some(url) => format!("calls \"{}\"", Plain(url)),
+        None => "is only pulled".to_owned(),
+    };
+    let off = if set.enabled { "" } else { ", off" };
+    let secrets = match set.secrets.len() {
+        0 => String::new(),
+        1 => ", signed".to_owned(),
+        more => format!(", signed with {more} secrets"),
+    };
+    format!(
+        "set the subscription {}, which {place} for {}{off}{secrets}",
+        Plain(&set.name),
+        Plain(&set.commands.join(", ")),
+    )
+}
+
+fn destination(to: &SeekTo) -> String {
+    match to {
+        SeekTo::Offsets(offsets) => {
+            let places = offsets.iter().map(|(partition, offset)| format!("{partition}@{offset}"));
+            format!("to {}", places.collect::<Vec<_>>().join(", "))
+        }
+        SeekTo::Time(at) => format!("to {at}"),
+        SeekTo::End => "to the end".to_owned(),
+    }
+}
+
+fn replayed(replay: &Replay) -> String {
+    let mut bounds = Vec::new();
+    bounds.extend(replay.since.map(|since| format!("from {since}")));
+    bounds.extend(replay.until.map(|until| format!("before {until}")));
+    if !replay.users.is_empty() {
+        let users: Vec<&str> = replay.users.iter().map(UserId::as_str).collect();
+        bounds.push(format!("of {}", users.join(", ")));
+    }
+    if !replay.commands.is_empty() {
+        bounds.push(format!("only {}", Plain(&replay.commands.join(", "))));
+    }
+    if !replay.ids.is_empty() {
+        bounds.push(format!("calls: {}", replay.ids.len()));
+    }
+    bounds.extend(replay.url.as_ref().map(|url| format!("to \"{}\"", Plain(url))));
+    let ranges = replay.ranges.iter().map(|(p, from, until)| format!("{p}@{from}..{until}"));
+    bounds.push(ranges.collect::<Vec<_>>().join(" "));
+    format!(
+        "began the replay {} of {}: {}",
+        replay.number,
+        Plain(&replay.subscription),
+        bounds.join(", ")
+    )
 }
 
 fn saying(card: &Card) -> String {
@@ -282,7 +360,8 @@ impl fmt::Display for Plain<'_> {
 mod tests {
     use super::*;
     use crate::domain::{
-        CallKey, CardChange, EdgeId, KeptAnswer, Message, Rejection, Settled, Traces, Version,
+        BeforeTerms, CallKey, CardChange, DeliveryTerms, EdgeId, Format, KeptAnswer, Message,
+        Rejection, SealedSecret, Seek, Settled, Timestamp, Traces, Version,
     };
 
     /// One of each event, in the order of their definition.
@@ -308,6 +387,28 @@ mod tests {
         let key = UserId::parse("0123456789abcdef0123456789abcdef").expect("a name");
         let (call, request) = (CallKey { key, asked: key }, uuid::Uuid::nil());
         let answer = KeptAnswer { code: 0, body: "{}".into(), positions: Vec::new() };
+        let subscription = Subscription {
+            name: "audit".into(),
+            url: Some("https://receiver.example/hook".into()),
+            commands: vec!["Sns.CallbackBlackListAdd".into()],
+            enabled: true,
+            format: Format::Reference,
+            secrets: vec![SealedSecret { sealed: "v1.c2VhbGVk".into(), until: None }],
+            headers: true,
+            delivery: DeliveryTerms::default(),
+            before: BeforeTerms::default(),
+        };
+        let replay = Replay {
+            number: 1,
+            subscription: "audit".into(),
+            url: Some("http://elsewhere.example".into()),
+            since: Some(Timestamp(0)),
+            until: None,
+            ranges: vec![(0, 5, 9), (1, 0, 4)],
+            users: vec![peer],
+            commands: vec!["Sns.CallbackBlackListAdd".into()],
+            ids: vec!["0@5.Sns.CallbackBlackListAdd".into()],
+        };
         let message = Message {
             to: vec![peer],
             seq: 7,
@@ -363,6 +464,15 @@ mod tests {
             Event::CallDone { call, request, traces: Traces::default() },
             Event::CallAnswered { call, request, answer },
             Event::CallsForgotten { keys: vec![call.key] },
+            Event::SubscriptionSet(Box::new(subscription)),
+            Event::SubscriptionDeleted { name: "audit".into() },
+            Event::SubscriptionMoved(Seek {
+                name: "audit".into(),
+                term: 2,
+                to: SeekTo::Offsets(vec![(0, 5), (3, 0)]),
+            }),
+            Event::ReplayBegun(Box::new(replay)),
+            Event::ReplayEnded { number: 1, completed: true },
         ]
     }
 
@@ -413,6 +523,11 @@ mod tests {
         did what the call with the key 0123456789abcdef0123456789abcdef asks
         answered the call with the key 0123456789abcdef0123456789abcdef with the code 0
         forgot calls with keys: 1
+        set the subscription audit, which calls "https://receiver.example/hook" for Sns.CallbackBlackListAdd, signed
+        has no subscription audit any more
+        moved the subscription audit to 0@5, 3@0 (move 2)
+        began the replay 1 of audit: from 1970-01-01T00:00:00.000Z, of bob, only Sns.CallbackBlackListAdd, calls: 1, to "http://elsewhere.example", 0@5..9 1@0..4
+        finished the replay 1
         "#);
     }
 
@@ -432,6 +547,11 @@ mod tests {
                     | Event::CallDone { .. }
                     | Event::CallAnswered { .. }
                     | Event::CallsForgotten { .. }
+                    | Event::SubscriptionSet(_)
+                    | Event::SubscriptionDeleted { .. }
+                    | Event::SubscriptionMoved(_)
+                    | Event::ReplayBegun(_)
+                    | Event::ReplayEnded { .. }
             );
             assert_eq!(names(&event, &bob), about_bob, "{event:?}");
             assert!(!names(&event, &carl));

@@ -4,6 +4,7 @@ use super::kind::{Bytes, FieldName};
 use super::rate::RateLimits;
 use super::scope::section;
 use super::secret::{Secret, Url};
+use super::subscription::WebhookSubscription;
 use super::value::Choice;
 use crate::domain::{AllowType, AppId, UserId};
 
@@ -116,6 +117,10 @@ section! {
         retry_max_ms: u64 = 60_000, in 10..=86_400_000, unit "ms";
         /// One attempt per delivery, as the reference does it: what fails is lost.
         call_once: bool = false;
+        /// How many subscriptions the admins may set by calls, beside those that stand here.
+        subscriptions_max: usize = 100, in 0..=1000, unit "subscriptions";
+        /// Further subscribers, each a table `[[app.webhook.subscription]]` with a name.
+        subscription: Vec<WebhookSubscription> = Vec::new(), in 0..=100, unit "subscriptions";
     }
 }
 

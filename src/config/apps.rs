@@ -118,5 +118,10 @@ fn check(loader: &mut Loader<'_>, apps: &[(App, Place)], nameless: &App) {
         if app.webhook.retry_min_ms > app.webhook.retry_max_ms {
             refuse("webhook.retry_min_ms", "it is larger than retry_max_ms");
         }
+        let names = app.webhook.subscription.iter().map(|subscription| &subscription.name);
+        let distinct: BTreeSet<_> = names.collect();
+        if distinct.len() < app.webhook.subscription.len() {
+            refuse("webhook.subscription", "two subscriptions have the same name");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod rate;
 mod scope;
 mod secret;
 mod show;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod together;
@@ -39,6 +40,7 @@ pub use node::{
 pub use rate::{COMMANDS, RateLimits};
 pub use scope::{Environment, Setting, Source};
 pub use secret::{Secret, Url};
+pub use subscription::{WebhookFallback, WebhookFormat, WebhookPolicy, WebhookSubscription};
 
 use scope::{Listens, Loader, PREFIX, Scope, Section};
 

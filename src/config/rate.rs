@@ -15,7 +15,7 @@ const PER_SECOND_MAX: u32 = 10_000_000;
 /// The commands of the API, `service/command`, with the calls per second that an app may make.
 ///
 /// Rule: rest-api.md 1.6.
-pub const COMMANDS: [(&str, u32); 26] = [
+pub const COMMANDS: [(&str, u32); 34] = [
     ("sns/black_list_add", 200),
     ("sns/black_list_delete", 200),
     ("sns/black_list_get", 200),
@@ -42,6 +42,14 @@ pub const COMMANDS: [(&str, u32); 26] = [
     ("profile/portrait_get", 200),
     ("openim/sendmsg", 200),
     ("openim/batchsendmsg", 200),
+    ("webhook/subscription_set", 20),
+    ("webhook/subscription_list", 20),
+    ("webhook/subscription_test", 20),
+    ("webhook/subscription_seek", 20),
+    ("webhook/replay_start", 20),
+    ("webhook/replay_list", 20),
+    ("webhook/replay_end", 20),
+    ("webhook/subscription_delete", 20),
 ];
 
 /// How often an app may call: not limited, or so often per second.

@@ -6,6 +6,7 @@ use super::event::{Agreement, Card, CardChange, OfferForm, ProfileChange};
 use super::id::UserId;
 use super::kept::KeptAnswer;
 use super::message::Message;
+use super::subscription::{Replay, SecretChange, SeekTo, Subscription};
 
 /// A wish of a caller, addressed to one user. A batch has one outcome per item, in order.
 ///
@@ -78,6 +79,41 @@ pub enum Command {
     BeginCall,
     /// Keep what the call with a key, under which this command comes, is answered.
     KeepAnswer(KeptAnswer),
+    /// Set a subscription, or change it.
+    SetSubscription {
+        /// All of it but its secrets.
+        subscription: Box<Subscription>,
+        /// What becomes of those.
+        secret: SecretChange,
+    },
+    /// Delete a subscription.
+    DeleteSubscription {
+        /// Its name.
+        name: Box<str>,
+    },
+    /// Let a subscription go on from another place.
+    MoveSubscription {
+        /// Its name.
+        name: Box<str>,
+        /// Where to.
+        to: SeekTo,
+        /// It stands in the settings.
+        configured: bool,
+    },
+    /// Tell a part of the past again.
+    BeginReplay {
+        /// Which part; the number is given here.
+        replay: Box<Replay>,
+        /// Its subscription stands in the settings.
+        configured: bool,
+    },
+    /// End a replay.
+    EndReplay {
+        /// Its number.
+        number: u32,
+        /// It has told everything.
+        completed: bool,
+    },
 }
 
 /// New values for one friend's record.

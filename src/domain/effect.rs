@@ -172,6 +172,11 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
             | Event::CallDone { .. }
             | Event::CallAnswered { .. }
             | Event::CallsForgotten { .. }
+            | Event::SubscriptionSet(_)
+            | Event::SubscriptionDeleted { .. }
+            | Event::SubscriptionMoved(_)
+            | Event::ReplayBegun(_)
+            | Event::ReplayEnded { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }
             | Event::OfferEnded { .. }

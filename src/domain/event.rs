@@ -11,6 +11,7 @@ use super::id::{EdgeId, UserId, Version};
 use super::kept::{CallKey, KeptAnswer, Traces};
 use super::message::Message;
 use super::rejection::Rejection;
+use super::subscription::{Replay, Seek, Subscription};
 
 /// One fact about one user, the owner of the stream it stands in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -258,6 +259,25 @@ pub enum Event {
         /// Their keys.
         keys: Vec<UserId>,
     },
+    /// A subscription is as this says from now on. The owner is the stream that keeps an app's
+    /// subscriptions, here and below.
+    SubscriptionSet(Box<Subscription>),
+    /// A subscription is no more.
+    SubscriptionDeleted {
+        /// Its name.
+        name: Box<str>,
+    },
+    /// A subscription goes on from another place.
+    SubscriptionMoved(Seek),
+    /// A part of the past is told again.
+    ReplayBegun(Box<Replay>),
+    /// A replay is over.
+    ReplayEnded {
+        /// Its number.
+        number: u32,
+        /// It had told everything.
+        completed: bool,
+    },
 }
 
 impl Event {
@@ -275,6 +295,11 @@ impl Event {
             | Self::CallDone { .. }
             | Self::CallAnswered { .. }
             | Self::CallsForgotten { .. }
+            | Self::SubscriptionSet(_)
+            | Self::SubscriptionDeleted { .. }
+            | Self::SubscriptionMoved(_)
+            | Self::ReplayBegun(_)
+            | Self::ReplayEnded { .. }
             | Self::OffersSettled { .. } => None,
             Self::UserBlocked { target: peer, .. }
             | Self::UserUnblocked { target: peer }

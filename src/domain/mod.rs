@@ -3,7 +3,7 @@
 //! A [`User`] is one unit of consistency with one stream of events. [`User::perform`] answers what
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
-//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs`, `kept.rs` and
+//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs`, `kept.rs`, `subscription.rs` and
 //! `account.rs`; nothing here knows files, clocks
 //! or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -42,8 +42,9 @@ pub use policy::Policy;
 pub use rejection::Rejection;
 pub use roll::Roll;
 pub use subscription::{
-    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SealedSecret, Seek,
-    SeekTo, Subscription, Subscriptions,
+    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SealedSecret,
+    SecretChange, Seek, SeekTo, Subscription, Subscriptions, is_keeper, is_subscription_name,
+    keeper,
 };
 pub use user::{Decision, Head, HeadView, Outcome, Relation, RelationView, User};
 

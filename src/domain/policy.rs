@@ -13,6 +13,8 @@ pub struct Policy {
     pub requests_max: usize,
     /// Friend groups of one user at most.
     pub groups_max: usize,
+    /// Subscriptions of the app at most, beside those of its settings.
+    pub subscriptions_max: usize,
     /// A block keeps the friendship (`block.remain_friends`).
     pub remain_friends: bool,
     /// An import asks no blocklist (`friend.import_ignores_blocklist`).
@@ -28,6 +30,7 @@ impl Default for Policy {
             friends_max: 3000,
             requests_max: 100,
             groups_max: 32,
+            subscriptions_max: 100,
             remain_friends: false,
             import_ignores_blocklist: false,
             default_allow_type: AllowType::AllowAny,

@@ -65,4 +65,19 @@ pub enum Rejection {
     /// The wanted friend has refused the request that waited.
     #[error("the wanted friend has refused")]
     Declined,
+    /// The app has as many subscriptions as it may.
+    #[error("too many subscriptions")]
+    TooManySubscriptions,
+    /// The app has no such subscription.
+    #[error("there is no such subscription")]
+    SubscriptionUnknown,
+    /// A subscription of the standard format has no secret to sign with.
+    #[error("the format needs a secret")]
+    SecretMissing,
+    /// As many replays run as may.
+    #[error("too many replays are running")]
+    TooManyReplays,
+    /// There was never such a replay.
+    #[error("there is no such replay")]
+    ReplayUnknown,
 }

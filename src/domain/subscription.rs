@@ -5,7 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::event::Event;
 use super::id::{Timestamp, UserId};
+use super::policy::Policy;
+use super::rejection::Rejection;
+use super::user::{Outcome, User};
 
 /// The name of the stream that keeps an app's subscriptions; no account may be called so.
 const KEEPER: &str = "~webhooks";
@@ -20,8 +24,10 @@ pub fn is_keeper(name: &UserId) -> bool {
     name.as_str() == KEEPER
 }
 
-/// Subscriptions of an app at most.
+/// Subscriptions of an app at most, whatever its settings say.
 pub const SUBSCRIPTIONS_MAX: usize = 1000;
+/// The longest name of a subscription, in bytes.
+pub const NAME_BYTES_MAX: usize = 32;
 /// Replays of an app that run at the same time, at most.
 pub const REPLAYS_MAX: usize = 16;
 /// Calls that one replay may name, at most.
@@ -30,6 +36,19 @@ pub const REPLAYED_IDS_MAX: usize = 1000;
 pub const REPLAYED_USERS_MAX: usize = 100;
 /// Secrets of a subscription at most: the one in use, and those that it replaces.
 pub const SECRETS_MAX: usize = 4;
+
+/// What is told after the fact. Rule: webhooks.md 1.
+pub const AFTER_COMMANDS: [&str; 6] = [
+    "Sns.CallbackBlackListAdd",
+    "Sns.CallbackBlackListDelete",
+    "Sns.CallbackFriendAdd",
+    "Sns.CallbackFriendDelete",
+    "Profile.CallbackPortraitSet",
+    "C2C.CallbackAfterSendMsg",
+];
+/// What is asked before the fact.
+pub const BEFORE_COMMANDS: [&str; 3] =
+    ["Sns.CallbackPrevFriendAdd", "Sns.CallbackPrevFriendResponse", "C2C.CallbackBeforeSendMsg"];
 
 /// One subscription: what is asked for, where it goes and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,7 +91,6 @@ pub struct SealedSecret {
     /// The sealed text.
     pub sealed: Box<str>,
     /// Until when it signs, if another one has replaced it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
@@ -232,4 +250,223 @@ pub struct Subscriptions {
     pub replays: Vec<Replay>,
     /// The number of the last replay.
     pub last_replay: u32,
+}
+
+/// What becomes of a subscription's secrets when it is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretChange {
+    /// They stay.
+    #[default]
+    Keep,
+    /// There are none any more.
+    Remove,
+    /// Another one takes their place.
+    Replace {
+        /// The new one, sealed.
+        sealed: Box<str>,
+        /// How long the ones before it go on signing, in milliseconds.
+        overlap_ms: u32,
+    },
+}
+
+/// Whether a subscription may be called so.
+pub fn is_subscription_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits)
+}
+
+impl SealedSecret {
+    /// Whether it still signs.
+    pub fn signs(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl SecretChange {
+    /// The secrets that follow from `known`, newest first. Those whose time is over are left out, and
+    /// so are the oldest while there are too many.
+    fn apply(&self, known: &[SealedSecret], at: Timestamp) -> Vec<SealedSecret> {
+        let signing = known.iter().filter(|secret| secret.signs(at)).cloned();
+        let mut secrets: Vec<SealedSecret> = match self {
+            Self::Keep => signing.collect(),
+            Self::Remove => Vec::new(),
+            Self::Replace { sealed, overlap_ms } => {
+                let end = Timestamp(at.0.saturating_add(i64::from(*overlap_ms)));
+                let replaced = signing.map(|secret| {
+                    let until = secret.until.map_or(end, |until| until.min(end));
+                    SealedSecret { until: Some(until), ..secret }
+                });
+                let new = SealedSecret { sealed: sealed.clone(), until: None };
+                std::iter::once(new).chain(replaced.filter(|secret| secret.signs(at))).collect()
+            }
+        };
+        secrets.truncate(SECRETS_MAX);
+        secrets
+    }
+}
+
+impl Subscriptions {
+    /// The subscription of this name, if it was set.
+    pub fn get(&self, name: &str) -> Option<&Subscription> {
+        self.set.iter().find(|known| *known.name == *name)
+    }
+
+    /// The last move of the subscription of this name.
+    pub fn seek(&self, name: &str) -> Option<&Seek> {
+        self.seeks.iter().find(|known| *known.name == *name)
+    }
+
+    /// A rough count of the bytes that it holds on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let lists = |replay: &Replay| {
+            replay.ranges.len() * size_of::<(u16, u64, u64)>()
+                + replay.users.len() * size_of::<UserId>()
+                + replay.ids.len() * 64
+        };
+        size_of::<Self>()
+            + self.set.len() * (size_of::<Subscription>() + 1024)
+            + self.seeks.len() * (size_of::<Seek>() + 64)
+            + self.replays.iter().map(|replay| size_of::<Replay>() + lists(replay)).sum::<usize>()
+    }
+}
+
+type Decided = Result<(Vec<Event>, Outcome), Rejection>;
+
+fn recorded(events: Vec<Event>) -> Decided {
+    Ok((events, Outcome::Recorded))
+}
+
+impl User {
+    /// What is kept about the app's subscriptions, if this is the stream that keeps them.
+    pub fn subscriptions(&self) -> Option<&Subscriptions> {
+        self.subscriptions.as_deref()
+    }
+
+    /// Sets a subscription, or changes it: its terms are replaced as a whole, its secrets as `change`
+    /// says. Repeat: the same again records nothing.
+    ///
+    /// Rejects: `TooManySubscriptions`; `SecretMissing` for one of the standard format without any.
+    pub(super) fn set_subscription(
+        &self,
+        wanted: &Subscription,
+        change: &SecretChange,
+        policy: &Policy,
+        at: Timestamp,
+    ) -> Decided {
+        let set = self.subscriptions().map_or(&[][..], |known| &known.set);
+        let known = set.iter().find(|known| known.name == wanted.name);
+        if known.is_none() && set.len() >= policy.subscriptions_max.min(SUBSCRIPTIONS_MAX) {
+            return Err(Rejection::TooManySubscriptions);
+        }
+        let secrets = change.apply(known.map_or(&[], |known| &known.secrets), at);
+        if wanted.format == Format::Standard && wanted.url.is_some() && secrets.is_empty() {
+            return Err(Rejection::SecretMissing);
+        }
+        let wanted = Subscription { secrets, ..wanted.clone() };
+        let is_new = known != Some(&wanted);
+        recorded(is_new.then(|| Event::SubscriptionSet(Box::new(wanted))).into_iter().collect())
+    }
+
+    /// Deletes a subscription, with its replays. Repeat: one that is not there is deleted already.
+    pub(super) fn delete_subscription(&self, name: &str) -> Decided {
+        let Some(known) = self.subscriptions().filter(|known| known.get(name).is_some()) else {
+            return recorded(Vec::new());
+        };
+        let replays = known.replays.iter().filter(|replay| *replay.subscription == *name);
+        let ended =
+            replays.map(|replay| Event::ReplayEnded { number: replay.number, completed: false });
+        recorded(ended.chain([Event::SubscriptionDeleted { name: name.into() }]).collect())
+    }
+
+    /// Moves a subscription. Each move is one of its own, also to where the last one went.
+    ///
+    /// Rejects: `SubscriptionUnknown` for one that was not set, unless it is `configured`: stands in
+    /// the settings, which only the caller knows.
+    pub(super) fn move_subscription(&self, name: &str, to: &SeekTo, configured: bool) -> Decided {
+        self.find_subscription(name, configured)?;
+        let known = self.subscriptions().and_then(|known| known.seek(name));
+        let term = known.map_or(0, |seek| seek.term).saturating_add(1);
+        recorded(vec![Event::SubscriptionMoved(Seek { name: name.into(), term, to: to.clone() })])
+    }
+
+    /// Begins to tell a part of the past again, under the next number.
+    ///
+    /// Rejects: `SubscriptionUnknown` as a move does; `TooManyReplays`.
+    pub(super) fn begin_replay(&self, wanted: &Replay, configured: bool) -> Decided {
+        self.find_subscription(&wanted.subscription, configured)?;
+        let (running, last) =
+            self.subscriptions().map_or((0, 0), |known| (known.replays.len(), known.last_replay));
+        if running >= REPLAYS_MAX {
+            return Err(Rejection::TooManyReplays);
+        }
+        let replay = Replay { number: last.saturating_add(1), ..wanted.clone() };
+        recorded(vec![Event::ReplayBegun(Box::new(replay))])
+    }
+
+    /// Ends a replay. Repeat: one that has ended stays so.
+    ///
+    /// Rejects: `ReplayUnknown` for a number that there never was.
+    pub(super) fn end_replay(&self, number: u32, completed: bool) -> Decided {
+        let known = self.subscriptions();
+        if known.is_some_and(|known| known.replays.iter().any(|replay| replay.number == number)) {
+            return recorded(vec![Event::ReplayEnded { number, completed }]);
+        }
+        let last = known.map_or(0, |known| known.last_replay);
+        if (1..=last).contains(&number) {
+            recorded(Vec::new())
+        } else {
+            Err(Rejection::ReplayUnknown)
+        }
+    }
+
+    fn find_subscription(&self, name: &str, configured: bool) -> Result<(), Rejection> {
+        let is_set = self.subscriptions().is_some_and(|known| known.get(name).is_some());
+        if is_set || configured { Ok(()) } else { Err(Rejection::SubscriptionUnknown) }
+    }
+
+    /// The number of the last replay that there was.
+    pub fn last_replay(&self) -> u32 {
+        self.subscriptions().map_or(0, |known| known.last_replay)
+    }
+
+    pub(super) fn note_subscription(&mut self, set: &Subscription) {
+        let known = self.changed_subscriptions();
+        match known.set.binary_search_by(|other| other.name.cmp(&set.name)) {
+            Ok(place) => known.set[place] = set.clone(),
+            Err(place) => known.set.insert(place, set.clone()),
+        }
+    }
+
+    pub(super) fn note_subscription_deleted(&mut self, name: &str) {
+        let known = self.changed_subscriptions();
+        known.set.retain(|set| *set.name != *name);
+        known.seeks.retain(|seek| *seek.name != *name);
+    }
+
+    pub(super) fn note_move(&mut self, seek: &Seek) {
+        let known = self.changed_subscriptions();
+        match known.seeks.binary_search_by(|other| other.name.cmp(&seek.name)) {
+            Ok(place) => known.seeks[place] = seek.clone(),
+            Err(place) => known.seeks.insert(place, seek.clone()),
+        }
+    }
+
+    pub(super) fn note_replay(&mut self, replay: &Replay) {
+        let known = self.changed_subscriptions();
+        known.replays.retain(|other| other.number != replay.number);
+        known.replays.push(replay.clone());
+        known.replays.sort_by_key(|replay| replay.number);
+        known.last_replay = known.last_replay.max(replay.number);
+    }
+
+    pub(super) fn note_replay_ended(&mut self, number: u32) {
+        self.changed_subscriptions().replays.retain(|replay| replay.number != number);
+    }
+
+    fn changed_subscriptions(&mut self) -> &mut Subscriptions {
+        let known = self.subscriptions.get_or_insert_default();
+        known.sequence = known.sequence.saturating_add(1);
+        known
+    }
 }

@@ -13,6 +13,7 @@ use super::kept::Kept;
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::roll::Roll;
+use super::subscription::Subscriptions;
 
 /// One account with its blocklist, friends, open offers and pending requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,7 @@ pub struct User {
     pub(super) offers: Roll<Offer>,
     pub(super) requests: Roll<Request>,
     pub(super) kept: Roll<Kept>,
+    pub(super) subscriptions: Option<Box<Subscriptions>>,
 }
 
 /// What follows from a command: the facts, and one outcome per item in request order.
@@ -87,6 +89,7 @@ pub struct HeadView<'a> {
     custom_sequence: u32,
     groups_sequence: u32,
     groups: &'a [Box<str>],
+    subscriptions: &'a Option<Box<Subscriptions>>,
 }
 
 /// The numbers and texts of a user that belong to no peer: the head row of the state store.
@@ -101,6 +104,7 @@ pub struct Head {
     custom_sequence: u32,
     groups_sequence: u32,
     groups: Vec<Box<str>>,
+    subscriptions: Option<Box<Subscriptions>>,
 }
 
 /// What [`Relation`] is written from.
@@ -180,6 +184,7 @@ impl User {
             offers: Roll::default(),
             requests: Roll::default(),
             kept: Roll::default(),
+            subscriptions: None,
         }
     }
 
@@ -195,6 +200,7 @@ impl User {
             custom_sequence: head.custom_sequence,
             groups_sequence: head.groups_sequence,
             groups: head.groups,
+            subscriptions: head.subscriptions,
             ..Self::new(id)
         };
         let (mut blocks, mut friends, mut kept) = (Vec::new(), Vec::new(), Vec::new());
@@ -223,6 +229,7 @@ impl User {
             custom_sequence: self.custom_sequence,
             groups_sequence: self.groups_sequence,
             groups: &self.groups,
+            subscriptions: &self.subscriptions,
         }
     }
 
@@ -234,7 +241,12 @@ impl User {
             | Command::SetProfile(_)
             | Command::Send(_)
             | Command::BeginCall
-            | Command::KeepAnswer(_) => Vec::new(),
+            | Command::KeepAnswer(_)
+            | Command::SetSubscription { .. }
+            | Command::DeleteSubscription { .. }
+            | Command::MoveSubscription { .. }
+            | Command::BeginReplay { .. }
+            | Command::EndReplay { .. } => Vec::new(),
             Command::DeleteAccount | Command::ClearFriends { .. } => return self.peers(),
             Command::UpdateFriends { items } => {
                 return sorted(items.iter().map(|item| item.user));
@@ -375,6 +387,7 @@ impl User {
             + self.kept.heap_bytes()
             + self.kept.iter().map(Kept::heap_bytes).sum::<usize>()
             + self.friends.len() * CARD_BYTES
+            + self.subscriptions.as_ref().map_or(0, |known| known.heap_bytes())
     }
 
     /// Answers what follows from `command` and takes it into account, item after item, so that
@@ -382,7 +395,8 @@ impl User {
     ///
     /// No event means the wish is already true or refused. If there are events they belong to one
     /// record with the version `self.version().next()` of before; [`User::recorded`] closes it.
-    /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import and for books.
+    /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import, and for what the
+    /// streams of calls with keys and of subscriptions are asked.
     pub fn perform(
         &mut self,
         command: &Command,
@@ -391,7 +405,14 @@ impl User {
     ) -> Result<Decision, Rejection> {
         let needs_account = !matches!(
             command,
-            Command::ImportAccount(_) | Command::BeginCall | Command::KeepAnswer(_)
+            Command::ImportAccount(_)
+                | Command::BeginCall
+                | Command::KeepAnswer(_)
+                | Command::SetSubscription { .. }
+                | Command::DeleteSubscription { .. }
+                | Command::MoveSubscription { .. }
+                | Command::BeginReplay { .. }
+                | Command::EndReplay { .. }
         );
         if !self.imported && needs_account {
             return Err(Rejection::AccountUnknown);
@@ -474,6 +495,26 @@ impl User {
             Command::Send(message) => {
                 let events = vec![Event::MessageAccepted(message.clone())];
                 self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
+            }
+            Command::SetSubscription { subscription, secret } => {
+                let decided = self.set_subscription(subscription, secret, policy, at);
+                self.take(&mut decision, decided, at);
+            }
+            Command::DeleteSubscription { name } => {
+                let decided = self.delete_subscription(name);
+                self.take(&mut decision, decided, at);
+            }
+            Command::MoveSubscription { name, to, configured } => {
+                let decided = self.move_subscription(name, to, *configured);
+                self.take(&mut decision, decided, at);
+            }
+            Command::BeginReplay { replay, configured } => {
+                let decided = self.begin_replay(replay, *configured);
+                self.take(&mut decision, decided, at);
+            }
+            Command::EndReplay { number, completed } => {
+                let decided = self.end_replay(*number, *completed);
+                self.take(&mut decision, decided, at);
             }
         }
         Ok(decision)
@@ -620,6 +661,11 @@ impl User {
                     self.kept.remove(key);
                 }
             }
+            Event::SubscriptionSet(set) => self.note_subscription(set),
+            Event::SubscriptionDeleted { name } => self.note_subscription_deleted(name),
+            Event::SubscriptionMoved(seek) => self.note_move(seek),
+            Event::ReplayBegun(replay) => self.note_replay(replay),
+            Event::ReplayEnded { number, .. } => self.note_replay_ended(*number),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::edge::is_trouble;
 use super::error_code::{self as code, ErrorCode};
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::actors::{ExecuteError, Executed};
-use crate::domain::{Command, ProfileChange, UserId, is_book};
+use crate::domain::{Command, ProfileChange, UserId, is_book, is_keeper};
 use crate::journal::{Offset, Partition};
 
 /// The most accounts of one call. Rule: rest-api.md 1.8.
@@ -77,7 +77,7 @@ pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
 
 /// The name of an account that may exist.
 fn legal(name: &str) -> Option<UserId> {
-    UserId::parse(name).ok().filter(|user| !is_book(user))
+    UserId::parse(name).ok().filter(|user| !is_book(user) && !is_keeper(user))
 }
 
 #[derive(Serialize)]

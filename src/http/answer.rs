@@ -68,7 +68,7 @@ impl Answer {
             Service::Relations | Service::Profiles => {
                 br#""ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","ErrorDisplay":""}"#
             }
-            Service::Accounts | Service::Messages => {
+            Service::Accounts | Service::Messages | Service::Webhooks => {
                 br#""ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}"#
             }
         });
@@ -86,7 +86,10 @@ impl Answer {
         let code = failure.code();
         let display = match (failure, operation.map(Operation::service)) {
             (Failure::Whole(_), Some(Service::Relations | Service::Profiles)) => Some(""),
-            (Failure::Whole(_), Some(Service::Accounts | Service::Messages) | None)
+            (
+                Failure::Whole(_),
+                Some(Service::Accounts | Service::Messages | Service::Webhooks) | None,
+            )
             | (Failure::Common(_), _) => None,
         };
         let info = code.text(operation);

@@ -9,6 +9,7 @@ use super::answer::{Answer, Failure};
 use super::error_code::{self as code, ErrorCode};
 use super::gate::{App, Caller};
 use super::shape::{self, Shape};
+use super::webhook::Webhooks;
 use crate::actors::{ExecuteError, Executed, Users};
 use crate::domain::{CallKey, Command, Rejection, Timestamp, UserId, UserKey};
 use crate::journal::Origin;
@@ -29,6 +30,7 @@ pub(super) struct Call<'a> {
     /// The caller's own key for the call.
     pub(super) key: Option<CallKey>,
     pub(super) users: &'a Users,
+    pub(super) webhooks: &'a dyn Webhooks,
 }
 
 impl Call<'_> {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_http::{Payload, Request, Response};
@@ -25,6 +26,7 @@ use super::idempotency;
 use super::metrics::Metrics;
 use super::query::{self, Query};
 use super::settings::{ANSWER_GRACE, Settings};
+use super::webhook::Webhooks;
 use super::{Operation, handle};
 use crate::actors::Users;
 use crate::clock::Clock;
@@ -38,6 +40,7 @@ static CORDON_POSITION: HeaderName = HeaderName::from_static("cordon-position");
 pub(super) struct Edge {
     gate: Gate,
     users: Users,
+    webhooks: Arc<dyn Webhooks>,
     clock: Clock,
     metrics: Metrics,
     node: HeaderValue,
@@ -57,12 +60,14 @@ impl Edge {
     pub(super) fn new(
         settings: Settings,
         users: Users,
+        webhooks: Arc<dyn Webhooks>,
         clock: Clock,
         metrics: Metrics,
     ) -> io::Result<Self> {
         Ok(Self {
             gate: Gate::new(&settings),
             users,
+            webhooks,
             clock,
             metrics,
             node: HeaderValue::try_from(&settings.node)
@@ -107,7 +112,9 @@ impl Edge {
             Ok(caller) => {
                 let app = caller.app.id;
                 let users = &self.users;
-                let call = Call { operation, caller, request, peer, now, key: None, users };
+                let webhooks = &*self.webhooks;
+                let call =
+                    Call { operation, caller, request, peer, now, key: None, users, webhooks };
                 (Some(app), self.carry_out(head, payload, call).await)
             }
             Err(code) => (None, self.refuse(head, payload, code).await),
@@ -173,7 +180,7 @@ fn read(head: &RequestHead) -> Result<(Operation, Query<'_>), ErrorCode> {
 }
 
 /// The codes that tell of trouble on our side, and not of the request.
-const TROUBLE: [ErrorCode; 9] = [
+const TROUBLE: [ErrorCode; 11] = [
     code::TIMED_OUT,
     code::RELATIONS_BROKEN,
     code::RELATIONS_TIMED_OUT,
@@ -183,6 +190,8 @@ const TROUBLE: [ErrorCode; 9] = [
     code::PORTRAIT_GET_BROKEN,
     code::MESSAGES_BROKEN,
     code::MESSAGES_TIMED_OUT,
+    code::WEBHOOKS_BROKEN,
+    code::WEBHOOKS_TIMED_OUT,
 ];
 
 /// Whether the code tells of trouble on our side.

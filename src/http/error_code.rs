@@ -154,6 +154,22 @@ catalogue! {
     TOO_MANY_MESSAGES = 90057, "too many messages in a minute";
     MESSAGES_TIMED_OUT = 90994, "message service timeout";
     MESSAGES_BROKEN = 91000, "message service internal error";
+    WEBHOOK_NAME_WRONG = 97001, "Name missing or wrong";
+    WEBHOOK_URL_WRONG = 97002, "Url wrong";
+    WEBHOOK_COMMANDS_WRONG = 97003, "Commands wrong";
+    WEBHOOK_FORMAT_WRONG = 97004, "Format wrong";
+    WEBHOOK_SECRET_WRONG = 97005, "Secret missing or wrong";
+    WEBHOOK_NUMBER_WRONG = 97006, "value out of range";
+    WEBHOOK_PLACE_WRONG = 97007, "Offsets, Time or End wrong";
+    WEBHOOK_RANGE_WRONG = 97008, "range of the replay wrong";
+    WEBHOOK_CURSOR_WRONG = 97009, "Cursor, From or Since wrong";
+    SUBSCRIPTION_UNKNOWN = 97011, "no such subscription";
+    SUBSCRIPTION_OF_SETTINGS = 97012, "subscription stands in the settings";
+    TOO_MANY_SUBSCRIPTIONS = 97013, "too many subscriptions";
+    REPLAY_UNKNOWN = 97014, "no such replay";
+    TOO_MANY_REPLAYS = 97015, "too many replays";
+    WEBHOOKS_TIMED_OUT = 97994, "webhook service timeout";
+    WEBHOOKS_BROKEN = 97999, "webhook service internal error";
 }
 
 /// `ErrorCodeForSender` when a block stops a message. Rule: extensions.md 4.
@@ -184,6 +200,7 @@ pub(super) fn broken(operation: Operation) -> ErrorCode {
         (_, Service::Profiles) => PROFILES_BROKEN,
         (_, Service::Messages) => MESSAGES_BROKEN,
         (_, Service::Accounts) => ACCOUNTS_BROKEN,
+        (_, Service::Webhooks) => WEBHOOKS_BROKEN,
     }
 }
 
@@ -196,6 +213,7 @@ pub(super) fn timed_out(operation: Operation) -> ErrorCode {
         (_, Service::Profiles) => broken(operation),
         (_, Service::Messages) => MESSAGES_TIMED_OUT,
         (_, Service::Accounts) => ACCOUNTS_TIMED_OUT,
+        (_, Service::Webhooks) => WEBHOOKS_TIMED_OUT,
     }
 }
 
@@ -226,6 +244,7 @@ pub(super) fn of_rejection(operation: Operation, rejection: Rejection) -> ErrorC
         Service::Accounts => of_account(operation, rejection, ACCOUNT_UNKNOWN),
         Service::Profiles => of_account(operation, rejection, PROFILE_ACCOUNT_NOT_IMPORTED),
         Service::Messages => of_account(operation, rejection, SENDER_UNKNOWN),
+        Service::Webhooks => of_webhook(rejection),
     }
 }
 
@@ -250,6 +269,11 @@ fn of_relation(operation: Operation, rejection: Rejection) -> ErrorCode {
         Rejection::KeyReused => URL_UNREADABLE,
         Rejection::TooManyRequests => TOO_MANY_REQUESTS,
         Rejection::ConfirmationNeeded => CONFIRMATION_NEEDED,
+        Rejection::TooManySubscriptions
+        | Rejection::SubscriptionUnknown
+        | Rejection::SecretMissing
+        | Rejection::TooManyReplays
+        | Rejection::ReplayUnknown => broken(operation),
     }
 }
 
@@ -274,7 +298,42 @@ fn of_account(operation: Operation, rejection: Rejection, unknown: ErrorCode) ->
         | Rejection::ConfirmationNeeded
         | Rejection::RequestUnknown
         | Rejection::KeyReused
-        | Rejection::Declined => broken(operation),
+        | Rejection::Declined
+        | Rejection::TooManySubscriptions
+        | Rejection::SubscriptionUnknown
+        | Rejection::SecretMissing
+        | Rejection::TooManyReplays
+        | Rejection::ReplayUnknown => broken(operation),
+    }
+}
+
+/// What is about subscriptions is refused by their own rules, and else never.
+fn of_webhook(rejection: Rejection) -> ErrorCode {
+    match rejection {
+        Rejection::TooManySubscriptions => TOO_MANY_SUBSCRIPTIONS,
+        Rejection::SubscriptionUnknown => SUBSCRIPTION_UNKNOWN,
+        Rejection::SecretMissing => WEBHOOK_SECRET_WRONG,
+        Rejection::TooManyReplays => TOO_MANY_REPLAYS,
+        Rejection::ReplayUnknown => REPLAY_UNKNOWN,
+        Rejection::AccountUnknown
+        | Rejection::SelfTarget
+        | Rejection::AlreadyBlocked
+        | Rejection::BlocklistFull
+        | Rejection::NotBlocked
+        | Rejection::AlreadyFriend
+        | Rejection::NotFriend
+        | Rejection::PeerBlocked
+        | Rejection::BlockedByPeer
+        | Rejection::RequestsForbidden
+        | Rejection::FriendListFull
+        | Rejection::PeerFriendListFull
+        | Rejection::TooManyGroups
+        | Rejection::PeerAcceptsNobody
+        | Rejection::TooManyRequests
+        | Rejection::ConfirmationNeeded
+        | Rejection::RequestUnknown
+        | Rejection::KeyReused
+        | Rejection::Declined => WEBHOOKS_BROKEN,
     }
 }
 

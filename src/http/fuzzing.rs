@@ -14,6 +14,7 @@ use super::error_code as code;
 use super::gate::Gate;
 use super::query::Query;
 use super::settings::{App, Limits, MessageRules, Settings};
+use super::webhook::Nobody;
 use super::{Operation, body, handle, idempotency};
 use crate::actors::Users;
 use crate::domain::{AllowType, AppId, Timestamp};
@@ -76,6 +77,7 @@ impl Door {
             now: NOW,
             key: None,
             users: &self.users,
+            webhooks: &Nobody,
         };
         let answered = if keyed {
             idempotency::carry_out(call, "key", text).now_or_never()

@@ -4,7 +4,7 @@
 //! First the key is entered in its book, so that it stands for one path and body in the whole app;
 //! what the call does is kept with the change itself; its answer is entered in the book before it is
 //! given. Answers that only tell of trouble are not kept: a repeat finds out what became of the call.
-//! Calls that only look ignore the key.
+//! Calls that only look ignore the key, and so do those about webhooks.
 
 use actix_web::dev::RequestHead;
 use sha2::{Digest, Sha256};
@@ -29,7 +29,7 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// The key of the request, if it has one that counts. Errors: 60002 for one that is empty, too long or
 /// not printable.
 pub(super) fn key(head: &RequestHead, operation: Operation) -> Result<Option<&str>, ErrorCode> {
-    let Some(value) = head.headers().get(HEADER).filter(|_| operation.changes()) else {
+    let Some(value) = head.headers().get(HEADER).filter(|_| operation.takes_key()) else {
         return Ok(None);
     };
     // Printable is what may stand in a text of a header.

@@ -37,6 +37,7 @@ pub mod settings;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::io;
 use std::net::TcpListener;
@@ -56,6 +57,11 @@ use crate::clock::Clock;
 pub use self::error_code::ErrorCode;
 pub use self::metrics::Metrics;
 pub use self::settings::{App, Limits, MessageRules, Settings};
+pub use self::webhook::{
+    Asked, Counted, Deliveries, DeskError, EventSeen, EventsWanted, LetterSeen, NewSecret, Page,
+    PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription, Source, State, StatusSeen,
+    SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
+};
 
 /// Which service of the API a command belongs to; it decides the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub enum Service {
     Profiles,
     /// `openim`: answers have none.
     Messages,
+    /// `webhook`: answers have none.
+    Webhooks,
 }
 
 /// Makes the route table what everything about routes comes from.
@@ -150,7 +158,13 @@ impl Operation {
             | Self::GroupGet
             | Self::MessageCheck
             | Self::AccountCheck
-            | Self::PortraitGet => false,
+            | Self::PortraitGet
+            | Self::SubscriptionList
+            | Self::SubscriptionTest
+            | Self::ReplayList
+            | Self::EventsGet
+            | Self::DeadLettersGet
+            | Self::StatusGet => false,
             Self::BlackListAdd
             | Self::BlackListDelete
             | Self::FriendAdd
@@ -166,8 +180,19 @@ impl Operation {
             | Self::AccountDelete
             | Self::PortraitSet
             | Self::Sendmsg
-            | Self::Batchsendmsg => true,
+            | Self::Batchsendmsg
+            | Self::SubscriptionSet
+            | Self::SubscriptionDelete
+            | Self::SubscriptionSeek
+            | Self::ReplayStart
+            | Self::ReplayEnd => true,
         }
+    }
+
+    /// Whether its answer may be kept under a key of the caller's: one that may show a secret never
+    /// goes into the journal.
+    fn takes_key(self) -> bool {
+        self.changes() && self.service() != Service::Webhooks
     }
 
     /// What a failure of the common checks is called here. Rule: rest-api.md 1.9, check 15.
@@ -223,6 +248,19 @@ routes! {
         "sendmsg" => Sendmsg, message::send, 200;
         "batchsendmsg" => Batchsendmsg, message::send_many, 200;
     }
+    Webhooks "webhook" {
+        "subscription_set" => SubscriptionSet, webhook::set, 20;
+        "subscription_list" => SubscriptionList, webhook::list, 20;
+        "subscription_test" => SubscriptionTest, webhook::test, 20;
+        "subscription_seek" => SubscriptionSeek, webhook::seek, 20;
+        "replay_start" => ReplayStart, webhook::replay_start, 20;
+        "replay_list" => ReplayList, webhook::replay_list, 20;
+        "replay_end" => ReplayEnd, webhook::replay_end, 20;
+        "subscription_delete" => SubscriptionDelete, webhook::delete, 20;
+        "events_get" => EventsGet, webhook::events, 20;
+        "dead_letters_get" => DeadLettersGet, webhook::dead_letters, 20;
+        "status_get" => StatusGet, webhook::status, 20;
+    }
 }
 
 /// Serves the API on `listener`, until the handle of the answered server stops it: gracefully, it
@@ -234,6 +272,7 @@ routes! {
 pub fn serve(
     settings: Settings,
     users: Users,
+    webhooks: Arc<dyn Webhooks>,
     clock: Clock,
     metrics: Metrics,
     listener: TcpListener,
@@ -244,7 +283,7 @@ pub fn serve(
     let head_timeout = settings.head_timeout;
     let disconnect_timeout = settings.disconnect_timeout;
     let shutdown_timeout_s = settings.shutdown_timeout_s;
-    let edge = Arc::new(Edge::new(settings, users, clock, metrics)?);
+    let edge = Arc::new(Edge::new(settings, users, webhooks, clock, metrics)?);
     // The edge is the whole service: actix's router would match decoded paths by regex, and its
     // requests and responses cost several allocations that a table of literal paths does not need.
     let mut server = HttpServer::new(move || {

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::edge::Edge;
 use super::settings::{App, Limits, MessageRules, Settings};
+use super::webhook::Nobody;
 use super::{Metrics, Operation};
 use crate::actors::Users;
 use crate::clock::Clock;
@@ -52,7 +54,8 @@ struct Node {
 impl Node {
     fn new(settings: Settings) -> Self {
         let clock = Clock::fixed(NOW);
-        let edge = Edge::new(settings, users(), clock.clone(), Metrics::new()).unwrap();
+        let edge =
+            Edge::new(settings, users(), Arc::new(Nobody), clock.clone(), Metrics::new()).unwrap();
         Self { edge, clock }
     }
 
@@ -370,8 +373,15 @@ async fn on_a_real_connection<T: Send + 'static>(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let settings = Settings { workers: Some(1), ..settings };
-    let server =
-        super::serve(settings, users(), Clock::fixed(NOW), Metrics::new(), listener).unwrap();
+    let server = super::serve(
+        settings,
+        users(),
+        Arc::new(Nobody),
+        Clock::fixed(NOW),
+        Metrics::new(),
+        listener,
+    )
+    .unwrap();
     let handle = server.handle();
     actix_web::rt::spawn(server);
     let visited = actix_web::rt::task::spawn_blocking(move || visit(address)).await.unwrap();

@@ -17,10 +17,12 @@ pub enum CallbackCommand {
     PortraitSet,
     /// A message was taken over.
     AfterSendMsg,
+    /// Nothing: an admin tries whether calls arrive. Nobody can ask for it.
+    Test,
 }
 
 impl CallbackCommand {
-    /// All of them.
+    /// All that can be asked for.
     pub const ALL: [Self; 6] = [
         Self::FriendAdd,
         Self::FriendDelete,
@@ -39,6 +41,7 @@ impl CallbackCommand {
             Self::BlackListDelete => "Sns.CallbackBlackListDelete",
             Self::PortraitSet => "Profile.CallbackPortraitSet",
             Self::AfterSendMsg => "C2C.CallbackAfterSendMsg",
+            Self::Test => "Cordon.Test",
         }
     }
 

@@ -71,6 +71,11 @@ impl Endpoint {
         Ok(Self { base, secure, token: token.map(str::to_owned) })
     }
 
+    /// The same subscriber at another address. Errors: [`EndpointError`].
+    pub fn elsewhere(&self, url: &str) -> Result<Self, EndpointError> {
+        Self::parse(url, self.token.as_deref())
+    }
+
     /// Whether calls go over TLS.
     pub fn is_secure(&self) -> bool {
         self.secure

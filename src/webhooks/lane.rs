@@ -81,7 +81,12 @@ pub(super) struct Bounds {
 
 impl Bounds {
     /// Which of the commands `asked` for are told of a record.
-    fn narrow(&self, asked: Switches, id: (Partition, Offset), calls: &Calls) -> Switches {
+    pub(super) fn narrow(
+        &self,
+        asked: Switches,
+        id: (Partition, Offset),
+        calls: &Calls,
+    ) -> Switches {
         let inside = (self.from..self.until).contains(&id.1)
             && self.since.is_none_or(|since| calls.at >= since)
             && self.before.is_none_or(|before| calls.at < before)

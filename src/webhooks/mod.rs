@@ -19,6 +19,7 @@
 pub mod attempt;
 mod breaker;
 pub mod command;
+mod count;
 pub mod cursor;
 pub mod digest;
 mod dispatcher;
@@ -44,10 +45,12 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
-pub use attempt::TlsError;
+pub use attempt::{Outcome, TlsError};
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
 pub use command::{CallbackCommand, Switches};
+pub use count::count;
 pub use cursor::{CursorError, Cursors};
+pub use digest::CallId;
 pub use endpoint::{Endpoint, EndpointError};
 pub use lane::{
     PARKED_USERS_MAX, REPEATED_RECORDS_MAX, SILENT_RECORDS_MAX, WINDOW_BYTES_MAX,
@@ -58,7 +61,8 @@ pub use retry::Schedule;
 pub use subscription::{MAIN, Subscription, cursor_name};
 
 use crate::clock::Clock;
-use crate::journal::{Journal, Partition};
+use crate::domain::Timestamp;
+use crate::journal::{Journal, Origin, Partition};
 use dispatcher::{Dispatcher, Order, Tools};
 use hub::Hub;
 
@@ -260,6 +264,28 @@ fn caller(
         subscription.delivery.in_flight_max as usize,
         tls,
     ))
+}
+
+/// How long a call that tells nothing may take at most.
+pub const TEST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Makes one call that tells nothing, with the terms of `subscription`, and answers what came of it.
+///
+/// Must be called inside an actix system. The id is one that no event has.
+pub async fn test(subscription: &Subscription, by: Origin, now: Timestamp) -> Outcome {
+    let tls = subscription.endpoint.is_secure().then(attempt::system_tls).transpose();
+    let tls = match tls {
+        Ok(tls) => tls,
+        Err(error) => return Outcome::Unreachable { reason: error.to_string() },
+    };
+    let patience = Duration::from_millis(subscription.delivery.timeout_ms).min(TEST_PATIENCE);
+    let endpoint = subscription.endpoint.clone();
+    let caller = attempt::Caller::new(subscription.app, endpoint, patience, 1, tls);
+    let command = CallbackCommand::Test;
+    let body = format!(r#"{{"CallbackCommand":"{command}","EventTime":{}}}"#, now.0);
+    let id = format!("test-{}", by.request);
+    let call = attempt::Call { id, command, body: body.into_bytes(), by: Arc::new(by) };
+    caller.attempt(&call, now).await
 }
 
 /// The running webhooks. Dropping it ends them as [`Handle::stop`] does, without waiting.

@@ -95,6 +95,7 @@ pub fn deliveries(commit: &Commit, switches: Switches) -> Vec<Delivery> {
             CallbackCommand::AfterSendMsg => {
                 told.message.and_then(|message| after_send_msg(message, commit))
             }
+            CallbackCommand::Test => None,
         };
         deliveries.extend(body.map(|body| Delivery { command, body: body.into() }));
     }
@@ -178,6 +179,11 @@ impl<'a> Told<'a> {
             | Event::CallDone { .. }
             | Event::CallAnswered { .. }
             | Event::CallsForgotten { .. }
+            | Event::SubscriptionSet(_)
+            | Event::SubscriptionDeleted { .. }
+            | Event::SubscriptionMoved(_)
+            | Event::ReplayBegun(_)
+            | Event::ReplayEnded { .. }
             | Event::UnfriendAsked { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }
@@ -391,6 +397,7 @@ mod tests {
             CallbackCommand::AfterSendMsg => {
                 include_str!("../../schemas/webhooks/C2C.CallbackAfterSendMsg.json")
             }
+            CallbackCommand::Test => include_str!("../../schemas/webhooks/Cordon.Test.json"),
         };
         let schema = serde_json::from_str(schema).expect("a schema is JSON");
         let body = serde_json::from_str(body).expect("a body is JSON");

@@ -25,7 +25,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http", &["actors", "clock", "domain", "journal", "tags", "usersig"]),
     (
         "app",
-        &["actors", "clock", "cluster", "config", "domain", "http", "journal", "store", "webhooks"],
+        &[
+            "actors", "audit", "clock", "cluster", "config", "domain", "http", "journal", "store",
+            "webhooks",
+        ],
     ),
     (
         "cli",

@@ -34,4 +34,5 @@ mod requests;
 mod restart;
 mod shutdown;
 mod support;
+mod webhook_audit;
 mod webhooks;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cordon::domain::{
-    Agreement, AllowType, AppId, CallKey, Card, CardChange, EdgeId, Event, Gender, KeptAnswer,
-    Message, OfferForm, ProfileChange, Rejection, RemovalReason, Settled, Timestamp, Traces,
-    UserId, UserKey, Version,
+    Agreement, AllowType, AppId, BeforeTerms, CallKey, Card, CardChange, DeliveryTerms, EdgeId,
+    Event, FailurePolicy, Fallback, Format, Gender, KeptAnswer, Message, OfferForm, ProfileChange,
+    Rejection, RemovalReason, Replay, SealedSecret, Seek, SeekTo, Settled, Subscription, Timestamp,
+    Traces, UserId, UserKey, Version,
 };
 use cordon::journal::{
     Body, Cause, Commit, Cursor, Epoch, Kind, Offset, Origin, Partition, Place, Record, record,
@@ -65,6 +66,11 @@ event_names!(
     CallDone,
     CallAnswered,
     CallsForgotten,
+    SubscriptionSet,
+    SubscriptionDeleted,
+    SubscriptionMoved,
+    ReplayBegun,
+    ReplayEnded,
 );
 
 /// All values of an enum without fields, checked for completeness by a match.
@@ -394,6 +400,11 @@ fn why() -> impl Strategy<Value = Rejection> {
         RequestUnknown,
         KeyReused,
         Declined,
+        TooManySubscriptions,
+        SubscriptionUnknown,
+        SecretMissing,
+        TooManyReplays,
+        ReplayUnknown,
     ))
 }
 
@@ -548,9 +559,97 @@ fn event() -> impl Strategy<Value = Event> {
             }
         ),
         vec(user(), 1..3).prop_map(|keys| Event::CallsForgotten { keys }),
+        subscription().prop_map(|set| Event::SubscriptionSet(Box::new(set))),
+        subscription_name().prop_map(|name| Event::SubscriptionDeleted { name }),
+        (subscription_name(), any::<u32>(), seek_to())
+            .prop_map(|(name, term, to)| Event::SubscriptionMoved(Seek { name, term, to })),
+        replay().prop_map(|replay| Event::ReplayBegun(Box::new(replay))),
+        (any::<u32>(), yes())
+            .prop_map(|(number, completed)| Event::ReplayEnded { number, completed }),
         user().prop_map(|peer| Event::PeerForgotten { peer }),
         (user(), edge()).prop_map(|(peer, edge)| Event::RequestDropped { peer, edge }),
     ]
+}
+
+fn subscription_name() -> impl Strategy<Value = Box<str>> {
+    "[a-z0-9-]{1,32}".prop_map(String::into_boxed_str)
+}
+
+fn moment() -> impl Strategy<Value = Timestamp> {
+    (0_i64..253_402_300_800_000).prop_map(Timestamp)
+}
+
+fn seek_to() -> impl Strategy<Value = SeekTo> {
+    prop_oneof![
+        vec(any::<(u16, u64)>(), 0..3).prop_map(SeekTo::Offsets),
+        moment().prop_map(SeekTo::Time),
+        Just(SeekTo::End),
+    ]
+}
+
+fn fallback() -> impl Strategy<Value = Fallback> {
+    select(all_of!(Fallback: Allow, Deny))
+}
+
+prop_compose! {
+    fn delivery_terms()(
+        (timeout_ms, retry_min_ms, retry_max_ms) in any::<(u64, u64, u64)>(),
+        call_once in any::<bool>(),
+        policy in select(all_of!(FailurePolicy: HoldUser, Skip, Halt)),
+        (attempts_max, in_flight_max) in any::<(u32, u32)>(),
+        per_second in option::of(any::<u32>()),
+    ) -> DeliveryTerms {
+        DeliveryTerms {
+            timeout_ms, retry_min_ms, retry_max_ms, call_once, policy, attempts_max, in_flight_max,
+            per_second,
+        }
+    }
+}
+
+prop_compose! {
+    fn before_terms()(
+        timeout_ms in any::<u64>(),
+        on_timeout in fallback(),
+        on_unreachable in fallback(),
+        on_status in fallback(),
+        on_malformed in fallback(),
+        on_busy in fallback(),
+    ) -> BeforeTerms {
+        BeforeTerms { timeout_ms, on_timeout, on_unreachable, on_status, on_malformed, on_busy }
+    }
+}
+
+prop_compose! {
+    fn subscription()(
+        name in subscription_name(),
+        url in option::of(text()),
+        commands in texts(),
+        (enabled, headers) in any::<(bool, bool)>(),
+        format in select(all_of!(Format: Reference, Standard)),
+        secrets in vec((text(), option::of(moment())), 0..3),
+        delivery in delivery_terms(),
+        before in before_terms(),
+    ) -> Subscription {
+        let secrets = secrets.into_iter().map(|(sealed, until)| SealedSecret { sealed, until });
+        let secrets = secrets.collect();
+        Subscription { name, url, commands, enabled, format, secrets, headers, delivery, before }
+    }
+}
+
+prop_compose! {
+    fn replay()(
+        number in any::<u32>(),
+        subscription in subscription_name(),
+        url in option::of(text()),
+        since in option::of(moment()),
+        until in option::of(moment()),
+        ranges in vec(any::<(u16, u64, u64)>(), 0..3),
+        users in vec(user(), 0..3),
+        commands in texts(),
+        ids in texts(),
+    ) -> Replay {
+        Replay { number, subscription, url, since, until, ranges, users, commands, ids }
+    }
 }
 
 #[test]

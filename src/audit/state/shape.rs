@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::audit::AuditError;
 use crate::audit::story::Plain;
 use crate::domain::{
-    AllowType, AppId, Card, EdgeId, Gender, OfferForm, OfferState, Profile, Timestamp, User,
-    UserId, Version,
+    AllowType, AppId, Card, EdgeId, Gender, OfferForm, OfferState, Profile, Subscriptions,
+    Timestamp, User, UserId, Version,
 };
 use crate::journal::{Offset, Partition};
 
@@ -47,6 +47,10 @@ pub struct State<'a> {
     pub groups: Vec<Box<str>>,
     /// Calls with keys that are kept.
     pub calls: Vec<Call>,
+    /// What the stream that keeps an app's subscriptions knows of them, as in stored events; left out
+    /// for everybody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscriptions: Option<&'a Subscriptions>,
 }
 
 /// A call with a key.
@@ -181,6 +185,7 @@ impl<'a> State<'a> {
             requests: requests.collect(),
             groups: user.groups(None).into_iter().map(|group| group.name).collect(),
             calls: calls.collect(),
+            subscriptions: user.subscriptions(),
         }
     }
 }
@@ -259,6 +264,18 @@ pub(super) fn write_table(state: &State<'_>, out: &mut dyn Write) -> Result<(), 
     for Call { key, at, answered } in &state.calls {
         let how = if *answered { "answered" } else { "not answered" };
         writeln!(out, "  {key}  {how}, {at}")?;
+    }
+    if let Some(known) = state.subscriptions {
+        row(out, "subscribers", known.set.len())?;
+        for set in &known.set {
+            let place = set.url.as_deref().unwrap_or_default();
+            let off = if set.enabled { "" } else { ", off" };
+            writeln!(out, "  {:<20}  {}{off}", Plain(&set.name).to_string(), Text(place))?;
+        }
+        row(out, "replays", known.replays.len())?;
+        for replay in &known.replays {
+            writeln!(out, "  {:<20}  of {}", replay.number, Plain(&replay.subscription))?;
+        }
     }
     out.flush()?;
     Ok(())

@@ -136,6 +136,11 @@ impl Person {
             | Event::CallDone { .. }
             | Event::CallAnswered { .. }
             | Event::CallsForgotten { .. }
+            | Event::SubscriptionSet(_)
+            | Event::SubscriptionDeleted { .. }
+            | Event::SubscriptionMoved(_)
+            | Event::ReplayBegun(_)
+            | Event::ReplayEnded { .. }
             | Event::UnfriendAsked { .. }
             | Event::OfferPending { .. }
             | Event::OfferConfirmed { .. }

@@ -12,6 +12,7 @@ mod count;
 mod lane;
 mod log;
 mod report;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -24,18 +25,26 @@ pub use log::{LogOptions, STATES, dead_letters, log};
 pub use report::{
     Counts, FINDINGS_SHOWN_MAX, Finding, Findings, Report, Rule, Standing, Subscribed,
 };
+pub use scan::{
+    Letter, Limits, OwedCall, ScanCursor, ScanCursorError, Scanned, letters, owed_calls,
+};
 
 use super::walk::{Reading, Step, Walk, all_partitions};
 use super::{AuditError, Format, until_closed};
-use crate::domain::{AppId, Replay, Timestamp, UserId};
+use crate::domain::{AppId, Event, Replay, Timestamp, UserId};
+use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Body, Cursor, DeadLetter, Offset, Parked, Partition, ReadJournal, Record,
+    Admitted, Body, Commit, Cursor, DeadLetter, Entry, Offset, Parked, Partition, ReadJournal, Record,
 };
 use crate::webhooks::MAIN;
 use crate::webhooks::digest::CallId;
 use calls::{Owed, Shelf};
 use lane::{Ground, Lane, Whose};
 
+/// How the event that begins a replay is stored.
+const REPLAY_BEGUN: &[u8] = br#""ReplayBegun""#;
+/// About how many bytes are read at a time.
+const READ_BYTES_MAX: usize = 1 << 20;
 /// What the names of all cursors of subscriptions begin with.
 const CURSOR_PREFIX: &str = "webhook/";
 
@@ -86,7 +95,7 @@ pub struct Options {
     pub subscription: Option<String>,
     /// The records whose calls are counted.
     pub range: Range,
-    /// Replays and what they tell, by app.
+    /// Replays and what they tell, by app, beside those that the journal tells of.
     pub replays: Vec<(AppId, Replay)>,
     /// The present moment.
     pub now: Timestamp,
@@ -190,7 +199,9 @@ pub fn watched(
     options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<Report, AuditError> {
-    let mut reckoning = Reckoning::new(journal, options.clone());
+    let mut options = options.clone();
+    options.replays.extend(replays(journal)?);
+    let mut reckoning = Reckoning::new(journal, options);
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     walk.run(|step, _| {
         let Step { partition, offset, reading, .. } = &step;
@@ -198,6 +209,41 @@ pub fn watched(
         Ok(ControlFlow::Continue(()))
     })?;
     reckoning.finish(watch)
+}
+
+/// What each replay was to tell. A partition that is read later may hold the word on one whose
+/// cursors are read before, so this is looked for beforehand.
+fn replays(journal: &dyn ReadJournal) -> Result<Vec<(AppId, Replay)>, AuditError> {
+    let from: Vec<_> =
+        all_partitions(journal).into_iter().map(|partition| (partition, Offset(0))).collect();
+    let mut reader = journal.reader(&from)?;
+    let mut replays = Vec::new();
+    loop {
+        let entries = reader.next(READ_BYTES_MAX)?;
+        if entries.is_empty() {
+            return Ok(replays);
+        }
+        let told = |entry: &&Entry| {
+            entry.bytes.windows(REPLAY_BEGUN.len()).any(|bytes| bytes == REPLAY_BEGUN)
+        };
+        for entry in entries.iter().filter(told) {
+            if let Ok(Record { body: Body::Commit(commit), .. }) = decode(&entry.bytes) {
+                learn(&mut replays, &commit);
+            }
+        }
+    }
+}
+
+fn learn(replays: &mut Vec<(AppId, Replay)>, commit: &Commit) {
+    for event in &commit.events {
+        if let Event::ReplayBegun(replay) = event {
+            let app = commit.key.app;
+            let known = |(of, known): &(AppId, Replay)| *of == app && known.number == replay.number;
+            if !replays.iter().any(known) {
+                replays.push((app, (**replay).clone()));
+            }
+        }
+    }
 }
 
 /// All subscriptions on their way through the journal.
@@ -269,7 +315,10 @@ impl<'a> Reckoning<'a> {
     ) -> Result<(), AuditError> {
         let shelf = &mut self.shelves[usize::from(partition.0)];
         match &record.body {
-            Body::Commit(commit) => shelf.put(offset, Owed::of(partition, offset, commit)),
+            Body::Commit(commit) => {
+                shelf.put(offset, Owed::of(partition, offset, commit));
+                learn(&mut self.options.replays, commit);
+            }
             Body::Cursor { subscription, cursor } => {
                 shelf.put(offset, None);
                 self.cursor((partition, offset), subscription, cursor, watch)?;

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::audit::simulation::{APP, Memory, id};
-use crate::domain::{Event, UserKey, Version};
-use crate::journal::record::{decode, encode};
-use crate::journal::{Commit, Entry, Epoch, Filter, Origin, Place, Progress, Tally};
+use crate::domain::{UserKey, Version, keeper};
+use crate::journal::record::encode;
+use crate::journal::{Epoch, Filter, Origin, Place, Progress, Tally};
 use crate::webhooks::digest::hash;
 use crate::webhooks::payload::deliveries;
 use crate::webhooks::{CallbackCommand, Switches};
@@ -588,6 +588,47 @@ fn a_replay_is_counted_before_it_is_made() {
     let range = Range { from: None, to };
     assert_eq!(calls(&Selection { range, ..selection.clone() }), (2, 2));
     assert_eq!(calls(&Selection { app: AppId(3), ..selection }), (0, 0));
+}
+
+#[test]
+fn a_replay_is_held_against_what_it_was_to_tell() {
+    for skipped in [false, true] {
+        let mut book = three();
+        let replay = Replay {
+            number: 1,
+            subscription: MAIN.into(),
+            url: None,
+            since: None,
+            until: None,
+            ranges: vec![(0, 1, 4)],
+            users: vec![id("amy")],
+            commands: Vec::new(),
+            ids: Vec::new(),
+        };
+        let begun = Event::ReplayBegun(Box::new(replay));
+        book.put(&Book::commit(keeper().as_str(), vec![begun], 5_000));
+        let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
+        let calls = book.calls(1, 4);
+        cursor.progress.delivered = Tally::default();
+        cursor.progress.delivered.add(calls[0].2);
+        if !skipped {
+            cursor.progress.delivered.add(calls[2].2);
+        }
+        cursor.progress.seq = 2;
+        let subscription = format!("webhook/{APP}/replay/1");
+        let place = book.put(&Body::Cursor { subscription, cursor: Box::new(cursor) });
+        let report = book.report();
+        assert_eq!(report.balanced, !skipped, "{:#?}", report.findings);
+        if skipped {
+            let finding = &report.findings.first[0];
+            assert_eq!(finding.offset, Offset(place));
+            let named = "0@3.Sns.CallbackBlackListAdd of amy is in none of them";
+            assert!(finding.detail.contains(named), "{}", finding.detail);
+        }
+        let replay = report.subscriptions.iter().find(|one| *one.name == *"main/replay/1");
+        let counts = replay.expect("the replay").counts;
+        assert_eq!((counts.calls, counts.filtered), (3, 1));
+    }
 }
 
 #[test]

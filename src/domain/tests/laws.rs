@@ -264,6 +264,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             friends_max,
             requests_max,
             groups_max: 1,
+            subscriptions_max: 1,
             remain_friends: remain,
             import_ignores_blocklist: ignores,
             default_allow_type,
@@ -454,7 +455,12 @@ proptest! {
             | Command::SetProfile(_)
             | Command::Send(_)
             | Command::BeginCall
-            | Command::KeepAnswer(_) => 1,
+            | Command::KeepAnswer(_)
+            | Command::SetSubscription { .. }
+            | Command::DeleteSubscription { .. }
+            | Command::MoveSubscription { .. }
+            | Command::BeginReplay { .. }
+            | Command::EndReplay { .. } => 1,
         };
         if let Ok(decision) = user.perform(&command, &policy, NOW) {
             prop_assert_eq!(decision.outcomes.len(), items);

@@ -143,6 +143,11 @@ impl History {
                 | Event::CallDone { .. }
                 | Event::CallAnswered { .. }
                 | Event::CallsForgotten { .. }
+                | Event::SubscriptionSet(_)
+                | Event::SubscriptionDeleted { .. }
+                | Event::SubscriptionMoved(_)
+                | Event::ReplayBegun(_)
+                | Event::ReplayEnded { .. }
                 | Event::OfferPending { .. }
                 | Event::OfferConfirmed { .. }
                 | Event::RequestDropped { .. } => {}

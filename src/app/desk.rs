@@ -1,0 +1,324 @@
+//! What admins ask of the subscriptions by calls.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use actix_web::rt::task::spawn_blocking;
+
+use super::directory::Directory;
+use crate::actors::Executed;
+use crate::domain::{
+    AppId, Command, Rejection, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
+};
+use crate::http::{
+    Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, State, SubscriptionSeen,
+    SubscriptionWasSet, Tested, Webhooks,
+};
+use crate::journal::{Offset, Origin, Partition};
+use crate::webhooks::{self, CallId, Outcome};
+
+/// How long it is counted what a replay would tell.
+const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a change stands.
+type Place = (Partition, Offset);
+
+impl Directory {
+    /// Has the app's stream carry out `command`, and takes note of what follows.
+    async fn change(
+        &self,
+        app: AppId,
+        command: Command,
+        by: Origin,
+    ) -> Result<Option<Place>, DeskError> {
+        let key = UserKey { app, user: keeper() };
+        let Executed { outcomes, position, .. } = self.users.execute(key, command, by).await?;
+        match outcomes.into_iter().find_map(Result::err) {
+            Some(crate::actors::ItemError::Rejected(rejection)) => {
+                return Err(DeskError::Actors(rejection.into()));
+            }
+            Some(crate::actors::ItemError::Owed) | None => {}
+        }
+        Ok(position)
+    }
+
+    async fn set(
+        &self,
+        app: AppId,
+        wanted: SetSubscription,
+        by: Origin,
+    ) -> Result<SubscriptionWasSet, DeskError> {
+        let SetSubscription { subscription, secret } = wanted;
+        if self.is_configured(app, &subscription.name) {
+            return Err(DeskError::OfSettings);
+        }
+        super::directory::runtime(app, &subscription, None).map_err(|_| DeskError::Url)?;
+        let (change, shown) = self.sealed(app, &subscription, secret)?;
+        let name = subscription.name.clone();
+        let set = Command::SetSubscription { subscription: Box::new(subscription), secret: change };
+        let position = self.change(app, set, by).await?;
+        // It is answered with success once no event of any user can be missed.
+        self.begin_everywhere(app, &name).await?;
+        self.renew(app).await?;
+        Ok(SubscriptionWasSet { secret: shown, position })
+    }
+
+    /// What becomes of the secrets, sealed; and the one that was made up, in clear.
+    fn sealed(
+        &self,
+        app: AppId,
+        subscription: &Subscription,
+        secret: NewSecret,
+    ) -> Result<(SecretChange, Option<String>), DeskError> {
+        let sealer = self.sealer(app).ok_or(DeskError::Broken)?;
+        let name = &*subscription.name;
+        let seal = |text: &str| sealer.seal(name, text).map_err(|_| DeskError::Broken);
+        match secret {
+            NewSecret::Keep => Ok((SecretChange::Keep, None)),
+            NewSecret::Remove => Ok((SecretChange::Remove, None)),
+            NewSecret::Given { text, overlap_ms } => {
+                let known = self.known(app);
+                let newest = known.get(name).and_then(|known| known.secrets.first());
+                let same = newest.and_then(|newest| sealer.open(name, &newest.sealed));
+                if same.as_deref() == Some(&text) {
+                    return Ok((SecretChange::Keep, None));
+                }
+                Ok((SecretChange::Replace { sealed: seal(&text)?, overlap_ms }, None))
+            }
+            NewSecret::Generated { overlap_ms } => {
+                let text = sealer.make_up().map_err(|_| DeskError::Broken)?;
+                Ok((SecretChange::Replace { sealed: seal(&text)?, overlap_ms }, Some(text)))
+            }
+        }
+    }
+
+    async fn test(&self, app: AppId, name: &str, by: Origin) -> Result<Tested, DeskError> {
+        self.refresh(app).await?;
+        let (seen, served) = self.find(app, name).ok_or(DeskError::Unknown)?;
+        let none =
+            |result, info: &str| Tested { result, status: None, took_ms: 0, info: info.to_owned() };
+        match seen.state {
+            State::Serving | State::Off => {}
+            State::Pulled => return Ok(none("pulled", "it has no address")),
+            State::Held => {
+                return Ok(none(
+                    "held",
+                    "its secrets cannot be read with the keys that the app has",
+                ));
+            }
+        }
+        let began = Instant::now();
+        let outcome = webhooks::test(&served, by, self.clock.now()).await;
+        let status = match outcome {
+            Outcome::Delivered | Outcome::Malformed { .. } => Some(200),
+            Outcome::Refused { status } => Some(status),
+            Outcome::TimedOut | Outcome::Unreachable { .. } => None,
+        };
+        Ok(Tested {
+            result: outcome.word(),
+            status,
+            took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            info: if outcome.is_delivered() { String::new() } else { outcome.to_string() },
+        })
+    }
+
+    async fn seek(
+        &self,
+        app: AppId,
+        name: Box<str>,
+        to: SeekTo,
+        by: Origin,
+    ) -> Result<(u32, Option<Place>), DeskError> {
+        if let SeekTo::Offsets(offsets) = &to {
+            let ends = self.ends().await?;
+            let fits = |(partition, offset): &(u16, u64)| {
+                ends.get(&Partition(*partition)).is_some_and(|end| Offset(*offset) <= *end)
+            };
+            if !offsets.iter().all(fits) {
+                return Err(DeskError::Range);
+            }
+        }
+        let configured = self.is_configured(app, &name);
+        let command = Command::MoveSubscription { name: name.clone(), to, configured };
+        let position = self.change(app, command, by).await?;
+        self.renew(app).await?;
+        let term = self.known(app).seek(&name).map_or(0, |seek| seek.term);
+        Ok((term, position))
+    }
+
+    /// The ends of all partitions.
+    async fn ends(&self) -> Result<BTreeMap<Partition, Offset>, DeskError> {
+        let journal = self.journal.clone();
+        let ends = spawn_blocking(move || {
+            let all: Vec<Partition> = (0..journal.partitions()).map(Partition).collect();
+            let ends = journal.ends(&all)?;
+            Ok::<_, crate::journal::JournalError>(all.into_iter().zip(ends).collect())
+        });
+        ends.await.ok().and_then(Result::ok).ok_or(DeskError::Broken)
+    }
+
+    /// The replay with the ranges that it is about, each inside its partition.
+    async fn bounded(&self, app: AppId, wanted: Replay) -> Result<Replay, DeskError> {
+        self.refresh(app).await?;
+        if self.find(app, &wanted.subscription).is_none() {
+            return Err(DeskError::Unknown);
+        }
+        if let Some(url) = &wanted.url {
+            webhooks::Endpoint::parse(url, None).map_err(|_| DeskError::Url)?;
+        }
+        let ends = self.ends().await?;
+        let mut ranges = wanted.ranges;
+        if !wanted.ids.is_empty() {
+            let ids = wanted.ids.iter().map(|id| id.parse::<CallId>());
+            let ids = ids.collect::<Result<Vec<_>, _>>().map_err(|_| DeskError::Range)?;
+            let mut around: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
+            for CallId { partition, offset, .. } in ids {
+                let behind = offset.0.saturating_add(1);
+                let range = around.entry(partition.0).or_insert((offset.0, behind));
+                *range = (range.0.min(offset.0), range.1.max(behind));
+            }
+            let each = around.into_iter();
+            ranges = each.map(|(partition, (from, until))| (partition, from, until)).collect();
+        } else if ranges.is_empty() {
+            let all = ends.iter().filter(|(_, end)| end.0 > 0);
+            ranges = all.map(|(partition, end)| (partition.0, 0, end.0)).collect();
+        }
+        for (partition, from, until) in &mut ranges {
+            let end = ends.get(&Partition(*partition)).ok_or(DeskError::Range)?;
+            *until = (*until).min(end.0);
+            if from >= until {
+                return Err(DeskError::Range);
+            }
+        }
+        Ok(Replay { ranges, ..wanted })
+    }
+
+    async fn count(&self, app: AppId, wanted: Replay) -> Result<Counted, DeskError> {
+        let replay = self.bounded(app, wanted).await?;
+        let told = self.replay(app, &replay).ok_or(DeskError::Unknown)?;
+        let journal = self.journal.clone();
+        let deadline = Instant::now() + COUNT_PATIENCE;
+        let counted = spawn_blocking(move || webhooks::count(&told, &*journal, deadline)).await;
+        let counted = counted.ok().and_then(Result::ok).ok_or(DeskError::Broken)?;
+        Ok(Counted { calls: counted.0, complete: counted.1 })
+    }
+
+    async fn start_replay(
+        &self,
+        app: AppId,
+        wanted: Replay,
+        by: Origin,
+    ) -> Result<(u32, Option<Place>), DeskError> {
+        let replay = self.bounded(app, wanted).await?;
+        let configured = self.is_configured(app, &replay.subscription);
+        let request = by.request;
+        let command = Command::BeginReplay { replay: Box::new(replay.clone()), configured };
+        let position = self.change(app, command, by).await?;
+        self.renew(app).await?;
+        let known = self.known(app);
+        // The newest that is like it: of two that are alike it does not matter which is whose.
+        let mine = known.replays.iter().rev();
+        let mut mine = mine.filter(|known| Replay { number: 0, ..(*known).clone() } == replay);
+        let number = mine.next().map(|known| known.number).unwrap_or_else(|| {
+            tracing::debug!(request.id = %request, "a replay was over before it was looked at");
+            known.last_replay
+        });
+        Ok((number, position))
+    }
+
+    async fn replays(&self, app: AppId) -> Result<Vec<ReplaySeen>, DeskError> {
+        self.refresh(app).await?;
+        let mut seen = Vec::new();
+        for replay in self.known(app).replays {
+            let Some(served) = self.replay(app, &replay) else { continue };
+            let partitions: Vec<Partition> =
+                replay.ranges.iter().map(|(number, _, _)| Partition(*number)).collect();
+            let cursors = self.cursors(&served.cursor_name(), &partitions).await?;
+            let sum = |count: fn(&crate::journal::Progress) -> u64| {
+                cursors.values().map(|cursor| count(&cursor.progress)).sum()
+            };
+            seen.push(ReplaySeen {
+                delivered: sum(|progress| progress.delivered.count),
+                dead: sum(|progress| progress.dead.count),
+                parked: sum(|progress| progress.parked.len() as u64),
+                replay,
+            });
+        }
+        Ok(seen)
+    }
+}
+
+impl Webhooks for Directory {
+    fn set(
+        &self,
+        app: AppId,
+        wanted: SetSubscription,
+        by: Origin,
+    ) -> Asked<'_, SubscriptionWasSet> {
+        Box::pin(self.set(app, wanted, by))
+    }
+
+    fn list(&self, app: AppId) -> Asked<'_, Vec<SubscriptionSeen>> {
+        Box::pin(async move {
+            self.refresh(app).await?;
+            Ok(self.seen(app))
+        })
+    }
+
+    fn delete(&self, app: AppId, name: Box<str>, by: Origin) -> Asked<'_, Option<Place>> {
+        Box::pin(async move {
+            if self.is_configured(app, &name) {
+                return Err(DeskError::OfSettings);
+            }
+            let position = self.change(app, Command::DeleteSubscription { name }, by).await?;
+            self.renew(app).await?;
+            Ok(position)
+        })
+    }
+
+    fn test(&self, app: AppId, name: Box<str>, by: Origin) -> Asked<'_, Tested> {
+        Box::pin(async move { self.test(app, &name, by).await })
+    }
+
+    fn seek(
+        &self,
+        app: AppId,
+        name: Box<str>,
+        to: SeekTo,
+        by: Origin,
+    ) -> Asked<'_, (u32, Option<Place>)> {
+        Box::pin(self.seek(app, name, to, by))
+    }
+
+    fn count(&self, app: AppId, wanted: Replay) -> Asked<'_, Counted> {
+        Box::pin(self.count(app, wanted))
+    }
+
+    fn start_replay(
+        &self,
+        app: AppId,
+        wanted: Replay,
+        by: Origin,
+    ) -> Asked<'_, (u32, Option<Place>)> {
+        Box::pin(self.start_replay(app, wanted, by))
+    }
+
+    fn replays(&self, app: AppId) -> Asked<'_, Vec<ReplaySeen>> {
+        Box::pin(self.replays(app))
+    }
+
+    fn end_replay(&self, app: AppId, number: u32, by: Origin) -> Asked<'_, Option<Place>> {
+        Box::pin(async move {
+            let end = Command::EndReplay { number, completed: false };
+            let position = self.change(app, end, by).await?;
+            self.renew(app).await?;
+            Ok(position)
+        })
+    }
+}
+
+impl From<Rejection> for DeskError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Actors(rejection.into())
+    }
+}

@@ -1,0 +1,138 @@
+//! Secrets of subscriptions, sealed before they go into the journal: who reads the journal cannot sign
+//! as this server.
+//!
+//! The sealing key is derived from the app's secret key, so there is no other secret to keep. An app
+//! may have several keys during a change: the first one seals, each of them opens. What was sealed with
+//! a key that has left the settings cannot be opened any more; its subscription is held then.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::domain::AppId;
+
+/// What tells this use of an app's key from every other.
+const SALT: &[u8] = b"cordon: secrets of webhook subscriptions";
+/// What a sealed secret begins with.
+const VERSION: &str = "v1.";
+/// What a secret that is made up begins with. Rule: Standard Webhooks.
+const STANDARD_PREFIX: &str = "whsec_";
+/// Bytes of chance in a secret that is made up.
+const SECRET_BYTES: usize = 32;
+
+/// The machine has no chance to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are no random bytes")]
+pub(super) struct NoChance;
+
+/// Seals and opens the secrets of one app.
+pub(super) struct Sealer {
+    app: AppId,
+    /// The first one seals.
+    keys: Vec<LessSafeKey>,
+    chance: SystemRandom,
+}
+
+impl Sealer {
+    /// With the secret keys of `app`, as they stand in the settings.
+    pub(super) fn new<'k>(app: AppId, keys: impl Iterator<Item = &'k str>) -> Self {
+        let derive = |key: &str| {
+            let derived = Salt::new(HKDF_SHA256, SALT).extract(key.as_bytes());
+            let id = app.0.to_be_bytes();
+            let info = [&id[..]];
+            let key = derived.expand(&info, &CHACHA20_POLY1305).map(UnboundKey::from);
+            LessSafeKey::new(key.expect("a key is short enough to be derived"))
+        };
+        Self { app, keys: keys.map(derive).collect(), chance: SystemRandom::new() }
+    }
+
+    /// Seals `secret`, which belongs to the subscription `name` and cannot be opened for another one.
+    pub(super) fn seal(&self, name: &str, secret: &str) -> Result<Box<str>, NoChance> {
+        let mut nonce = [0; NONCE_LEN];
+        self.chance.fill(&mut nonce).map_err(|_| NoChance)?;
+        let key = self.keys.first().ok_or(NoChance)?;
+        let mut sealed = secret.as_bytes().to_vec();
+        let with = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(with, self.place(name), &mut sealed).map_err(|_| NoChance)?;
+        let bytes = [&nonce[..], &sealed].concat();
+        Ok(format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(bytes)).into())
+    }
+
+    /// Opens what was sealed for the subscription `name`; none if no key of the app opens it.
+    pub(super) fn open(&self, name: &str, sealed: &str) -> Option<String> {
+        let bytes = URL_SAFE_NO_PAD.decode(sealed.strip_prefix(VERSION)?).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+        self.keys.iter().find_map(|key| {
+            let mut sealed = sealed.to_vec();
+            let with = Nonce::assume_unique_for_key(*nonce);
+            let opened = key.open_in_place(with, self.place(name), &mut sealed).ok()?;
+            String::from_utf8(opened.to_vec()).ok()
+        })
+    }
+
+    /// A secret that nobody has seen.
+    pub(super) fn make_up(&self) -> Result<String, NoChance> {
+        let mut bytes = [0; SECRET_BYTES];
+        self.chance.fill(&mut bytes).map_err(|_| NoChance)?;
+        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+        Ok(format!("{STANDARD_PREFIX}{text}"))
+    }
+
+    fn place(&self, name: &str) -> Aad<Vec<u8>> {
+        Aad::from(format!("{}/{name}", self.app).into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(app: u32, keys: &[&str]) -> Sealer {
+        Sealer::new(AppId(app), keys.iter().copied())
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_with_the_same_key_for_the_same_subscription_alone() {
+        let sealed = sealer(7, &["old"]).seal("audit", "s3cret").expect("chance");
+        assert!(!sealed.contains("s3cret"));
+        assert_eq!(sealer(7, &["old"]).open("audit", &sealed).as_deref(), Some("s3cret"));
+        assert_eq!(sealer(7, &["old"]).open("other", &sealed), None);
+        assert_eq!(sealer(8, &["old"]).open("audit", &sealed), None);
+        assert_eq!(sealer(7, &["new"]).open("audit", &sealed), None);
+    }
+
+    #[test]
+    fn during_a_change_of_keys_both_open_and_the_first_seals() {
+        let before = sealer(7, &["old"]).seal("audit", "s3cret").expect("chance");
+        let during = sealer(7, &["new", "old"]);
+        assert_eq!(during.open("audit", &before).as_deref(), Some("s3cret"));
+        let after = during.seal("audit", "s3cret").expect("chance");
+        assert_eq!(sealer(7, &["new"]).open("audit", &after).as_deref(), Some("s3cret"));
+    }
+
+    #[test]
+    fn the_same_secret_is_sealed_differently_each_time_and_damage_is_noticed() {
+        let sealer = sealer(7, &["key"]);
+        let sealed = sealer.seal("audit", "s3cret").expect("chance");
+        assert_ne!(sealer.seal("audit", "s3cret").expect("chance"), sealed);
+        for at in VERSION.len()..sealed.len() {
+            let mut damaged = sealed.clone().into_string().into_bytes();
+            damaged[at] = if damaged[at] == b'A' { b'B' } else { b'A' };
+            let damaged = String::from_utf8(damaged).expect("ASCII");
+            assert_eq!(sealer.open("audit", &damaged), None, "{at}");
+        }
+        for text in ["", "v1.", "v2.AAAA", "v1.AAAA", "v1.***"] {
+            assert_eq!(sealer.open("audit", text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_made_up_has_the_form_of_the_standard() {
+        let sealer = sealer(7, &["key"]);
+        let (one, other) = (sealer.make_up().expect("chance"), sealer.make_up().expect("chance"));
+        assert_ne!(one, other);
+        assert!(one.starts_with(STANDARD_PREFIX) && one.len() == STANDARD_PREFIX.len() + 44);
+    }
+}

@@ -1,0 +1,71 @@
+//! Webhooks: who hears of an app's events, set, moved and replayed by its admins. Calls of this server's
+//! own; the reference has a console for that.
+
+mod deliveries;
+mod desk;
+mod replay;
+mod subscription;
+
+pub use deliveries::{
+    Deliveries, EventSeen, EventsWanted, LetterSeen, Page, PageFrom, PageWanted, ParkedSeen,
+    StatusSeen,
+};
+pub(super) use deliveries::{dead_letters, events, status};
+#[cfg(any(test, fuzzing))]
+pub(super) use desk::Nobody;
+pub use desk::{
+    Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, Source, State,
+    SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
+};
+pub(super) use replay::{end as replay_end, list as replay_list, start as replay_start};
+pub(super) use subscription::{delete, list, seek, set, test};
+
+use super::answer::Failure;
+use super::call::Call;
+use super::error_code as code;
+use super::shape::Scalar;
+use crate::domain::{Timestamp, is_subscription_name};
+
+/// The largest moment that can be asked for, in seconds since 1970.
+const SECONDS_MAX: i64 = 253_402_300_799;
+
+/// The name of a subscription, which is required.
+fn name<'a>(field: &'a Scalar<'_>) -> Result<&'a str, Failure> {
+    let name = field.text().ok().flatten().filter(|name| is_subscription_name(name));
+    name.ok_or(Failure::Whole(code::WEBHOOK_NAME_WRONG))
+}
+
+/// A switch: 0 or 1.
+fn switch(field: &Scalar<'_>, otherwise: bool) -> Result<bool, Failure> {
+    match field.integer() {
+        Ok(None) => Ok(otherwise),
+        Ok(Some(value @ 0..=1)) => Ok(value == 1),
+        Ok(Some(_)) | Err(_) => Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
+    }
+}
+
+/// A moment, in seconds since 1970.
+fn moment(field: &Scalar<'_>, wrong: code::ErrorCode) -> Result<Option<Timestamp>, Failure> {
+    match field.integer() {
+        Ok(None) => Ok(None),
+        Ok(Some(seconds @ 0..=SECONDS_MAX)) => Ok(Some(Timestamp(seconds * 1000))),
+        Ok(Some(_)) | Err(_) => Err(Failure::Whole(wrong)),
+    }
+}
+
+fn seconds(moment: Timestamp) -> i64 {
+    moment.0.div_euclid(1000)
+}
+
+/// The whole call fails because what was asked for could not be done.
+fn fault(call: &Call<'_>, error: &DeskError) -> Failure {
+    match error {
+        DeskError::Actors(error) => call.fault(error),
+        DeskError::Unknown => Failure::Whole(code::SUBSCRIPTION_UNKNOWN),
+        DeskError::OfSettings => Failure::Whole(code::SUBSCRIPTION_OF_SETTINGS),
+        DeskError::Url => Failure::Whole(code::WEBHOOK_URL_WRONG),
+        DeskError::Cursor => Failure::Whole(code::WEBHOOK_CURSOR_WRONG),
+        DeskError::Range => Failure::Whole(code::WEBHOOK_RANGE_WRONG),
+        DeskError::Broken => Failure::Whole(code::WEBHOOKS_BROKEN),
+    }
+}

@@ -1,0 +1,450 @@
+//! Subscriptions: set, list, delete, test, seek.
+
+use std::ops::RangeInclusive;
+
+use serde::Serialize;
+
+use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
+use super::{fault, moment, name, seconds, switch};
+use crate::domain::subscription::{AFTER_COMMANDS, BEFORE_COMMANDS};
+use crate::domain::{
+    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
+};
+use crate::http::answer::{Answered, Failure};
+use crate::http::call::Call;
+use crate::http::error_code as code;
+use crate::http::shape::{List, Malformed, Object, Scalar, shape};
+
+/// The longest address, in bytes.
+const URL_BYTES_MAX: usize = 2048;
+/// The longest secret, in bytes. Rule: webhooks.md 5.
+const SECRET_BYTES_MAX: usize = 128;
+/// What a secret of the standard format begins with; base64 of 24 to 64 bytes follows.
+const STANDARD_PREFIX: &str = "whsec_";
+/// How long former secrets go on signing unless the call says otherwise, in seconds.
+const OVERLAP_S: i64 = 86_400;
+/// How long they may at most.
+const OVERLAP_S_MAX: i64 = 30 * 86_400;
+/// Partitions that one call may name.
+pub(super) const OFFSETS_MAX: usize = 1000;
+
+shape! {
+    /// The body of `subscription_set`.
+    Set<'a> {
+        name: Scalar<'a> = "Name",
+        url: Scalar<'a> = "Url",
+        commands: List<Scalar<'a>> = "Commands",
+        enabled: Scalar<'a> = "Enabled",
+        format: Scalar<'a> = "Format",
+        secret: Scalar<'a> = "Secret",
+        generate: Scalar<'a> = "GenerateSecret",
+        overlap_s: Scalar<'a> = "OverlapSeconds",
+        headers: Scalar<'a> = "ExtraHeaders",
+        timeout_ms: Scalar<'a> = "TimeoutMs",
+        retry_min_ms: Scalar<'a> = "RetryMinMs",
+        retry_max_ms: Scalar<'a> = "RetryMaxMs",
+        call_once: Scalar<'a> = "CallOnce",
+        policy: Scalar<'a> = "FailurePolicy",
+        attempts_max: Scalar<'a> = "AttemptsMax",
+        in_flight_max: Scalar<'a> = "InFlightMax",
+        per_second: Scalar<'a> = "PerSecond",
+        before_timeout_ms: Scalar<'a> = "BeforeTimeoutMs",
+        on_timeout: Scalar<'a> = "BeforeOnTimeout",
+        on_unreachable: Scalar<'a> = "BeforeOnUnreachable",
+        on_status: Scalar<'a> = "BeforeOnStatus",
+        on_malformed: Scalar<'a> = "BeforeOnMalformed",
+        on_busy: Scalar<'a> = "BeforeOnBusy",
+    }
+}
+
+shape! {
+    /// The body of calls that name a subscription and no more.
+    Named<'a> {
+        name: Scalar<'a> = "Name",
+    }
+}
+
+shape! {
+    /// The body of `subscription_seek`.
+    Seek<'a> {
+        name: Scalar<'a> = "Name",
+        offsets: List<Object<Place<'a>>> = "Offsets",
+        time: Scalar<'a> = "Time",
+        end: Scalar<'a> = "End",
+    }
+}
+
+shape! {
+    /// An offset of a partition.
+    Place<'a> {
+        partition: Scalar<'a> = "Partition",
+        offset: Scalar<'a> = "Offset",
+    }
+}
+
+/// `subscription_set`. The terms are replaced as a whole: what is not given has its default. Only the
+/// secrets stay unless the call says something about them.
+pub(in crate::http) async fn set(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Set<'_> = call.parse(body)?;
+    let secret = secret(&asked)?;
+    let subscription = subscription(&asked)?;
+    if subscription.format == Format::Standard
+        && let NewSecret::Given { text, .. } = &secret
+        && !is_standard_secret(text)
+    {
+        return call.fails(code::WEBHOOK_SECRET_WRONG);
+    }
+    let wanted = SetSubscription { subscription, secret };
+    let set = call.webhooks.set(call.app().id, wanted, call.origin()).await;
+    let set = set.map_err(|error| fault(call, &error))?;
+    Ok(call.success(&WasSet { secret: set.secret }).at(set.position))
+}
+
+#[derive(Serialize)]
+struct WasSet {
+    #[serde(rename = "Secret", skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
+    let url = match asked.url.text() {
+        Ok(None) => None,
+        Ok(Some("")) => None,
+        Ok(Some(url)) if url.len() <= URL_BYTES_MAX => Some(Box::from(url)),
+        Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_URL_WRONG)),
+    };
+    let delivery = delivery(asked)?;
+    if delivery.retry_min_ms > delivery.retry_max_ms {
+        return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG));
+    }
+    Ok(Subscription {
+        name: name(&asked.name)?.into(),
+        url,
+        commands: commands(&asked.commands)?,
+        enabled: switch(&asked.enabled, true)?,
+        format: match asked.format.text() {
+            Ok(None | Some("reference")) => Format::Reference,
+            Ok(Some("standard")) => Format::Standard,
+            Ok(Some(_)) | Err(Malformed) => {
+                return Err(Failure::Whole(code::WEBHOOK_FORMAT_WRONG));
+            }
+        },
+        secrets: Vec::new(),
+        headers: switch(&asked.headers, true)?,
+        delivery,
+        before: before(asked)?,
+    })
+}
+
+/// What is asked for, in the order in which commands are named elsewhere; all that is told after the
+/// fact if nothing is said.
+pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure> {
+    let wrong = Failure::Whole(code::WEBHOOK_COMMANDS_WRONG);
+    let Some(items) = list.items().map_err(|Malformed| wrong)? else {
+        return Ok(AFTER_COMMANDS.into_iter().map(Box::from).collect());
+    };
+    let names: Result<Vec<&str>, Failure> =
+        items.iter().map(|item| item.text().ok().flatten().ok_or(wrong)).collect();
+    let names = names?;
+    let known = || AFTER_COMMANDS.into_iter().chain(BEFORE_COMMANDS);
+    if names.is_empty() || names.iter().any(|name| !known().any(|known| known == *name)) {
+        return Err(wrong);
+    }
+    Ok(known().filter(|known| names.contains(known)).map(Box::from).collect())
+}
+
+fn number(field: &Scalar<'_>, range: RangeInclusive<u64>, otherwise: u64) -> Result<u64, Failure> {
+    let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
+    match field.integer().map_err(|Malformed| wrong)? {
+        None => Ok(otherwise),
+        Some(value) => u64::try_from(value).ok().filter(|value| range.contains(value)).ok_or(wrong),
+    }
+}
+
+fn small(field: &Scalar<'_>, range: RangeInclusive<u64>, otherwise: u32) -> Result<u32, Failure> {
+    number(field, range, otherwise.into()).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
+}
+
+fn delivery(asked: &Set<'_>) -> Result<DeliveryTerms, Failure> {
+    let usual = DeliveryTerms::default();
+    let per_second = small(&asked.per_second, 0..=100_000, 0)?;
+    Ok(DeliveryTerms {
+        timeout_ms: number(&asked.timeout_ms, 100..=30_000, usual.timeout_ms)?,
+        retry_min_ms: number(&asked.retry_min_ms, 10..=600_000, usual.retry_min_ms)?,
+        retry_max_ms: number(&asked.retry_max_ms, 10..=86_400_000, usual.retry_max_ms)?,
+        call_once: switch(&asked.call_once, usual.call_once)?,
+        policy: match asked.policy.text() {
+            Ok(None) => usual.policy,
+            Ok(Some("hold-user")) => FailurePolicy::HoldUser,
+            Ok(Some("skip")) => FailurePolicy::Skip,
+            Ok(Some("halt")) => FailurePolicy::Halt,
+            Ok(Some(_)) | Err(Malformed) => {
+                return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG));
+            }
+        },
+        attempts_max: small(&asked.attempts_max, 1..=1000, usual.attempts_max)?,
+        in_flight_max: small(&asked.in_flight_max, 1..=1024, usual.in_flight_max)?,
+        per_second: (per_second > 0).then_some(per_second),
+    })
+}
+
+fn before(asked: &Set<'_>) -> Result<BeforeTerms, Failure> {
+    let fallback = |field: &Scalar<'_>| match field.text() {
+        Ok(None | Some("allow")) => Ok(Fallback::Allow),
+        Ok(Some("deny")) => Ok(Fallback::Deny),
+        Ok(Some(_)) | Err(Malformed) => Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
+    };
+    let usual = BeforeTerms::default();
+    Ok(BeforeTerms {
+        timeout_ms: number(&asked.before_timeout_ms, 100..=5000, usual.timeout_ms)?,
+        on_timeout: fallback(&asked.on_timeout)?,
+        on_unreachable: fallback(&asked.on_unreachable)?,
+        on_status: fallback(&asked.on_status)?,
+        on_malformed: fallback(&asked.on_malformed)?,
+        on_busy: fallback(&asked.on_busy)?,
+    })
+}
+
+/// What becomes of the secrets: they stay if nothing is said, and an empty one is none.
+fn secret(asked: &Set<'_>) -> Result<NewSecret, Failure> {
+    let wrong = Failure::Whole(code::WEBHOOK_SECRET_WRONG);
+    let overlap_s = asked.overlap_s.integer().map_err(|Malformed| wrong)?.unwrap_or(OVERLAP_S);
+    if !(0..=OVERLAP_S_MAX).contains(&overlap_s) {
+        return Err(wrong);
+    }
+    let overlap_ms = u32::try_from(overlap_s * 1000).map_err(|_| wrong)?;
+    let generated = switch(&asked.generate, false)?;
+    match (asked.secret.text().map_err(|Malformed| wrong)?, generated) {
+        (None, true) => Ok(NewSecret::Generated { overlap_ms }),
+        (None, false) => Ok(NewSecret::Keep),
+        (Some(_), true) => Err(wrong),
+        (Some(""), false) => Ok(NewSecret::Remove),
+        (Some(text), false) => {
+            let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+            if text.len() > SECRET_BYTES_MAX || !printable {
+                return Err(wrong);
+            }
+            Ok(NewSecret::Given { text: text.to_owned(), overlap_ms })
+        }
+    }
+}
+
+/// Rule: Standard Webhooks, "Signature scheme".
+fn is_standard_secret(text: &str) -> bool {
+    use base64::Engine;
+    let encoded = text.strip_prefix(STANDARD_PREFIX);
+    let engine = base64::engine::general_purpose::STANDARD;
+    let decoded = encoded.and_then(|encoded| engine.decode(encoded).ok());
+    decoded.is_some_and(|bytes| (24..=64).contains(&bytes.len()))
+}
+
+/// `subscription_list`: all, or the one that is named.
+pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Named<'_> = call.parse(body)?;
+    let wanted = match asked.name {
+        Scalar::Absent => None,
+        _ => Some(name(&asked.name)?),
+    };
+    let seen = call.webhooks.list(call.app().id).await.map_err(|error| fault(call, &error))?;
+    let mut seen: Vec<SubscriptionSeen> = seen;
+    if let Some(wanted) = wanted {
+        seen.retain(|seen| *seen.subscription.name == *wanted);
+        if seen.is_empty() {
+            return call.fails(code::SUBSCRIPTION_UNKNOWN);
+        }
+    }
+    Ok(call.success(&Listed { items: seen.iter().map(Item::from).collect() }))
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(rename = "SubscriptionItem")]
+    items: Vec<Item<'a>>,
+}
+
+/// A subscription as it is shown; the fields are those of `subscription_set`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item<'a> {
+    name: &'a str,
+    source: &'static str,
+    state: &'static str,
+    url: &'a str,
+    commands: &'a [Box<str>],
+    enabled: u8,
+    format: &'static str,
+    secret_item: Vec<SecretItem>,
+    extra_headers: u8,
+    timeout_ms: u64,
+    retry_min_ms: u64,
+    retry_max_ms: u64,
+    call_once: u8,
+    failure_policy: &'static str,
+    attempts_max: u32,
+    in_flight_max: u32,
+    per_second: u32,
+    before_timeout_ms: u64,
+    before_on_timeout: &'static str,
+    before_on_unreachable: &'static str,
+    before_on_status: &'static str,
+    before_on_malformed: &'static str,
+    before_on_busy: &'static str,
+    moves: u32,
+}
+
+/// A secret as it is shown.
+#[derive(Serialize)]
+struct SecretItem {
+    #[serde(rename = "Secret")]
+    secret: &'static str,
+    /// 0 for the one in use.
+    #[serde(rename = "Until")]
+    until: i64,
+}
+
+impl From<&SealedSecret> for SecretItem {
+    fn from(secret: &SealedSecret) -> Self {
+        Self { secret: "********", until: secret.until.map_or(0, seconds) }
+    }
+}
+
+impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
+    fn from(seen: &'a SubscriptionSeen) -> Self {
+        let SubscriptionSeen { subscription: set, source, state, term } = seen;
+        let fallback = |fallback| match fallback {
+            Fallback::Allow => "allow",
+            Fallback::Deny => "deny",
+        };
+        Self {
+            name: &set.name,
+            source: match source {
+                Source::Settings => "settings",
+                Source::Call => "call",
+            },
+            state: match state {
+                State::Serving => "serving",
+                State::Off => "off",
+                State::Pulled => "pulled",
+                State::Held => "held",
+            },
+            url: set.url.as_deref().unwrap_or_default(),
+            commands: &set.commands,
+            enabled: set.enabled.into(),
+            format: match set.format {
+                Format::Reference => "reference",
+                Format::Standard => "standard",
+            },
+            secret_item: set.secrets.iter().map(SecretItem::from).collect(),
+            extra_headers: set.headers.into(),
+            timeout_ms: set.delivery.timeout_ms,
+            retry_min_ms: set.delivery.retry_min_ms,
+            retry_max_ms: set.delivery.retry_max_ms,
+            call_once: set.delivery.call_once.into(),
+            failure_policy: match set.delivery.policy {
+                FailurePolicy::HoldUser => "hold-user",
+                FailurePolicy::Skip => "skip",
+                FailurePolicy::Halt => "halt",
+            },
+            attempts_max: set.delivery.attempts_max,
+            in_flight_max: set.delivery.in_flight_max,
+            per_second: set.delivery.per_second.unwrap_or(0),
+            before_timeout_ms: set.before.timeout_ms,
+            before_on_timeout: fallback(set.before.on_timeout),
+            before_on_unreachable: fallback(set.before.on_unreachable),
+            before_on_status: fallback(set.before.on_status),
+            before_on_malformed: fallback(set.before.on_malformed),
+            before_on_busy: fallback(set.before.on_busy),
+            moves: *term,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+/// `subscription_delete`. Repeat: one that is not there is deleted already.
+pub(in crate::http) async fn delete(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Named<'_> = call.parse(body)?;
+    let name = name(&asked.name)?.into();
+    let deleted = call.webhooks.delete(call.app().id, name, call.origin()).await;
+    Ok(call.success(&Nothing {}).at(deleted.map_err(|error| fault(call, &error))?))
+}
+
+/// `subscription_test`: makes a call that tells nothing, and answers what came of it.
+pub(in crate::http) async fn test(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Named<'_> = call.parse(body)?;
+    let name = name(&asked.name)?.into();
+    let tested = call.webhooks.test(call.app().id, name, call.origin()).await;
+    let tested = tested.map_err(|error| fault(call, &error))?;
+    Ok(call.success(&TestedItem {
+        result: tested.result,
+        status: tested.status.unwrap_or(0),
+        took_ms: tested.took_ms,
+        info: tested.info,
+    }))
+}
+
+#[derive(Serialize)]
+struct TestedItem {
+    #[serde(rename = "Result")]
+    result: &'static str,
+    #[serde(rename = "Status")]
+    status: u16,
+    #[serde(rename = "TookMs")]
+    took_ms: u64,
+    #[serde(rename = "Info")]
+    info: String,
+}
+
+/// `subscription_seek`: exactly one of `Offsets`, `Time` and `End` says where to.
+pub(in crate::http) async fn seek(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Seek<'_> = call.parse(body)?;
+    let name = name(&asked.name)?.into();
+    let to = destination(&asked)?;
+    let moved = call.webhooks.seek(call.app().id, name, to, call.origin()).await;
+    let (term, position) = moved.map_err(|error| fault(call, &error))?;
+    Ok(call.success(&Moved { term }).at(position))
+}
+
+#[derive(Serialize)]
+struct Moved {
+    #[serde(rename = "Moves")]
+    term: u32,
+}
+
+fn destination(asked: &Seek<'_>) -> Result<SeekTo, Failure> {
+    let wrong = Failure::Whole(code::WEBHOOK_PLACE_WRONG);
+    let offsets = asked.offsets.items().map_err(|Malformed| wrong)?;
+    let time = moment(&asked.time, code::WEBHOOK_PLACE_WRONG)?;
+    let end = match asked.end.integer().map_err(|Malformed| wrong)? {
+        None | Some(0) => false,
+        Some(1) => true,
+        Some(_) => return Err(wrong),
+    };
+    match (offsets, time, end) {
+        (Some(places), None, false) => {
+            if places.is_empty() || places.len() > OFFSETS_MAX {
+                return Err(wrong);
+            }
+            let place = |place: &Object<Place<'_>>| {
+                let place = place.given().map_err(|Malformed| wrong)?;
+                let partition = whole(&place.partition).and_then(|number| number.try_into().ok());
+                partition.zip(whole(&place.offset)).ok_or(wrong)
+            };
+            let mut places = places.iter().map(place).collect::<Result<Vec<(u16, u64)>, _>>()?;
+            places.sort_unstable();
+            if places.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                return Err(wrong);
+            }
+            Ok(SeekTo::Offsets(places))
+        }
+        (None, Some(time), false) => Ok(SeekTo::Time(time)),
+        (None, None, true) => Ok(SeekTo::End),
+        _ => Err(wrong),
+    }
+}
+
+/// A number that is required and not negative.
+pub(super) fn whole(field: &Scalar<'_>) -> Option<u64> {
+    field.integer().ok().flatten().and_then(|value| u64::try_from(value).ok())
+}
