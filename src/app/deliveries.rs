@@ -10,13 +10,16 @@ use tokio::sync::Semaphore;
 use super::directory::Directory;
 use crate::actors::{CursorsSeen, ExecuteError};
 use crate::audit::AuditError;
-use crate::audit::webhooks::{Letter, Limits, OwedCall, ScanCursor, letters, named, owed_calls};
+use crate::audit::webhooks::{
+    self as audit, Letter, Limits, OwedCall, ScanCursor, Standpoint, letters, named, owed_calls,
+};
 use crate::domain::AppId;
 use crate::http::{
-    Asked, Deliveries, DeskError, EventSeen, EventsWanted, LetterSeen, Page, PageFrom, PageWanted,
-    ParkedSeen, StatusSeen,
+    Asked, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen, LogWanted,
+    Page, PageFrom, PageWanted, ParkedSeen, StatusSeen,
 };
 use crate::journal::{Cursor, Journal, JournalError, Partition};
+use crate::webhooks::digest::CallId;
 use crate::webhooks::{CallbackCommand, Switches, cursor_name};
 
 /// Looks into the journal that go on at the same time; others wait.
@@ -148,6 +151,59 @@ impl Directory {
         Ok(Page { items: items.collect(), cursor, complete: scanned.complete })
     }
 
+    async fn log_page(
+        &self,
+        app: AppId,
+        wanted: LogWanted,
+    ) -> Result<Page<DeliverySeen>, DeskError> {
+        let LogWanted { page, id, user, state } = wanted;
+        let id = match id.map(|id| id.parse::<CallId>()).transpose() {
+            Ok(id) => id,
+            // No call is called so.
+            Err(_) => {
+                let cursor = self.place(app, &page.from).await?.encode();
+                return Ok(Page { items: Vec::new(), cursor, complete: true });
+            }
+        };
+        let mut standpoints = Vec::new();
+        for (index, seen) in self.cursors_everywhere(app).await?.into_iter().enumerate() {
+            let partition = Partition(index as u16);
+            standpoints.extend(seen.cursors.into_iter().filter_map(|(kept, cursor)| {
+                let (_, name, _) =
+                    named(&kept).filter(|(of, _, replay)| *of == app && replay.is_none())?;
+                Some(Standpoint { subscription: name.to_owned(), partition, cursor })
+            }));
+        }
+        let subscription = page.name.as_deref().map(str::to_owned);
+        if subscription.is_some()
+            && !standpoints.iter().any(|one| Some(&one.subscription) == subscription.as_ref())
+        {
+            return Err(DeskError::Unknown);
+        }
+        let asked = audit::Asked { subscription, id, user, state: state.map(str::to_owned) };
+        let cursor = self.place(app, &page.from).await?;
+        let look = self.look(cursor, page.items_max, move |journal, cursor, limits| {
+            if let Some(id) = asked.id {
+                match ScanCursor::in_front_of(journal, id)? {
+                    Some(place) => *cursor = place,
+                    None => return Ok(audit::Scanned { items: Vec::new(), complete: true }),
+                }
+            }
+            audit::delivered(journal, app, &asked, &standpoints, cursor, limits)
+        });
+        let (scanned, cursor) = look.await?;
+        let items = scanned.items.into_iter().map(|item| DeliverySeen {
+            name: item.subscription,
+            id: item.id.to_string(),
+            user: item.user,
+            at: item.at,
+            state: item.state.unwrap_or("passed"),
+            attempts: item.attempts,
+            error: item.error,
+        });
+        Ok(Page { items: items.collect(), cursor, complete: scanned.complete })
+    }
+
     async fn all_statuses(
         &self,
         app: AppId,
@@ -207,6 +263,10 @@ impl Deliveries for Directory {
 
     fn dead_letters(&self, app: AppId, wanted: PageWanted) -> Asked<'_, Page<LetterSeen>> {
         Box::pin(self.letters_page(app, wanted))
+    }
+
+    fn log(&self, app: AppId, wanted: LogWanted) -> Asked<'_, Page<DeliverySeen>> {
+        Box::pin(self.log_page(app, wanted))
     }
 
     fn statuses(&self, app: AppId, name: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>> {

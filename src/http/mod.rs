@@ -58,9 +58,9 @@ pub use self::error_code::ErrorCode;
 pub use self::metrics::Metrics;
 pub use self::settings::{App, Limits, MessageRules, Settings};
 pub use self::webhook::{
-    Asked, Counted, Deliveries, DeskError, EventSeen, EventsWanted, LetterSeen, NewSecret, Page,
-    PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription, Source, State, StatusSeen,
-    SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
+    Asked, Counted, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen,
+    NewSecret, Page, PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription, Source, State,
+    StatusSeen, SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
 };
 
 /// Which service of the API a command belongs to; it decides the envelope.
@@ -163,6 +163,7 @@ impl Operation {
             | Self::SubscriptionTest
             | Self::ReplayList
             | Self::EventsGet
+            | Self::DeliveriesGet
             | Self::DeadLettersGet
             | Self::StatusGet => false,
             Self::BlackListAdd
@@ -258,6 +259,7 @@ routes! {
         "replay_end" => ReplayEnd, webhook::replay_end, 20;
         "subscription_delete" => SubscriptionDelete, webhook::delete, 20;
         "events_get" => EventsGet, webhook::events, 20;
+        "deliveries_get" => DeliveriesGet, webhook::log, 20;
         "dead_letters_get" => DeadLettersGet, webhook::dead_letters, 20;
         "status_get" => StatusGet, webhook::status, 20;
     }

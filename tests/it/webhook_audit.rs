@@ -118,6 +118,23 @@ fn what_is_given_up_has_a_letter_and_can_be_listed() {
     node.settle();
     let listed = caller.call("webhook/dead_letters_get", &json!({}));
     let status = caller.call("webhook/status_get", &json!({"Name": "main"}));
+    let logged = |caller: &mut Caller, body: &Value| {
+        let answer = caller.call("webhook/deliveries_get", body).ok();
+        let items = answer.body["DeliveryItem"].as_array().expect("a list").clone();
+        items.iter().map(|item| (item["From_Account"].clone(), item["State"].clone())).collect()
+    };
+    let all = [(json!("amy"), json!("dead")), (json!("bob"), json!("delivered"))];
+    eventually("the log tells what became of both", || {
+        let mut log: Vec<(Value, Value)> = logged(&mut caller, &json!({}));
+        log.sort_by_key(|(user, _)| user.to_string());
+        log == all
+    });
+    assert_eq!(logged(&mut caller, &json!({"State": "dead"})), all[..1]);
+    assert_eq!(logged(&mut caller, &json!({"From_Account": "bob"})), all[1..]);
+    let heard = subscriber.heard();
+    let of_amy = heard.iter().find(|heard| heard.pairs()[0].0 == "amy").expect("it was tried");
+    assert_eq!(logged(&mut caller, &json!({"Id": of_amy.id()})), all[..1]);
+    assert_eq!(logged(&mut caller, &json!({"Id": "0@0.Sns.CallbackFriendAdd"})), []);
     drop(caller);
     drop(node.stop());
     let now = counts(&setup);

@@ -21,7 +21,11 @@ use crate::webhooks::digest::CallId;
 use crate::webhooks::payload::deliveries;
 
 /// The names of the states of a call.
-pub const STATES: [&str; 4] = ["delivered", "dead", "parked", "waiting"];
+pub const STATES: [&str; 4] = [DELIVERED, DEAD, PARKED, WAITING];
+pub(super) const DELIVERED: &str = "delivered";
+pub(super) const DEAD: &str = "dead";
+pub(super) const PARKED: &str = "parked";
+pub(super) const WAITING: &str = "waiting";
 
 /// Which calls to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,10 +140,10 @@ impl State<'_> {
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Delivered => STATES[0],
-            Self::Dead(_) => STATES[1],
-            Self::Parked { .. } => STATES[2],
-            Self::Waiting => STATES[3],
+            Self::Delivered => DELIVERED,
+            Self::Dead(_) => DEAD,
+            Self::Parked { .. } => PARKED,
+            Self::Waiting => WAITING,
         }
     }
 }
@@ -224,7 +228,7 @@ pub fn dead_letters(
         let before = told.remove(&(subscription.clone(), partition)).unwrap_or_default();
         for letter in died.iter().filter(|letter| !before.contains(&letter.id)) {
             let Ok(id) = letter.id.parse::<CallId>() else { continue };
-            if !options.shows(id, letter.user, letter.at, STATES[1]) {
+            if !options.shows(id, letter.user, letter.at, DEAD) {
                 continue;
             }
             progress.clear();

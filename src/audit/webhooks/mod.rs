@@ -26,7 +26,8 @@ pub use report::{
     Counts, FINDINGS_SHOWN_MAX, Finding, Findings, Report, Rule, Standing, Subscribed,
 };
 pub use scan::{
-    Letter, Limits, OwedCall, ScanCursor, ScanCursorError, Scanned, letters, owed_calls,
+    Asked, Delivered, Letter, Limits, OwedCall, ScanCursor, ScanCursorError, Scanned, Standpoint,
+    delivered, letters, owed_calls,
 };
 
 use super::walk::{Reading, Step, Walk, all_partitions};
@@ -34,7 +35,8 @@ use super::{AuditError, Format, until_closed};
 use crate::domain::{AppId, Event, Replay, Timestamp, UserId};
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Body, Commit, Cursor, DeadLetter, Entry, Offset, Parked, Partition, ReadJournal, Record,
+    Admitted, Body, Commit, Cursor, DeadLetter, Entry, Offset, Parked, Partition, ReadJournal,
+    Record,
 };
 use crate::webhooks::MAIN;
 use crate::webhooks::digest::CallId;

@@ -12,15 +12,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::AuditError;
 use super::super::walk::{Reading, read};
+use super::log::{DEAD, DELIVERED, PARKED, WAITING};
 use super::named;
 use crate::domain::{AppId, Timestamp, UserId};
+use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Body, Commit, DeadLetter, Epoch, JournalError, Offset, Partition, Place, ReadJournal,
-    Record,
+    Admitted, Body, Commit, Cursor, DeadLetter, Epoch, JournalError, Offset, Partition, Place,
+    ReadJournal, Record,
 };
-use crate::webhooks::Switches;
 use crate::webhooks::digest::CallId;
 use crate::webhooks::payload::deliveries;
+use crate::webhooks::{CallbackCommand, Switches};
 
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -49,6 +51,8 @@ pub struct ScanCursor {
     places: Vec<(Place, u8)>,
     /// Records before this are passed over.
     since: Option<Timestamp>,
+    /// No other partition is looked at. Not part of the text.
+    only: Option<Partition>,
 }
 
 /// A text is no place, or one of another journal.
@@ -59,12 +63,33 @@ pub struct ScanCursorError;
 impl ScanCursor {
     /// The beginning of so many partitions, or the first records of a moment.
     pub fn beginning(partitions: u16, since: Option<Timestamp>) -> Self {
-        Self { places: vec![(Place::default(), 0); usize::from(partitions)], since }
+        Self { places: vec![(Place::default(), 0); usize::from(partitions)], since, only: None }
     }
 
     /// These places, one in each partition.
     pub fn at(places: impl IntoIterator<Item = Place>) -> Self {
-        Self { places: places.into_iter().map(|place| (place, 0)).collect(), since: None }
+        Self {
+            places: places.into_iter().map(|place| (place, 0)).collect(),
+            since: None,
+            only: None,
+        }
+    }
+
+    /// In front of the record that one call tells of, if it is a record.
+    pub fn in_front_of(journal: &dyn ReadJournal, id: CallId) -> Result<Option<Self>, AuditError> {
+        let CallId { partition, offset, .. } = id;
+        if partition.0 >= journal.partitions() || offset >= journal.end(partition)? {
+            return Ok(None);
+        }
+        let entries = journal.reader(&[(partition, offset)])?.next(1)?;
+        let entry = entries.first().filter(|entry| entry.offset == offset);
+        let Some(Ok(record)) = entry.map(|entry| decode(&entry.bytes)) else { return Ok(None) };
+        let Some(n) = record.n.checked_sub(1) else { return Ok(None) };
+        let mut cursor = Self::beginning(journal.partitions(), None);
+        let place = Place { next: offset, epoch: record.epoch, n };
+        cursor.places[usize::from(partition.0)] = (place, 0);
+        cursor.only = Some(partition);
+        Ok(Some(cursor))
     }
 
     /// As a text.
@@ -101,7 +126,7 @@ impl ScanCursor {
         if !rest.is_empty() {
             return Err(ScanCursorError);
         }
-        Ok(Self { places, since: since.map(Timestamp) })
+        Ok(Self { places, since: since.map(Timestamp), only: None })
     }
 }
 
@@ -237,6 +262,193 @@ pub fn letters(
     Ok(Scanned { items, complete })
 }
 
+/// Which calls somebody asks after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Of this subscription only.
+    pub subscription: Option<String>,
+    /// Only this call.
+    pub id: Option<CallId>,
+    /// Only calls about this user's events.
+    pub user: Option<UserId>,
+    /// Only calls in this one of [`STATES`](super::STATES).
+    pub state: Option<String>,
+}
+
+/// A subscription's newest cursor in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standpoint {
+    /// The subscription.
+    pub subscription: String,
+    /// The partition.
+    pub partition: Partition,
+    /// The cursor.
+    pub cursor: Cursor,
+}
+
+/// What is known of one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The subscription.
+    pub subscription: String,
+    /// The call.
+    pub id: CallId,
+    /// Whose event it tells.
+    pub user: UserId,
+    /// When that happened.
+    pub at: Timestamp,
+    /// One of [`STATES`](super::STATES); `None` if it is done with, and it was not looked far enough
+    /// to know how.
+    pub state: Option<&'static str>,
+    /// Attempts that were spent on it, if that is known.
+    pub attempts: u32,
+    /// What the last attempt came to, if that is known.
+    pub error: Box<str>,
+}
+
+/// What became of the calls of `app` that are asked after, from `cursor` on, which moves. Replays
+/// are left out.
+///
+/// Whether a call that a cursor has passed was delivered or given up is said by the cursor that
+/// passed it first, so that one is looked for behind the page.
+pub fn delivered(
+    journal: &dyn ReadJournal,
+    app: AppId,
+    asked: &Asked,
+    standpoints: &[Standpoint],
+    cursor: &mut ScanCursor,
+    limits: Limits,
+) -> Result<Scanned<Delivered>, AuditError> {
+    let since = cursor.since;
+    let mut items: Vec<Delivered> = Vec::new();
+    let mut looked = 0;
+    let complete = scan(journal, cursor, limits, &mut |(partition, offset), record, answered| {
+        looked += 1;
+        match &record.body {
+            Body::Commit(commit)
+                if commit.key.app == app
+                    && since.is_none_or(|since| commit.at >= since)
+                    && asked.user.is_none_or(|user| commit.key.user == user) =>
+            {
+                if asked.id.is_some_and(|id| offset > id.offset) {
+                    return Some(0);
+                }
+                let found = of_record(asked, standpoints, (partition, offset), commit);
+                let found = found.into_iter().enumerate().skip(usize::from(answered));
+                for (index, item) in found {
+                    if items.len() >= limits.items {
+                        return Some(index as u8);
+                    }
+                    items.push(item);
+                }
+                None
+            }
+            Body::Cursor { subscription, cursor } => {
+                note_cursor(&mut items, app, partition, subscription, cursor);
+                None
+            }
+            _ => None,
+        }
+    })?;
+    let mut ahead = cursor.clone();
+    let left = limits.records.saturating_sub(looked);
+    if !complete && items.iter().any(|item| item.state.is_none()) {
+        scan(journal, &mut ahead, Limits { records: left, ..limits }, &mut |place, record, _| {
+            if let Body::Cursor { subscription, cursor } = &record.body {
+                note_cursor(&mut items, app, place.0, subscription, cursor);
+            }
+            items.iter().all(|item| item.state.is_some()).then_some(0)
+        })?;
+    }
+    items.retain(|item| asked.state.as_deref().is_none_or(|wanted| item.state == Some(wanted)));
+    Ok(Scanned { items, complete: complete || asked.id.is_some() })
+}
+
+/// The calls of one record, as the newest cursors have them.
+fn of_record(
+    asked: &Asked,
+    standpoints: &[Standpoint],
+    (partition, offset): (Partition, Offset),
+    commit: &Commit,
+) -> Vec<Delivered> {
+    let mut items = Vec::new();
+    let here = standpoints.iter().filter(|one| {
+        one.partition == partition
+            && asked.subscription.as_ref().is_none_or(|wanted| *wanted == one.subscription)
+    });
+    for Standpoint { subscription, cursor, .. } in here {
+        let progress = &cursor.progress;
+        if offset < progress.since {
+            continue;
+        }
+        let filters = progress.filters.iter();
+        let filter = filters.rev().find(|filter| filter.from <= offset);
+        let filter = filter.or(progress.filters.first());
+        let names = filter.map_or(&[][..], |filter| &filter.commands);
+        let want: Switches =
+            names.iter().filter_map(|name| CallbackCommand::from_name(name)).collect();
+        for (index, call) in deliveries(commit, want).into_iter().enumerate() {
+            let id = CallId { partition, offset, command: call.command };
+            if asked.id.is_some_and(|wanted| wanted != id) {
+                continue;
+            }
+            let user = commit.key.user;
+            let parked = progress.parked.iter().find(|parked| {
+                parked.user == user && (offset, index as u64) >= (parked.first, parked.done)
+            });
+            let mut item = Delivered {
+                subscription: subscription.clone(),
+                id,
+                user,
+                at: commit.at,
+                state: None,
+                attempts: 0,
+                error: "".into(),
+            };
+            if offset >= cursor.place.next {
+                item.state = Some(WAITING);
+            } else if let Some(parked) = parked {
+                item.state = Some(PARKED);
+                if (offset, index as u64) == (parked.first, parked.done) {
+                    (item.attempts, item.error) = (parked.attempts, parked.error.clone());
+                }
+            }
+            items.push(item);
+        }
+    }
+    items
+}
+
+/// What a cursor says of calls that are done with.
+fn note_cursor(
+    items: &mut [Delivered],
+    app: AppId,
+    partition: Partition,
+    name: &str,
+    cursor: &Cursor,
+) {
+    let Some((of, name, None)) = named(name) else { return };
+    let open = items.iter_mut().filter(|item| {
+        of == app
+            && item.id.partition == partition
+            && item.subscription == name
+            && item.state.is_none()
+    });
+    for item in open {
+        let progress = &cursor.progress;
+        if let Some(letter) = progress.died.iter().find(|letter| *letter.id == *item.id.to_string())
+        {
+            (item.attempts, item.error) = (letter.attempts, letter.error.clone());
+        }
+        let parked = progress.parked.iter();
+        let waits = parked.filter(|parked| parked.user == item.user);
+        let waits = waits.map(|parked| parked.first).next().is_some_and(|at| at <= item.id.offset);
+        if item.id.offset < cursor.place.next && !waits {
+            item.state = Some(if item.attempts > 0 { DEAD } else { DELIVERED });
+        }
+    }
+}
+
 /// Shows `see` every record that counts, until it says how much of one it has taken, or a limit is
 /// reached. Answers whether the end of everything was.
 fn scan(
@@ -246,8 +458,10 @@ fn scan(
     see: &mut dyn FnMut((Partition, Offset), &Record, u8) -> Option<u8>,
 ) -> Result<bool, AuditError> {
     let from = cursor.places.iter().enumerate();
-    let from: Vec<_> =
-        from.map(|(index, (place, _))| (Partition(index as u16), place.next)).collect();
+    let from: Vec<_> = from
+        .map(|(index, (place, _))| (Partition(index as u16), place.next))
+        .filter(|(partition, _)| cursor.only.is_none_or(|only| only == *partition))
+        .collect();
     let mut reader = journal.reader(&from)?;
     let mut left = limits.records;
     loop {

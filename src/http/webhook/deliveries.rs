@@ -9,13 +9,17 @@ use crate::domain::{AppId, Timestamp, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
-use crate::http::shape::{List, Malformed, Scalar, shape};
+use crate::http::shape::{Account, List, Malformed, Scalar, shape};
 use crate::journal::{Offset, Partition};
 
 /// Items of one answer when none is asked for.
 const ITEMS_DEFAULT: usize = 100;
 /// Items of one answer at most; who asks for more gets this many.
 const ITEMS_MAX: usize = 1000;
+/// The longest id of a call, in bytes.
+const ID_BYTES_MAX: usize = 80;
+/// What can become of a call.
+const STATES: [&str; 4] = ["delivered", "dead", "parked", "waiting"];
 /// The longest cursor, in bytes.
 const CURSOR_BYTES_MAX: usize = 256 * 1024;
 
@@ -26,6 +30,9 @@ pub trait Deliveries {
 
     /// The calls that were given up, from a place on.
     fn dead_letters(&self, app: AppId, wanted: PageWanted) -> Asked<'_, Page<LetterSeen>>;
+
+    /// What became of calls, from a place on.
+    fn log(&self, app: AppId, wanted: LogWanted) -> Asked<'_, Page<DeliverySeen>>;
 
     /// How each subscription stands, or the one that is named.
     fn statuses(&self, app: AppId, name: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>>;
@@ -49,6 +56,38 @@ pub struct EventsWanted {
     pub page: PageWanted,
     /// Only these commands.
     pub commands: Vec<Box<str>>,
+}
+
+/// Which page of what became of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogWanted {
+    /// The page.
+    pub page: PageWanted,
+    /// Only this call.
+    pub id: Option<String>,
+    /// Only calls about this user's events.
+    pub user: Option<UserId>,
+    /// Only calls in this state.
+    pub state: Option<&'static str>,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliverySeen {
+    /// The subscription.
+    pub name: String,
+    /// The call.
+    pub id: String,
+    /// Whose event it tells.
+    pub user: UserId,
+    /// When that happened.
+    pub at: Timestamp,
+    /// One word.
+    pub state: &'static str,
+    /// Attempts that were spent on it, if that is known.
+    pub attempts: u32,
+    /// What the last attempt came to, if that is known.
+    pub error: Box<str>,
 }
 
 /// Where a page begins.
@@ -174,6 +213,19 @@ shape! {
 }
 
 shape! {
+    /// The body of `deliveries_get`.
+    Log<'a> {
+        name: Scalar<'a> = "Name",
+        cursor: Scalar<'a> = "Cursor",
+        since: Scalar<'a> = "Since",
+        max: Scalar<'a> = "MaxLimited",
+        id: Scalar<'a> = "Id",
+        user: Account<'a> = "From_Account",
+        state: Scalar<'a> = "State",
+    }
+}
+
+shape! {
     /// The body of `status_get`.
     Status<'a> {
         name: Scalar<'a> = "Name",
@@ -231,6 +283,37 @@ pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answer
     let items = items.collect();
     let (cursor, complete) = (page.cursor, page.complete.into());
     Ok(call.success(&LettersAnswer { items, cursor, complete }))
+}
+
+/// `deliveries_get`.
+pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Log<'_> = call.parse(body)?;
+    let page = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
+    let id = asked.id.text().map_err(|Malformed| wrong)?;
+    if id.is_some_and(|id| id.len() > ID_BYTES_MAX) {
+        return Err(wrong);
+    }
+    let user = asked.user.name().map(UserId::parse).transpose().map_err(|_| wrong)?;
+    let state = match asked.state.text().map_err(|Malformed| wrong)? {
+        None => None,
+        Some(state) => Some(*STATES.iter().find(|known| **known == state).ok_or(wrong)?),
+    };
+    let wanted = LogWanted { page, id: id.map(str::to_owned), user, state };
+    let page = call.webhooks.log(call.app().id, wanted).await;
+    let page = page.map_err(|error| fault(call, &error))?;
+    let items = page.items.into_iter().map(|seen| DeliveryItem {
+        name: seen.name,
+        id: seen.id,
+        user: seen.user,
+        at_ms: seen.at.0,
+        state: seen.state,
+        attempts: seen.attempts,
+        info: seen.error,
+    });
+    let items = items.collect();
+    let (cursor, complete) = (page.cursor, page.complete.into());
+    Ok(call.success(&LogAnswer { items, cursor, complete }))
 }
 
 /// `status_get`.
@@ -326,6 +409,34 @@ struct LetterItem {
 }
 
 #[derive(Serialize)]
+struct LogAnswer {
+    #[serde(rename = "DeliveryItem")]
+    items: Vec<DeliveryItem>,
+    #[serde(rename = "Cursor")]
+    cursor: String,
+    #[serde(rename = "Complete")]
+    complete: u8,
+}
+
+#[derive(Serialize)]
+struct DeliveryItem {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "From_Account")]
+    user: UserId,
+    #[serde(rename = "EventTime")]
+    at_ms: i64,
+    #[serde(rename = "State")]
+    state: &'static str,
+    #[serde(rename = "Attempts")]
+    attempts: u32,
+    #[serde(rename = "Info")]
+    info: Box<str>,
+}
+
+#[derive(Serialize)]
 struct StatusAnswer {
     #[serde(rename = "StatusItem")]
     items: Vec<StatusItem>,
@@ -403,6 +514,10 @@ impl Deliveries for super::desk::Nobody {
     }
 
     fn dead_letters(&self, _: AppId, _: PageWanted) -> Asked<'_, Page<LetterSeen>> {
+        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+    }
+
+    fn log(&self, _: AppId, _: LogWanted) -> Asked<'_, Page<DeliverySeen>> {
         Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
     }
 

@@ -7,10 +7,10 @@ mod replay;
 mod subscription;
 
 pub use deliveries::{
-    Deliveries, EventSeen, EventsWanted, LetterSeen, Page, PageFrom, PageWanted, ParkedSeen,
-    StatusSeen,
+    Deliveries, DeliverySeen, EventSeen, EventsWanted, LetterSeen, LogWanted, Page, PageFrom,
+    PageWanted, ParkedSeen, StatusSeen,
 };
-pub(super) use deliveries::{dead_letters, events, status};
+pub(super) use deliveries::{dead_letters, events, log, status};
 #[cfg(any(test, fuzzing))]
 pub(super) use desk::Nobody;
 pub use desk::{
