@@ -105,7 +105,8 @@ impl Directory {
             None => Switches::ALL,
             Some(name) => {
                 self.refresh(app).await?;
-                let (seen, _) = self.find(app, name).ok_or(DeskError::Unknown)?;
+                let known = self.known(app);
+                let (seen, _) = known.find(name).ok_or(DeskError::Unknown)?;
                 switches(&seen.subscription.commands)
             }
         };

@@ -20,6 +20,11 @@ use crate::webhooks::{self, CallId, Outcome};
 /// How long it is counted what a replay would tell.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a deletion waits for the other nodes to hear of it.
+const GONE_PATIENCE: Duration = Duration::from_millis(1500);
+/// How often it looks.
+const GONE_POLL: Duration = Duration::from_millis(20);
+
 /// Where a change stands.
 type Place = (Partition, Offset);
 
@@ -78,7 +83,7 @@ impl Directory {
             NewSecret::Remove => Ok((SecretChange::Remove, None)),
             NewSecret::Given { text, overlap_ms } => {
                 let known = self.known(app);
-                let newest = known.get(name).and_then(|known| known.secrets.first());
+                let newest = known.kept.get(name).and_then(|known| known.secrets.first());
                 let same = newest.and_then(|newest| sealer.open(name, &newest.sealed));
                 if same.as_deref() == Some(&text) {
                     return Ok((SecretChange::Keep, None));
@@ -94,7 +99,8 @@ impl Directory {
 
     async fn test(&self, app: AppId, name: &str, by: Origin) -> Result<Tested, DeskError> {
         self.refresh(app).await?;
-        let (seen, served) = self.find(app, name).ok_or(DeskError::Unknown)?;
+        let known = self.known(app);
+        let (seen, served) = known.find(name).ok_or(DeskError::Unknown)?;
         let none =
             |result, info: &str| Tested { result, status: None, took_ms: 0, info: info.to_owned() };
         match seen.state {
@@ -108,7 +114,7 @@ impl Directory {
             }
         }
         let began = Instant::now();
-        let outcome = webhooks::test(&served, by, self.clock.now()).await;
+        let outcome = webhooks::test(served, by, self.clock.now()).await;
         let status = match outcome {
             Outcome::Delivered | Outcome::Malformed { .. } => Some(200),
             Outcome::Refused { status } => Some(status),
@@ -142,8 +148,20 @@ impl Directory {
         let command = Command::MoveSubscription { name: name.clone(), to, configured };
         let position = self.change(app, command, by).await?;
         self.renew(app).await?;
-        let term = self.known(app).seek(&name).map_or(0, |seek| seek.term);
+        let term = self.known(app).kept.seek(&name).map_or(0, |seek| seek.term);
         Ok((term, position))
+    }
+
+    /// Waits until no partition holds a place of the subscription any more, so that one that is set
+    /// under the same name begins anew. What is out of reach is given up once it is served again.
+    async fn wait_until_gone(&self, app: AppId, name: &str) -> Result<(), DeskError> {
+        let cursor = webhooks::cursor_name(app, name);
+        let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
+        let deadline = Instant::now() + GONE_PATIENCE;
+        while !self.cursors(&cursor, &all).await?.is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(GONE_POLL).await;
+        }
+        Ok(())
     }
 
     /// The ends of all partitions.
@@ -160,7 +178,7 @@ impl Directory {
     /// The replay with the ranges that it is about, each inside its partition.
     async fn bounded(&self, app: AppId, wanted: Replay) -> Result<Replay, DeskError> {
         self.refresh(app).await?;
-        if self.find(app, &wanted.subscription).is_none() {
+        if self.known(app).find(&wanted.subscription).is_none() {
             return Err(DeskError::Unknown);
         }
         if let Some(url) = &wanted.url {
@@ -195,7 +213,7 @@ impl Directory {
 
     async fn count(&self, app: AppId, wanted: Replay) -> Result<Counted, DeskError> {
         let replay = self.bounded(app, wanted).await?;
-        let told = self.replay(app, &replay).ok_or(DeskError::Unknown)?;
+        let told = self.known(app).replay(&replay).ok_or(DeskError::Unknown)?;
         let journal = self.journal.clone();
         let deadline = Instant::now() + COUNT_PATIENCE;
         let counted = spawn_blocking(move || webhooks::count(&told, &*journal, deadline)).await;
@@ -217,11 +235,11 @@ impl Directory {
         self.renew(app).await?;
         let known = self.known(app);
         // The newest that is like it: of two that are alike it does not matter which is whose.
-        let mine = known.replays.iter().rev();
+        let mine = known.kept.replays.iter().rev();
         let mut mine = mine.filter(|known| Replay { number: 0, ..(*known).clone() } == replay);
         let number = mine.next().map(|known| known.number).unwrap_or_else(|| {
             tracing::debug!(request.id = %request, "a replay was over before it was looked at");
-            known.last_replay
+            known.kept.last_replay
         });
         Ok((number, position))
     }
@@ -229,8 +247,9 @@ impl Directory {
     async fn replays(&self, app: AppId) -> Result<Vec<ReplaySeen>, DeskError> {
         self.refresh(app).await?;
         let mut seen = Vec::new();
-        for replay in self.known(app).replays {
-            let Some(served) = self.replay(app, &replay) else { continue };
+        let known = self.known(app);
+        for replay in &known.kept.replays {
+            let Some(served) = known.replay(replay) else { continue };
             let partitions: Vec<Partition> =
                 replay.ranges.iter().map(|(number, _, _)| Partition(*number)).collect();
             let cursors = self.cursors(&served.cursor_name(), &partitions).await?;
@@ -241,7 +260,7 @@ impl Directory {
                 delivered: sum(|progress| progress.delivered.count),
                 dead: sum(|progress| progress.dead.count),
                 parked: sum(|progress| progress.parked.len() as u64),
-                replay,
+                replay: replay.clone(),
             });
         }
         Ok(seen)
@@ -261,7 +280,7 @@ impl Webhooks for Directory {
     fn list(&self, app: AppId) -> Asked<'_, Vec<SubscriptionSeen>> {
         Box::pin(async move {
             self.refresh(app).await?;
-            Ok(self.seen(app))
+            Ok(self.known(app).seen())
         })
     }
 
@@ -270,8 +289,10 @@ impl Webhooks for Directory {
             if self.is_configured(app, &name) {
                 return Err(DeskError::OfSettings);
             }
-            let position = self.change(app, Command::DeleteSubscription { name }, by).await?;
+            let command = Command::DeleteSubscription { name: name.clone() };
+            let position = self.change(app, command, by).await?;
             self.renew(app).await?;
+            self.wait_until_gone(app, &name).await?;
             Ok(position)
         })
     }

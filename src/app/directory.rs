@@ -6,10 +6,11 @@
 //! A subscription that was set has its place in every partition before anybody is told so, so it does
 //! not matter that other nodes learn of it a moment later.
 //!
-//! The node that owns an app's stream ends its replays once they have told everything. Each node ends,
-//! in the partitions that it serves, cursors of subscriptions and replays that are no more.
+//! The node that owns an app's stream ends its replays once they have told everything. Each node gives
+//! up, in the partitions that it serves, the places of replays that have ended and of subscriptions that
+//! were deleted. One that has only left the settings keeps its places: it may come back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub struct Directory {
     pub(super) clock: Clock,
     webhooks: Weak<webhooks::Handle>,
     apps: BTreeMap<AppId, Terms>,
-    known: Mutex<BTreeMap<AppId, Subscriptions>>,
+    known: Mutex<BTreeMap<AppId, Arc<Known>>>,
     /// The order in which the webhooks are told.
     telling: tokio::sync::Mutex<()>,
     loaded: AtomicBool,
@@ -59,6 +60,15 @@ pub struct Directory {
 struct Terms {
     sealer: Sealer,
     configured: Vec<Configured>,
+}
+
+/// What is known of an app's subscriptions, with what follows from it.
+#[derive(Default)]
+pub(super) struct Known {
+    /// What was set by calls.
+    pub(super) kept: Subscriptions,
+    /// Every subscription, by name, also those of the settings.
+    all: Vec<One>,
 }
 
 /// A subscription of the settings.
@@ -135,13 +145,14 @@ impl Directory {
 
     /// Asks for what was set in `app`; answers whether it is something new.
     pub(super) async fn refresh(&self, app: AppId) -> Result<bool, ExecuteError> {
-        let sequence = self.with(|known| known.get(&app).map(|known| known.sequence));
+        let sequence = self.with(|known| known.get(&app).map(|known| known.kept.sequence));
         let Some(new) = self.users.subscriptions(app, sequence).await? else { return Ok(false) };
+        let new = Arc::new(self.follow_from(app, *new));
         Ok(self.with(|known| {
             // Of two answers that cross, the later one stands.
-            let is_new = known.get(&app).is_none_or(|known| known.sequence < new.sequence);
+            let is_new = known.get(&app).is_none_or(|k| k.kept.sequence < new.kept.sequence);
             if is_new {
-                known.insert(app, *new);
+                known.insert(app, new);
             }
             is_new
         }))
@@ -154,13 +165,13 @@ impl Directory {
         Ok(())
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<AppId, Subscriptions>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<AppId, Arc<Known>>) -> T) -> T {
         look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was set in `app`, as far as it is known here.
-    pub(super) fn known(&self, app: AppId) -> Subscriptions {
-        self.with(|known| known.get(&app).cloned().unwrap_or_default())
+    /// What is known of `app` by now.
+    pub(super) fn known(&self, app: AppId) -> Arc<Known> {
+        self.with(|known| known.get(&app).cloned()).unwrap_or_default()
     }
 
     /// Has the webhooks serve what is known.
@@ -172,92 +183,56 @@ impl Directory {
     }
 
     /// Everything that is served: subscriptions and replays of all apps.
-    pub(super) fn served(&self) -> Vec<webhooks::Subscription> {
+    fn served(&self) -> Vec<webhooks::Subscription> {
         let apps = self.apps.keys().flat_map(|app| {
             let known = self.known(*app);
-            let each = self.all(*app, &known).into_iter().map(|one| one.served);
-            let replays = known.replays.iter().filter_map(|replay| self.replay(*app, replay));
+            let each = known.all.iter().map(|one| one.served.clone());
+            let replays = known.kept.replays.iter().filter_map(|replay| known.replay(replay));
             each.chain(replays).collect::<Vec<_>>()
         });
         apps.collect()
     }
 
-    /// Every subscription of `app`, by name. One of the settings hides one of the same name that was
-    /// set; it goes on where that one stood.
-    fn all(&self, app: AppId, known: &Subscriptions) -> Vec<One> {
-        let Some(terms) = self.apps.get(&app) else { return Vec::new() };
+    /// What follows from what was `kept`. A subscription of the settings hides one of the same name that
+    /// was set; it goes on where that one stood.
+    fn follow_from(&self, app: AppId, kept: Subscriptions) -> Known {
+        let Some(terms) = self.apps.get(&app) else { return Known { kept, all: Vec::new() } };
         let mut all: BTreeMap<&str, One> = BTreeMap::new();
-        for set in &known.set {
-            let opened: Vec<Option<String>> = set
-                .secrets
-                .iter()
-                .map(|secret| terms.sealer.open(&set.name, &secret.sealed))
-                .collect();
+        for set in &kept.set {
+            let open = |secret: &SealedSecret| terms.sealer.open(&set.name, &secret.sealed);
+            let opened: Vec<Option<String>> = set.secrets.iter().map(open).collect();
             let held = opened.iter().any(Option::is_none);
-            let token = opened.into_iter().next().flatten();
-            let one = One::of(app, set, token.as_deref(), held, known, Source::Call);
-            match one {
-                Ok(one) => drop(all.insert(&set.name, one)),
-                // It was checked when it was set; nothing is sent to what is no address any more.
-                Err(error) => tracing::error!(
-                    app.id = app.0, webhook.subscription = &*set.name, %error,
-                    "a subscription's address cannot be called"
-                ),
-            }
             if held {
                 tracing::warn!(
                     app.id = app.0,
                     webhook.subscription = &*set.name,
-                    "a subscription is held: its secrets cannot be read with the keys that the app has"
+                    "a subscription is held: its secrets cannot be read with the keys of the app"
                 );
+            }
+            let token = opened.into_iter().next().flatten();
+            match One::of(app, set, token.as_deref(), held, &kept, Source::Call) {
+                Ok(one) => drop(all.insert(&set.name, one)),
+                // It was checked when it was set, perhaps by another version.
+                Err(error) => tracing::error!(
+                    app.id = app.0,
+                    webhook.subscription = &*set.name,
+                    %error,
+                    "a subscription is not served: its address cannot be called"
+                ),
             }
         }
         for Configured { subscription, token } in &terms.configured {
-            let one = One::of(app, subscription, token.as_deref(), false, known, Source::Settings);
+            let one = One::of(app, subscription, token.as_deref(), false, &kept, Source::Settings);
             all.extend(one.ok().map(|one| (&*subscription.name, one)));
         }
-        all.into_values().collect()
-    }
-
-    /// Every subscription of `app` as it is shown.
-    pub(super) fn seen(&self, app: AppId) -> Vec<SubscriptionSeen> {
-        let known = self.known(app);
-        self.all(app, &known).into_iter().map(|one| one.seen).collect()
-    }
-
-    /// One subscription of `app`, as it is shown and as it is served.
-    pub(super) fn find(
-        &self,
-        app: AppId,
-        name: &str,
-    ) -> Option<(SubscriptionSeen, webhooks::Subscription)> {
-        let known = self.known(app);
-        let all = self.all(app, &known).into_iter();
-        all.map(|one| (one.seen, one.served)).find(|(seen, _)| *seen.subscription.name == *name)
+        let all = all.into_values().collect();
+        Known { all, kept }
     }
 
     /// Whether the settings have a subscription of this name.
     pub(super) fn is_configured(&self, app: AppId, name: &str) -> bool {
         let configured = self.apps.get(&app).map_or(&[][..], |terms| &terms.configured);
         configured.iter().any(|known| *known.subscription.name == *name)
-    }
-
-    /// A replay as it is served: on the terms of its subscription as they are now.
-    pub(super) fn replay(&self, app: AppId, replay: &Replay) -> Option<webhooks::Subscription> {
-        let (seen, mut served) = self.find(app, &replay.subscription)?;
-        if let Some(url) = &replay.url {
-            served.endpoint = served.endpoint.elsewhere(url).ok()?;
-            served.enabled = seen.subscription.enabled && seen.state != State::Held;
-        }
-        if !replay.commands.is_empty() {
-            let narrowed = seen.subscription.commands.iter();
-            let narrowed = narrowed.filter(|name| replay.commands.contains(name));
-            let narrowed = narrowed.filter_map(|name| webhooks::CallbackCommand::from_name(name));
-            served.commands = narrowed.collect();
-        }
-        served.seek = None;
-        served.replay = Some(replay.clone());
-        Some(served)
     }
 
     /// Seals and opens the secrets of `app`.
@@ -269,15 +244,14 @@ impl Directory {
     /// before the others, those by name. None if nobody is to be asked.
     pub fn before(&self, app: AppId, command: &str) -> Option<BeforeTarget> {
         let known = self.known(app);
-        let mut all = self.all(app, &known);
-        all.sort_by_key(|one| *one.seen.subscription.name != *MAIN);
-        let asks = |one: &One| {
+        let asks = |one: &&One| {
             let is_asked = one.seen.subscription.commands.iter().any(|name| **name == *command);
             is_asked && one.seen.state == State::Serving
         };
-        let found = all.into_iter().find(asks)?;
+        let is_other = |one: &&One| *one.seen.subscription.name != *MAIN;
+        let found = known.all.iter().filter(asks).min_by_key(is_other)?;
         let terms = found.seen.subscription.before;
-        Some(BeforeTarget { subscription: found.served, terms })
+        Some(BeforeTarget { subscription: found.served.clone(), terms })
     }
 
     /// Gives the subscription a place in every partition, whoever owns it.
@@ -329,8 +303,9 @@ impl Directory {
                 continue;
             }
             let mut ended = false;
-            for replay in self.known(app).replays {
-                if self.is_finished(app, &replay).await {
+            let known = self.known(app);
+            for replay in &known.kept.replays {
+                if self.is_finished(&known, replay).await {
                     let end = Command::EndReplay { number: replay.number, completed: true };
                     ended |= self.users.execute(key, end, own_origin()).await.is_ok();
                 }
@@ -342,8 +317,8 @@ impl Directory {
         }
     }
 
-    async fn is_finished(&self, app: AppId, replay: &Replay) -> bool {
-        let Some(served) = self.replay(app, replay) else { return false };
+    async fn is_finished(&self, known: &Known, replay: &Replay) -> bool {
+        let Some(served) = known.replay(replay) else { return false };
         let ranges = replay.ranges.iter().map(|(number, _, until)| (Partition(*number), *until));
         let ranges: BTreeMap<Partition, u64> = ranges.collect();
         let partitions: Vec<Partition> = ranges.keys().copied().collect();
@@ -357,32 +332,30 @@ impl Directory {
         })
     }
 
-    /// Ends, in the partitions that this node serves, cursors of what is no more.
+    /// Gives up, in the partitions that this node serves, the places of what is no more.
     ///
-    /// The cursors are looked at first and what there is afterwards: what has a place in a partition was
-    /// recorded before, so a new subscription is never taken for one that is gone.
+    /// The cursors are looked at first, and then what there is: whatever has a place was recorded before
+    /// it got one, so nothing new is ever taken for something that is gone.
     async fn sweep(&self) {
         let all = (0..self.users.partitions()).map(Partition);
         for partition in all.filter(|partition| self.serves(*partition)) {
             let Ok(seen) = self.users.cursors(partition, CURSORS).await else { continue };
-            let named = |(name, _): &(String, Cursor)| Some((app_of(name)?, name.clone()));
-            let mut orphans: Vec<(AppId, String)> = {
-                let served = self.names();
-                let cursors = seen.cursors.iter().filter_map(named);
-                cursors.filter(|(_, name)| !served.contains(name)).collect()
-            };
-            // An app that is not in the settings at present keeps its places.
-            orphans.retain(|(app, _)| self.apps.contains_key(app));
-            let apps: BTreeSet<AppId> = orphans.iter().map(|(app, _)| *app).collect();
-            for app in apps {
-                if self.refresh(app).await.is_err() {
-                    orphans.retain(|(other, _)| *other != app);
+            let mut checked: BTreeMap<AppId, Option<Arc<Known>>> = BTreeMap::new();
+            for (name, _) in seen.cursors {
+                let Some(follower) = Follower::parse(&name) else { continue };
+                let app = follower.app;
+                if !self.apps.contains_key(&app) || !self.is_gone(&self.known(app), &follower) {
+                    continue;
                 }
-            }
-            let served = self.names();
-            for (_, name) in orphans.into_iter().filter(|(_, name)| !served.contains(name)) {
+                if !checked.contains_key(&app) {
+                    let fresh = self.refresh(app).await.is_ok().then(|| self.known(app));
+                    checked.insert(app, fresh);
+                }
+                let Some(Some(known)) = checked.get(&app) else { continue };
                 // Whatever is in the way, the next sweep meets it again.
-                if self.users.save_cursor(partition, &name, Cursor::ended()).await.is_ok() {
+                if self.is_gone(known, &follower)
+                    && self.users.save_cursor(partition, &name, Cursor::ended()).await.is_ok()
+                {
                     tracing::info!(
                         webhook.subscription = name,
                         journal.partition = partition.0,
@@ -393,19 +366,72 @@ impl Directory {
         }
     }
 
-    /// The names of all cursors that belong to something.
-    fn names(&self) -> BTreeSet<String> {
-        let apps = self.apps.keys().flat_map(|app| {
-            let known = self.known(*app);
-            let configured = self.apps.get(app).map_or(&[][..], |terms| &terms.configured);
-            let set = known.set.iter().chain(configured.iter().map(|known| &known.subscription));
-            let subscriptions = set.map(|set| webhooks::cursor_name(*app, &set.name));
-            let replays = known.replays.iter();
-            let replays = replays.filter_map(|replay| self.replay(*app, replay));
-            let replays = replays.map(|replay| replay.cursor_name());
-            subscriptions.chain(replays).collect::<Vec<_>>()
-        });
-        apps.collect()
+    fn is_gone(&self, known: &Known, follower: &Follower<'_>) -> bool {
+        match follower.replay {
+            Some(number) => {
+                let runs = known.kept.replays.iter().any(|replay| replay.number == number);
+                number <= known.kept.last_replay && !runs
+            }
+            None => {
+                let deleted = known.kept.deleted.iter().any(|name| **name == *follower.name);
+                deleted && !self.is_configured(follower.app, follower.name)
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Every subscription as it is shown, by name.
+    pub(super) fn seen(&self) -> Vec<SubscriptionSeen> {
+        self.all.iter().map(|one| one.seen.clone()).collect()
+    }
+
+    /// One subscription, as it is shown and as it is served.
+    pub(super) fn find(&self, name: &str) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
+        let found = self.all.iter().find(|one| *one.seen.subscription.name == *name);
+        found.map(|one| (&one.seen, &one.served))
+    }
+
+    /// A replay as it is served: on the terms of its subscription as they are now. None without that.
+    pub(super) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
+        let (seen, served) = self.find(&replay.subscription)?;
+        let mut served = served.clone();
+        if let Some(url) = &replay.url {
+            served.endpoint = served.endpoint.elsewhere(url).ok()?;
+            served.enabled = seen.subscription.enabled && seen.state != State::Held;
+        }
+        if !replay.commands.is_empty() {
+            let narrowed = seen.subscription.commands.iter();
+            let narrowed = narrowed.filter(|name| replay.commands.contains(name));
+            let narrowed = narrowed.filter_map(|name| webhooks::CallbackCommand::from_name(name));
+            served.commands = narrowed.collect();
+        }
+        served.seek = None;
+        served.replay = Some(replay.clone());
+        Some(served)
+    }
+}
+
+/// Whose cursor a name is: `webhook/<app>`, `…/<subscription>`, `…/replay/<number>`.
+#[derive(Debug, PartialEq, Eq)]
+struct Follower<'a> {
+    app: AppId,
+    name: &'a str,
+    replay: Option<u32>,
+}
+
+impl<'a> Follower<'a> {
+    fn parse(cursor: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = cursor.strip_prefix(CURSORS)?.split('/').collect();
+        let app = AppId(parts.first()?.parse().ok()?);
+        let (name, replay) = match parts[1..] {
+            [] => (MAIN, None),
+            ["replay", number] => (MAIN, Some(number.parse().ok()?)),
+            [name] => (name, None),
+            [name, "replay", number] => (name, Some(number.parse().ok()?)),
+            _ => return None,
+        };
+        Some(Self { app, name, replay })
     }
 }
 
@@ -463,12 +489,6 @@ pub(super) fn runtime(
         seek: None,
         replay: None,
     })
-}
-
-/// The app that a cursor's name is about.
-fn app_of(cursor: &str) -> Option<AppId> {
-    let rest = cursor.strip_prefix(CURSORS)?;
-    rest.split('/').next()?.parse().ok().map(AppId)
 }
 
 /// Who asks for what the node does by itself.
@@ -581,4 +601,25 @@ pub(super) fn subscriptions(config: &Config) -> anyhow::Result<Vec<webhooks::Sub
 /// Starts the directory's work; it ends when it is aborted.
 pub(super) fn begin(directory: &Arc<Directory>) -> rt::task::JoinHandle<()> {
     rt::spawn(Arc::clone(directory).run())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursors_name_tells_whose_it_is() {
+        let app = AppId(7);
+        for name in [MAIN, "audit", "replay"] {
+            let cursor = webhooks::cursor_name(app, name);
+            assert_eq!(Follower::parse(&cursor), Some(Follower { app, name, replay: None }));
+            let of_replay = format!("{cursor}/replay/3");
+            let follower = Follower { app, name, replay: Some(3) };
+            assert_eq!(Follower::parse(&of_replay), Some(follower), "{of_replay}");
+        }
+        for cursor in ["audit/7", "webhook/", "webhook/x", "webhook/7/a/b", "webhook/7/a/replay/x"]
+        {
+            assert_eq!(Follower::parse(cursor), None, "{cursor}");
+        }
+    }
 }

@@ -250,6 +250,9 @@ pub struct Subscriptions {
     pub replays: Vec<Replay>,
     /// The number of the last replay.
     pub last_replay: u32,
+    /// Names that were deleted and not set again, the oldest first: their places in the partitions are
+    /// given up. At most [`SUBSCRIPTIONS_MAX`].
+    pub deleted: Vec<Box<str>>,
 }
 
 /// What becomes of a subscription's secrets when it is set.
@@ -327,6 +330,7 @@ impl Subscriptions {
         size_of::<Self>()
             + self.set.len() * (size_of::<Subscription>() + 1024)
             + self.seeks.len() * (size_of::<Seek>() + 64)
+            + self.deleted.len() * (size_of::<Box<str>>() + NAME_BYTES_MAX)
             + self.replays.iter().map(|replay| size_of::<Replay>() + lists(replay)).sum::<usize>()
     }
 }
@@ -432,6 +436,7 @@ impl User {
 
     pub(super) fn note_subscription(&mut self, set: &Subscription) {
         let known = self.changed_subscriptions();
+        known.deleted.retain(|name| *name != set.name);
         match known.set.binary_search_by(|other| other.name.cmp(&set.name)) {
             Ok(place) => known.set[place] = set.clone(),
             Err(place) => known.set.insert(place, set.clone()),
@@ -442,6 +447,11 @@ impl User {
         let known = self.changed_subscriptions();
         known.set.retain(|set| *set.name != *name);
         known.seeks.retain(|seek| *seek.name != *name);
+        known.deleted.retain(|other| **other != *name);
+        known.deleted.push(name.into());
+        if known.deleted.len() > SUBSCRIPTIONS_MAX {
+            known.deleted.remove(0);
+        }
     }
 
     pub(super) fn note_move(&mut self, seek: &Seek) {

@@ -59,8 +59,8 @@ pub use self::metrics::Metrics;
 pub use self::settings::{App, Limits, MessageRules, Settings};
 pub use self::webhook::{
     Asked, Counted, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen,
-    NewSecret, Page, PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription, Source, State,
-    StatusSeen, SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
+    LogWanted, NewSecret, Page, PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription,
+    Source, State, StatusSeen, SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
 };
 
 /// Which service of the API a command belongs to; it decides the envelope.

@@ -33,6 +33,7 @@ mod records;
 mod requests;
 mod restart;
 mod shutdown;
+mod subscriptions;
 mod support;
 mod webhook_audit;
 mod webhooks;

@@ -8,6 +8,7 @@ mod handshake;
 mod keeping;
 mod laws;
 mod removing;
+mod subscribing;
 
 use super::*;
 

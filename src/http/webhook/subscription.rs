@@ -147,7 +147,9 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure
         items.iter().map(|item| item.text().ok().flatten().ok_or(wrong)).collect();
     let names = names?;
     let known = || AFTER_COMMANDS.into_iter().chain(BEFORE_COMMANDS);
-    if names.is_empty() || names.iter().any(|name| !known().any(|known| known == *name)) {
+    let too_many = names.len() > AFTER_COMMANDS.len() + BEFORE_COMMANDS.len();
+    if names.is_empty() || too_many || names.iter().any(|name| !known().any(|known| known == *name))
+    {
         return Err(wrong);
     }
     Ok(known().filter(|known| names.contains(known)).map(Box::from).collect())

@@ -39,6 +39,10 @@ fn befriend(who: &str, whom: &str) -> Value {
     json!({"From_Account": who, "AddFriendItem": [item]})
 }
 
+fn subscription() -> Value {
+    json!({"Name": "audit", "Url": "http://receiver.example/", "Enabled": 0})
+}
+
 fn is_ready(node: &TestNode) -> bool {
     node.ops("/readyz").status() == 200
 }
@@ -73,6 +77,7 @@ fn a_journal_that_cannot_be_written_is_told_in_the_words_of_each_call() {
         (O::FriendAdd, &befriend("amy", "bob")),
         (O::AccountImport, &json!({"UserID": "latecomer"})),
         (O::Sendmsg, &message("amy")),
+        (O::SubscriptionSet, &subscription()),
     ] {
         seen.extend(ask(&mut caller, operation, body));
     }
@@ -142,6 +147,7 @@ fn an_owner_that_says_nothing_is_a_timeout_in_the_words_of_each_call() {
         (O::PortraitGet, portrait),
         (O::AccountImport, json!({"UserID": theirs, "Nick": "Nick"})),
         (O::Sendmsg, message(theirs)),
+        (O::SubscriptionSet, subscription()),
     ];
     let mut seen = BTreeSet::new();
     for (operation, body) in &calls {

@@ -26,7 +26,7 @@ enum Fault {
 }
 
 /// The rows that need a fault of the node; each is brought about in [`faults`].
-const NEED_A_FAULT: [(ErrorCode, Fault); 11] = [
+const NEED_A_FAULT: [(ErrorCode, Fault); 13] = [
     (code::RELATIONS_BROKEN, Fault::Journal),
     (code::FRIEND_ADD_BROKEN, Fault::Journal),
     (code::FRIEND_CHECK_BROKEN, Fault::Journal),
@@ -39,6 +39,8 @@ const NEED_A_FAULT: [(ErrorCode, Fault); 11] = [
     (code::ACCOUNTS_BROKEN, Fault::Journal),
     (code::MESSAGES_TIMED_OUT, Fault::Owner),
     (code::MESSAGES_BROKEN, Fault::Journal),
+    (code::WEBHOOKS_TIMED_OUT, Fault::Owner),
+    (code::WEBHOOKS_BROKEN, Fault::Journal),
 ];
 
 /// The names of the rows that an answer to a call of `operation` has, in its envelope and its
@@ -74,7 +76,10 @@ fn node() -> TestNode {
     let apps = [
         app(OFF, "enabled = false"),
         app(LIMITED, "rate_limits = \"im_open_login_svc/account_check=1, app_per_second=2\""),
-        app(LASTING, "[app.account]\ndelete_allowed = false"),
+        app(
+            LASTING,
+            "[app.account]\ndelete_allowed = false\n[[app.webhook.subscription]]\nname = \"pulled\"",
+        ),
     ];
     Setup::new()
         .unset("RATE_LIMITS")
@@ -85,6 +90,7 @@ fn node() -> TestNode {
         .set("LIMITS_GROUPS_MAX", "1")
         .set("C2C_MESSAGE_BYTES_MAX", "100")
         .set("C2C_BATCH_RECEIVERS_PER_MINUTE", "1")
+        .set("WEBHOOK_SUBSCRIPTIONS_MAX", "1")
         .file(&apps.concat())
         .start()
 }
@@ -100,6 +106,12 @@ fn prepare(caller: &mut Caller) {
     caller.allow("loner", "DenyAny");
     let forbidden = json!("AdminForbid_Type_SendOut");
     caller.set_profile("mute", &[("Tag_Profile_IM_AdminForbidType", forbidden)]).ok();
+    let off = json!({"Name": "off", "Url": "http://receiver.example/", "Enabled": 0});
+    caller.call("webhook/subscription_set", &off).ok();
+    for _ in 0..16 {
+        // None of them ends, because nothing is sent.
+        caller.call("webhook/replay_start", &json!({"Name": "off"})).ok();
+    }
 }
 
 /// One request, and the row that its answer has.
@@ -251,6 +263,35 @@ fn of_messages() -> Vec<Case> {
     ]
 }
 
+/// Webhooks.
+fn of_webhooks() -> Vec<Case> {
+    let set = |row, fields: Value| {
+        let mut body = json!({"Name": "off"});
+        body.as_object_mut()
+            .expect("it is one")
+            .extend(fields.as_object().expect("fields").clone());
+        call(row, O::SubscriptionSet, body)
+    };
+    let lasting = Identity::new(LASTING, KEY, ADMIN).query();
+    let pulled = json!({"Name": "pulled"}).to_string();
+    vec![
+        set(code::WEBHOOK_NAME_WRONG, json!({"Name": "Off"})),
+        set(code::WEBHOOK_URL_WRONG, json!({"Url": "ftp://receiver.example"})),
+        set(code::WEBHOOK_COMMANDS_WRONG, json!({"Commands": ["Sns.Callback"]})),
+        set(code::WEBHOOK_FORMAT_WRONG, json!({"Format": "xml"})),
+        set(code::WEBHOOK_SECRET_WRONG, json!({"Url": "http://a", "Format": "standard"})),
+        set(code::WEBHOOK_NUMBER_WRONG, json!({"TimeoutMs": 99})),
+        set(code::TOO_MANY_SUBSCRIPTIONS, json!({"Name": "other"})),
+        call(code::WEBHOOK_PLACE_WRONG, O::SubscriptionSeek, json!({"Name": "off"})),
+        call(code::WEBHOOK_CURSOR_WRONG, O::EventsGet, json!({"Cursor": "?"})),
+        call(code::WEBHOOK_RANGE_WRONG, O::ReplayStart, json!({"Name": "off", "Ranges": []})),
+        call(code::SUBSCRIPTION_UNKNOWN, O::SubscriptionTest, json!({"Name": "nobody"})),
+        call_of(code::SUBSCRIPTION_OF_SETTINGS, O::SubscriptionDelete, &lasting, &pulled),
+        call(code::REPLAY_UNKNOWN, O::ReplayEnd, json!({"Number": 17})),
+        call(code::TOO_MANY_REPLAYS, O::ReplayStart, json!({"Name": "off"})),
+    ]
+}
+
 fn long(bytes: usize) -> Value {
     json!("x".repeat(bytes))
 }
@@ -261,7 +302,7 @@ fn every_code_of_the_catalogue_is_answered_by_a_request_unless_it_needs_a_fault(
     let mut caller = node.caller();
     prepare(&mut caller);
     let mut seen = BTreeSet::new();
-    let cases = [at_the_door(), of_relations(), of_accounts(), of_messages()];
+    let cases = [at_the_door(), of_relations(), of_accounts(), of_messages(), of_webhooks()];
     for Case { row, operation, method, target, body } in cases.into_iter().flatten() {
         let answer = Answer::of(caller.ask(method, &target, body.as_bytes()).expect("an answer"));
         let found = rows(operation, &answer);

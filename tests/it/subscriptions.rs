@@ -1,0 +1,527 @@
+//! Several subscriptions of an app: set, moved, replayed and deleted by calls, or in the settings.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use cordon::journal::Partition;
+use serde_json::{Value, json};
+
+use crate::support::{
+    ADMIN, APP, Caller, Heard, Identity, KEY, NOW_S, Reaction, Setup, TestNode, TestProcess,
+    TestSubscriber, audit, block_on, eventually, kafka,
+};
+
+const EVERYBODY: [&str; 5] = ["amy", "bob", "carl", "dora", "eve"];
+const ADD: &str = "Sns.CallbackBlackListAdd";
+const DELETE: &str = "Sns.CallbackBlackListDelete";
+
+fn people() -> (TestNode, Caller) {
+    people_of(Setup::new())
+}
+
+fn people_of(setup: Setup) -> (TestNode, Caller) {
+    let node = setup.start();
+    let mut caller = node.caller();
+    caller.import(&EVERYBODY);
+    (node, caller)
+}
+
+/// A body of `subscription_set` with waits that suit a test.
+fn terms(name: &str, url: &str, more: &Value) -> Value {
+    let mut body = json!({"Name": name, "Url": url, "RetryMinMs": 20, "RetryMaxMs": 200});
+    let fields = more.as_object().expect("fields").clone();
+    body.as_object_mut().expect("an object").extend(fields);
+    body
+}
+
+fn set(caller: &mut Caller, name: &str, url: &str, more: &Value) -> Value {
+    caller.call("webhook/subscription_set", &terms(name, url, more)).ok().body
+}
+
+fn delete(caller: &mut Caller, name: &str) {
+    caller.call("webhook/subscription_delete", &json!({ "Name": name })).ok();
+}
+
+fn listed(caller: &mut Caller) -> Vec<Value> {
+    let answer = caller.call("webhook/subscription_list", &json!({})).ok();
+    answer.body["SubscriptionItem"].as_array().expect("a list").clone()
+}
+
+fn tried(caller: &mut Caller, name: &str) -> Value {
+    caller.call("webhook/subscription_test", &json!({ "Name": name })).ok().body
+}
+
+fn replay(caller: &mut Caller, body: &Value) -> Value {
+    caller.call("webhook/replay_start", body).ok().body
+}
+
+fn replays(caller: &mut Caller) -> Vec<Value> {
+    let answer = caller.call("webhook/replay_list", &json!({})).ok();
+    answer.body["ReplayItem"].as_array().expect("a list").clone()
+}
+
+/// Who was blocked, in the order heard.
+fn blocked(heard: &[Heard]) -> Vec<String> {
+    heard.iter().flat_map(Heard::pairs).map(|(_, to)| to).collect()
+}
+
+/// The places that the app's subscriptions have in all partitions.
+fn places(node: &TestNode) -> BTreeSet<String> {
+    let users = node.users();
+    let each = (0..users.partitions()).flat_map(|number| {
+        let seen = block_on(users.cursors(Partition(number), "webhook/"));
+        seen.expect("the partitions are served").cursors.into_iter().map(|(name, _)| name)
+    });
+    each.collect()
+}
+
+#[test]
+fn what_is_set_is_listed_until_it_is_deleted() {
+    let (node, mut caller) = people();
+    let url = "https://receiver.example/hook";
+    let more = json!({"Commands": [DELETE, ADD], "Secret": "s3cret", "FailurePolicy": "skip",
+        "PerSecond": 9, "BeforeOnTimeout": "deny"});
+    let answer = caller.call("webhook/subscription_set", &terms("audit", url, &more)).ok();
+    assert!(answer.header("cordon-position").is_some());
+    let items = listed(&mut caller);
+    let [item] = &items[..] else { panic!("{items:?}") };
+    for (field, value) in [
+        ("Name", json!("audit")),
+        ("Source", json!("call")),
+        ("State", json!("serving")),
+        ("Url", json!(url)),
+        ("Commands", json!([ADD, DELETE])),
+        ("FailurePolicy", json!("skip")),
+        ("PerSecond", json!(9)),
+        ("BeforeOnTimeout", json!("deny")),
+        ("BeforeOnStatus", json!("allow")),
+        ("TimeoutMs", json!(2000)),
+        ("SecretItem", json!([{"Secret": "********", "Until": 0}])),
+    ] {
+        assert_eq!(item[field], value, "{field}");
+    }
+    let again = caller.call("webhook/subscription_set", &terms("audit", url, &more)).ok();
+    assert_eq!(again.header("cordon-position"), None, "the same again changes nothing");
+
+    let name = format!("webhook/{APP}/audit");
+    assert_eq!(places(&node), BTreeSet::from([name]));
+    delete(&mut caller, "audit");
+    delete(&mut caller, "audit");
+    assert_eq!(listed(&mut caller), Vec::<Value>::new());
+    eventually("its places are given up", || places(&node).is_empty());
+
+    let stopped = node.stop();
+    let (code, records) = audit(&stopped.setup, &["replay", "--json"]);
+    assert_eq!(code, 0);
+    assert!(records.contains("SubscriptionSet") && !records.contains("s3cret"), "{records}");
+    let (code, told) = audit(&stopped.setup, &["history", "~webhooks"]);
+    assert_eq!(code, 0, "{told}");
+    let sentence =
+        format!("set the subscription audit, which calls \"{url}\" for {ADD}, {DELETE}, signed");
+    assert!(told.contains(&sentence), "{told}");
+    assert!(told.contains("has no subscription audit any more"), "{told}");
+}
+
+#[test]
+fn each_subscription_hears_what_it_asked_for_from_the_answer_on() {
+    let (node, mut caller) = people();
+    let (adds, deletes) = (TestSubscriber::start(), TestSubscriber::start());
+    caller.block("amy", &["bob"]);
+    set(&mut caller, "adds", &adds.url(), &json!({"Commands": [ADD]}));
+    set(&mut caller, "deletes", &deletes.url(), &json!({"Commands": [DELETE]}));
+    caller.block("amy", &["carl"]);
+    caller.unblock("amy", &["bob"]);
+    caller.block("eve", &["dora"]);
+    adds.until_accepted(2);
+    deletes.until_accepted(1);
+    node.settle();
+    let heard: BTreeSet<String> = blocked(&adds.take()).into_iter().collect();
+    assert_eq!(heard, ["carl", "dora"].map(str::to_owned).into());
+    assert_eq!(blocked(&deletes.take()), ["bob"]);
+
+    // Asking for something else holds from then on.
+    set(&mut caller, "adds", &adds.url(), &json!({"Commands": [DELETE]}));
+    node.settle();
+    caller.unblock("amy", &["carl"]);
+    adds.until_accepted(1);
+    assert_eq!(adds.take()[0].command(), DELETE);
+}
+
+#[test]
+fn a_subscriber_that_fails_does_not_hold_up_another_one() {
+    let (_node, mut caller) = people();
+    let (bad, good) = (TestSubscriber::start(), TestSubscriber::start());
+    bad.react(Reaction::Hangup);
+    set(&mut caller, "bad", &bad.url(), &json!({}));
+    set(&mut caller, "good", &good.url(), &json!({}));
+    for target in ["bob", "carl", "dora", "eve"] {
+        caller.block("amy", &[target]);
+    }
+    good.until_accepted(4);
+    assert_eq!(blocked(&good.accepted()), ["bob", "carl", "dora", "eve"]);
+    bad.until("it is tried", |heard| heard.len() > 1);
+    assert!(bad.accepted().is_empty());
+    bad.react(Reaction::Accept);
+    bad.until_accepted(4);
+    assert_eq!(blocked(&bad.accepted()), ["bob", "carl", "dora", "eve"]);
+}
+
+#[test]
+fn a_changed_address_goes_on_where_the_old_one_stopped() {
+    let (node, mut caller) = people();
+    let (gone, new) = (TestSubscriber::away(), TestSubscriber::start());
+    set(&mut caller, "audit", &gone.url(), &json!({}));
+    caller.block("amy", &["bob", "carl"]);
+    caller.block("amy", &["dora"]);
+    set(&mut caller, "audit", &new.url(), &json!({}));
+    new.until_accepted(2);
+    assert_eq!(blocked(&new.take()), ["bob", "carl", "dora"]);
+
+    // Switched off it waits, and so it does without an address.
+    set(&mut caller, "audit", &new.url(), &json!({"Enabled": 0}));
+    caller.block("amy", &["eve"]);
+    assert_eq!(listed(&mut caller)[0]["State"], "off");
+    set(&mut caller, "audit", "", &json!({}));
+    assert_eq!(listed(&mut caller)[0]["State"], "pulled");
+    let node = node.restart();
+    let mut caller = node.caller();
+    assert!(new.heard().is_empty());
+    set(&mut caller, "audit", &new.url(), &json!({}));
+    new.until_accepted(1);
+    assert_eq!(blocked(&new.take()), ["eve"]);
+}
+
+#[test]
+fn subscriptions_outlive_a_kill() {
+    let subscriber = TestSubscriber::start();
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    caller.import(&EVERYBODY);
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Secret": "xxxxyyyy"}));
+    caller.block("amy", &["bob"]);
+    node.kill();
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    assert_eq!(listed(&mut caller)[0]["Name"], "audit");
+    caller.block("amy", &["carl"]);
+    subscriber.until("both are heard", |heard| {
+        let heard: BTreeSet<String> = blocked(heard).into_iter().collect();
+        heard == ["bob", "carl"].map(str::to_owned).into()
+    });
+    assert!(subscriber.heard().iter().all(|heard| heard.parameter("Sign").is_some()));
+    node.kill();
+    crate::support::verify(&setup);
+}
+
+#[test]
+fn a_new_secret_leaves_the_old_one_valid_for_a_while() {
+    let (node, mut caller) = people();
+    let subscriber = TestSubscriber::start();
+    let url = subscriber.url();
+    assert_eq!(set(&mut caller, "audit", &url, &json!({"Secret": "old"})).get("Secret"), None);
+    let more = json!({"GenerateSecret": 1, "OverlapSeconds": 60});
+    let answer = set(&mut caller, "audit", &url, &more);
+    let secret = answer["Secret"].as_str().expect("it is shown once").to_owned();
+    assert!(secret.starts_with("whsec_"), "{secret}");
+    let secrets = |caller: &mut Caller| listed(caller)[0]["SecretItem"].clone();
+    let mask = |until: i64| json!({"Secret": "********", "Until": until});
+    assert_eq!(secrets(&mut caller), json!([mask(0), mask(NOW_S + 60)]));
+    // The newest one signs.
+    caller.block("amy", &["bob"]);
+    subscriber.until_accepted(1);
+    let heard = subscriber.take();
+    let hash = <sha2::Sha256 as sha2::Digest>::digest(format!("{secret}{NOW_S}"));
+    let sign: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(heard[0].parameter("Sign"), Some(&*sign));
+    // Once its time is over the old one goes with the next change.
+    node.set_clock(u32::try_from(NOW_S + 60).expect("a time"));
+    set(&mut caller, "audit", &url, &json!({"TimeoutMs": 1000}));
+    assert_eq!(secrets(&mut caller), json!([mask(0)]));
+    set(&mut caller, "audit", &url, &json!({"Secret": "newer", "OverlapSeconds": 0}));
+    assert_eq!(secrets(&mut caller), json!([mask(0)]));
+    set(&mut caller, "audit", &url, &json!({"Secret": ""}));
+    assert_eq!(secrets(&mut caller), json!([]));
+    let stopped = node.stop();
+    let (_, records) = audit(&stopped.setup, &["replay", "--json"]);
+    assert!(!records.contains(&secret[6..]));
+}
+
+#[test]
+fn a_subscription_whose_secret_cannot_be_read_is_held_and_never_sends_unsigned() {
+    let subscriber = TestSubscriber::start();
+    let (node, mut caller) = people();
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Secret": "xxxxyyyy"}));
+    let stopped = node.stop();
+    let other = "another key";
+    let setup = stopped.setup.clone().set("APP_KEY", other);
+    let node = TestNode::start(setup.clone(), NOW_S);
+    let mut caller = node.caller_as(Identity::new(APP, other, ADMIN));
+    caller.block("amy", &["bob"]);
+    assert_eq!(listed(&mut caller)[0]["State"], "held");
+    assert_eq!(tried(&mut caller, "audit")["Result"], "held");
+    node.stop();
+    assert!(subscriber.heard().is_empty());
+    // During a change of keys both are there.
+    let node = TestNode::start(setup.set("APP_KEY", &format!("{other},{KEY}")), NOW_S);
+    subscriber.until_accepted(1);
+    let mut caller = node.caller();
+    assert_eq!(listed(&mut caller)[0]["State"], "serving");
+    assert!(subscriber.take()[0].parameter("Sign").is_some());
+}
+
+#[test]
+fn a_test_says_what_came_of_a_call_that_tells_nothing() {
+    let (_node, mut caller) = people();
+    let mut subscriber = TestSubscriber::start();
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Enabled": 0, "Secret": "xxxxyyyy"}));
+    let answer = tried(&mut caller, "audit");
+    assert_eq!((&answer["Result"], &answer["Status"]), (&json!("delivered"), &json!(200)));
+    assert_eq!(answer["Info"], "");
+    let heard = subscriber.take();
+    assert_eq!(heard[0].body, json!({"CallbackCommand": "Cordon.Test", "EventTime": NOW_S * 1000}));
+    assert_eq!(heard[0].parameter("CallbackCommand"), Some("Cordon.Test"));
+    assert!(heard[0].parameter("Sign").is_some());
+    assert!(heard[0].id().starts_with("test-"));
+    subscriber.react(Reaction::Status(503));
+    let answer = tried(&mut caller, "audit");
+    assert_eq!((&answer["Result"], &answer["Status"]), (&json!("refused"), &json!(503)));
+    subscriber.close();
+    let answer = tried(&mut caller, "audit");
+    assert_eq!((&answer["Result"], &answer["Status"]), (&json!("unreachable"), &json!(0)));
+    assert_ne!(answer["Info"], "");
+    set(&mut caller, "audit", "", &json!({}));
+    assert_eq!(tried(&mut caller, "audit")["Result"], "pulled");
+}
+
+#[test]
+fn a_subscription_goes_on_from_where_it_is_moved_to() {
+    let (node, mut caller) = people();
+    let mut subscriber = TestSubscriber::start();
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Commands": [ADD]}));
+    caller.block("amy", &["bob"]);
+    caller.block("amy", &["carl"]);
+    subscriber.until_accepted(2);
+    let first: Vec<String> = subscriber.take().iter().map(|heard| heard.id().to_owned()).collect();
+    let seek = |caller: &mut Caller, to: Value| {
+        let mut body = to;
+        body["Name"] = json!("audit");
+        caller.call("webhook/subscription_seek", &body)
+    };
+    let offsets: Vec<Value> =
+        (0..4).map(|number| json!({"Partition": number, "Offset": 0})).collect();
+    let moved = seek(&mut caller, json!({ "Offsets": offsets })).ok();
+    assert_eq!(moved.body["Moves"], 1);
+    subscriber.until_accepted(2);
+    let again: Vec<String> = subscriber.take().iter().map(|heard| heard.id().to_owned()).collect();
+    assert_eq!(again, first);
+
+    // To the end: what waits is left out.
+    subscriber.close();
+    caller.block("amy", &["dora"]);
+    assert_eq!(seek(&mut caller, json!({"End": 1})).ok().body["Moves"], 2);
+    node.settle();
+    subscriber.open();
+    caller.block("amy", &["eve"]);
+    subscriber.until_accepted(1);
+    assert_eq!(blocked(&subscriber.take()), ["eve"]);
+
+    // To a time: the clock stands still, so everything is at or behind it.
+    assert_eq!(seek(&mut caller, json!({ "Time": NOW_S })).ok().body["Moves"], 3);
+    subscriber.until_accepted(4);
+    assert_eq!(blocked(&subscriber.take()), ["bob", "carl", "dora", "eve"]);
+    for wrong in [
+        json!({}),
+        json!({"End": 0}),
+        json!({"End": 1, "Time": NOW_S}),
+        json!({"Offsets": [{"Partition": 0}]}),
+        json!({"Offsets": [{"Partition": 0, "Offset": 0}, {"Partition": 0, "Offset": 1}]}),
+    ] {
+        assert_eq!(seek(&mut caller, wrong).code(), 97007);
+    }
+    for outside in [json!({"Partition": 4, "Offset": 0}), json!({"Partition": 0, "Offset": 1000})] {
+        assert_eq!(seek(&mut caller, json!({"Offsets": [outside]})).code(), 97008);
+    }
+    assert_eq!(listed(&mut caller)[0]["Moves"], 3);
+}
+
+#[test]
+fn a_replay_tells_a_part_of_the_past_again_and_ends_by_itself() {
+    let (node, mut caller) = people();
+    let (live, again) = (TestSubscriber::start(), TestSubscriber::start());
+    set(&mut caller, "audit", &live.url(), &json!({"Commands": [ADD, DELETE]}));
+    caller.block("amy", &["bob"]);
+    caller.block("carl", &["dora"]);
+    caller.unblock("amy", &["bob"]);
+    live.until_accepted(3);
+    let told = live.take();
+    let of_amy = json!({"Name": "audit", "To_Account": ["amy"], "Commands": [ADD]});
+    let mut counting = of_amy.clone();
+    counting["DryRun"] = json!(1);
+    let counted = replay(&mut caller, &counting);
+    assert_eq!((&counted["Count"], &counted["Complete"]), (&json!(1), &json!(1)));
+    assert!(replays(&mut caller).is_empty(), "nothing has begun");
+
+    assert_eq!(replay(&mut caller, &of_amy)["Number"], 1);
+    live.until_accepted(1);
+    let heard = live.take();
+    let first = told.iter().find(|heard| heard.pairs()[0].0 == "amy" && heard.command() == ADD);
+    let first = first.expect("it was told");
+    assert_eq!((heard[0].id(), &heard[0].body), (first.id(), &first.body));
+    eventually("the replay ends", || replays(&mut caller).is_empty());
+    eventually("its places are given up", || {
+        places(&node) == BTreeSet::from([format!("webhook/{APP}/audit")])
+    });
+
+    // Named by their ids, and to another address; what is new goes on meanwhile.
+    let ids: Vec<&str> = told.iter().map(Heard::id).collect();
+    let body = json!({"Name": "audit", "Ids": ids, "Url": again.url()});
+    assert_eq!(replay(&mut caller, &body)["Number"], 2);
+    again.until_accepted(3);
+    caller.block("eve", &["amy"]);
+    live.until_accepted(1);
+    assert_eq!(blocked(&live.take()), ["amy"]);
+    eventually("the replay ends", || replays(&mut caller).is_empty());
+    assert_eq!(again.take().len(), 3);
+
+    // Nothing lies in the future.
+    let none = json!({"Name": "audit", "Since": NOW_S + 1, "DryRun": 1});
+    assert_eq!(replay(&mut caller, &none)["Count"], 0);
+    for wrong in [
+        json!({"Name": "audit", "Ids": ["x"]}),
+        json!({"Name": "audit", "Ranges": [{"Partition": 9, "From": 0, "Until": 1}]}),
+        json!({"Name": "audit", "Ranges": [{"Partition": 0, "From": 1, "Until": 1}]}),
+        json!({"Name": "audit", "Since": NOW_S, "Until": NOW_S}),
+    ] {
+        assert_eq!(caller.call("webhook/replay_start", &wrong).code(), 97008, "{wrong}");
+    }
+    let (code, told) = audit(&node.stop().setup, &["history", "~webhooks"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("began the replay 1 of audit: of amy, only"), "{told}");
+    assert!(told.contains("finished the replay 1"), "{told}");
+}
+
+#[test]
+fn a_replay_goes_on_after_a_restart_and_is_ended_by_a_call() {
+    let (node, mut caller) = people();
+    let mut subscriber = TestSubscriber::start();
+    set(&mut caller, "audit", &subscriber.url(), &json!({}));
+    for target in ["bob", "carl", "dora"] {
+        caller.block("amy", &[target]);
+    }
+    subscriber.until_accepted(3);
+    subscriber.take();
+    subscriber.close();
+    assert_eq!(replay(&mut caller, &json!({"Name": "audit"}))["Number"], 1);
+    let node = node.restart();
+    let mut caller = node.caller();
+    let running = replays(&mut caller);
+    assert_eq!((&running[0]["Number"], &running[0]["Name"]), (&json!(1), &json!("audit")));
+    subscriber.open();
+    subscriber.until_accepted(3);
+    assert_eq!(blocked(&subscriber.take()), ["bob", "carl", "dora"]);
+    eventually("the replay ends", || replays(&mut caller).is_empty());
+
+    subscriber.close();
+    assert_eq!(replay(&mut caller, &json!({"Name": "audit"}))["Number"], 2);
+    caller.call("webhook/replay_end", &json!({"Number": 2})).ok();
+    caller.call("webhook/replay_end", &json!({"Number": 2})).ok();
+    assert!(replays(&mut caller).is_empty());
+    assert_eq!(caller.call("webhook/replay_end", &json!({"Number": 3})).code(), 97014);
+    // A deleted subscription takes its replays with it.
+    assert_eq!(replay(&mut caller, &json!({"Name": "audit"}))["Number"], 3);
+    delete(&mut caller, "audit");
+    assert!(replays(&mut caller).is_empty());
+    eventually("all places are given up", || places(&node).is_empty());
+}
+
+#[test]
+fn subscriptions_of_the_settings_are_served_beside_the_main_one_and_changed_there_alone() {
+    let (main, other) = (TestSubscriber::start(), TestSubscriber::start());
+    let file = format!(
+        "[[app]]\nid = {APP}\n[[app.webhook.subscription]]\nname = \"other\"\nurl = \"{}\"\n\
+         token = \"xxxxyyyy\"\ncommands = [\"{DELETE}\"]\n",
+        other.url()
+    );
+    let (_node, mut caller) = people_of(Setup::new().webhook(&main).file(&file));
+    caller.block("amy", &["bob"]);
+    caller.unblock("amy", &["bob"]);
+    main.until_accepted(2);
+    other.until_accepted(1);
+    assert_eq!(other.take()[0].command(), DELETE);
+    let items = listed(&mut caller);
+    let names: Vec<&Value> = items.iter().map(|item| &item["Name"]).collect();
+    assert_eq!(names, ["main", "other"]);
+    assert!(items.iter().all(|item| item["Source"] == "settings"));
+    assert_eq!(items[1]["SecretItem"], json!([{"Secret": "********", "Until": 0}]));
+    let refused = caller.call("webhook/subscription_set", &terms("other", "http://a", &json!({})));
+    assert_eq!(refused.code(), 97012);
+    let refused = caller.call("webhook/subscription_delete", &json!({"Name": "main"}));
+    assert_eq!(refused.code(), 97012);
+    // They are moved, tried and replayed like any other.
+    assert_eq!(tried(&mut caller, "main")["Result"], "delivered");
+    main.until("the test is heard", |heard| heard.len() == 3);
+    main.take();
+    assert_eq!(replay(&mut caller, &json!({"Name": "other"}))["Number"], 1);
+    other.until_accepted(1);
+    eventually("the replay ends", || replays(&mut caller).is_empty());
+}
+
+#[test]
+fn only_admins_have_to_do_with_subscriptions_and_no_account_is_called_like_their_stream() {
+    let (node, mut caller) = people();
+    let mut amy = node.caller_as(Identity::new(APP, KEY, "amy"));
+    for command in ["subscription_set", "subscription_list", "subscription_delete", "replay_start"]
+    {
+        let refused = amy.call(&format!("webhook/{command}"), &json!({"Name": "audit"}));
+        assert_eq!(refused.code(), 60010, "{command}");
+    }
+    let import = json!({"UserID": "~webhooks"});
+    assert_eq!(caller.call("im_open_login_svc/account_import", &import).code(), 70402);
+    set(&mut caller, "audit", "http://receiver.example", &json!({"Enabled": 0}));
+    assert_eq!(caller.block("amy", &["~webhooks"]).codes(), [30003]);
+    assert_eq!(caller.delete_accounts(&["~webhooks"]).codes(), [70107]);
+    assert_eq!(listed(&mut caller).len(), 1);
+}
+
+#[test]
+fn what_is_set_through_one_node_is_served_by_all() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setups = Setup::cluster(kafka, 3);
+    let nodes: Vec<TestProcess> = thread::scope(|scope| {
+        let starting: Vec<_> =
+            setups.iter().map(|setup| scope.spawn(|| TestProcess::start(setup))).collect();
+        starting.into_iter().map(|node| node.join().expect("the node starts")).collect()
+    });
+    let mut callers: Vec<Caller> = nodes.iter().map(TestProcess::caller).collect();
+    let names: Vec<String> = (0..12).map(|index| format!("user{index}")).collect();
+    callers[0].import(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let subscriber = TestSubscriber::start();
+    set(&mut callers[1], "audit", &subscriber.url(), &json!({"Commands": [ADD]}));
+    for (index, name) in names.iter().enumerate() {
+        callers[index % 3].block(name, &[&names[(index + 1) % names.len()]]);
+    }
+    subscriber.until("everybody's block is heard", |heard| {
+        heard.iter().flat_map(Heard::pairs).map(|(from, _)| from).collect::<BTreeSet<_>>().len()
+            == names.len()
+    });
+    assert_eq!(listed(&mut callers[2])[0]["Name"], "audit");
+    // A replay is finished wherever the stream of the app lives.
+    subscriber.take();
+    replay(&mut callers[2], &json!({"Name": "audit", "To_Account": [names[0]]}));
+    subscriber.until_accepted(1);
+    eventually("the replay ends", || replays(&mut callers[0]).is_empty());
+    delete(&mut callers[0], "audit");
+    // The others learn of it within a moment: then nothing is heard of what happens.
+    let heard_no_more = AtomicBool::new(false);
+    eventually("nobody calls any more", || {
+        subscriber.take();
+        for (index, name) in names.iter().enumerate() {
+            callers[index % 3].unblock(name, &[&names[(index + 1) % names.len()]]);
+            callers[index % 3].block(name, &[&names[(index + 1) % names.len()]]);
+        }
+        heard_no_more.store(subscriber.heard().is_empty(), Ordering::Relaxed);
+        heard_no_more.load(Ordering::Relaxed)
+    });
+}
