@@ -257,11 +257,11 @@ routes! {
         "replay_start" => ReplayStart, webhook::replay_start, 20;
         "replay_list" => ReplayList, webhook::replay_list, 20;
         "replay_end" => ReplayEnd, webhook::replay_end, 20;
-        "subscription_delete" => SubscriptionDelete, webhook::delete, 20;
         "events_get" => EventsGet, webhook::events, 20;
         "deliveries_get" => DeliveriesGet, webhook::log, 20;
         "dead_letters_get" => DeadLettersGet, webhook::dead_letters, 20;
         "status_get" => StatusGet, webhook::status, 20;
+        "subscription_delete" => SubscriptionDelete, webhook::delete, 20;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cordon::app::journal_dir;
 use cordon::journal::{Journal, Offset, Partition, ReadJournal, Settlement, embedded};
@@ -303,6 +304,9 @@ fn a_replay_is_counted_from_the_journal_and_started_at_a_node() {
     let app = APP.to_string();
     let count = ["webhooks", "replay", "--dry-run", "--app-id", &app, "--user", "amy", "--json"];
     assert_eq!(json_of(&setup, &count)["calls"], 1);
+    // The command line signs by the clock of the machine.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+    node.set_clock(u32::try_from(now.as_secs()).expect("a time of this century"));
     let url = format!("http://{}", node.address);
     let node_args = ["--url", &url, "--app-id", &app, "--key", KEY, "--admin", ADMIN];
     let replay = [&["webhooks", "replay", "--user", "amy"][..], &node_args].concat();

@@ -374,9 +374,8 @@ impl Lane {
         };
         let mut settled = Vec::new();
         for calls in self.parked.values_mut() {
-            while let Some(call) = calls.pop_front_if(|call| !waits(call)) {
-                settled.push(call);
-            }
+            let done = calls.iter().take_while(|call| !waits(call)).count();
+            settled.extend(calls.drain(..done));
         }
         self.parked.retain(|_, calls| !calls.is_empty());
         for call in &settled {

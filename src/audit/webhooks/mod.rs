@@ -5,7 +5,7 @@
 //! of it is what the cursors say. [`audit`] holds the one against the other, cursor by cursor: of
 //! the calls that the records up to a cursor's place owe, each is counted as delivered, counted as
 //! dead, or belongs to a parked user, by number and by digest. One pass over all partitions; memory
-//! is bounded by [`calls`] and [`lane`], whatever the number of calls.
+//! is bounded by what `calls` and `lane` keep, whatever the number of calls.
 
 mod calls;
 mod count;

@@ -449,13 +449,17 @@ fn note_cursor(
     }
 }
 
+/// Takes a record of which so many items were taken before. Answers how many are by now, if it cannot
+/// take all of them.
+type See<'a> = dyn FnMut((Partition, Offset), &Record, u8) -> Option<u8> + 'a;
+
 /// Shows `see` every record that counts, until it says how much of one it has taken, or a limit is
 /// reached. Answers whether the end of everything was.
 fn scan(
     journal: &dyn ReadJournal,
     cursor: &mut ScanCursor,
     limits: Limits,
-    see: &mut dyn FnMut((Partition, Offset), &Record, u8) -> Option<u8>,
+    see: &mut See<'_>,
 ) -> Result<bool, AuditError> {
     let from = cursor.places.iter().enumerate();
     let from: Vec<_> = from

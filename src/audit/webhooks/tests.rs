@@ -344,7 +344,9 @@ fn a_cursor_ahead_of_itself_is_found() {
 #[test]
 fn a_parked_user_who_is_lost_is_named() {
     let mut book = Book::new();
-    (book.block("amy"), book.block("amy"));
+    for _ in 0..2 {
+        book.block("amy");
+    }
     let parked = book.cursor(&Done { next: 3, parked: vec![("amy", 1)], ..Done::default() });
     book.say(parked.clone());
     let mut lie = parked;
@@ -358,7 +360,9 @@ fn a_parked_user_who_is_lost_is_named() {
 #[test]
 fn a_user_is_parked_where_a_call_of_theirs_waits() {
     let mut book = Book::new();
-    (book.block("amy"), book.block("bob"), book.block("amy"));
+    for user in ["amy", "bob", "amy"] {
+        book.block(user);
+    }
     let mut cursor = book.cursor(&Done { next: 4, parked: vec![("amy", 3)], ..Done::default() });
     cursor.progress.parked[0].first = Offset(2);
     cursor.progress.resume = Some(Place { next: Offset(3), epoch: Epoch(1), n: 2 });
@@ -521,7 +525,7 @@ fn the_log_tells_of_each_call_what_became_of_it_and_since_where_that_is_known() 
         let mut out = Vec::new();
         log(&book.memory, &options, &mut out).expect("memory is readable");
         let text = String::from_utf8(out).expect("text");
-        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line));
+        let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
         lines.collect::<Result<Vec<_>, _>>().expect("JSON")
     };
     let json = Options { format: Format::Json, ..Options::default() };
