@@ -1,6 +1,7 @@
 //! The composition root: builds a node out of the rooms, and takes it down in order.
 
 mod cluster;
+mod deliveries;
 mod desk;
 pub mod directory;
 mod followers;

@@ -1,4 +1,5 @@
-//! The story told again, for people: [`replay`], [`history`], [`state`] and [`verify`].
+//! The story told again, for people: [`replay`], [`history`], [`state`], [`verify`], and what became
+//! of the calls that it caused: [`webhooks`].
 //!
 //! Promises: everything here only reads, takes no lock, and works beside a running node. Records are
 //! streamed; what is kept in memory is named by the module that keeps it. Which records count is
@@ -17,6 +18,7 @@ pub mod state;
 pub mod story;
 pub mod verify;
 mod walk;
+pub mod webhooks;
 
 use std::io;
 

@@ -118,7 +118,8 @@ struct Place {
     kind: String,
 }
 
-fn read(bytes: &[u8], rule: &mut ReaderRule) -> Reading {
+/// Reads one record, given what the rule knows before it.
+pub(super) fn read(bytes: &[u8], rule: &mut ReaderRule) -> Reading {
     let error = match decode(bytes) {
         Ok(record) => {
             let admitted = rule.admit(&record);

@@ -16,7 +16,7 @@ use crate::store::{self, Store, StoreError};
 /// Memory for the state store's blocks while it is checked.
 const STORE_CACHE_BYTES: u64 = 16 << 20;
 
-fn open(args: &JournalArgs, environment: &Environment) -> Result<Box<dyn ReadJournal>> {
+pub(super) fn open(args: &JournalArgs, environment: &Environment) -> Result<Box<dyn ReadJournal>> {
     Ok(match args.cluster(environment)? {
         Some(cluster) => Box::new(kafka::ReadOnly::open(cluster)?),
         None => {
@@ -25,7 +25,7 @@ fn open(args: &JournalArgs, environment: &Environment) -> Result<Box<dyn ReadJou
     })
 }
 
-fn format(args: &JournalArgs) -> Format {
+pub(super) fn format(args: &JournalArgs) -> Format {
     if args.json { Format::Json } else { Format::Table }
 }
 

@@ -5,9 +5,11 @@
 
 mod arguments;
 mod audit;
+mod call;
 mod health;
 mod migrate;
 mod serve;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
@@ -82,6 +84,7 @@ fn dispatch(
         Command::Verify(args) => audit::verify(args, environment, out),
         Command::Health(args) => health::health(args, environment, out),
         Command::Migrate(args) => migrate::migrate(args, environment, out),
+        Command::Webhooks(args) => webhooks::webhooks(&args.command, environment, out),
     }
 }
 

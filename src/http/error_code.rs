@@ -165,6 +165,7 @@ catalogue! {
     WEBHOOK_NUMBER_WRONG = 97006, "value out of range";
     WEBHOOK_PLACE_WRONG = 97007, "Offsets, Time or End wrong";
     WEBHOOK_RANGE_WRONG = 97008, "range of the replay wrong";
+    WEBHOOK_CURSOR_WRONG = 97009, "Cursor, From or Since wrong";
     SUBSCRIPTION_UNKNOWN = 97011, "no such subscription";
     SUBSCRIPTION_OF_SETTINGS = 97012, "subscription stands in the settings";
     TOO_MANY_SUBSCRIPTIONS = 97013, "too many subscriptions";

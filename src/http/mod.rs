@@ -61,8 +61,9 @@ pub use self::error_code::ErrorCode;
 pub use self::metrics::Metrics;
 pub use self::settings::{App, Limits, MessageRules, Settings};
 pub use self::webhook::{
-    Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, Source, State,
-    SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
+    Asked, Counted, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen,
+    LogWanted, NewSecret, Page, PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription,
+    Source, State, StatusSeen, SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
 };
 
 /// Which service of the API a command belongs to; it decides the envelope.
@@ -163,7 +164,11 @@ impl Operation {
             | Self::PortraitGet
             | Self::SubscriptionList
             | Self::SubscriptionTest
-            | Self::ReplayList => false,
+            | Self::ReplayList
+            | Self::EventsGet
+            | Self::DeliveriesGet
+            | Self::DeadLettersGet
+            | Self::StatusGet => false,
             Self::BlackListAdd
             | Self::BlackListDelete
             | Self::FriendAdd
@@ -260,6 +265,10 @@ routes! {
         "replay_start" => ReplayStart, webhook::replay_start, 20;
         "replay_list" => ReplayList, webhook::replay_list, 20;
         "replay_end" => ReplayEnd, webhook::replay_end, 20;
+        "events_get" => EventsGet, webhook::events, 20;
+        "deliveries_get" => DeliveriesGet, webhook::log, 20;
+        "dead_letters_get" => DeadLettersGet, webhook::dead_letters, 20;
+        "status_get" => StatusGet, webhook::status, 20;
         "subscription_delete" => SubscriptionDelete, webhook::delete, 20;
     }
 }

@@ -3,8 +3,9 @@
 //! partitions; saves that are lost, or durable without being told.
 //!
 //! Laws: every call is accepted or a dead letter in the end; per user the first acceptances are in the
-//! order of the journal; the same id has the same bytes; a cursor never goes back but by a move; and
-//! every durable cursor's count is what the journal says (`balances`).
+//! order of the journal; the same id has the same bytes; a cursor never goes back but by a move;
+//! every durable cursor's count is what the journal says (`balances`); and the audit of all that was
+//! written finds nothing wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -21,11 +22,13 @@ use super::format::Signer;
 use super::guard::Guard;
 use super::line::{Line, Next, SaveToken, Sent, Verdict};
 use super::subscription::Subscription;
+use crate::audit::webhooks::{Options, Report, reconcile};
 use crate::domain::{
     AppId, DeliveryTerms, Event, FailurePolicy, Seek, SeekTo, Timestamp, UserId, UserKey, Version,
 };
 use crate::journal::{
-    Body, Commit, Cursor, Entry, Epoch, Offset, Origin, Partition, Place, ReaderRule, Tally, record,
+    Body, Commit, Cursor, Entry, Epoch, JournalError, Offset, Origin, Partition, Place,
+    ReadJournal, Reader, ReaderRule, Tally, record,
 };
 
 const APP: AppId = AppId(7);
@@ -79,6 +82,8 @@ enum Mood {
 #[derive(Default)]
 struct Shelf {
     fed: Vec<Fed>,
+    /// What was written, byte for byte.
+    entries: Vec<Entry>,
     n: u64,
     rule: ReaderRule,
     cursor: Option<Cursor>,
@@ -97,10 +102,40 @@ impl Shelf {
         let fed = Fed::of(&entry, self.rule);
         self.rule = fed.after;
         self.fed.push(fed);
+        self.entries.push(entry);
     }
 
     fn end(&self) -> Place {
         Place::new(Offset(self.fed.len() as u64), self.rule)
+    }
+}
+
+/// All that was written, as an audit reads it.
+struct Written(Vec<Vec<Entry>>);
+
+/// What an audit has before it.
+struct Rest(Vec<Entry>);
+
+impl ReadJournal for Written {
+    fn partitions(&self) -> u16 {
+        self.0.len() as u16
+    }
+
+    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
+        let part = |(partition, offset): &(Partition, Offset)| {
+            self.0[usize::from(partition.0)].iter().skip(offset.0 as usize).cloned()
+        };
+        Ok(Box::new(Rest(from.iter().flat_map(part).collect())))
+    }
+
+    fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
+        Ok(Offset(self.0[usize::from(partition.0)].len() as u64))
+    }
+}
+
+impl Reader for Rest {
+    fn next(&mut self, _: usize) -> Result<Vec<Entry>, JournalError> {
+        Ok(std::mem::take(&mut self.0))
     }
 }
 
@@ -157,6 +192,9 @@ impl World {
             let claim = Body::Claim { node: "test".into(), nonce: Uuid::nil() };
             shelf.put(Partition(index as u16), &claim);
             let cursor = Cursor::begin(shelf.end());
+            let name = subscription.cursor_name();
+            let body = Body::Cursor { subscription: name, cursor: Box::new(cursor.clone()) };
+            shelf.put(Partition(index as u16), &body);
             shelf.cursor = Some(cursor.clone());
             shelf.cursors.push(cursor);
         }
@@ -242,7 +280,8 @@ impl World {
         if known.is_some_and(|known| (cursor.term, cursor.place.next) < known) {
             return;
         }
-        let body = Body::Cursor { subscription: "x".into(), cursor: Box::new(cursor.clone()) };
+        let subscription = self.subscription.cursor_name();
+        let body = Body::Cursor { subscription, cursor: Box::new(cursor.clone()) };
         shelf.put(partition, &body);
         shelf.cursor = Some(cursor.clone());
         shelf.cursors.push(cursor.clone());
@@ -459,6 +498,7 @@ impl World {
             let last = shelf.cursors.last().expect("a cursor");
             assert!(last.progress.parked.is_empty(), "seed {}: {last:?}", self.seed);
         }
+        self.audit();
         if !self.moved {
             self.check_all_told();
         }
@@ -471,6 +511,30 @@ impl World {
                 assert!((*seq == 1) == prev.is_none(), "seed {}: {id}", self.seed);
             }
         }
+    }
+
+    /// The audit comes to the same end: all balance, and nothing waits. Of a world without moves and
+    /// changes it counts exactly the calls that were made.
+    fn audit(&self) -> Report {
+        let written = Written(self.shelves.iter().map(|shelf| shelf.entries.clone()).collect());
+        let report = reconcile(&written, &Options::default()).expect("memory is readable");
+        assert!(report.balanced, "seed {}: {:#?}", self.seed, report.findings);
+        let [one] = &report.subscriptions[..] else { panic!("seed {}: {report:#?}", self.seed) };
+        let counts = one.counts;
+        // Before it has found the moment that it was moved to, a follower says nothing new.
+        assert!(counts.balance() && (self.moved || one.lag == 0), "seed {}: {counts:?}", self.seed);
+        if !self.moved && !self.changed {
+            let owed =
+                self.shelves.iter().flat_map(|shelf| &shelf.fed).map(|fed| match &fed.said {
+                    Said::Commit { calls: Some(calls), .. } if calls.app == APP => {
+                        calls.calls.len()
+                    }
+                    _ => 0,
+                });
+            assert_eq!(counts.delivered + counts.dead, owed.sum::<usize>() as u64);
+            assert!(counts.dead <= self.dead.len() as u64, "seed {}: {counts:?}", self.seed);
+        }
+        report
     }
 
     /// Nothing is lost, and per user the order is the journal's.

@@ -36,4 +36,5 @@ mod restart;
 mod shutdown;
 mod subscriptions;
 mod support;
+mod webhook_audit;
 mod webhooks;

@@ -72,6 +72,16 @@ impl Cursors {
                 problems.add(Rule::CursorPlace, (partition, offset), detail);
             }
         }
+        if let Some(resume) = cursor.progress.resume {
+            let ground = self.grounds[usize::from(partition.0)].before(resume.next);
+            if resume.next > next || ground != (resume.epoch, resume.n) {
+                let detail = format!(
+                    "{subscription} reads on at {} with epoch {} and number {}, where {} and {} stand",
+                    resume.next, resume.epoch, resume.n, ground.0, ground.1
+                );
+                problems.add(Rule::CursorPlace, (partition, offset), detail);
+            }
+        }
         if cursor.ended {
             self.cursors.remove(&(subscription, partition));
             return;

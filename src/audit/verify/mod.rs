@@ -29,6 +29,7 @@ pub use hashes::StoredRows;
 pub use report::{FINDINGS_SHOWN_MAX, Finding, Findings, Lag, PartitionReport, Report, Rule};
 
 use super::walk::{Reading, Step, Walk, all_partitions};
+use super::webhooks::{self, Quiet, Reckoning};
 use super::{AuditError, Format, until_closed};
 use crate::domain::Timestamp;
 use crate::journal::{
@@ -71,19 +72,19 @@ pub fn run(
 /// Checks the journal.
 pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
     let started = Instant::now();
-    let mut check = Check::new(journal.partitions(), options);
+    let mut check = Check::new(journal, options);
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     for late in [false, true] {
         check.late = late;
         walk.run(|step, _| {
-            check.step(step);
+            check.step(step)?;
             Ok(ControlFlow::Continue(()))
         })?;
         if !check.channels.is_ahead() {
             break;
         }
     }
-    let mut report = check.finish();
+    let mut report = check.finish()?;
     for one in &mut report.partitions {
         one.epoch = walk.epoch(one.partition);
     }
@@ -91,7 +92,7 @@ pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, Aud
     Ok(report)
 }
 
-struct Check {
+struct Check<'a> {
     partitions: u16,
     /// The first offset of each partition that was not read.
     ends: Vec<Offset>,
@@ -102,6 +103,7 @@ struct Check {
     people: People,
     hashes: Hashes,
     cursors: Cursors,
+    deliveries: Reckoning<'a>,
     /// The end was reached once already.
     late: bool,
     report: Report,
@@ -109,9 +111,10 @@ struct Check {
     warnings: Findings,
 }
 
-impl Check {
-    fn new(partitions: u16, options: &Options) -> Self {
+impl<'a> Check<'a> {
+    fn new(journal: &'a dyn ReadJournal, options: &Options) -> Self {
         let mut problems = Findings::default();
+        let partitions = journal.partitions();
         let count = usize::from(partitions);
         Self {
             partitions,
@@ -122,6 +125,7 @@ impl Check {
             people: People::new(options.import_ignores_blocklist),
             hashes: Hashes::new(partitions, &options.stored, &mut problems),
             cursors: Cursors::new(partitions),
+            deliveries: Reckoning::new(journal, webhooks::Options::default()),
             late: false,
             report: Report { notes: options.notes.clone(), ..Report::default() },
             problems,
@@ -129,8 +133,9 @@ impl Check {
         }
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: Step) -> Result<(), AuditError> {
         let place = (step.partition, step.offset);
+        self.deliveries.step(place, &step.reading, &mut Quiet)?;
         let end = &mut self.ends[usize::from(step.partition.0)];
         if step.offset != *end {
             let detail = format!("stands where offset {end} follows");
@@ -143,11 +148,11 @@ impl Check {
             Reading::Record(record, admitted) => (record, admitted),
             Reading::Unreadable { admitted: Admitted::Void, .. } => {
                 self.void(place);
-                return;
+                return Ok(());
             }
             Reading::Unreadable { error, .. } => {
                 self.problems.add(Rule::Readable, place, error.to_string());
-                return;
+                return Ok(());
             }
         };
         match admitted {
@@ -155,6 +160,7 @@ impl Check {
             Admitted::Claimed => self.claimed(place, record.epoch),
             Admitted::Valid => self.valid(place, record),
         }
+        Ok(())
     }
 
     fn void(&mut self, place: (Partition, Offset)) {
@@ -217,7 +223,18 @@ impl Check {
         self.channels.ask(place.0, commit, problems);
     }
 
-    fn finish(mut self) -> Report {
+    fn finish(mut self) -> Result<Report, AuditError> {
+        for finding in self.deliveries.finish(&mut Quiet)?.findings.first {
+            // What cursors say of themselves has rules of its own here.
+            if !matches!(
+                finding.rule,
+                webhooks::Rule::Readable | webhooks::Rule::Ahead | webhooks::Rule::Forward
+            ) {
+                let place = (finding.partition, finding.offset);
+                let detail = format!("{} {}", finding.subscription, finding.detail);
+                self.problems.add(Rule::Deliveries, place, detail);
+            }
+        }
         let (report, problems) = (&mut self.report, &mut self.problems);
         self.hashes.finish(&self.ends, problems);
         let remainder = self.channels.finish(problems);
@@ -244,6 +261,6 @@ impl Check {
         report.holds = self.problems.total == 0;
         report.problems = self.problems;
         report.warnings = self.warnings;
-        self.report
+        Ok(self.report)
     }
 }

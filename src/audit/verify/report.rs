@@ -62,6 +62,10 @@ pub enum Rule {
     CursorInsideJournal,
     /// A cursor knows the epoch and the number before its offset.
     CursorPlace,
+    /// What the cursors count is what the records owe. Rules: [`webhooks::Rule`].
+    ///
+    /// [`webhooks::Rule`]: super::super::webhooks::Rule
+    Deliveries,
 }
 
 /// One place where a rule is broken.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::deliveries::Deliveries;
 use crate::actors::ExecuteError;
 use crate::domain::{AppId, Replay, SeekTo, Subscription};
 use crate::journal::{Offset, Origin, Partition};
@@ -11,7 +12,7 @@ use crate::journal::{Offset, Origin, Partition};
 pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, DeskError>> + 'a>>;
 
 /// The subscriptions of all apps, as far as the edge has to do with them.
-pub trait Webhooks: Send + Sync + 'static {
+pub trait Webhooks: Deliveries + Send + Sync + 'static {
     /// Sets a subscription, or changes it. Answered once every partition holds its place.
     fn set(&self, app: AppId, wanted: SetSubscription, by: Origin)
     -> Asked<'_, SubscriptionWasSet>;
@@ -76,6 +77,9 @@ pub enum DeskError {
     /// There is no such partition, or an id that no call has.
     #[error("the range is none of the journal")]
     Range,
+    /// The place is none of the journal.
+    #[error("the cursor is none of this journal")]
+    Cursor,
     /// The journal could not be read, or a secret not be sealed.
     #[error("it cannot be done at present")]
     Broken,

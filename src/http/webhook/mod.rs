@@ -1,10 +1,16 @@
 //! Webhooks: who hears of an app's events, set, moved and replayed by its admins. Calls of this server's
 //! own; the reference has a console for that.
 
+mod deliveries;
 mod desk;
 mod replay;
 mod subscription;
 
+pub use deliveries::{
+    Deliveries, DeliverySeen, EventSeen, EventsWanted, LetterSeen, LogWanted, Page, PageFrom,
+    PageWanted, ParkedSeen, StatusSeen,
+};
+pub(super) use deliveries::{dead_letters, events, log, status};
 #[cfg(any(test, fuzzing))]
 pub(super) use desk::Nobody;
 pub use desk::{
@@ -59,6 +65,7 @@ fn fault(call: &Call<'_>, error: &DeskError) -> Failure {
         DeskError::OfSettings => Failure::Whole(code::SUBSCRIPTION_OF_SETTINGS),
         DeskError::Url => Failure::Whole(code::WEBHOOK_URL_WRONG),
         DeskError::Secret => Failure::Whole(code::WEBHOOK_SECRET_WRONG),
+        DeskError::Cursor => Failure::Whole(code::WEBHOOK_CURSOR_WRONG),
         DeskError::Range => Failure::Whole(code::WEBHOOK_RANGE_WRONG),
         DeskError::Broken => Failure::Whole(code::WEBHOOKS_BROKEN),
     }

@@ -287,6 +287,7 @@ fn of_webhooks() -> Vec<Case> {
         set(code::WEBHOOK_NUMBER_WRONG, json!({"TimeoutMs": 99})),
         set(code::TOO_MANY_SUBSCRIPTIONS, json!({"Name": "other"})),
         call(code::WEBHOOK_PLACE_WRONG, O::SubscriptionSeek, json!({"Name": "off"})),
+        call(code::WEBHOOK_CURSOR_WRONG, O::EventsGet, json!({"Cursor": "?"})),
         call(code::WEBHOOK_RANGE_WRONG, O::ReplayStart, json!({"Name": "off", "Ranges": []})),
         call(code::SUBSCRIPTION_UNKNOWN, O::SubscriptionTest, json!({"Name": "nobody"})),
         call_of(code::SUBSCRIPTION_OF_SETTINGS, O::SubscriptionDelete, &lasting, &pulled),

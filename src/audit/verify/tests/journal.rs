@@ -1,7 +1,7 @@
 //! What records and channels have to keep, broken once each.
 
 use super::*;
-use crate::journal::{Cursor, Place};
+use crate::journal::{Cursor, Filter, Place, Progress};
 
 #[test]
 fn a_record_that_is_none_is_a_problem_and_the_ones_behind_it_still_count() {
@@ -185,6 +185,37 @@ fn cursors_move_forward_inside_the_journal_and_know_their_place() {
         );
         expect_broken(&world.memory, rule);
     }
+}
+
+#[test]
+fn a_cursor_knows_the_place_where_it_reads_on_and_counts_what_is_owed() {
+    let only = Partition(0);
+    let mut world = World::of(1, &NAMES);
+    world.block("amy", &["bob"]);
+    world.drain();
+    let end = world.memory.end(only).expect("memory is readable");
+    let place = |next: u64| Place { next: Offset(next), epoch: Epoch(1), n: next - 1 };
+    let commands: Vec<Box<str>> = vec!["Sns.CallbackBlackListAdd".into()];
+    let progress = Progress {
+        since: Offset(1),
+        filters: vec![Filter { from: Offset(0), commands }],
+        ..Progress::default()
+    };
+    let mut cursor = Cursor { place: place(end.0), progress, ..Cursor::default() };
+    let expect = |cursor: &Cursor, rule| {
+        let mut world = world.clone();
+        let subscription = format!("webhook/{}", key("amy").app);
+        world.append(only, &Body::Cursor { subscription, cursor: Box::new(cursor.clone()) });
+        expect_broken(&world.memory, rule)
+    };
+    let report = expect(&cursor, Rule::Deliveries);
+    let said = &report.problems.first[0].detail;
+    assert!(said.contains("of amy is in none of them"), "{said}");
+    cursor.progress.filters.clear();
+    cursor.progress.resume = Some(Place { n: 77, ..place(2) });
+    expect(&cursor, Rule::CursorPlace);
+    cursor.progress.resume = Some(place(end.0 + 1));
+    expect(&cursor, Rule::CursorPlace);
 }
 
 #[test]

@@ -1,0 +1,466 @@
+//! What became of the calls that subscribers are owed: [`audit`], [`list`], [`log`], [`dead_letters`]
+//! and [`count`].
+//!
+//! What is owed is derived from the records again, with the rule that the follower has; what became
+//! of it is what the cursors say. [`audit`] holds the one against the other, cursor by cursor: of
+//! the calls that the records up to a cursor's place owe, each is counted as delivered, counted as
+//! dead, or belongs to a parked user, by number and by digest. One pass over all partitions; memory
+//! is bounded by what `calls` and `lane` keep, whatever the number of calls.
+
+mod calls;
+mod count;
+mod lane;
+mod log;
+mod report;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::ops::ControlFlow;
+
+pub use count::{Counted, Selection, count};
+pub use log::{LogOptions, STATES, dead_letters, log};
+pub use report::{
+    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, Report, Rule, Standing, Subscribed,
+};
+pub use scan::{
+    Asked, Delivered, Letter, Limits, OwedCall, ScanCursor, ScanCursorError, Scanned, Standpoint,
+    delivered, letters, owed_calls,
+};
+
+use super::walk::{Reading, Step, Walk, all_partitions};
+use super::{AuditError, Format, until_closed};
+use crate::domain::{AppId, Event, Replay, Timestamp, UserId};
+use crate::journal::record::decode;
+use crate::journal::{
+    Admitted, Body, Commit, Cursor, DeadLetter, Entry, Offset, Parked, Partition, ReadJournal,
+    Record,
+};
+use crate::webhooks::MAIN;
+use crate::webhooks::digest::CallId;
+use calls::{Owed, Shelf};
+use lane::{Ground, Lane, Whose};
+
+/// How the event that begins a replay is stored.
+const REPLAY_BEGUN: &[u8] = br#""ReplayBegun""#;
+/// About how many bytes are read at a time.
+const READ_BYTES_MAX: usize = 1 << 20;
+/// What the names of all cursors of subscriptions begin with.
+const CURSOR_PREFIX: &str = "webhook/";
+
+/// One end of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// A moment.
+    Time(Timestamp),
+    /// Places; partitions that are not named are not bound.
+    Places(Vec<(Partition, Offset)>),
+}
+
+/// Which records' calls are counted. Without bounds: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// From here on.
+    pub from: Option<Bound>,
+    /// Up to here, and not including it.
+    pub to: Option<Bound>,
+}
+
+impl Range {
+    /// Whether a record lies in it.
+    pub fn holds(&self, partition: Partition, offset: Offset, at: Timestamp) -> bool {
+        let place = |places: &[(Partition, Offset)]| {
+            places.iter().find(|(named, _)| *named == partition).map(|(_, offset)| *offset)
+        };
+        let from = match &self.from {
+            None => true,
+            Some(Bound::Time(from)) => at >= *from,
+            Some(Bound::Places(places)) => place(places).is_none_or(|from| offset >= from),
+        };
+        let to = match &self.to {
+            None => true,
+            Some(Bound::Time(to)) => at < *to,
+            Some(Bound::Places(places)) => place(places).is_none_or(|to| offset < to),
+        };
+        from && to
+    }
+}
+
+/// What to look at, and how to write it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Only this app.
+    pub app: Option<AppId>,
+    /// Only the subscription of this name, with its replays.
+    pub subscription: Option<String>,
+    /// The records whose calls are counted.
+    pub range: Range,
+    /// Replays and what they tell, by app, beside those that the journal tells of.
+    pub replays: Vec<(AppId, Replay)>,
+    /// The present moment.
+    pub now: Timestamp,
+    /// How.
+    pub format: Format,
+}
+
+/// One call of which something is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled<'a> {
+    /// The name of the cursor that speaks of it.
+    pub cursor: &'a str,
+    /// The app.
+    pub app: AppId,
+    /// The call.
+    pub id: CallId,
+    /// Its place in the chain of calls of the subscription and its partition, from 1.
+    pub seq: u64,
+    /// Whose event it tells.
+    pub user: UserId,
+    /// When that happened.
+    pub at: Timestamp,
+    /// What became of it.
+    pub state: State<'a>,
+    /// Where the first cursor stands that knows it.
+    pub known_at: Option<Offset>,
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State<'a> {
+    /// The receiver accepted it.
+    Delivered,
+    /// It was given up.
+    Dead(&'a DeadLetter),
+    /// Its user is parked.
+    Parked {
+        /// With what.
+        parked: &'a Parked,
+        /// It is the one that failed; others of the user wait behind it.
+        first: bool,
+    },
+    /// The cursor has not come to it.
+    Waiting,
+}
+
+/// Somebody who hears of each call when it is settled, and of all others at the end.
+pub trait Watch {
+    /// What became of one call.
+    fn settled(&mut self, settled: &Settled<'_>) -> Result<(), AuditError>;
+}
+
+/// Nobody watches.
+pub(super) struct Quiet;
+
+impl Watch for Quiet {
+    fn settled(&mut self, _: &Settled<'_>) -> Result<(), AuditError> {
+        Ok(())
+    }
+}
+
+/// Holds all cursors against the journal and writes what became of the calls. Whether all is right
+/// is [`Report::balanced`].
+pub fn audit(
+    journal: &dyn ReadJournal,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<Report, AuditError> {
+    let report = reconcile(journal, options)?;
+    let written = match options.format {
+        Format::Json => report.write_json(out),
+        Format::Table => report.write_table(out),
+    };
+    until_closed(written.and_then(|()| Ok(out.flush()?)), ())?;
+    Ok(report)
+}
+
+/// Writes how far each subscription has come, and what it waits for.
+pub fn list(
+    journal: &dyn ReadJournal,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<Report, AuditError> {
+    let report = reconcile(journal, options)?;
+    let written = match options.format {
+        Format::Json => report.write_json(out),
+        Format::Table => report.write_list(out),
+    };
+    until_closed(written.and_then(|()| Ok(out.flush()?)), ())?;
+    Ok(report)
+}
+
+/// Holds all cursors against the journal.
+pub fn reconcile(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
+    watched(journal, options, &mut Quiet)
+}
+
+/// The same, with somebody who hears of each call.
+pub fn watched(
+    journal: &dyn ReadJournal,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Report, AuditError> {
+    let mut options = options.clone();
+    options.replays.extend(replays(journal)?);
+    let mut reckoning = Reckoning::new(journal, options);
+    let mut walk = Walk::over(journal, &all_partitions(journal))?;
+    walk.run(|step, _| {
+        let Step { partition, offset, reading, .. } = &step;
+        reckoning.step((*partition, *offset), reading, watch)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    reckoning.finish(watch)
+}
+
+/// What each replay was to tell. A partition that is read later may hold the word on one whose
+/// cursors are read before, so this is looked for beforehand.
+fn replays(journal: &dyn ReadJournal) -> Result<Vec<(AppId, Replay)>, AuditError> {
+    let from: Vec<_> =
+        all_partitions(journal).into_iter().map(|partition| (partition, Offset(0))).collect();
+    let mut reader = journal.reader(&from)?;
+    let mut replays = Vec::new();
+    loop {
+        let entries = reader.next(READ_BYTES_MAX)?;
+        if entries.is_empty() {
+            return Ok(replays);
+        }
+        let told = |entry: &&Entry| {
+            entry.bytes.windows(REPLAY_BEGUN.len()).any(|bytes| bytes == REPLAY_BEGUN)
+        };
+        for entry in entries.iter().filter(told) {
+            if let Ok(Record { body: Body::Commit(commit), .. }) = decode(&entry.bytes) {
+                learn(&mut replays, &commit);
+            }
+        }
+    }
+}
+
+fn learn(replays: &mut Vec<(AppId, Replay)>, commit: &Commit) {
+    for event in &commit.events {
+        if let Event::ReplayBegun(replay) = event {
+            let app = commit.key.app;
+            let known = |(of, known): &(AppId, Replay)| *of == app && known.number == replay.number;
+            if !replays.iter().any(known) {
+                replays.push((app, (**replay).clone()));
+            }
+        }
+    }
+}
+
+/// All subscriptions on their way through the journal.
+pub(super) struct Reckoning<'a> {
+    journal: &'a dyn ReadJournal,
+    options: Options,
+    shelves: Vec<Shelf>,
+    lanes: BTreeMap<(Box<str>, Partition), Lane>,
+    report: Report,
+}
+
+impl<'a> Reckoning<'a> {
+    /// Nothing read yet.
+    pub(super) fn new(journal: &'a dyn ReadJournal, options: Options) -> Self {
+        let partitions = journal.partitions();
+        let shelves = (0..partitions).map(|number| Shelf::new(Partition(number), partitions));
+        Self {
+            journal,
+            options,
+            shelves: shelves.collect(),
+            lanes: BTreeMap::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Keeps fewer records of each partition.
+    #[cfg(test)]
+    fn keep_at_most(&mut self, kept_max: usize) {
+        self.shelves.iter_mut().for_each(|shelf| shelf.kept_max = kept_max);
+    }
+
+    /// Takes the next record of a partition.
+    pub(super) fn step(
+        &mut self,
+        (partition, offset): (Partition, Offset),
+        reading: &Reading,
+        watch: &mut dyn Watch,
+    ) -> Result<(), AuditError> {
+        self.report.records += 1;
+        let Some(shelf) = self.shelves.get_mut(usize::from(partition.0)) else {
+            let partitions = self.journal.partitions();
+            return Err(AuditError::NoSuchPartition { partition, partitions });
+        };
+        match reading {
+            Reading::Record(_, Admitted::Void)
+            | Reading::Unreadable { admitted: Admitted::Void, .. } => shelf.void(offset),
+            Reading::Record(record, Admitted::Valid | Admitted::Claimed) => {
+                return self.record((partition, offset), record, watch);
+            }
+            Reading::Unreadable { error, .. } => {
+                shelf.put(offset, None);
+                self.report.findings.add(Finding {
+                    rule: Rule::Readable,
+                    subscription: "".into(),
+                    partition,
+                    offset,
+                    detail: format!("what it owes cannot be told: {error}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        (partition, offset): (Partition, Offset),
+        record: &Record,
+        watch: &mut dyn Watch,
+    ) -> Result<(), AuditError> {
+        let shelf = &mut self.shelves[usize::from(partition.0)];
+        match &record.body {
+            Body::Commit(commit) => {
+                shelf.put(offset, Owed::of(partition, offset, commit));
+                learn(&mut self.options.replays, commit);
+            }
+            Body::Cursor { subscription, cursor } => {
+                shelf.put(offset, None);
+                self.cursor((partition, offset), subscription, cursor, watch)?;
+            }
+            Body::Claim { .. }
+            | Body::Watermark { .. }
+            | Body::Acknowledged { .. }
+            | Body::Release { .. }
+            | Body::Checkpoint { .. } => shelf.put(offset, None),
+        }
+        Ok(())
+    }
+
+    fn cursor(
+        &mut self,
+        (partition, offset): (Partition, Offset),
+        name: &str,
+        cursor: &Cursor,
+        watch: &mut dyn Watch,
+    ) -> Result<(), AuditError> {
+        let Some((app, subscription, replay)) = named(name) else { return Ok(()) };
+        if !self.options.wants(app, subscription) {
+            return Ok(());
+        }
+        self.report.cursors += 1;
+        let lane = self.lanes.entry((name.into(), partition)).or_insert_with(|| {
+            let replay = match replay {
+                None => Ok(None),
+                Some(number) => self.options.replay(app, number).cloned().map(Some).ok_or(()),
+            };
+            Lane::new(Whose { app, cursor: name.into(), partition, replay })
+        });
+        let mut ground = Ground {
+            journal: self.journal,
+            shelf: &self.shelves[usize::from(partition.0)],
+            range: &self.options.range,
+            findings: &mut self.report.findings,
+            watch,
+        };
+        lane.take(offset, cursor.clone(), &mut ground)
+    }
+
+    /// What was found, once everything is read.
+    pub(super) fn finish(mut self, watch: &mut dyn Watch) -> Result<Report, AuditError> {
+        for lane in self.lanes.values_mut().filter(|lane| !lane.cursor.ended) {
+            lane.finish(watch)?;
+        }
+        self.wait(watch)?;
+        let Self { options, lanes, mut report, .. } = self;
+        for ((cursor, partition), lane) in lanes {
+            let Some((app, _, _)) = named(&cursor) else { continue };
+            let counted = lane.is_counted();
+            let Lane { cursor: newest, said_at, cursors, counts, .. } = lane;
+            let name = cursor.strip_prefix(&format!("{CURSOR_PREFIX}{app}")).unwrap_or_default();
+            let name = name.strip_prefix('/').unwrap_or(name);
+            let name = match name {
+                "" => MAIN.to_owned(),
+                replay if replay.starts_with("replay/") => format!("{MAIN}/{replay}"),
+                name => name.to_owned(),
+            };
+            let last = report.subscriptions.last();
+            if last.is_none_or(|one| one.app != app || *one.name != name) {
+                report.subscriptions.push(Subscribed::new(app, name.into()));
+            }
+            let Some(subscribed) = report.subscriptions.last_mut() else { continue };
+            subscribed.ended &= newest.ended;
+            subscribed.counted &= counted || newest.progress.filters.is_empty();
+            subscribed.add(Standing {
+                partition,
+                next: newest.place.next,
+                term: newest.term,
+                said_at,
+                cursors,
+                counts,
+                users: newest.progress.parked,
+                down_since: newest.progress.down_since,
+                halted: newest.progress.halted,
+                error: newest.progress.error,
+            });
+        }
+        for one in &mut report.subscriptions {
+            one.lag = one.counts.behind;
+            let age = one.counts.oldest.map_or(0, |oldest| options.now.0 - oldest.0);
+            one.lag_s = u64::try_from(age / 1000).unwrap_or(0);
+            if !one.counted {
+                let note = format!(
+                    "{} of app {} is not held against the records: the journal does not say what it \
+                     was to tell",
+                    one.name, one.app
+                );
+                report.notes.push(note);
+            }
+        }
+        report.balanced = report.findings.total == 0;
+        Ok(report)
+    }
+
+    /// Shows each follower what it has before it: one reading per partition, whatever their number.
+    fn wait(&mut self, watch: &mut dyn Watch) -> Result<(), AuditError> {
+        for (index, shelf) in self.shelves.iter().enumerate() {
+            let partition = Partition(index as u16);
+            let here = self.lanes.values_mut();
+            let here = here.filter(|lane| lane.whose.partition == partition && !lane.cursor.ended);
+            let mut here: Vec<&mut Lane> = here.collect();
+            let Some(from) = here.iter().map(|lane| lane.place()).min() else { continue };
+            shelf.visit(self.journal, from, shelf.next, &mut |owed| {
+                for lane in here.iter_mut().filter(|lane| lane.place() <= owed.offset) {
+                    lane.wait(owed, &self.options.range, watch)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Options {
+    fn wants(&self, app: AppId, subscription: &str) -> bool {
+        self.app.is_none_or(|wanted| wanted == app)
+            && self.subscription.as_ref().is_none_or(|wanted| wanted == subscription)
+    }
+
+    fn replay(&self, app: AppId, number: u32) -> Option<&Replay> {
+        let known = self.replays.iter().find(|(of, replay)| *of == app && replay.number == number);
+        known.map(|(_, replay)| replay)
+    }
+}
+
+/// App, subscription and replay of a cursor's name, if it is one of a subscription.
+pub fn named(cursor: &str) -> Option<(AppId, &str, Option<u32>)> {
+    let mut parts = cursor.strip_prefix(CURSOR_PREFIX)?.split('/');
+    let app = AppId(parts.next()?.parse().ok()?);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (None, ..) => Some((app, MAIN, None)),
+        (Some(name), None, ..) => Some((app, name, None)),
+        // A replay of the subscription that has no name in its cursors.
+        (Some("replay"), Some(number), None, _) => Some((app, MAIN, Some(number.parse().ok()?))),
+        (Some(name), Some("replay"), Some(number), None) => {
+            Some((app, name, Some(number.parse().ok()?)))
+        }
+        _ => None,
+    }
+}

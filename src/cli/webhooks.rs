@@ -1,0 +1,325 @@
+//! `cordon webhooks`: how deliveries stand, and what an operator does about it.
+//!
+//! What only reads goes to the journal itself; what changes something asks a running node.
+
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use super::arguments::{
+    DeadLettersArgs, LogArgs, SelectionArgs, SubscribedArgs, WebhookReplayArgs, WebhookResendArgs,
+    WebhookSeekArgs, WebhooksAuditArgs, WebhooksCommand, WebhooksListArgs,
+};
+use super::audit::{format, open};
+use super::call::call;
+use crate::audit::Format;
+use crate::audit::webhooks::{
+    self, Bound, Counted, LogOptions, Options, Range, Selection, audit, count,
+};
+use crate::config::Environment;
+use crate::domain::Timestamp;
+use crate::journal::{Offset, Partition};
+use crate::webhooks::MAIN;
+
+/// How calls of the API name what is asked for. Rule: extensions.md.
+mod field {
+    pub(super) const NAME: &str = "Name";
+    pub(super) const URL: &str = "Url";
+    pub(super) const SINCE: &str = "Since";
+    pub(super) const UNTIL: &str = "Until";
+    pub(super) const RANGES: &str = "Ranges";
+    pub(super) const PARTITION: &str = "Partition";
+    pub(super) const FROM: &str = "From";
+    pub(super) const USERS: &str = "To_Account";
+    pub(super) const COMMANDS: &str = "Commands";
+    pub(super) const IDS: &str = "Ids";
+    pub(super) const OFFSETS: &str = "Offsets";
+    pub(super) const OFFSET: &str = "Offset";
+    pub(super) const TIME: &str = "Time";
+    pub(super) const END: &str = "End";
+}
+
+/// The call that begins a replay.
+const REPLAY_START: &str = "webhook/replay_start";
+/// The call that moves a subscription.
+const SUBSCRIPTION_SEEK: &str = "webhook/subscription_seek";
+/// Calls that one replay may name, at most.
+const IDS_MAX: usize = crate::domain::subscription::REPLAYED_IDS_MAX;
+
+pub(super) fn webhooks(
+    command: &WebhooksCommand,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    match command {
+        WebhooksCommand::List(args) => list(args, environment, out),
+        WebhooksCommand::Audit(args) => reconcile(args, environment, out),
+        WebhooksCommand::Log(args) => log(args, environment, out),
+        WebhooksCommand::DeadLetters(args) => dead_letters(args, environment, out),
+        WebhooksCommand::Replay(args) => replay(args, environment, out),
+        WebhooksCommand::Seek(args) => seek(args, environment, out),
+        WebhooksCommand::Resend(args) => resend(args, environment, out),
+    }
+}
+
+fn options(args: &SubscribedArgs, range: Range) -> Result<Options> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    Ok(Options {
+        app: args.app,
+        subscription: args.subscription.clone(),
+        range,
+        replays: Vec::new(),
+        now: Timestamp(i64::try_from(now.as_millis())?),
+        format: format(&args.journal),
+    })
+}
+
+fn list(args: &WebhooksListArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
+    let options = options(&args.subscribed, Range::default())?;
+    webhooks::list(&*open(&args.subscribed.journal, environment)?, &options, out)?;
+    Ok(())
+}
+
+fn reconcile(
+    args: &WebhooksAuditArgs,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    let range = Range { from: bound(&args.from)?, to: bound(&args.to)? };
+    let options = options(&args.subscribed, range)?;
+    let report = audit(&*open(&args.subscribed.journal, environment)?, &options, out)?;
+    if !report.balanced {
+        bail!("what cursors count is not what the journal owes");
+    }
+    Ok(())
+}
+
+fn log_options(args: &LogArgs) -> Result<LogOptions> {
+    let range = Range { from: bound(&args.from)?, to: bound(&args.to)? };
+    Ok(LogOptions {
+        options: options(&args.subscribed, range)?,
+        id: args.id,
+        user: args.user,
+        state: args.state.clone(),
+        body: args.body,
+    })
+}
+
+fn log(args: &LogArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
+    let journal = open(&args.subscribed.journal, environment)?;
+    webhooks::log(&*journal, &log_options(args)?, out)?;
+    Ok(())
+}
+
+fn dead_letters(
+    args: &DeadLettersArgs,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> Result<()> {
+    let bound = |at: Option<Timestamp>| at.map(Bound::Time);
+    let range = Range { from: bound(args.since), to: bound(args.until) };
+    let options = LogOptions {
+        options: options(&args.subscribed, range)?,
+        id: args.id,
+        user: args.user,
+        ..LogOptions::default()
+    };
+    let journal = open(&args.subscribed.journal, environment)?;
+    webhooks::dead_letters(&*journal, &options, out)?;
+    Ok(())
+}
+
+/// Several places make one bound; a moment stands alone.
+fn bound(said: &[Bound]) -> Result<Option<Bound>> {
+    let mut bound: Option<Bound> = None;
+    for one in said {
+        bound = Some(match (bound, one) {
+            (None, one) => one.clone(),
+            (Some(Bound::Places(mut known)), Bound::Places(places)) => {
+                known.extend(places);
+                Bound::Places(known)
+            }
+            (Some(_), _) => bail!("a range has one moment, or places, at each end"),
+        });
+    }
+    Ok(bound)
+}
+
+fn replay(args: &WebhookReplayArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
+    let range = Range { from: bound(&args.selection.from)?, to: bound(&args.selection.to)? };
+    if args.dry_run {
+        let selection = Selection {
+            app: args.node.app(environment)?,
+            subscription: args.selection.subscription.clone().unwrap_or_else(|| MAIN.to_owned()),
+            range,
+            users: args.selection.users.clone(),
+            commands: args.selection.commands.clone(),
+            ids: args.selection.ids.clone(),
+        };
+        let counted = count(&*open(&args.journal, environment)?, &selection)?;
+        return write_counted(&counted, format(&args.journal), out);
+    }
+    let body = replay_body(&args.selection, args.to_url.as_deref(), &range)?;
+    let answer = call(&args.node.complete(environment)?, REPLAY_START, &body)?;
+    writeln!(out, "replay {} has begun", answer["Number"])?;
+    Ok(())
+}
+
+fn write_counted(counted: &Counted, format: Format, out: &mut impl Write) -> Result<()> {
+    if format == Format::Json {
+        writeln!(out, "{}", serde_json::to_string(counted)?)?;
+        return Ok(());
+    }
+    writeln!(out, "{} calls of {} records", counted.calls, counted.records)?;
+    for (command, calls) in &counted.commands {
+        writeln!(out, "{command:<32}  {calls}")?;
+    }
+    for (partition, from, until) in &counted.ranges {
+        writeln!(out, "partition {partition}: from {from} up to {until}")?;
+    }
+    Ok(())
+}
+
+fn replay_body(selection: &SelectionArgs, url: Option<&str>, range: &Range) -> Result<Value> {
+    let mut body = Map::new();
+    let name = selection.subscription.as_deref().unwrap_or(MAIN);
+    body.insert(field::NAME.into(), json!(name));
+    if let Some(url) = url {
+        body.insert(field::URL.into(), json!(url));
+    }
+    for (field, bound) in [(field::SINCE, &range.from), (field::UNTIL, &range.to)] {
+        if let Some(Bound::Time(at)) = bound {
+            body.insert(field.into(), json!(seconds(*at)?));
+        }
+    }
+    let places = |bound: &Option<Bound>| match bound {
+        Some(Bound::Places(places)) => places.clone(),
+        Some(Bound::Time(_)) | None => Vec::new(),
+    };
+    let ranges = ranges(&places(&range.from), &places(&range.to))?;
+    if !ranges.is_empty() {
+        body.insert(field::RANGES.into(), json!(ranges));
+    }
+    let users: Vec<&str> = selection.users.iter().map(|user| user.as_str()).collect();
+    let commands: Vec<&str> = selection.commands.iter().map(|command| command.name()).collect();
+    let ids: Vec<String> = selection.ids.iter().map(ToString::to_string).collect();
+    if !users.is_empty() {
+        body.insert(field::USERS.into(), json!(users));
+    }
+    if !commands.is_empty() {
+        body.insert(field::COMMANDS.into(), json!(commands));
+    }
+    if !ids.is_empty() {
+        body.insert(field::IDS.into(), json!(ids));
+    }
+    Ok(Value::Object(body))
+}
+
+/// The API has moments in seconds.
+fn seconds(at: Timestamp) -> Result<i64> {
+    if at.0 % 1000 != 0 {
+        bail!("a replay or a move begins and ends with a whole second");
+    }
+    Ok(at.0 / 1000)
+}
+
+fn ranges(from: &[(Partition, Offset)], to: &[(Partition, Offset)]) -> Result<Vec<Value>> {
+    if from.len() != to.len() {
+        bail!("each partition needs both ends: --from 3@120 --to 3@500");
+    }
+    let range = |(partition, first): &(Partition, Offset)| {
+        let behind = to.iter().find(|(other, _)| other == partition);
+        let (_, behind) = behind.with_context(|| format!("partition {partition} has no --to"))?;
+        if first >= behind {
+            bail!("the range of partition {partition} is empty");
+        }
+        Ok(json!({field::PARTITION: partition, field::FROM: first, field::UNTIL: behind}))
+    };
+    from.iter().map(range).collect()
+}
+
+fn seek(args: &WebhookSeekArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
+    let mut body = Map::new();
+    let name = args.subscription.as_deref().unwrap_or(MAIN);
+    body.insert(field::NAME.into(), json!(name));
+    match (args.offset.as_slice(), args.time, args.end) {
+        ([], Some(time), false) => body.insert(field::TIME.into(), json!(seconds(time)?)),
+        ([], None, true) => body.insert(field::END.into(), json!(1)),
+        (offsets @ [_, ..], None, false) => {
+            let place = |(partition, offset): &(Partition, Offset)| json!({field::PARTITION: partition, field::OFFSET: offset});
+            let places: Vec<Value> = offsets.iter().map(place).collect();
+            body.insert(field::OFFSETS.into(), json!(places))
+        }
+        _ => bail!("one of --offset, --time and --end says where to"),
+    };
+    call(&args.node.complete(environment)?, SUBSCRIPTION_SEEK, &Value::Object(body))?;
+    writeln!(out, "{name} goes on from there")?;
+    Ok(())
+}
+
+fn resend(args: &WebhookResendArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
+    if args.ids.len() > IDS_MAX {
+        bail!("at most {IDS_MAX} calls can be sent again at a time");
+    }
+    let selection = SelectionArgs {
+        subscription: args.subscription.clone(),
+        ids: args.ids.clone(),
+        ..SelectionArgs::default()
+    };
+    let body = replay_body(&selection, None, &Range::default())?;
+    let answer = call(&args.node.complete(environment)?, REPLAY_START, &body)?;
+    let count = args.ids.len();
+    writeln!(out, "{count} calls are sent again by replay {}", answer["Number"])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UserId;
+
+    fn place(partition: u16, offset: u64) -> (Partition, Offset) {
+        (Partition(partition), Offset(offset))
+    }
+
+    #[test]
+    fn a_replay_is_asked_for_in_the_words_of_the_api() {
+        let selection = SelectionArgs {
+            subscription: Some("crm".into()),
+            users: vec![UserId::parse("amy").expect("a name")],
+            ids: vec!["3@7.Sns.CallbackFriendAdd".parse().expect("an id")],
+            commands: vec![crate::webhooks::CallbackCommand::FriendAdd],
+            ..SelectionArgs::default()
+        };
+        let range = Range {
+            from: Some(Bound::Places(vec![place(3, 5)])),
+            to: Some(Bound::Places(vec![place(3, 9)])),
+        };
+        let body = replay_body(&selection, Some("http://b/hook"), &range).expect("a body");
+        let expected = json!({
+            "Name": "crm", "Url": "http://b/hook", "To_Account": ["amy"],
+            "Commands": ["Sns.CallbackFriendAdd"], "Ids": ["3@7.Sns.CallbackFriendAdd"],
+            "Ranges": [{"Partition": 3, "From": 5, "Until": 9}],
+        });
+        assert_eq!(body, expected);
+        let range = Range {
+            from: Some(Bound::Time(Timestamp(5_000))),
+            to: Some(Bound::Time(Timestamp(9_000))),
+        };
+        let body = replay_body(&SelectionArgs::default(), None, &range).expect("a body");
+        assert_eq!(body, json!({"Name": "main", "Since": 5, "Until": 9}));
+    }
+
+    #[test]
+    fn a_range_that_is_none_is_refused() {
+        assert!(seconds(Timestamp(1)).is_err());
+        assert!(ranges(&[place(3, 5)], &[]).is_err());
+        assert!(ranges(&[place(3, 5)], &[place(4, 9)]).is_err());
+        assert!(ranges(&[place(3, 5)], &[place(3, 5)]).is_err());
+        let mixed = [Bound::Time(Timestamp(0)), Bound::Places(vec![place(0, 1)])];
+        assert!(bound(&mixed).is_err());
+        assert!(matches!(bound(&[]), Ok(None)));
+    }
+}

@@ -1,0 +1,527 @@
+//! Deliveries: fetch what is owed, see what was given up, and how everything stands.
+
+use serde::Serialize;
+
+use super::desk::Asked;
+use super::subscription::commands;
+use super::{fault, moment, name, seconds};
+use crate::domain::{AppId, Timestamp, UserId};
+use crate::http::answer::{Answered, Failure};
+use crate::http::call::Call;
+use crate::http::error_code as code;
+use crate::http::shape::{Account, List, Malformed, Scalar, shape};
+use crate::journal::{Offset, Partition};
+
+/// Items of one answer when none is asked for.
+const ITEMS_DEFAULT: usize = 100;
+/// Items of one answer at most; who asks for more gets this many.
+const ITEMS_MAX: usize = 1000;
+/// The longest id of a call, in bytes.
+const ID_BYTES_MAX: usize = 80;
+/// What can become of a call.
+const STATES: [&str; 4] = ["delivered", "dead", "parked", "waiting"];
+/// The longest cursor, in bytes.
+const CURSOR_BYTES_MAX: usize = 256 * 1024;
+
+/// What a node knows of its deliveries, beside the subscriptions.
+pub trait Deliveries {
+    /// The calls that are owed, from a place on.
+    fn events(&self, app: AppId, wanted: EventsWanted) -> Asked<'_, Page<EventSeen>>;
+
+    /// The calls that were given up, from a place on.
+    fn dead_letters(&self, app: AppId, wanted: PageWanted) -> Asked<'_, Page<LetterSeen>>;
+
+    /// What became of calls, from a place on.
+    fn log(&self, app: AppId, wanted: LogWanted) -> Asked<'_, Page<DeliverySeen>>;
+
+    /// How each subscription stands, or the one that is named.
+    fn statuses(&self, app: AppId, name: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>>;
+}
+
+/// Which page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageWanted {
+    /// Of which subscription; of all if none is named.
+    pub name: Option<Box<str>>,
+    /// Where it begins.
+    pub from: PageFrom,
+    /// How long it may be.
+    pub items_max: usize,
+}
+
+/// Which page of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsWanted {
+    /// The page; what the subscription asks for bounds what is told.
+    pub page: PageWanted,
+    /// Only these commands.
+    pub commands: Vec<Box<str>>,
+}
+
+/// Which page of what became of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogWanted {
+    /// The page.
+    pub page: PageWanted,
+    /// Only this call.
+    pub id: Option<String>,
+    /// Only calls about this user's events.
+    pub user: Option<UserId>,
+    /// Only calls in this state.
+    pub state: Option<&'static str>,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliverySeen {
+    /// The subscription.
+    pub name: String,
+    /// The call.
+    pub id: String,
+    /// Whose event it tells.
+    pub user: UserId,
+    /// When that happened.
+    pub at: Timestamp,
+    /// One word.
+    pub state: &'static str,
+    /// Attempts that were spent on it, if that is known.
+    pub attempts: u32,
+    /// What the last attempt came to, if that is known.
+    pub error: Box<str>,
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageFrom {
+    /// With the first record that there is.
+    Beginning,
+    /// With the first record of this moment or later.
+    Time(Timestamp),
+    /// Behind the last record that there is.
+    End,
+    /// Where an earlier page ended.
+    Cursor(String),
+}
+
+/// A page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one begins.
+    pub cursor: String,
+    /// There was nothing behind it.
+    pub complete: bool,
+}
+
+/// A call that is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSeen {
+    /// Its id.
+    pub id: String,
+    /// What it tells.
+    pub command: &'static str,
+    /// Where its record stands.
+    pub place: (Partition, Offset),
+    /// Whose event it is.
+    pub user: UserId,
+    /// When that happened.
+    pub at: Timestamp,
+    /// The body, byte for byte as it is sent.
+    pub body: String,
+}
+
+/// A call that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterSeen {
+    /// The subscription.
+    pub name: String,
+    /// Which replay of it; 0 for none.
+    pub replay: u32,
+    /// Its id.
+    pub id: Box<str>,
+    /// Whose event it tells.
+    pub user: UserId,
+    /// Attempts that were spent on it.
+    pub attempts: u32,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// What the last attempt came to.
+    pub error: Box<str>,
+}
+
+/// How a subscription, or a replay of one, stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusSeen {
+    /// Its name.
+    pub name: String,
+    /// Which replay of it; 0 for none.
+    pub replay: u32,
+    /// Calls that were delivered.
+    pub delivered: u64,
+    /// Calls that were given up.
+    pub dead: u64,
+    /// Records that it is not known to be done with.
+    pub lag: u64,
+    /// How often it was moved.
+    pub term: u32,
+    /// Since when the receiver counts as down, if it does.
+    pub down_since: Option<Timestamp>,
+    /// Why nothing is sent any more, if that is so.
+    pub halted: Box<str>,
+    /// What the last failed attempt came to.
+    pub error: Box<str>,
+    /// Users whose calls wait.
+    pub parked: Vec<ParkedSeen>,
+}
+
+/// A user whose calls wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedSeen {
+    /// Who.
+    pub user: UserId,
+    /// The record of the first call that waits.
+    pub place: (Partition, Offset),
+    /// Attempts that were spent on it.
+    pub attempts: u32,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// What the last attempt came to.
+    pub error: Box<str>,
+}
+
+shape! {
+    /// The body of `events_get`.
+    Events<'a> {
+        name: Scalar<'a> = "Name",
+        cursor: Scalar<'a> = "Cursor",
+        from: Scalar<'a> = "From",
+        since: Scalar<'a> = "Since",
+        max: Scalar<'a> = "MaxLimited",
+        commands: List<Scalar<'a>> = "Commands",
+    }
+}
+
+shape! {
+    /// The body of `dead_letters_get`.
+    Letters<'a> {
+        name: Scalar<'a> = "Name",
+        cursor: Scalar<'a> = "Cursor",
+        since: Scalar<'a> = "Since",
+        max: Scalar<'a> = "MaxLimited",
+    }
+}
+
+shape! {
+    /// The body of `deliveries_get`.
+    Log<'a> {
+        name: Scalar<'a> = "Name",
+        cursor: Scalar<'a> = "Cursor",
+        since: Scalar<'a> = "Since",
+        max: Scalar<'a> = "MaxLimited",
+        id: Scalar<'a> = "Id",
+        user: Account<'a> = "From_Account",
+        state: Scalar<'a> = "State",
+    }
+}
+
+shape! {
+    /// The body of `status_get`.
+    Status<'a> {
+        name: Scalar<'a> = "Name",
+    }
+}
+
+/// `events_get`: the same ids and the same bytes as a receiver is sent.
+pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Events<'_> = call.parse(body)?;
+    let end = match asked.from.text() {
+        Ok(None | Some("Beginning")) => false,
+        Ok(Some("End")) => true,
+        Ok(Some(_)) | Err(Malformed) => return call.fails(code::WEBHOOK_CURSOR_WRONG),
+    };
+    let mut page = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    if end && page.from == PageFrom::Beginning {
+        page.from = PageFrom::End;
+    }
+    let commands = match asked.commands {
+        List::Absent => Vec::new(),
+        _ => commands(&asked.commands)?,
+    };
+    let wanted = EventsWanted { page, commands };
+    let page = call.webhooks.events(call.app().id, wanted).await;
+    let page = page.map_err(|error| fault(call, &error))?;
+    let items = page.items.into_iter().map(|event| EventItem {
+        id: event.id,
+        command: event.command,
+        partition: event.place.0,
+        offset: event.place.1,
+        user: event.user,
+        at_ms: event.at.0,
+        body: event.body,
+    });
+    let items = items.collect();
+    let (cursor, complete) = (page.cursor, page.complete.into());
+    Ok(call.success(&EventsAnswer { items, cursor, complete }))
+}
+
+/// `dead_letters_get`.
+pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Letters<'_> = call.parse(body)?;
+    let wanted = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let page = call.webhooks.dead_letters(call.app().id, wanted).await;
+    let page = page.map_err(|error| fault(call, &error))?;
+    let items = page.items.into_iter().map(|letter| LetterItem {
+        name: letter.name,
+        replay: letter.replay,
+        id: letter.id,
+        user: letter.user,
+        attempts: letter.attempts,
+        at: seconds(letter.at),
+        info: letter.error,
+    });
+    let items = items.collect();
+    let (cursor, complete) = (page.cursor, page.complete.into());
+    Ok(call.success(&LettersAnswer { items, cursor, complete }))
+}
+
+/// `deliveries_get`.
+pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Log<'_> = call.parse(body)?;
+    let page = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
+    let id = asked.id.text().map_err(|Malformed| wrong)?;
+    if id.is_some_and(|id| id.len() > ID_BYTES_MAX) {
+        return Err(wrong);
+    }
+    let user = asked.user.name().map(UserId::parse).transpose().map_err(|_| wrong)?;
+    let state = match asked.state.text().map_err(|Malformed| wrong)? {
+        None => None,
+        Some(state) => Some(*STATES.iter().find(|known| **known == state).ok_or(wrong)?),
+    };
+    let wanted = LogWanted { page, id: id.map(str::to_owned), user, state };
+    let page = call.webhooks.log(call.app().id, wanted).await;
+    let page = page.map_err(|error| fault(call, &error))?;
+    let items = page.items.into_iter().map(|seen| DeliveryItem {
+        name: seen.name,
+        id: seen.id,
+        user: seen.user,
+        at_ms: seen.at.0,
+        state: seen.state,
+        attempts: seen.attempts,
+        info: seen.error,
+    });
+    let items = items.collect();
+    let (cursor, complete) = (page.cursor, page.complete.into());
+    Ok(call.success(&LogAnswer { items, cursor, complete }))
+}
+
+/// `status_get`.
+pub(in crate::http) async fn status(call: &Call<'_>, body: &str) -> Answered {
+    let asked: Status<'_> = call.parse(body)?;
+    let statuses = call.webhooks.statuses(call.app().id, optional(&asked.name)?).await;
+    let statuses = statuses.map_err(|error| fault(call, &error))?;
+    let items = statuses.into_iter().map(StatusItem::of).collect();
+    Ok(call.success(&StatusAnswer { items }))
+}
+
+fn optional(field: &Scalar<'_>) -> Result<Option<Box<str>>, Failure> {
+    match field {
+        Scalar::Absent => Ok(None),
+        given => name(given).map(|name| Some(name.into())),
+    }
+}
+
+fn page(
+    name: &Scalar<'_>,
+    cursor: &Scalar<'_>,
+    since: &Scalar<'_>,
+    max: &Scalar<'_>,
+) -> Result<PageWanted, Failure> {
+    let since = moment(since, code::WEBHOOK_CURSOR_WRONG)?;
+    let from = match cursor.text() {
+        Ok(None | Some("")) => since.map_or(PageFrom::Beginning, PageFrom::Time),
+        Ok(Some(cursor)) if cursor.len() <= CURSOR_BYTES_MAX => PageFrom::Cursor(cursor.to_owned()),
+        Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_CURSOR_WRONG)),
+    };
+    let items_max = match max.integer() {
+        Ok(None) => ITEMS_DEFAULT,
+        Ok(Some(max @ 1..)) => usize::try_from(max).unwrap_or(ITEMS_MAX).min(ITEMS_MAX),
+        Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
+    };
+    Ok(PageWanted { name: optional(name)?, from, items_max })
+}
+
+#[derive(Serialize)]
+struct EventsAnswer {
+    #[serde(rename = "Events")]
+    items: Vec<EventItem>,
+    #[serde(rename = "Cursor")]
+    cursor: String,
+    #[serde(rename = "Complete")]
+    complete: u8,
+}
+
+#[derive(Serialize)]
+struct EventItem {
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "Command")]
+    command: &'static str,
+    #[serde(rename = "Partition")]
+    partition: Partition,
+    #[serde(rename = "Offset")]
+    offset: Offset,
+    #[serde(rename = "From_Account")]
+    user: UserId,
+    #[serde(rename = "EventTime")]
+    at_ms: i64,
+    #[serde(rename = "Body")]
+    body: String,
+}
+
+#[derive(Serialize)]
+struct LettersAnswer {
+    #[serde(rename = "DeadLetterItem")]
+    items: Vec<LetterItem>,
+    #[serde(rename = "Cursor")]
+    cursor: String,
+    #[serde(rename = "Complete")]
+    complete: u8,
+}
+
+#[derive(Serialize)]
+struct LetterItem {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Replay")]
+    replay: u32,
+    #[serde(rename = "Id")]
+    id: Box<str>,
+    #[serde(rename = "From_Account")]
+    user: UserId,
+    #[serde(rename = "Attempts")]
+    attempts: u32,
+    #[serde(rename = "Time")]
+    at: i64,
+    #[serde(rename = "Info")]
+    info: Box<str>,
+}
+
+#[derive(Serialize)]
+struct LogAnswer {
+    #[serde(rename = "DeliveryItem")]
+    items: Vec<DeliveryItem>,
+    #[serde(rename = "Cursor")]
+    cursor: String,
+    #[serde(rename = "Complete")]
+    complete: u8,
+}
+
+#[derive(Serialize)]
+struct DeliveryItem {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "From_Account")]
+    user: UserId,
+    #[serde(rename = "EventTime")]
+    at_ms: i64,
+    #[serde(rename = "State")]
+    state: &'static str,
+    #[serde(rename = "Attempts")]
+    attempts: u32,
+    #[serde(rename = "Info")]
+    info: Box<str>,
+}
+
+#[derive(Serialize)]
+struct StatusAnswer {
+    #[serde(rename = "StatusItem")]
+    items: Vec<StatusItem>,
+}
+
+#[derive(Serialize)]
+struct StatusItem {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Replay")]
+    replay: u32,
+    #[serde(rename = "Delivered")]
+    delivered: u64,
+    #[serde(rename = "Dead")]
+    dead: u64,
+    #[serde(rename = "LagRecords")]
+    lag: u64,
+    #[serde(rename = "Term")]
+    term: u32,
+    #[serde(rename = "DownSince")]
+    down_since: i64,
+    #[serde(rename = "Halted")]
+    halted: Box<str>,
+    #[serde(rename = "Info")]
+    info: Box<str>,
+    #[serde(rename = "ParkedItem")]
+    parked: Vec<ParkedItem>,
+}
+
+#[derive(Serialize)]
+struct ParkedItem {
+    #[serde(rename = "From_Account")]
+    user: UserId,
+    #[serde(rename = "Partition")]
+    partition: Partition,
+    #[serde(rename = "Offset")]
+    offset: Offset,
+    #[serde(rename = "Attempts")]
+    attempts: u32,
+    #[serde(rename = "Time")]
+    since: i64,
+    #[serde(rename = "Info")]
+    info: Box<str>,
+}
+
+impl StatusItem {
+    fn of(seen: StatusSeen) -> Self {
+        let parked = seen.parked.into_iter().map(|parked| ParkedItem {
+            user: parked.user,
+            partition: parked.place.0,
+            offset: parked.place.1,
+            attempts: parked.attempts,
+            since: seconds(parked.since),
+            info: parked.error,
+        });
+        Self {
+            name: seen.name,
+            replay: seen.replay,
+            delivered: seen.delivered,
+            dead: seen.dead,
+            lag: seen.lag,
+            term: seen.term,
+            down_since: seen.down_since.map_or(0, seconds),
+            halted: seen.halted,
+            info: seen.error,
+            parked: parked.collect(),
+        }
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Deliveries for super::desk::Nobody {
+    fn events(&self, _: AppId, _: EventsWanted) -> Asked<'_, Page<EventSeen>> {
+        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+    }
+
+    fn dead_letters(&self, _: AppId, _: PageWanted) -> Asked<'_, Page<LetterSeen>> {
+        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+    }
+
+    fn log(&self, _: AppId, _: LogWanted) -> Asked<'_, Page<DeliverySeen>> {
+        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+    }
+
+    fn statuses(&self, _: AppId, _: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>> {
+        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+    }
+}
