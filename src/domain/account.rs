@@ -60,9 +60,7 @@ impl Profile {
             msg_settings: news(&change.msg_settings, &self.msg_settings),
             level: news(&change.level, &self.level),
             role: news(&change.role, &self.role),
-            custom: change
-                .custom
-                .iter()
+            custom: last_values(&change.custom)
                 .filter(|(tag, value)| self.custom_field(tag) != &**value)
                 .cloned()
                 .collect(),
@@ -113,6 +111,16 @@ fn set<T: Clone>(known: &mut T, given: &Option<T>) {
     if let Some(value) = given {
         known.clone_from(value);
     }
+}
+
+/// The values that count: of several for one field the last.
+pub(super) fn last_values(
+    new: &[(Box<str>, Box<str>)],
+) -> impl Iterator<Item = &(Box<str>, Box<str>)> {
+    new.iter().enumerate().filter_map(|(at, field)| {
+        let comes_again = new[at + 1..].iter().any(|(tag, _)| *tag == field.0);
+        (!comes_again).then_some(field)
+    })
 }
 
 /// Puts new values into custom fields; an empty one takes the field out.

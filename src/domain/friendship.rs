@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::account::set_custom;
+use super::account::{last_values, set_custom};
 use super::command::{FormerFriend, FriendUpdate, NewFriend};
 use super::event::{Card, CardChange, Event, OfferForm, RemovalReason};
 use super::id::{EdgeId, Timestamp, UserId, Version};
@@ -286,7 +286,7 @@ impl User {
         }
         let known = friend.card.as_deref();
         let news = |value: &Option<Box<str>>, known: &str| value.clone().filter(|v| **v != *known);
-        let custom = item.change.custom.iter().filter(|(tag, value)| {
+        let custom = last_values(&item.change.custom).filter(|(tag, value)| {
             let known = known.and_then(|card| card.custom.iter().find(|(known, _)| known == tag));
             known.map_or("", |(_, value)| value) != &**value
         });

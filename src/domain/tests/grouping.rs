@@ -100,3 +100,14 @@ fn an_update_records_what_is_new_about_friends_only() {
     assert_eq!(friend.card, None, "an empty record takes no room");
     assert_eq!(amy.outcomes(&update("dan", change)), [Err(Rejection::NotFriend)]);
 }
+
+#[test]
+fn of_several_values_for_one_field_the_last_counts() {
+    let mut amy = amy();
+    let field = |value: &str| ("Tag_SNS_Custom_a".into(), value.into());
+    let twice = CardChange { custom: vec![field(""), field("x")], ..CardChange::default() };
+    let once = CardChange { custom: vec![field("x")], ..CardChange::default() };
+    let recorded = Event::FriendChanged { peer: id("bob"), change: once };
+    assert_eq!(amy.events(&update("bob", twice.clone())), [recorded]);
+    assert_eq!(amy.events(&update("bob", twice)), []);
+}
