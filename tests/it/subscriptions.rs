@@ -296,6 +296,24 @@ fn a_test_says_what_came_of_a_call_that_tells_nothing() {
 }
 
 #[test]
+fn an_address_that_a_call_sets_leads_to_public_places_only() {
+    let (_node, mut caller) = people_of(Setup::new().set("WEBHOOKS_ALLOWED_SUBNETS", ""));
+    let subscriber = TestSubscriber::start();
+    let url = subscriber.url();
+    for url in [&url, "http://10.0.0.1/", "http://169.254.169.254/latest", "http://2130706433/"] {
+        let answer = caller.call("webhook/subscription_set", &terms("audit", url, &json!({})));
+        assert_eq!(answer.code(), 97002, "{}", answer.body);
+    }
+    // What a name leads to is seen when it is called.
+    set(&mut caller, "audit", &url.replace("127.0.0.1", "localhost"), &json!({}));
+    let answer = tried(&mut caller, "audit");
+    assert_eq!((&answer["Result"], &answer["Status"]), (&json!("guarded"), &json!(0)));
+    let elsewhere = json!({"Name": "audit", "Url": url});
+    assert_eq!(caller.call("webhook/replay_start", &elsewhere).code(), 97002);
+    assert!(subscriber.heard().is_empty());
+}
+
+#[test]
 fn a_subscription_goes_on_from_where_it_is_moved_to() {
     let (node, mut caller) = people();
     let mut subscriber = TestSubscriber::start();
