@@ -51,29 +51,35 @@ impl Followers {
         // In another term of office others may have moved the cursors meanwhile.
         let gone = self.followed.iter().filter(|(known, epoch)| served.get(known) != Some(epoch));
         let gone: Vec<Partition> = gone.map(|(partition, _)| *partition).collect();
-        for partition in gone {
-            self.followed.remove(&partition);
-            self.leaving.insert(partition);
-            let (webhooks, left) = (self.webhooks.clone(), self.left.0.clone());
-            // Attempts under way end first, which may take as long as an attempt may.
-            rt::spawn(async move {
-                webhooks.leave(&[partition]).await;
-                let _ = left.send(partition).await;
-            });
-        }
+        gone.into_iter().for_each(|partition| self.leave(partition));
         let new: Vec<Partition> = served
             .keys()
             .filter(|known| !self.followed.contains_key(known) && !self.leaving.contains(known))
             .copied()
             .collect();
         if !new.is_empty() {
-            self.webhooks.follow(&new).await.map_err(|error| error.to_string())?;
             self.followed.extend(new.iter().map(|partition| (*partition, served[partition])));
+            if let Err(error) = self.webhooks.follow(&new).await {
+                // Some may be followed, and not by all. It is begun anew.
+                new.into_iter().for_each(|partition| self.leave(partition));
+                return Err(error.to_string());
+            }
         }
         match self.leaving.iter().find(|partition| served.contains_key(partition)) {
             Some(partition) => Err(format!("the webhooks of partition {partition} are ending")),
             None => Ok(()),
         }
+    }
+
+    fn leave(&mut self, partition: Partition) {
+        self.followed.remove(&partition);
+        self.leaving.insert(partition);
+        let (webhooks, left) = (self.webhooks.clone(), self.left.0.clone());
+        // Attempts under way end first, which may take as long as an attempt may.
+        rt::spawn(async move {
+            webhooks.leave(&[partition]).await;
+            let _ = left.send(partition).await;
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -36,7 +36,7 @@ const SAVE_TIMEOUT_MS: u64 = 2_000;
 /// What a dispatcher is told from outside.
 pub(super) enum Order {
     /// Begin to follow.
-    Follow { partitions: Vec<Partition>, reply: oneshot::Sender<Result<(), FollowError>> },
+    Follow { partitions: Vec<Partition>, reply: Option<oneshot::Sender<Result<(), FollowError>>> },
     /// Let go, with the cursors saved.
     Leave { partitions: Vec<Partition>, reply: oneshot::Sender<()> },
     /// Go on under other terms.
@@ -48,8 +48,8 @@ pub(super) enum Order {
 /// What came of something that the dispatcher waits for.
 enum Happened {
     Registered {
-        partitions: Vec<Partition>,
-        cursors: Result<Vec<(Partition, Option<Cursor>, Place)>, CursorError>,
+        number: u64,
+        loaded: Vec<(Partition, Result<(Option<Cursor>, Place), CursorError>)>,
         reply: Option<oneshot::Sender<Result<(), FollowError>>>,
     },
     Attempted {
@@ -63,7 +63,10 @@ enum Happened {
         result: Result<(), CursorError>,
     },
     /// Partitions whose cursors could not be loaded are due again.
-    ToRegister(Vec<Partition>),
+    ToRegister {
+        number: u64,
+        partitions: Vec<Partition>,
+    },
     /// A cursor that is not kept any longer was dealt with.
     Dismissed,
 }
@@ -98,6 +101,10 @@ pub(super) struct Dispatcher<C> {
     put_off: bool,
     work: FuturesUnordered<Waiting>,
     leaves: Vec<(Vec<Partition>, oneshot::Sender<()>)>,
+    /// Partitions whose cursors are being loaded, or are to be loaded once more, and by which order. One
+    /// that is left meanwhile is in here no longer, and is not followed when its cursor comes.
+    registering: BTreeMap<Partition, u64>,
+    registrations: u64,
     /// Partitions that are to be followed anew once they are left.
     again: BTreeSet<Partition>,
     dismissed: bool,
@@ -123,6 +130,8 @@ impl<C: Cursors> Dispatcher<C> {
             put_off: false,
             work: FuturesUnordered::new(),
             leaves: Vec::new(),
+            registering: BTreeMap::new(),
+            registrations: 0,
             again: BTreeSet::new(),
             dismissed: false,
             ending: false,
@@ -166,10 +175,11 @@ impl<C: Cursors> Dispatcher<C> {
 
     fn obey(&mut self, order: Option<Order>) {
         match order {
-            Some(Order::Follow { partitions, reply }) => self.register(partitions, Some(reply)),
+            Some(Order::Follow { partitions, reply }) => self.register(partitions, reply),
             Some(Order::Leave { partitions, reply }) => {
                 for partition in &partitions {
                     self.again.remove(partition);
+                    self.registering.remove(partition);
                     self.line.leave(*partition);
                 }
                 self.leaves.push((partitions, reply));
@@ -185,11 +195,13 @@ impl<C: Cursors> Dispatcher<C> {
             }
             Some(Order::Dismiss) => {
                 (self.dismissed, self.ending) = (true, true);
+                self.registering.clear();
                 self.leave_all();
             }
             None => {
                 self.ending = true;
                 self.again.clear();
+                self.registering.clear();
                 self.leave_all();
             }
         }
@@ -207,21 +219,30 @@ impl<C: Cursors> Dispatcher<C> {
         partitions: Vec<Partition>,
         reply: Option<oneshot::Sender<Result<(), FollowError>>>,
     ) {
-        let new: Vec<Partition> =
-            partitions.into_iter().filter(|partition| !self.line.serves(*partition)).collect();
+        let mut new = Vec::new();
+        self.registrations += 1;
+        let number = self.registrations;
+        for partition in partitions {
+            if !self.line.serves(partition) {
+                self.registering.insert(partition, number);
+                new.push(partition);
+            } else if self.line.is_leaving(partition) {
+                self.again.insert(partition);
+            }
+        }
         let (cursors, name) = (self.tools.cursors.clone(), Arc::clone(&self.name));
         let is_replay = self.subscription.replay.is_some();
         self.work.push(Box::pin(async move {
-            let cursors = try_join_all(new.iter().copied().map(async |partition| {
+            let load = async |partition| {
                 let (cursor, end) = cursors.load(partition, &name).await?;
                 if cursor.is_none() && !is_replay {
                     cursors.save(partition, &name, Cursor::begin(end)).await?;
-                    return Ok((partition, Some(Cursor::begin(end)), end));
+                    return Ok((Some(Cursor::begin(end)), end));
                 }
-                Ok((partition, cursor, end))
-            }))
-            .await;
-            Happened::Registered { partitions: new, cursors, reply }
+                Ok((cursor, end))
+            };
+            let loaded = join_all(new.into_iter().map(async |new| (new, load(new).await))).await;
+            Happened::Registered { number, loaded, reply }
         }));
     }
 
@@ -236,25 +257,29 @@ impl<C: Cursors> Dispatcher<C> {
 
     fn note(&mut self, happened: Happened) {
         match happened {
-            Happened::Registered { partitions, cursors: Err(_), reply: None } => {
-                self.work.push(Box::pin(async move {
-                    sleep(Duration::from_millis(READ_RETRY_MS)).await;
-                    Happened::ToRegister(partitions)
-                }));
+            Happened::ToRegister { number, mut partitions } => {
+                partitions.retain(|partition| self.registering.get(partition) == Some(&number));
+                if !partitions.is_empty() {
+                    self.register(partitions, None);
+                }
             }
-            Happened::ToRegister(partitions) if self.ending => drop(partitions),
-            Happened::ToRegister(partitions) => self.register(partitions, None),
-            Happened::Registered { cursors, reply, .. } => {
-                let result = match cursors {
-                    Ok(_) if self.ending => Err(FollowError::Ended),
-                    Ok(cursors) => {
-                        self.follow(cursors);
-                        Ok(())
-                    }
-                    Err(error) => Err(FollowError::Cursor(error)),
+            Happened::Registered { number, loaded, reply } => {
+                let result = self.registered(number, loaded);
+                let reason = match (&result, self.ending) {
+                    (_, true) => Err(FollowError::Ended),
+                    (Ok(()), false) => Ok(()),
+                    (Err((_, error)), false) => Err(FollowError::Cursor(error.clone())),
                 };
                 // Who asked may have gone away; the partitions are followed just the same.
-                let _ = reply.map(|reply| reply.send(result));
+                let is_told = reply.is_some_and(|reply| reply.send(reason).is_ok());
+                if let Err((partitions, _)) = result
+                    && !is_told
+                {
+                    self.work.push(Box::pin(async move {
+                        sleep(Duration::from_millis(READ_RETRY_MS)).await;
+                        Happened::ToRegister { number, partitions }
+                    }));
+                }
             }
             Happened::Attempted { sent, outcome, took } => self.settle(&sent, &outcome, took),
             Happened::Saved { partition, token, result } => {
@@ -276,15 +301,31 @@ impl<C: Cursors> Dispatcher<C> {
         }
     }
 
-    fn follow(&mut self, cursors: Vec<(Partition, Option<Cursor>, Place)>) {
+    /// Follows those whose cursors were loaded and that were not left meanwhile. Errors: the others, and
+    /// why.
+    fn registered(
+        &mut self,
+        number: u64,
+        loaded: Vec<(Partition, Result<(Option<Cursor>, Place), CursorError>)>,
+    ) -> Result<(), (Vec<Partition>, CursorError)> {
         let now = self.now();
-        for (partition, cursor, end) in cursors {
-            if self.line.serves(partition) {
+        let mut failed: Option<(Vec<Partition>, CursorError)> = None;
+        for (partition, loaded) in loaded {
+            if self.registering.get(&partition) != Some(&number) {
                 continue;
             }
-            self.gauges.add(partition, self.tools.hub.open(partition, end));
-            self.line.follow(partition, cursor, end, now);
+            match loaded {
+                Ok((cursor, end)) => {
+                    self.registering.remove(&partition);
+                    self.gauges.add(partition, self.tools.hub.open(partition, end));
+                    self.line.follow(partition, cursor, end, now);
+                }
+                Err(error) => {
+                    failed.get_or_insert_with(|| (Vec::new(), error)).0.push(partition);
+                }
+            }
         }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Reads on, as far as the windows allow. Answers whether more may be there already.

@@ -199,6 +199,11 @@ impl Line {
         self.lanes.contains_key(&partition)
     }
 
+    /// Whether the partition is being left.
+    pub(super) fn is_leaving(&self, partition: Partition) -> bool {
+        self.lanes.get(&partition).is_some_and(|served| served.leaving)
+    }
+
     /// The partitions that are served, or are being left.
     pub(super) fn partitions(&self) -> Vec<Partition> {
         self.lanes.keys().copied().collect()

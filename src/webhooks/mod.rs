@@ -92,8 +92,8 @@ pub enum StartError {
 /// Why partitions are not followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FollowError {
-    /// A cursor could not be read, or the first one not be saved. None of the partitions is
-    /// followed by that subscription; following them again is safe.
+    /// A cursor could not be read, or the first one not be saved. Some of the partitions may be followed
+    /// all the same: they are to be left, before they are followed again.
     #[error("a webhook's cursor is not available")]
     Cursor(#[from] CursorError),
     /// The webhooks have been stopped, or broke.
@@ -210,7 +210,7 @@ impl<C: Cursors> All<C> {
     async fn follow(&self, partitions: &[Partition]) -> Result<(), FollowError> {
         let answers = join_all(self.served.values().map(async |serving| {
             let (reply, answer) = oneshot::channel();
-            let order = Order::Follow { partitions: partitions.to_vec(), reply };
+            let order = Order::Follow { partitions: partitions.to_vec(), reply: Some(reply) };
             serving.orders.send(order).await.map_err(|_| FollowError::Ended)?;
             answer.await.map_err(|_| FollowError::Ended)?
         }));
@@ -252,9 +252,8 @@ impl<C: Cursors> All<C> {
             let dispatcher = Dispatcher::new(self.tools.clone(), Rc::clone(&subscription), caller);
             let (orders, receiver) = mpsc::channel(ORDERS_MAX);
             let task = tokio::task::spawn_local(dispatcher.run(receiver));
-            let (reply, _) = oneshot::channel();
             let partitions = self.followed.iter().copied().collect();
-            let order = Order::Follow { partitions, reply };
+            let order = Order::Follow { partitions, reply: None };
             let first = orders.try_send(order);
             debug_assert!(first.is_ok(), "a new queue has room");
             self.served.insert(name, Serving { subscription, orders, task });

@@ -1,6 +1,7 @@
 //! The promises of the room, through its door: a real journal, a real receiver.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
@@ -547,5 +548,101 @@ async fn without_a_subscription_there_is_nothing_to_wait_for() {
     let owner = Owner::new(1).await;
     let handle = begin(&owner, [], Metrics::default());
     within("to follow", handle.follow(&[Partition(0)])).await.expect("nobody objects");
+    stop(handle).await;
+}
+
+/// An owner who has no cursor for some partitions for now, and is slow to say so.
+#[derive(Clone)]
+struct Reluctant {
+    owner: Owner,
+    answers: tokio::sync::watch::Sender<bool>,
+    refused: Arc<Mutex<Vec<Partition>>>,
+}
+
+impl Reluctant {
+    fn new(owner: &Owner, answers: bool, refused: &[u16]) -> Self {
+        let refused = refused.iter().copied().map(Partition).collect();
+        Self {
+            owner: owner.clone(),
+            answers: tokio::sync::watch::Sender::new(answers),
+            refused: Arc::new(Mutex::new(refused)),
+        }
+    }
+
+    /// Webhooks that follow `partitions`, and serve `subscription` from then on.
+    async fn serve(&self, subscription: Subscription, partitions: &[u16]) -> Handle {
+        let (journal, clock) = (self.owner.journal(), Clock::fixed(NOW));
+        let handle = start(Vec::new(), journal, self.clone(), clock, Metrics::default());
+        let handle = handle.expect("the webhooks start");
+        let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+        within("to follow", handle.follow(&partitions)).await.expect("nobody is served yet");
+        within("to serve", handle.serve(vec![subscription])).await;
+        handle
+    }
+
+    async fn until_begun(&self, partition: u16) {
+        while self.owner.cursors(partition, NAME).is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Cursors for Reluctant {
+    async fn load(
+        &self,
+        partition: Partition,
+        subscription: &str,
+    ) -> Result<(Option<Cursor>, journal::Place), CursorError> {
+        let mut answers = self.answers.subscribe();
+        answers.wait_for(|answers| *answers).await.expect("it is here");
+        let refused = self.refused.lock().expect("nobody panics").contains(&partition);
+        if refused {
+            return Err(CursorError::Unavailable("not now".to_owned()));
+        }
+        self.owner.load(partition, subscription).await
+    }
+
+    async fn save(
+        &self,
+        partition: Partition,
+        subscription: &str,
+        cursor: Cursor,
+    ) -> Result<(), CursorError> {
+        self.owner.save(partition, subscription, cursor).await
+    }
+}
+
+#[actix_web::test]
+async fn a_partition_that_is_left_before_its_cursor_came_is_not_followed() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(2).await;
+    let slow = Reluctant::new(&owner, false, &[]);
+    let handle = slow.serve(settings(&receiver.url(), None), &[0, 1]).await;
+    within("to leave", handle.leave(&[Partition(0)])).await;
+    slow.answers.send_replace(true);
+    within("a beginning", slow.until_begun(1)).await;
+    owner.append(0, &blocks("amy", "left")).await;
+    owner.append(1, &blocks("bob", "one")).await;
+    receiver.until_accepted(1).await;
+    owner.append(1, &blocks("bob", "two")).await;
+    receiver.until_accepted(2).await;
+    stop(handle).await;
+    let targets: Vec<String> = receiver.heard().iter().map(Heard::target).collect();
+    assert_eq!(targets, ["one", "two"]);
+}
+
+#[actix_web::test]
+async fn a_partition_whose_cursor_is_not_to_be_had_holds_up_no_other_and_is_asked_about_again() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(2).await;
+    let shy = Reluctant::new(&owner, true, &[0]);
+    let handle = shy.serve(settings(&receiver.url(), None), &[0, 1]).await;
+    within("a beginning", shy.until_begun(1)).await;
+    owner.append(1, &blocks("bob", "one")).await;
+    receiver.until_accepted(1).await;
+    shy.refused.lock().expect("nobody panics").clear();
+    within("another beginning", shy.until_begun(0)).await;
+    owner.append(0, &blocks("amy", "two")).await;
+    receiver.until_accepted(2).await;
     stop(handle).await;
 }
