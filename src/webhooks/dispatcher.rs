@@ -22,7 +22,7 @@ use super::feed::{Tail, read_again};
 use super::hub::{Hub, Listener};
 use super::lane::Call;
 use super::line::{Line, Millis, Next, SaveToken, Sent, Verdict};
-use super::metrics::{Gauges, Metrics};
+use super::metrics::{Counts, Gauges, Metrics};
 use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::journal::{Cursor, Partition, Place};
@@ -91,6 +91,7 @@ pub(super) struct Dispatcher<C> {
     line: Line,
     listener: Listener,
     gauges: Arc<Gauges>,
+    counts: Counts,
     began: Instant,
     /// Those that are read apart, because they are further behind.
     tails: BTreeMap<Partition, Tail>,
@@ -119,6 +120,7 @@ impl<C: Cursors> Dispatcher<C> {
             line: Line::new(Rc::clone(&subscription)),
             listener: tools.hub.listen(subscription.app, &gauges),
             gauges,
+            counts: tools.metrics.counts(&subscription),
             name,
             subscription,
             caller,
@@ -400,18 +402,18 @@ impl<C: Cursors> Dispatcher<C> {
 
     fn settle(&mut self, sent: &Sent, outcome: &Outcome, took: Duration) {
         let at = self.tools.clock.now();
-        self.tools.metrics.attempted(&self.subscription, outcome, took.as_secs_f64());
+        self.counts.attempted(outcome, took.as_secs_f64());
         let was_down = self.line.is_down();
         let verdict = verdict(outcome, self.subscription.delivery.call_once);
         let settled = self.line.settle(sent, &verdict, self.now(), at);
         self.log(sent, outcome, took, was_down);
         let command = sent.call.id.command;
         if outcome.is_delivered() {
-            self.tools.metrics.done(&self.subscription, command, true);
+            self.counts.done(command, true);
         }
         let name = &*self.name;
         if settled.gave_up {
-            self.tools.metrics.done(&self.subscription, command, false);
+            self.counts.done(command, false);
             tracing::warn!(
                 webhook.subscription = name,
                 webhook.id = %sent.call.id,

@@ -148,21 +148,15 @@ impl Metrics {
         registry.register_collector(Box::new(Lines { journal, clock, watched }));
     }
 
-    pub(super) fn attempted(&self, of: &Subscription, outcome: &Outcome, seconds: f64) {
-        let labels =
-            AttemptLabels { app: of.app.0, subscription: of.label(), outcome: outcome.word() };
-        self.attempts.get_or_create(&labels).inc();
-        self.attempt_seconds.observe(seconds);
-    }
-
-    pub(super) fn done(&self, of: &Subscription, command: CallbackCommand, delivered: bool) {
-        let labels = DeliveryLabels {
+    /// The counters of a subscription.
+    pub(super) fn counts(&self, of: &Subscription) -> Counts {
+        Counts {
+            metrics: self.clone(),
             app: of.app.0,
             subscription: of.label(),
-            command: command.name(),
-            delivered: if delivered { "true" } else { "false" },
-        };
-        self.deliveries.get_or_create(&labels).inc();
+            attempts: Vec::new(),
+            deliveries: Vec::new(),
+        }
     }
 
     /// Watches a subscription as long as what is answered lives.
@@ -182,6 +176,58 @@ impl Metrics {
         watched.push(Arc::downgrade(&gauges));
         gauges
     }
+}
+
+/// The counters of one subscription: each is looked up by its labels once, and not with every call.
+#[derive(Debug)]
+pub(super) struct Counts {
+    metrics: Metrics,
+    app: u32,
+    subscription: String,
+    attempts: Vec<(&'static str, Counter)>,
+    deliveries: Vec<((CallbackCommand, bool), Counter)>,
+}
+
+impl Counts {
+    /// An attempt has come to an end.
+    pub(super) fn attempted(&mut self, outcome: &Outcome, seconds: f64) {
+        let outcome = outcome.word();
+        let Self { metrics, app, subscription, attempts, .. } = self;
+        let counter = known(attempts, outcome, || {
+            let labels = AttemptLabels { app: *app, subscription: subscription.clone(), outcome };
+            metrics.attempts.get_or_create(&labels).clone()
+        });
+        counter.inc();
+        metrics.attempt_seconds.observe(seconds);
+    }
+
+    /// A call is done with: delivered, or given up.
+    pub(super) fn done(&mut self, command: CallbackCommand, delivered: bool) {
+        let Self { metrics, app, subscription, deliveries, .. } = self;
+        let counter = known(deliveries, (command, delivered), || {
+            let labels = DeliveryLabels {
+                app: *app,
+                subscription: subscription.clone(),
+                command: command.name(),
+                delivered: if delivered { "true" } else { "false" },
+            };
+            metrics.deliveries.get_or_create(&labels).clone()
+        });
+        counter.inc();
+    }
+}
+
+/// The counter of `key`, found or made.
+fn known<K: PartialEq>(
+    counters: &mut Vec<(K, Counter)>,
+    key: K,
+    make: impl FnOnce() -> Counter,
+) -> &Counter {
+    let at = counters.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+        counters.push((key, make()));
+        counters.len() - 1
+    });
+    &counters[at].1
 }
 
 /// How the subscriptions are doing.

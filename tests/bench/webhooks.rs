@@ -130,7 +130,11 @@ fn unix_ms() -> i64 {
 
 /// Cursors in memory, which begin behind the claims.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<HashMap<(Partition, String), Cursor>>>);
+struct Memory {
+    known: Arc<Mutex<HashMap<(Partition, String), Cursor>>>,
+    /// How many records each partition has behind its claim, as its owner would know.
+    sent: Arc<[u64]>,
+}
 
 impl Cursors for Memory {
     async fn load(
@@ -138,10 +142,11 @@ impl Cursors for Memory {
         partition: Partition,
         subscription: &str,
     ) -> Result<(Option<Cursor>, Place), CursorError> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let cursor = known.get(&(partition, subscription.to_owned())).cloned();
-        let place = Owner::beginning();
-        Ok((Some(cursor.unwrap_or_else(|| Cursor::begin(place))), place))
+        let sent = self.sent[usize::from(partition.0)];
+        let end = Place::new(Offset(1 + sent), ReaderRule::resume(Epoch(1), sent));
+        Ok((Some(cursor.unwrap_or_else(|| Cursor::begin(Owner::beginning()))), end))
     }
 
     async fn save(
@@ -150,7 +155,7 @@ impl Cursors for Memory {
         subscription: &str,
         cursor: Cursor,
     ) -> Result<(), CursorError> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert((partition, subscription.to_owned()), cursor);
         Ok(())
     }
@@ -199,12 +204,13 @@ fn note(heard: &Heard, request: &actix_web::HttpRequest, body: &[u8]) {
         // The target is when the record was made, in milliseconds modulo 10^8.
         let now = unix_ms().unsigned_abs() % 100_000_000;
         lags.push(u32::try_from(now.saturating_sub(at_ms)).unwrap_or(u32::MAX));
-    } else if !request.path().starts_with("/bare") {
+    } else {
         let mut names = text.split('"').skip(7).step_by(4);
         let (Some(user), Some(target)) = (names.next(), names.next()) else { return };
         let mut last = heard.last.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.insert(user.to_owned(), target.to_owned());
-        if before.is_some_and(|before| *before > *target) {
+        let is_bare = request.path().starts_with("/bare");
+        if !is_bare && before.is_some_and(|before| *before > *target) {
             heard.disordered.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -230,7 +236,8 @@ fn subscription(name: &str, url: &str) -> Subscription {
 fn follow(owner: &Owner, subscriptions: Vec<Subscription>) -> Handle {
     let journal = owner.journal.clone();
     let clock = Clock::system();
-    let handle = start(subscriptions, journal, Memory::default(), clock, Metrics::default());
+    let cursors = Memory { sent: owner.sent.as_slice().into(), ..Memory::default() };
+    let handle = start(subscriptions, journal, cursors, clock, Metrics::default());
     let handle = handle.expect("the webhooks start");
     let all: Vec<Partition> = (0..PARTITIONS).map(Partition).collect();
     block_on(handle.follow(&all)).expect("they follow");
@@ -247,17 +254,34 @@ fn until(count: usize, heard: &Heard) {
     }
 }
 
-/// Posts `count` bodies over the client that the webhooks use, as fast as it goes.
+/// Posts `count` calls over the client that the webhooks use, as fast as it goes: all of them the same,
+/// with the query, the headers and the body of a delivery.
 fn bare(count: usize, port: u16) -> f64 {
     block_on(async move {
         let connector = awc::Connector::new().limit(IN_FLIGHT);
-        let client = awc::Client::builder().connector(connector).disable_redirects().finish();
-        let url = format!("http://127.0.0.1:{port}/bare");
+        let client = awc::Client::builder()
+            .connector(connector)
+            .disable_redirects()
+            .add_default_header(("user-agent", "cordon/0.1.0"))
+            .add_default_header(("content-type", "application/json"))
+            .finish();
+        let url: awc::http::Uri = format!(
+            "http://127.0.0.1:{port}/bare?SdkAppid={APP}&CallbackCommand=Sns.CallbackBlackListAdd&contenttype=json&ClientIP=127.0.0.1&OptPlatform=RESTAPI"
+        )
+        .parse()
+        .expect("an address");
         let body = r#"{"CallbackCommand":"Sns.CallbackBlackListAdd","PairList":[{"From_Account":"user00000","To_Account":"t00000000"}]}"#;
         let began = Instant::now();
         stream::iter(0..count)
             .for_each_concurrent(IN_FLIGHT, |_| async {
-                let mut answer = client.post(&url).send_body(body).await.expect("an answer");
+                let request = client
+                    .post(url.clone())
+                    .insert_header(("webhook-id", "15@100000.Sns.CallbackBlackListAdd"))
+                    .insert_header(("webhook-timestamp", "1700000000"))
+                    .insert_header(("webhook-seq", "15:100000"))
+                    .insert_header(("webhook-prev", "15@99999.Sns.CallbackBlackListAdd"))
+                    .insert_header(("webhook-attempt", "1"));
+                let mut answer = request.send_body(body).await.expect("an answer");
                 answer.body().await.expect("a body");
             })
             .await;

@@ -295,8 +295,15 @@ impl Caller {
         for header in headers {
             request = request.insert_header(header);
         }
-        let answer = tokio::time::timeout(self.bounds.first_byte, request.send_body(body)).await;
-        let mut answer = answer.map_err(|_| Failure::TimedOut)?.map_err(failed)?;
+        let answer = request.send_body(body);
+        let mut answer = if self.bounds.first_byte < self.bounds.total {
+            let answer = tokio::time::timeout(self.bounds.first_byte, answer).await;
+            answer.map_err(|_| Failure::TimedOut)?
+        } else {
+            // The limit of the whole says it, too.
+            answer.await
+        }
+        .map_err(failed)?;
         let status = answer.status();
         let retry_after = answer.headers().get(RETRY_AFTER).cloned();
         if status != StatusCode::OK {
