@@ -18,7 +18,7 @@ use super::FollowError;
 use super::breaker::Fault;
 use super::caller::{Caller, Link, Outcome, Post};
 use super::cursor::{CursorError, Cursors};
-use super::feed::{Tail, read_again};
+use super::feed::{Fed, Tail, Together, read_again};
 use super::hub::{Hub, Listener};
 use super::lane::Call;
 use super::line::{Line, Millis, Next, SaveToken, Sent, Verdict};
@@ -93,7 +93,8 @@ pub(super) struct Dispatcher<C> {
     gauges: Arc<Gauges>,
     counts: Counts,
     began: Instant,
-    /// Those that are read apart, because they are further behind.
+    /// Those that are read apart, because they are further behind: together as long as they keep pace.
+    together: Together,
     tails: BTreeMap<Partition, Tail>,
     read_not_before: Millis,
     read_fails: bool,
@@ -125,6 +126,7 @@ impl<C: Cursors> Dispatcher<C> {
             subscription,
             caller,
             began: Instant::now(),
+            together: Together::default(),
             tails: BTreeMap::new(),
             read_not_before: 0,
             read_fails: false,
@@ -337,19 +339,38 @@ impl<C: Cursors> Dispatcher<C> {
         }
         let mut more = false;
         let hub = Rc::clone(&self.tools.hub);
-        for (partition, place) in self.line.reads() {
+        let mut behind = self.line.reads();
+        behind.retain(|(partition, place)| {
             let line = &mut self.line;
-            if hub.give(partition, place.next, |fed| line.take(partition, fed)) {
-                self.tails.remove(&partition);
-                continue;
+            let is_near = hub.give(*partition, place.next, |fed| line.take(*partition, fed));
+            if is_near {
+                self.tails.remove(partition);
+                self.together.leave(*partition);
             }
-            let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
-            let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
-            match tail.give(&*hub.journal, |fed| line.take(partition, fed)) {
+            !is_near
+        });
+        if self.together.is_empty() && behind.len() > 1 {
+            let alone = |read: &(Partition, Place)| self.tails.contains_key(&read.0);
+            let others = behind.iter().copied().filter(|read| !alone(read));
+            self.together = Together::new(others);
+        }
+        for (partition, place) in behind {
+            let line = &mut self.line;
+            let take = |fed: &Fed| line.take(partition, fed);
+            let given = if self.together.serves(partition, place.next) {
+                self.together.give(&*hub.journal, partition, take)
+            } else {
+                self.together.leave(partition);
+                let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
+                let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
+                let given = tail.give(&*hub.journal, take);
+                self.tails.insert(partition, tail);
+                given
+            };
+            match given {
                 Ok(some) => {
                     self.read_fails = false;
                     more |= some;
-                    self.tails.insert(partition, tail);
                 }
                 Err(error) => {
                     self.read_not_before = now + READ_RETRY_MS;
@@ -507,6 +528,7 @@ impl<C: Cursors> Dispatcher<C> {
         for partition in left {
             self.gauges.remove(partition);
             self.tails.remove(&partition);
+            self.together.leave(partition);
             if self.dismissed {
                 let save = self.save_cursor(partition, Cursor::ended());
                 self.work.push(Box::pin(async move {

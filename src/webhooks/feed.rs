@@ -1,7 +1,7 @@
 //! The journal, read once for all subscriptions: what is new is decoded and derived a single time,
 //! and kept a while for those who are close behind. Who is further behind reads for themselves.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,6 +163,97 @@ impl Tail {
             fed
         });
         Ok(fed.collect())
+    }
+}
+
+/// Reads several partitions on together, for a subscription that is behind in many: where they lie in one
+/// file, it is gone through once and not once for each. Who cannot take what was read for them drops
+/// out, and reads alone.
+#[derive(Default)]
+pub(super) struct Together {
+    reader: Option<Box<dyn Reader>>,
+    members: BTreeMap<Partition, Member>,
+}
+
+struct Member {
+    place: Place,
+    /// Read, and not taken yet.
+    kept: VecDeque<Fed>,
+    bytes: usize,
+}
+
+impl Member {
+    fn at(&self) -> Offset {
+        self.kept.front().map_or(self.place.next, |fed| fed.offset)
+    }
+}
+
+impl Together {
+    pub(super) fn new(from: impl IntoIterator<Item = (Partition, Place)>) -> Self {
+        let member = |place| Member { place, kept: VecDeque::new(), bytes: 0 };
+        let members = from.into_iter().map(|(partition, place)| (partition, member(place)));
+        Self { reader: None, members: members.collect() }
+    }
+
+    /// Whether nobody reads here any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether `partition` is read on from `next` here.
+    pub(super) fn serves(&self, partition: Partition, next: Offset) -> bool {
+        self.members.get(&partition).is_some_and(|member| member.at() == next)
+    }
+
+    /// The partition is read elsewhere, or not at all.
+    pub(super) fn leave(&mut self, partition: Partition) {
+        self.members.remove(&partition);
+    }
+
+    /// Gives `take` one record of `partition` after the other until it has enough; reads on for all
+    /// when there are none. Answers whether there may be more.
+    pub(super) fn give(
+        &mut self,
+        journal: &dyn Journal,
+        partition: Partition,
+        mut take: impl FnMut(&Fed) -> bool,
+    ) -> Result<bool, JournalError> {
+        let is_dry = self.members.get(&partition).is_some_and(|member| member.kept.is_empty());
+        let some = !is_dry || self.read(journal)?;
+        let Some(member) = self.members.get_mut(&partition) else { return Ok(some) };
+        while let Some(fed) = member.kept.pop_front() {
+            member.bytes -= bytes_of(&fed);
+            if !take(&fed) {
+                break;
+            }
+        }
+        Ok(some)
+    }
+
+    /// Reads the next records of all. Answers whether there were any.
+    fn read(&mut self, journal: &dyn Journal) -> Result<bool, JournalError> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => {
+                let members = self.members.iter();
+                let from = members.map(|(partition, member)| (*partition, member.place.next));
+                journal.reader(&from.collect::<Vec<_>>())?
+            }
+        };
+        let entries = reader.next(READ_BYTES)?;
+        self.reader = Some(reader);
+        for entry in &entries {
+            // Who has dropped out is still read for, and that is all.
+            let Some(member) = self.members.get_mut(&entry.partition) else { continue };
+            let fed = Fed::of(entry, member.place.rule());
+            member.place = Place::new(Offset(entry.offset.0 + 1), fed.after);
+            member.bytes += bytes_of(&fed);
+            member.kept.push_back(fed);
+            if member.kept.len() > KEPT_RECORDS_MAX || member.bytes > KEPT_BYTES_MAX {
+                self.members.remove(&entry.partition);
+            }
+        }
+        Ok(!entries.is_empty())
     }
 }
 

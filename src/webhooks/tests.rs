@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 use super::testing::{Answer, Heard, Owner, Place, Receiver, blocks, commit_of, id, within};
 use super::*;
-use crate::domain::{AppId, DeliveryTerms, Event, Format, Timestamp};
+use crate::domain::{AppId, DeliveryTerms, Event, FailurePolicy, Format, Seek, SeekTo, Timestamp};
 use crate::journal::{self, Cursor};
 
 const NOW: Timestamp = Timestamp(1_669_872_112_000);
@@ -645,4 +645,42 @@ async fn a_partition_whose_cursor_is_not_to_be_had_holds_up_no_other_and_is_aske
     owner.append(0, &blocks("amy", "two")).await;
     receiver.until_accepted(2).await;
     stop(handle).await;
+}
+
+#[actix_web::test]
+async fn a_backlog_of_several_partitions_is_told_in_order_though_one_of_them_falls_behind() {
+    let receiver = Receiver::start(|heard| match heard.user().as_str() {
+        "amy" => Answer::Status(500),
+        _ => Answer::Ok,
+    });
+    let owner = Owner::new(3).await;
+    let handle = follow(&owner, &receiver.url(), &[0, 1, 2]).await;
+    stop(handle).await;
+    // More than a window, and than what is read ahead for somebody who takes nothing.
+    let count = WINDOW_RECORDS_MAX + 1_300;
+    for name in names(count) {
+        owner.append(0, &blocks("amy", &name)).await;
+        owner.append(1, &blocks("bob", &name)).await;
+    }
+    owner.append(2, &blocks("carl", "one")).await;
+    let terms = DeliveryTerms {
+        // Amy's failures are not the receiver's, and she holds up the reading of her partition.
+        policy: FailurePolicy::Halt,
+        attempts_max: 1,
+        ..settings(&receiver.url(), None).delivery
+    };
+    let halting = Subscription { delivery: terms, ..settings(&receiver.url(), None) };
+    let handle = follow_with(&owner, halting.clone(), &[0, 1, 2]).await;
+    receiver.until_accepted(count + 1).await;
+    stop(handle).await;
+    receiver.behave(|_| Answer::Ok);
+    let moved = Seek { name: MAIN.into(), term: 1, to: SeekTo::Offsets(vec![(0, 1)]) };
+    let moved = Subscription { seek: Some(moved), ..halting };
+    let handle = follow_with(&owner, moved, &[0, 1, 2]).await;
+    receiver.until_accepted(2 * count + 1).await;
+    stop(handle).await;
+    let told = targets_by_user(&receiver.accepted());
+    for user in ["amy", "bob"] {
+        assert_eq!(told[user], names(count), "{user}");
+    }
 }
