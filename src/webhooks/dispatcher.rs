@@ -30,6 +30,9 @@ use crate::journal::{Cursor, Partition, Place};
 /// How long a journal that could not be read is left alone, in milliseconds.
 const READ_RETRY_MS: Millis = 1_000;
 
+/// Records of one partition that are read before the others have their turn.
+const TURN_RECORDS: usize = 64;
+
 /// How long the save of a cursor may take, in milliseconds.
 const SAVE_TIMEOUT_MS: u64 = 2_000;
 
@@ -49,7 +52,7 @@ pub(super) enum Order {
 enum Happened {
     Registered {
         number: u64,
-        loaded: Vec<(Partition, Result<(Option<Cursor>, Place), CursorError>)>,
+        loaded: Loaded,
         reply: Option<oneshot::Sender<Result<(), FollowError>>>,
     },
     Attempted {
@@ -71,6 +74,9 @@ enum Happened {
     Dismissed,
 }
 
+/// The cursors that were loaded, or why not, with the ends of the partitions.
+type Loaded = Vec<(Partition, Result<(Option<Cursor>, Place), CursorError>)>;
+
 type Waiting = Pin<Box<dyn Future<Output = Happened>>>;
 
 /// What all dispatchers are made with.
@@ -80,6 +86,29 @@ pub(super) struct Tools<C> {
     pub(super) cursors: C,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
+}
+
+/// A lane's turn of reading, behind which the others have theirs.
+struct Turn<'a> {
+    line: &'a mut Line,
+    partition: Partition,
+    left: usize,
+}
+
+impl<'a> Turn<'a> {
+    fn new(line: &'a mut Line, partition: Partition) -> Self {
+        Self { line, partition, left: TURN_RECORDS }
+    }
+
+    /// Takes a record. Answers whether it takes another one.
+    fn take(&mut self, fed: &Fed) -> bool {
+        self.left -= 1;
+        self.line.take(self.partition, fed) && !self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
 }
 
 /// See the module.
@@ -310,7 +339,7 @@ impl<C: Cursors> Dispatcher<C> {
     fn registered(
         &mut self,
         number: u64,
-        loaded: Vec<(Partition, Result<(Option<Cursor>, Place), CursorError>)>,
+        loaded: Loaded,
     ) -> Result<(), (Vec<Partition>, CursorError)> {
         let now = self.now();
         let mut failed: Option<(Vec<Partition>, CursorError)> = None;
@@ -334,15 +363,17 @@ impl<C: Cursors> Dispatcher<C> {
 
     /// Reads on, as far as the windows allow. Answers whether more may be there already.
     fn read(&mut self, now: Millis) -> bool {
-        if self.read_not_before > now {
+        // What is read too early is memory that has grown cold when its turn comes.
+        if self.read_not_before > now || self.line.has_enough() {
             return false;
         }
         let mut more = false;
         let hub = Rc::clone(&self.tools.hub);
         let mut behind = self.line.reads();
         behind.retain(|(partition, place)| {
-            let line = &mut self.line;
-            let is_near = hub.give(*partition, place.next, |fed| line.take(*partition, fed));
+            let mut turn = Turn::new(&mut self.line, *partition);
+            let is_near = hub.give(*partition, place.next, |fed| turn.take(fed));
+            more |= turn.is_over();
             if is_near {
                 self.tails.remove(partition);
                 self.together.leave(*partition);
@@ -355,8 +386,8 @@ impl<C: Cursors> Dispatcher<C> {
             self.together = Together::new(others);
         }
         for (partition, place) in behind {
-            let line = &mut self.line;
-            let take = |fed: &Fed| line.take(partition, fed);
+            let mut turn = Turn::new(&mut self.line, partition);
+            let take = |fed: &Fed| turn.take(fed);
             let given = if self.together.serves(partition, place.next) {
                 self.together.give(&*hub.journal, partition, take)
             } else {

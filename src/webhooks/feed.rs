@@ -15,7 +15,7 @@ use crate::journal::{
 };
 
 /// Bytes of records that are read at a time.
-pub(super) const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 64 * 1024;
 /// Records of a partition that are kept for those close behind, at most.
 const KEPT_RECORDS_MAX: usize = 1024;
 /// Bytes of their bodies.

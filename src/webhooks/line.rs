@@ -239,6 +239,11 @@ impl Line {
         reads
     }
 
+    /// Whether so many calls can go out that it does not help to read on.
+    pub(super) fn has_enough(&self) -> bool {
+        self.ready.len() > 2 * self.terms.in_flight_max
+    }
+
     /// Takes the next record of a partition. Answers whether the lane takes more.
     pub(super) fn take(&mut self, partition: Partition, fed: &Fed) -> bool {
         let Some(served) = self.lanes.get_mut(&partition) else { return false };
