@@ -496,7 +496,10 @@ impl World {
                 balances(self.seed, partition, &shelf.fed, cursor, &mut filters);
             }
             let last = shelf.cursors.last().expect("a cursor");
-            assert!(last.progress.parked.is_empty(), "seed {}: {last:?}", self.seed);
+            // A lane that was moved to a moment that no record has come to yet has no cursor since.
+            let term = self.subscription.seek.as_ref().map_or(0, |seek| seek.term);
+            let searches = last.term < term;
+            assert!(searches || last.progress.parked.is_empty(), "seed {}: {last:?}", self.seed);
         }
         self.audit();
         if !self.moved {
