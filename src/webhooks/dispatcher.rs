@@ -123,7 +123,7 @@ pub(super) struct Dispatcher<C> {
     counts: Counts,
     began: Instant,
     /// Those that are read apart, because they are further behind: together as long as they keep pace.
-    together: Together,
+    together: Option<Together>,
     tails: BTreeMap<Partition, Tail>,
     read_not_before: Millis,
     read_fails: bool,
@@ -142,6 +142,12 @@ pub(super) struct Dispatcher<C> {
     ending: bool,
 }
 
+fn leave(together: &mut Option<Together>, partition: Partition) {
+    if let Some(together) = together {
+        together.leave(partition);
+    }
+}
+
 impl<C: Cursors> Dispatcher<C> {
     pub(super) fn new(tools: Tools<C>, subscription: Rc<Subscription>, caller: Rc<Caller>) -> Self {
         let name: Arc<str> = subscription.cursor_name().into();
@@ -155,7 +161,7 @@ impl<C: Cursors> Dispatcher<C> {
             subscription,
             caller,
             began: Instant::now(),
-            together: Together::default(),
+            together: None,
             tails: BTreeMap::new(),
             read_not_before: 0,
             read_fails: false,
@@ -376,22 +382,29 @@ impl<C: Cursors> Dispatcher<C> {
             more |= turn.is_over();
             if is_near {
                 self.tails.remove(partition);
-                self.together.leave(*partition);
+                leave(&mut self.together, *partition);
             }
             !is_near
         });
-        if self.together.is_empty() && behind.len() > 1 {
-            let alone = |read: &(Partition, Place)| self.tails.contains_key(&read.0);
-            let others = behind.iter().copied().filter(|read| !alone(read));
-            self.together = Together::new(others);
+        self.together.take_if(|together| together.is_empty());
+        if self.together.is_none()
+            && behind.len() > 1
+            && let Some(seat) = hub.seat()
+        {
+            let mut others: BTreeMap<Partition, Place> = behind.iter().copied().collect();
+            others.retain(|partition, _| !self.tails.contains_key(partition));
+            let (journal, news) = (Arc::clone(&hub.journal), Arc::clone(&self.listener.news));
+            self.together = Together::begin(journal, others, news, seat).ok();
         }
         for (partition, place) in behind {
             let mut turn = Turn::new(&mut self.line, partition);
             let take = |fed: &Fed| turn.take(fed);
-            let given = if self.together.serves(partition, place.next) {
-                self.together.give(&*hub.journal, partition, take)
+            let together =
+                self.together.as_mut().filter(|together| together.serves(partition, place.next));
+            let given = if let Some(together) = together {
+                together.give(partition, take)
             } else {
-                self.together.leave(partition);
+                leave(&mut self.together, partition);
                 let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
                 let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
                 let given = tail.give(&*hub.journal, take);
@@ -404,6 +417,7 @@ impl<C: Cursors> Dispatcher<C> {
                     more |= some;
                 }
                 Err(error) => {
+                    self.together = None;
                     self.read_not_before = now + READ_RETRY_MS;
                     if !std::mem::replace(&mut self.read_fails, true) {
                         tracing::error!(
@@ -559,7 +573,7 @@ impl<C: Cursors> Dispatcher<C> {
         for partition in left {
             self.gauges.remove(partition);
             self.tails.remove(&partition);
-            self.together.leave(partition);
+            leave(&mut self.together, partition);
             if self.dismissed {
                 let save = self.save_cursor(partition, Cursor::ended());
                 self.work.push(Box::pin(async move {

@@ -1,10 +1,16 @@
 //! The journal, read once for all subscriptions: what is new is decoded and derived a single time,
 //! and kept a while for those who are close behind. Who is further behind reads for themselves.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::Notify;
 
 use super::command::{CallbackCommand, Switches};
 use super::payload::{Delivery, deliveries};
@@ -16,6 +22,10 @@ use crate::journal::{
 
 /// Bytes of records that are read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
+/// Subscriptions that a thread reads ahead for, at most; others read by themselves.
+const READERS_AHEAD_MAX: usize = 4;
+/// Batches that are read ahead, at most.
+const BATCHES_AHEAD_MAX: usize = 4;
 /// Records of a partition that are kept for those close behind, at most.
 const KEPT_RECORDS_MAX: usize = 1024;
 /// Bytes of their bodies.
@@ -67,7 +77,7 @@ pub(super) enum Said {
         /// When.
         at: Timestamp,
         /// The calls.
-        calls: Option<Rc<Calls>>,
+        calls: Option<Arc<Calls>>,
     },
     /// Nothing: it speaks of the journal itself, or counts for nobody.
     Other,
@@ -86,7 +96,7 @@ impl Fed {
                     let at = commit.at;
                     let calls = (!calls.is_empty()).then(|| {
                         let (app, user) = (commit.key.app, commit.key.user);
-                        Rc::new(Calls { app, user, at, by: commit.by, calls })
+                        Arc::new(Calls { app, user, at, by: commit.by, calls })
                     });
                     Said::Commit { at, calls }
                 }
@@ -166,17 +176,58 @@ impl Tail {
     }
 }
 
-/// Reads several partitions on together, for a subscription that is behind in many: where they lie in one
-/// file, it is gone through once and not once for each. Who cannot take what was read for them drops
-/// out, and reads alone.
-#[derive(Default)]
+/// Reads several partitions on together, a little ahead and on a thread of its own, for a subscription
+/// that is behind in many: where they lie in one file, it is gone through once and not once for each.
+/// Who cannot take what was read for them drops out, and reads alone.
 pub(super) struct Together {
-    reader: Option<Box<dyn Reader>>,
+    batches: Receiver<Result<Batch, JournalError>>,
+    ended: bool,
     members: BTreeMap<Partition, Member>,
+    _seat: Seat,
+}
+
+/// Records of all members, in the order in which they were read; none at the end.
+type Batch = Vec<(Partition, Fed)>;
+
+/// The threads that read ahead.
+pub(super) struct Readers {
+    /// How many more there may be.
+    free: Cell<usize>,
+    threads: RefCell<Vec<JoinHandle<()>>>,
+}
+
+impl Readers {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self { free: Cell::new(READERS_AHEAD_MAX), threads: RefCell::default() })
+    }
+
+    /// The right to have one, if any is left.
+    pub(super) fn seat(self: &Rc<Self>) -> Option<Seat> {
+        self.free.set(self.free.get().checked_sub(1)?);
+        Some(Seat(Rc::clone(self)))
+    }
+
+    /// Waits until all have let go of the journal. Nobody may take what they read any more.
+    pub(super) fn join(&self) {
+        for thread in self.threads.take() {
+            // One that broke has let go, too.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The right to have a thread that reads ahead.
+pub(super) struct Seat(Rc<Readers>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.free.set(self.0.free.get() + 1);
+    }
 }
 
 struct Member {
-    place: Place,
+    /// The first offset that did not come yet.
+    next: Offset,
     /// Read, and not taken yet.
     kept: VecDeque<Fed>,
     bytes: usize,
@@ -184,15 +235,28 @@ struct Member {
 
 impl Member {
     fn at(&self) -> Offset {
-        self.kept.front().map_or(self.place.next, |fed| fed.offset)
+        self.kept.front().map_or(self.next, |fed| fed.offset)
     }
 }
 
 impl Together {
-    pub(super) fn new(from: impl IntoIterator<Item = (Partition, Place)>) -> Self {
-        let member = |place| Member { place, kept: VecDeque::new(), bytes: 0 };
-        let members = from.into_iter().map(|(partition, place)| (partition, member(place)));
-        Self { reader: None, members: members.collect() }
+    /// Begins to read; tells of `news` when there is something. Errors: there is no thread to be had.
+    pub(super) fn begin(
+        journal: Arc<dyn Journal>,
+        from: BTreeMap<Partition, Place>,
+        news: Arc<Notify>,
+        seat: Seat,
+    ) -> io::Result<Self> {
+        let member = |place: &Place| Member { next: place.next, kept: VecDeque::new(), bytes: 0 };
+        let members = from.iter().map(|(partition, place)| (*partition, member(place))).collect();
+        let (sender, batches) = sync_channel(BATCHES_AHEAD_MAX);
+        let thread = thread::Builder::new().name("webhooks-read".to_owned());
+        let thread = thread.spawn(move || read_ahead(&*journal, from, &sender, &news))?;
+        let mut threads = seat.0.threads.borrow_mut();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+        drop(threads);
+        Ok(Self { batches, ended: false, members, _seat: seat })
     }
 
     /// Whether nobody reads here any more.
@@ -210,17 +274,21 @@ impl Together {
         self.members.remove(&partition);
     }
 
-    /// Gives `take` one record of `partition` after the other until it has enough; reads on for all
-    /// when there are none. Answers whether there may be more.
+    /// Gives `take` one record of `partition` after the other until it has enough. Answers whether there
+    /// may be more already.
     pub(super) fn give(
         &mut self,
-        journal: &dyn Journal,
         partition: Partition,
         mut take: impl FnMut(&Fed) -> bool,
     ) -> Result<bool, JournalError> {
-        let is_dry = self.members.get(&partition).is_some_and(|member| member.kept.is_empty());
-        let some = !is_dry || self.read(journal)?;
-        let Some(member) = self.members.get_mut(&partition) else { return Ok(some) };
+        let is_dry = self.members.get(&partition).is_none_or(|member| member.kept.is_empty());
+        let some = !is_dry || self.receive()?;
+        let Some(member) = self.members.get_mut(&partition) else { return Ok(true) };
+        if member.kept.is_empty() && self.ended {
+            // What has come since is nearer elsewhere.
+            self.members.remove(&partition);
+            return Ok(true);
+        }
         while let Some(fed) = member.kept.pop_front() {
             member.bytes -= bytes_of(&fed);
             if !take(&fed) {
@@ -230,30 +298,59 @@ impl Together {
         Ok(some)
     }
 
-    /// Reads the next records of all. Answers whether there were any.
-    fn read(&mut self, journal: &dyn Journal) -> Result<bool, JournalError> {
-        let mut reader = match self.reader.take() {
-            Some(reader) => reader,
-            None => {
-                let members = self.members.iter();
-                let from = members.map(|(partition, member)| (*partition, member.place.next));
-                journal.reader(&from.collect::<Vec<_>>())?
-            }
+    /// Takes what has been read for all. Answers whether there was anything.
+    fn receive(&mut self) -> Result<bool, JournalError> {
+        let batch = match self.batches.try_recv() {
+            Ok(batch) => batch?,
+            Err(TryRecvError::Empty) => return Ok(false),
+            Err(TryRecvError::Disconnected) => Batch::new(),
         };
-        let entries = reader.next(READ_BYTES)?;
-        self.reader = Some(reader);
-        for entry in &entries {
+        self.ended |= batch.is_empty();
+        for (partition, fed) in batch {
             // Who has dropped out is still read for, and that is all.
-            let Some(member) = self.members.get_mut(&entry.partition) else { continue };
-            let fed = Fed::of(entry, member.place.rule());
-            member.place = Place::new(Offset(entry.offset.0 + 1), fed.after);
+            let Some(member) = self.members.get_mut(&partition) else { continue };
+            member.next = Offset(fed.offset.0 + 1);
             member.bytes += bytes_of(&fed);
             member.kept.push_back(fed);
             if member.kept.len() > KEPT_RECORDS_MAX || member.bytes > KEPT_BYTES_MAX {
-                self.members.remove(&entry.partition);
+                self.members.remove(&partition);
             }
         }
-        Ok(!entries.is_empty())
+        Ok(true)
+    }
+}
+
+/// Reads from `places` on until the end, an error, or nobody takes it any more.
+fn read_ahead(
+    journal: &dyn Journal,
+    mut places: BTreeMap<Partition, Place>,
+    batches: &SyncSender<Result<Batch, JournalError>>,
+    news: &Notify,
+) {
+    let from: Vec<_> = places.iter().map(|(partition, place)| (*partition, place.next)).collect();
+    let mut reader = journal.reader(&from);
+    loop {
+        let batch = match &mut reader {
+            Ok(reader) => reader.next(READ_BYTES).map(|entries| {
+                let fed = entries.iter().filter_map(|entry| {
+                    let place = places.get_mut(&entry.partition)?;
+                    let fed = Fed::of(entry, place.rule());
+                    *place = Place::new(Offset(entry.offset.0 + 1), fed.after);
+                    Some((entry.partition, fed))
+                });
+                fed.collect::<Batch>()
+            }),
+            Err(_) => Ok(Batch::new()),
+        };
+        let is_last = batch.as_ref().map_or(true, Vec::is_empty);
+        // Without a reader the others meet the error when they read by themselves.
+        if batches.send(batch).is_err() {
+            return;
+        }
+        news.notify_one();
+        if is_last {
+            return;
+        }
     }
 }
 
@@ -345,7 +442,7 @@ pub(super) fn read_again(
     journal: &dyn Journal,
     partition: Partition,
     offset: Offset,
-) -> Result<Option<Rc<Calls>>, JournalError> {
+) -> Result<Option<Arc<Calls>>, JournalError> {
     let entries = journal.reader(&[(partition, offset)])?.next(1)?;
     let entry = entries.first().filter(|entry| entry.offset == offset);
     let Some(Ok(record)) = entry.map(|entry| record::decode(&entry.bytes)) else {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::feed::{Fed, Feed};
+use super::feed::{Fed, Feed, Readers, Seat};
 use super::metrics::Gauges;
 use crate::domain::AppId;
 use crate::journal::{Journal, Offset, Partition, Place};
@@ -27,7 +27,7 @@ const SAVE_PERIOD_MIN_MS: u64 = 1_000;
 const SAVES_PER_SECOND: u64 = 500;
 
 /// Whose events somebody is told of, how, and where it is counted what they have not read.
-type Told = (AppId, Rc<Notify>, Arc<Gauges>);
+type Told = (AppId, Arc<Notify>, Arc<Gauges>);
 
 /// See the module.
 pub(super) struct Hub {
@@ -36,13 +36,14 @@ pub(super) struct Hub {
     listeners: RefCell<BTreeMap<u64, Told>>,
     listeners_made: Cell<u64>,
     changed: Notify,
+    readers: Rc<Readers>,
 }
 
 /// Somebody who is told of news; no longer once it is dropped.
 pub(super) struct Listener {
     hub: Rc<Hub>,
     number: u64,
-    pub(super) news: Rc<Notify>,
+    pub(super) news: Arc<Notify>,
 }
 
 impl Drop for Listener {
@@ -52,13 +53,14 @@ impl Drop for Listener {
 }
 
 impl Hub {
-    pub(super) fn new(journal: Arc<dyn Journal>) -> Rc<Self> {
+    pub(super) fn new(journal: Arc<dyn Journal>, readers: Rc<Readers>) -> Rc<Self> {
         Rc::new(Self {
             journal,
             feeds: RefCell::default(),
             listeners: RefCell::default(),
             listeners_made: Cell::new(0),
             changed: Notify::new(),
+            readers,
         })
     }
 
@@ -66,8 +68,8 @@ impl Hub {
     pub(super) fn listen(self: &Rc<Self>, app: AppId, gauges: &Arc<Gauges>) -> Listener {
         let number = self.listeners_made.get() + 1;
         self.listeners_made.set(number);
-        let news = Rc::new(Notify::new());
-        self.listeners.borrow_mut().insert(number, (app, Rc::clone(&news), Arc::clone(gauges)));
+        let news = Arc::new(Notify::new());
+        self.listeners.borrow_mut().insert(number, (app, Arc::clone(&news), Arc::clone(gauges)));
         Listener { hub: Rc::clone(self), number, news }
     }
 
@@ -80,6 +82,11 @@ impl Hub {
             Feed::new(partition, place)
         });
         feed.mark()
+    }
+
+    /// The right to read ahead for somebody who is far behind, if not too many have it.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        self.readers.seat()
     }
 
     /// The first offset of a partition that was not read for all.

@@ -9,7 +9,7 @@
 //! up to it owe, each is counted as delivered, counted as dead, or belongs to a parked user.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::command::{CallbackCommand, Switches};
 use super::digest::{CallId, hash};
@@ -193,7 +193,7 @@ struct Queued {
     total: u64,
     done: u64,
     /// The calls; read again when needed, if they are not kept.
-    calls: Option<Rc<Calls>>,
+    calls: Option<Arc<Calls>>,
     bytes: usize,
 }
 
@@ -208,7 +208,7 @@ pub(super) struct Call {
     /// Attempts at it so far.
     pub(super) attempts: u32,
     /// Its record's calls, and which of them it is.
-    calls: Rc<Calls>,
+    calls: Arc<Calls>,
     index: usize,
 }
 
@@ -505,7 +505,7 @@ impl Lane {
         ready
     }
 
-    fn queue(&mut self, offset: Offset, spot: Spot, calls: &Rc<Calls>) -> Option<UserId> {
+    fn queue(&mut self, offset: Offset, spot: Spot, calls: &Arc<Calls>) -> Option<UserId> {
         let want = self.want(offset, calls);
         let total = calls.wanted(want).count() as u64;
         let (_, last) = calls.wanted(want).last()?;
@@ -538,7 +538,7 @@ impl Lane {
         let bytes = if kept { wanted.sum() } else { 0 };
         self.bytes += bytes;
         self.parked_records += usize::from(queue.parked);
-        let calls = kept.then(|| Rc::clone(calls));
+        let calls = kept.then(|| Arc::clone(calls));
         queue.records.push_back(Queued { spot, want, total, done, calls, bytes });
         was_idle.then_some(user)
     }
@@ -580,13 +580,13 @@ impl Lane {
             seq: front.spot.seq + front.done + 1,
             prev: before.map(|(_, command)| id(command)).or(front.spot.last),
             attempts: queue.attempts + queue.doubtful,
-            calls: Rc::clone(calls),
+            calls: Arc::clone(calls),
             index,
         })
     }
 
     /// The record that [`Start::Fetch`] asked for, if it was read.
-    pub(super) fn fetched(&mut self, user: UserId, calls: Option<Rc<Calls>>) -> bool {
+    pub(super) fn fetched(&mut self, user: UserId, calls: Option<Arc<Calls>>) -> bool {
         let Some(queue) = self.users.get_mut(&user) else { return false };
         let Some(front) = queue.records.front_mut() else { return false };
         let Some(calls) = calls else {

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::breaker::{Breaker, FAILURES_IN_A_ROW_MAX, Fault};
 use super::feed::{Calls, Fed};
@@ -403,7 +404,7 @@ impl Line {
     }
 
     /// A record was read again, or could not be.
-    pub(super) fn fetched(&mut self, fetching: Fetching, calls: Option<Rc<Calls>>, now: Millis) {
+    pub(super) fn fetched(&mut self, fetching: Fetching, calls: Option<Arc<Calls>>, now: Millis) {
         let Fetching { partition, user, lane, .. } = fetching;
         let served = self.lanes.get_mut(&partition).filter(|served| served.id == lane);
         let Some(served) = served else { return };

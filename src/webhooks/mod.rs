@@ -73,6 +73,7 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::journal::{Journal, Origin, Partition};
 use dispatcher::{Dispatcher, Order, Tools};
+use feed::Readers;
 use hub::Hub;
 
 /// Orders that a dispatcher, or all of them together, have not taken yet, at most.
@@ -127,8 +128,9 @@ pub fn start(
     let (ended, has_ended) = oneshot::channel();
     let (commands, orders) = mpsc::channel(ORDERS_MAX);
     thread::Builder::new().name("webhooks".to_owned()).spawn(move || {
+        let readers = Readers::new();
         let run = async {
-            let hub = Hub::new(journal);
+            let hub = Hub::new(journal, Rc::clone(&readers));
             let reading = tokio::task::spawn_local(Rc::clone(&hub).read());
             let tools = Tools { hub, cursors, clock, metrics };
             let mut all = All { tools, tls, followed: BTreeSet::new(), served: BTreeMap::new() };
@@ -137,6 +139,8 @@ pub fn start(
             reading.abort();
         };
         LocalSet::new().block_on(&runtime, run);
+        // Nobody takes what they read any more.
+        readers.join();
         // Nobody waits for the end of a handle that was dropped.
         let _ = ended.send(());
     })?;

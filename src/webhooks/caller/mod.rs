@@ -9,6 +9,7 @@ mod answer;
 mod connect;
 mod tls;
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub use tls::{Certificate, CertificateError, Tls, TlsError};
 
 use super::digest::CallId;
 use super::endpoint::Endpoint;
-use super::format::{Dressed, Signer};
+use super::format::{Address, Dressed, Signer};
 use super::guard::Guarded;
 use super::subscription::Subscription;
 use crate::domain::{AppId, Timestamp};
@@ -210,6 +211,7 @@ pub struct Caller {
     signer: Signer,
     all_headers: bool,
     bounds: Bounds,
+    last: Cell<Option<Address>>,
     /// What the guard says of the URL as it is written.
     checked: Result<(), Guarded>,
 }
@@ -259,6 +261,7 @@ impl Caller {
             signer: subscription.signer.clone(),
             all_headers: subscription.headers,
             bounds,
+            last: Cell::default(),
             checked: subscription.guard.check(&subscription.endpoint),
         }
     }
@@ -289,7 +292,10 @@ impl Caller {
     }
 
     async fn send(&self, post: &Post, now: Timestamp) -> Result<Answer, Failure> {
-        let dressed = self.signer.dress(self.app, &self.endpoint, post, self.all_headers, now);
+        let mut last = self.last.take();
+        let dressed =
+            self.signer.dress(self.app, &self.endpoint, post, self.all_headers, now, &mut last);
+        self.last.set(last);
         let Dressed { uri, body, headers } = dressed.map_err(unreachable)?;
         let mut request = self.client.post(uri).no_decompress();
         for header in headers {

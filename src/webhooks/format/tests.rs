@@ -51,7 +51,7 @@ fn signer(format: Format, texts: &[&str]) -> Signer {
 
 fn dress(signer: &Signer, post: &Post, all_headers: bool, now: Timestamp) -> Dressed {
     let endpoint = Endpoint::parse("https://receiver.example/im?tenant=7").expect("a URL");
-    signer.dress(APP, &endpoint, post, all_headers, now).expect("a call")
+    signer.dress(APP, &endpoint, post, all_headers, now, &mut None).expect("a call")
 }
 
 fn names(dressed: &Dressed) -> Vec<&str> {
@@ -213,4 +213,31 @@ fn a_secret_is_never_printed() {
     assert_eq!(printed, "Signer { format: Reference, secrets: 1 }");
     let printed = format!("{:?}", signer(Format::Standard, &KEYS));
     assert_eq!(printed, "Signer { format: Standard, secrets: 3 }");
+}
+
+#[test]
+fn the_address_of_the_last_call_is_used_again_only_where_it_is_the_same() {
+    let endpoint = Endpoint::parse("https://receiver.example/im?tenant=7").expect("a URL");
+    let post = post();
+    let other_command = Post { command: "Sns.CallbackFriendAdd", ..post.clone() };
+    let by = |ip: &str, platform: &str| {
+        Arc::new(Origin { ip: ip.into(), platform: platform.into(), ..(*post.by).clone() })
+    };
+    let other_ip = Post { by: by("10.9.8.7", &post.by.platform), ..post.clone() };
+    let other_platform = Post { by: by(&post.by.ip, "Web"), ..post.clone() };
+    let later = Timestamp(NOW.0 + 1_000);
+    for signer in [Signer::unsigned(), signer(Format::Reference, &["token"])] {
+        let mut last = None;
+        for (post, now) in [
+            (&post, NOW),
+            (&post, NOW),
+            (&other_command, NOW),
+            (&other_ip, NOW),
+            (&other_platform, NOW),
+            (&post, later),
+        ] {
+            let uri = signer.dress(APP, &endpoint, post, true, now, &mut last).expect("a call").uri;
+            assert_eq!(uri, dress(&signer, post, true, now).uri);
+        }
+    }
 }
