@@ -191,9 +191,9 @@ impl Node {
         self.cluster.as_ref().map(|cluster| cluster.address.as_str())
     }
 
-    /// Stops in order: other nodes take over, no new calls, running ones finish, followers save their cursors, partitions
-    /// are released, the store holds everything. If it is cut short nothing is lost: the journal has
-    /// it all.
+    /// Stops in order: other nodes take over, no new calls, running ones finish, followers save their
+    /// cursors, partitions are released, the store holds everything. If it is cut short nothing is lost:
+    /// the journal has it all.
     pub async fn stop(mut self) {
         self.state.set(Phase::Draining);
         if let Some(cluster) = &mut self.cluster {

@@ -273,8 +273,9 @@ routes! {
     }
 }
 
-/// Serves the API on `listener`, asking at `desks` where somebody wants to be asked, until the handle of the answered server stops it: gracefully, it
-/// accepts no more connections and lets running calls finish.
+/// Serves the API on `listener`, asking at `desks` where somebody wants to be asked, until the handle of
+/// the answered server stops it: gracefully, it accepts no more connections and lets running calls
+/// finish.
 ///
 /// Must be called inside an actix system; the answered server is a future to be awaited or spawned.
 /// It handles no signals. Errors: the listener cannot be used, or the node's name has bytes that may

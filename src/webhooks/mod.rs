@@ -11,10 +11,11 @@
 //! as the first cursor by [`Handle::follow`], which a node awaits before it serves the partition,
 //! so nothing that happens from then on is missed.
 //!
-//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted, [`format`](mod@format) what
-//! it looks like on the wire, [`guard`] where it may go, [`caller`] how it gets there. `feed` and `hub` read the journal once for all. `line` decides for
-//! one subscription what goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no
-//! clock. `dispatcher` does what they say. [`consult`] is apart: it asks before the fact.
+//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted,
+//! [`format`](mod@format) what it looks like on the wire, [`guard`] where it may go, [`caller`] how it
+//! gets there. `feed` and `hub` read the journal once for all. `line` decides for one subscription what
+//! goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no clock. `dispatcher`
+//! does what they say. [`consult`] is apart: it asks before the fact.
 
 mod breaker;
 pub mod caller;
