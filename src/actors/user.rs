@@ -339,7 +339,7 @@ impl Handler<Apply> for UserActor {
         let Some(last) = effects.last() else { return Applied::Nothing };
         let context = self.ledger.context.clone();
         let at = context.clock.now();
-        let before = self.look(self.user.scope_of_effects(last.from));
+        let before = self.look(self.user.scope_of_effects(last.from, effects.len()));
         let policy = context.policy(self.key.app);
         let each = effects.iter().map(|owed| &owed.effect);
         let events = self.user.react(last.from, each, policy, at);
@@ -372,7 +372,7 @@ impl Handler<Forget> for UserActor {
             return Applied::Stale;
         }
         let at = self.ledger.context.clock.now();
-        let before = self.look(self.user.scope_of_effects(peer));
+        let before = self.look(self.user.scope_of_effects(peer, 1));
         let events = self.user.forget(peer, at);
         if events.is_empty() {
             return Applied::Nothing;

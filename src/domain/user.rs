@@ -295,9 +295,17 @@ impl User {
         sorted(named)
     }
 
-    /// Like [`User::scope`], for effects of `peer`'s.
-    pub fn scope_of_effects(&self, peer: UserId) -> Vec<UserId> {
-        self.with_offers(vec![peer])
+    /// Like [`User::scope`], for `count` effects of `peer`'s, one after the other.
+    pub fn scope_of_effects(&self, peer: UserId, count: usize) -> Vec<UserId> {
+        let mut named = self.with_offers(vec![peer]);
+        // Behind the first one an offer may be confirmed that was open before; if the next one ends that
+        // friendship, the whole request is announced early.
+        if count > 1
+            && let Some(offer) = self.offers.get(&peer)
+        {
+            named.extend(self.offered_at(offer.edge.version));
+        }
+        sorted(named)
     }
 
     /// An announcement closes every offer of its request. It comes with the request's last answer, or

@@ -110,6 +110,17 @@ fn a_friendship_is_announced_before_its_end() {
 }
 
 #[test]
+fn a_run_that_confirms_a_friendship_and_ends_it_changes_the_rows_of_the_whole_request() {
+    let mut amy = someone("amy");
+    amy.when(&add(TWO_WAY, &["bob", "cyd"]));
+    let run = [confirm(edge("amy", 2)), sever(true)];
+    let scope = amy.user.scope_of_effects(id("bob"), run.len());
+    let events = amy.hears("bob", &run);
+    assert!(events.iter().any(|event| matches!(event, Event::OffersSettled { .. })), "{events:?}");
+    assert_eq!(scope, [id("bob"), id("cyd")]);
+}
+
+#[test]
 fn a_request_that_waits_is_pending_on_both_sides() {
     let mut amy = someone("amy");
     let mut bob = someone("bob").allowing(AllowType::NeedConfirm);

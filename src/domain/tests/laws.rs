@@ -291,7 +291,8 @@ impl Turn {
             }
             Self::Begin(call) => user.scope_of_call(call, 0, at),
             Self::Answer(call) => user.scope_of_call(call, ANSWER.len(), at),
-            Self::Hear(peer, _) | Self::Forget(peer) => user.scope_of_effects(*peer),
+            Self::Hear(peer, effects) => user.scope_of_effects(*peer, effects.len()),
+            Self::Forget(peer) => user.scope_of_effects(*peer, 1),
         }
     }
 
