@@ -182,6 +182,10 @@ impl<C: Cursors> Dispatcher<C> {
         self.began.elapsed().as_millis() as Millis
     }
 
+    fn at(&self, time: Millis) -> Instant {
+        self.began + Duration::from_millis(time)
+    }
+
     /// Runs until nobody can give orders any more, or it is dismissed, and everything is let go.
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         loop {
@@ -192,11 +196,13 @@ impl<C: Cursors> Dispatcher<C> {
             self.let_go();
             let hub = &self.tools.hub;
             self.gauges.note(&self.line, |partition| hub.next(partition));
+            let quiet_since = self.line.quiet_since();
+            self.listener.is_quiet_since(quiet_since.map(|since| self.at(since)));
             if self.ending && self.line.partitions().is_empty() && self.work.is_empty() {
                 return;
             }
             let due = self.due(now);
-            let due = due.map(|due| self.began + Duration::from_millis(due));
+            let due = due.map(|due| self.at(due));
             tokio::select! {
                 order = orders.recv(), if !self.ending => self.obey(order),
                 Some(happened) = self.work.next() => self.note_all(happened),

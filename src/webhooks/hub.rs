@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::feed::{Fed, Feed, Readers, Seat};
 use super::metrics::Gauges;
@@ -26,8 +26,32 @@ const SAVE_PERIOD_MIN_MS: u64 = 1_000;
 /// Cursors that a node saves in a second at most, when all have something to say.
 const SAVES_PER_SECOND: u64 = 500;
 
-/// Whose events somebody is told of, how, and where it is counted what they have not read.
-type Told = (AppId, Arc<Notify>, Arc<Gauges>);
+/// How long a receiver has let nobody through, behind which its news comes after that of the others.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long after.
+const LATE_NEWS: Duration = Duration::from_millis(200);
+
+/// Somebody who is told of news about an app.
+struct Told {
+    app: AppId,
+    news: Arc<Notify>,
+    /// Where it is counted what they have not read.
+    gauges: Arc<Gauges>,
+    quiet_since: Rc<Cell<Option<Instant>>>,
+    /// There is news that they are told late.
+    is_owed: Cell<bool>,
+}
+
+impl Told {
+    fn tell(&self) {
+        self.is_owed.set(false);
+        self.news.notify_one();
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet_since.get().is_some_and(|since| now.duration_since(since) > QUIET)
+    }
+}
 
 /// See the module.
 pub(super) struct Hub {
@@ -44,6 +68,15 @@ pub(super) struct Listener {
     hub: Rc<Hub>,
     number: u64,
     pub(super) news: Arc<Notify>,
+    quiet_since: Rc<Cell<Option<Instant>>>,
+}
+
+impl Listener {
+    /// Since when nobody came through, if anybody tried. What is sent to a receiver that does not
+    /// answer costs the most, so its news is for when the others have had theirs.
+    pub(super) fn is_quiet_since(&self, since: Option<Instant>) {
+        self.quiet_since.set(since);
+    }
 }
 
 impl Drop for Listener {
@@ -69,8 +102,16 @@ impl Hub {
         let number = self.listeners_made.get() + 1;
         self.listeners_made.set(number);
         let news = Arc::new(Notify::new());
-        self.listeners.borrow_mut().insert(number, (app, Arc::clone(&news), Arc::clone(gauges)));
-        Listener { hub: Rc::clone(self), number, news }
+        let quiet_since = Rc::new(Cell::new(None));
+        let told = Told {
+            app,
+            news: Arc::clone(&news),
+            gauges: Arc::clone(gauges),
+            quiet_since: Rc::clone(&quiet_since),
+            is_owed: Cell::new(false),
+        };
+        self.listeners.borrow_mut().insert(number, told);
+        Listener { hub: Rc::clone(self), number, news, quiet_since }
     }
 
     /// Keeps the newest records of a partition from `place` on, if it does not yet. Answers how far
@@ -129,11 +170,20 @@ impl Hub {
     pub(super) async fn read(self: Rc<Self>) {
         let mut progress = self.journal.progress();
         let mut failing = false;
+        let mut late: Option<Instant> = None;
         loop {
             // Seen before reading: what becomes durable during the read wakes the loop again.
             progress.borrow_and_update();
             let (more, failed) = self.read_all(failing);
             failing = failed;
+            let now = Instant::now();
+            if late.is_some_and(|late| late <= now) {
+                late = None;
+                let listeners = self.listeners.borrow();
+                listeners.values().filter(|told| told.is_owed.get()).for_each(Told::tell);
+            } else if self.listeners.borrow().values().any(|told| told.is_owed.get()) {
+                late.get_or_insert(now + LATE_NEWS);
+            }
             if more {
                 tokio::task::yield_now().await;
                 continue;
@@ -146,6 +196,7 @@ impl Hub {
                 }
                 () = self.changed.notified() => {}
                 () = sleep(READ_RETRY), if failing => {}
+                () = sleep_until(late.unwrap_or(now)), if late.is_some() => {}
             }
         }
     }
@@ -179,10 +230,15 @@ impl Hub {
             }
             everybody |= feed.is_news_to_all(SILENT_NEWS);
         }
-        for (app, news, gauges) in self.listeners.borrow().values() {
-            if everybody || apps.contains(app) {
-                gauges.stir();
-                news.notify_one();
+        let now = Instant::now();
+        for told in self.listeners.borrow().values() {
+            if everybody || apps.contains(&told.app) {
+                told.gauges.stir();
+                if told.is_quiet(now) {
+                    told.is_owed.set(true);
+                } else {
+                    told.tell();
+                }
             }
         }
         // Whoever is concerned has been told: what was read may be counted as read.

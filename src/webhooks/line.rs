@@ -136,6 +136,7 @@ pub(super) struct Line {
     out: usize,
     breaker: Breaker,
     down_since: Option<Timestamp>,
+    quiet_since: Option<Millis>,
     error: Option<Box<str>>,
     /// The receiver has asked for patience until then.
     paused_until: Millis,
@@ -157,6 +158,7 @@ impl Line {
             out: 0,
             breaker: Breaker::default(),
             down_since: None,
+            quiet_since: None,
             error: None,
             paused_until: 0,
             tokens: u64::from(terms.per_second.unwrap_or(0)) * 1000,
@@ -276,6 +278,7 @@ impl Line {
                     self.out += 1;
                     self.tokens = self.tokens.saturating_sub(1000);
                     self.breaker.sent();
+                    self.quiet_since.get_or_insert(now);
                     return Some(Next::Send(Sent { partition, user, call, lane }));
                 }
                 Start::Fetch(offset) => {
@@ -322,10 +325,12 @@ impl Line {
         let was_down = self.breaker.is_open();
         match verdict {
             Verdict::Accepted => {
+                self.quiet_since = None;
                 self.breaker.succeeded();
                 settled.came_back = self.down_since.take().is_some();
             }
             Verdict::PutOff { wait_ms } => {
+                self.quiet_since = None;
                 self.breaker.put_off();
                 self.paused_until = self.paused_until.max(now + wait_ms);
             }
@@ -514,6 +519,11 @@ impl Line {
     /// Calls that are out.
     pub(super) fn out(&self) -> usize {
         self.out
+    }
+
+    /// Since when no call has come through, if any went out.
+    pub(super) fn quiet_since(&self) -> Option<Millis> {
+        self.quiet_since
     }
 
     /// Whether the receiver counts as down.
