@@ -289,33 +289,7 @@ fn of_relation(operation: Operation, rejection: Rejection) -> ErrorCode {
 
 /// What is about one account alone is refused when that is unknown, and else never.
 fn of_account(operation: Operation, rejection: Rejection, unknown: ErrorCode) -> ErrorCode {
-    match rejection {
-        Rejection::AccountUnknown => unknown,
-        Rejection::SelfTarget
-        | Rejection::AlreadyBlocked
-        | Rejection::BlocklistFull
-        | Rejection::NotBlocked
-        | Rejection::AlreadyFriend
-        | Rejection::NotFriend
-        | Rejection::PeerBlocked
-        | Rejection::BlockedByPeer
-        | Rejection::RequestsForbidden
-        | Rejection::FriendListFull
-        | Rejection::PeerFriendListFull
-        | Rejection::TooManyGroups
-        | Rejection::PeerAcceptsNobody
-        | Rejection::TooManyRequests
-        | Rejection::ConfirmationNeeded
-        | Rejection::RequestUnknown
-        | Rejection::KeyReused
-        | Rejection::Declined
-        | Rejection::TooManySubscriptions
-        | Rejection::SubscriptionUnknown
-        | Rejection::SecretMissing
-        | Rejection::TooManyReplays
-        | Rejection::ReplayUnknown
-        | Rejection::Forbidden => broken(operation),
-    }
+    if rejection == Rejection::AccountUnknown { unknown } else { broken(operation) }
 }
 
 /// What is about subscriptions is refused by their own rules, and else never.
@@ -326,26 +300,7 @@ fn of_webhook(rejection: Rejection) -> ErrorCode {
         Rejection::SecretMissing => WEBHOOK_SECRET_WRONG,
         Rejection::TooManyReplays => TOO_MANY_REPLAYS,
         Rejection::ReplayUnknown => REPLAY_UNKNOWN,
-        Rejection::AccountUnknown
-        | Rejection::SelfTarget
-        | Rejection::AlreadyBlocked
-        | Rejection::BlocklistFull
-        | Rejection::NotBlocked
-        | Rejection::AlreadyFriend
-        | Rejection::NotFriend
-        | Rejection::PeerBlocked
-        | Rejection::BlockedByPeer
-        | Rejection::RequestsForbidden
-        | Rejection::FriendListFull
-        | Rejection::PeerFriendListFull
-        | Rejection::TooManyGroups
-        | Rejection::PeerAcceptsNobody
-        | Rejection::TooManyRequests
-        | Rejection::ConfirmationNeeded
-        | Rejection::RequestUnknown
-        | Rejection::KeyReused
-        | Rejection::Declined
-        | Rejection::Forbidden => WEBHOOKS_BROKEN,
+        _ => WEBHOOKS_BROKEN,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Card, FormerFriend, NewFriend, OfferForm, ProfileChange, Target};
+use crate::domain::{Card, FormerFriend, NewFriend, OfferForm, ProfileChange, Target, UserId};
 use crate::journal::embedded;
 use crate::store;
 

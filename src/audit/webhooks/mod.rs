@@ -166,13 +166,7 @@ pub fn audit(
     options: &Options,
     out: &mut dyn Write,
 ) -> Result<Report, AuditError> {
-    let report = reconcile(journal, options)?;
-    let written = match options.format {
-        Format::Json => report.write_json(out),
-        Format::Table => report.write_table(out),
-    };
-    until_closed(written.and_then(|()| Ok(out.flush()?)), ())?;
-    Ok(report)
+    told(journal, options, out, Report::write_table)
 }
 
 /// Writes how far each subscription has come, and what it waits for.
@@ -181,10 +175,19 @@ pub fn list(
     options: &Options,
     out: &mut dyn Write,
 ) -> Result<Report, AuditError> {
+    told(journal, options, out, Report::write_list)
+}
+
+fn told(
+    journal: &dyn ReadJournal,
+    options: &Options,
+    out: &mut dyn Write,
+    table: fn(&Report, &mut dyn Write) -> Result<(), AuditError>,
+) -> Result<Report, AuditError> {
     let report = reconcile(journal, options)?;
     let written = match options.format {
         Format::Json => report.write_json(out),
-        Format::Table => report.write_list(out),
+        Format::Table => table(&report, out),
     };
     until_closed(written.and_then(|()| Ok(out.flush()?)), ())?;
     Ok(report)

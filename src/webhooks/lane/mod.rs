@@ -8,17 +8,20 @@
 //! The law of [`Progress`] holds for every cursor that a lane answers: of the calls that the records
 //! up to it owe, each is counted as delivered, counted as dead, or belongs to a parked user.
 
+mod cursor;
+mod scope;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::command::{CallbackCommand, Switches};
+pub(super) use self::cursor::SaveMark;
+pub(super) use self::scope::{Bounds, Scope, Target};
+use super::command::Switches;
 use super::digest::{CallId, hash};
 use super::feed::{Calls, Fed, Said};
 use super::payload::Delivery;
 use crate::domain::{AppId, Timestamp, UserId};
-use crate::journal::{
-    Cursor, DeadLetter, Filter, Offset, Parked, Partition, Place, Progress, Tally,
-};
+use crate::journal::{DeadLetter, Offset, Parked, Partition, Place, Tally};
 
 /// Records of one partition with calls that are not done, at most, per subscription; those of parked
 /// users not counted.
@@ -37,70 +40,6 @@ pub(super) const DEAD_LETTERS_PER_CURSOR_MAX: usize = 256;
 const FILTERS_MAX: usize = 16;
 /// Records without a call for a subscription, after which its cursor is worth saving all the same.
 pub const SILENT_RECORDS_MAX: u64 = 10_000;
-
-/// What a lane tells, and to which part of its partition it is bound.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Scope {
-    /// What is asked for.
-    pub(super) commands: Switches,
-    /// How often an operator has moved the subscription, and where to the last time.
-    pub(super) seek: Option<(u32, Target)>,
-    /// Bound to a part of the past, if it is a replay.
-    pub(super) replay: Option<Bounds>,
-}
-
-/// Where an operator has moved a lane to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// This offset.
-    Offset(Offset),
-    /// The first record of this time or later.
-    Time(Timestamp),
-    /// The end, as it is when the lane hears of it.
-    End,
-    /// Wherever it is: other partitions were moved.
-    Stay,
-}
-
-/// What a replay tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bounds {
-    /// The first offset.
-    pub(super) from: Offset,
-    /// The one behind the last.
-    pub(super) until: Offset,
-    /// Records of this time or later.
-    pub(super) since: Option<Timestamp>,
-    /// Records before this time.
-    pub(super) before: Option<Timestamp>,
-    /// Only these users, if any.
-    pub(super) users: Vec<UserId>,
-    /// Only these calls, if any.
-    pub(super) ids: Vec<CallId>,
-}
-
-impl Bounds {
-    /// Which of the commands `asked` for are told of a record.
-    pub(super) fn narrow(
-        &self,
-        asked: Switches,
-        id: (Partition, Offset),
-        calls: &Calls,
-    ) -> Switches {
-        let inside = (self.from..self.until).contains(&id.1)
-            && self.since.is_none_or(|since| calls.at >= since)
-            && self.before.is_none_or(|before| calls.at < before)
-            && (self.users.is_empty() || self.users.contains(&calls.user));
-        if !inside {
-            return Switches::default();
-        }
-        if self.ids.is_empty() {
-            return asked;
-        }
-        let named = self.ids.iter().filter(|known| (known.partition, known.offset) == id);
-        named.map(|known| known.command).filter(|command| asked.has(*command)).collect()
-    }
-}
 
 /// A place in front of a record, with what the chain of calls was there.
 #[derive(Clone, Debug, Default)]
@@ -223,16 +162,6 @@ pub(super) enum Start {
     Nothing,
 }
 
-/// What one save of a cursor covers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SaveMark {
-    next: Offset,
-    start: Offset,
-    died: usize,
-    given_up: u64,
-    silent: u64,
-}
-
 impl Call {
     /// What is told.
     pub(super) fn delivery(&self) -> &Delivery {
@@ -261,117 +190,6 @@ impl Queue {
 }
 
 impl Lane {
-    /// A lane that goes on where `cursor` says. Without one it begins: a replay at its own
-    /// beginning, anything else at `end`, the partition's.
-    pub(super) fn begin(
-        partition: Partition,
-        app: AppId,
-        scope: &Scope,
-        cursor: Option<Cursor>,
-        end: Place,
-    ) -> Self {
-        let begins = cursor.is_none();
-        let Cursor { place, term, ended: _, progress } =
-            cursor.unwrap_or_else(|| Cursor::begin(end));
-        let named = |filter: &Filter| {
-            let names = filter.commands.iter();
-            let commands = names.filter_map(|name| CallbackCommand::from_name(name)).collect();
-            (filter.from, commands)
-        };
-        let last = progress.last.as_deref().and_then(|id| id.parse().ok());
-        let mut lane = Self {
-            partition,
-            app,
-            replay: scope.replay.clone(),
-            term,
-            since: progress.since,
-            floor: place.next,
-            floor_at: None,
-            restored: HashMap::new(),
-            filters: progress.filters.iter().map(named).collect(),
-            read: Spot { place: progress.resume.unwrap_or(place), seq: progress.seq, last },
-            owed: BTreeMap::new(),
-            open: 0,
-            bytes: 0,
-            users: HashMap::new(),
-            parked_users: 0,
-            parked_records: 0,
-            out: 0,
-            stalled: Vec::new(),
-            given_up: 0,
-            delivered: progress.delivered,
-            dead: progress.dead,
-            died: Vec::new(),
-            dirty: false,
-            silent: 0,
-            saved: place.next,
-            halted: progress.halted,
-            unreadable: false,
-        };
-        if lane.filters.is_empty() {
-            // A cursor that keeps no count: it does from here on.
-            lane.since = place.next;
-            (lane.delivered, lane.dead) = (Tally::default(), Tally::default());
-        }
-        match (&scope.replay, scope.seek) {
-            (Some(bounds), _) if begins => {
-                lane.go_to(Target::Offset(bounds.from), Place::default());
-            }
-            (_, Some((term, target))) if term > lane.term => {
-                lane.term = term;
-                lane.dirty = true;
-                if target == Target::Stay {
-                    lane.restore(progress.parked);
-                } else {
-                    lane.go_to(target, end);
-                }
-            }
-            _ => lane.restore(progress.parked),
-        }
-        lane.adopt(scope.commands);
-        lane
-    }
-
-    fn restore(&mut self, parked: Vec<Parked>) {
-        for parked in parked {
-            let queue = Queue {
-                state: QueueState::Waiting,
-                parked: true,
-                attempts: parked.attempts,
-                error: parked.error.clone(),
-                ..Queue::new(parked.since)
-            };
-            self.users.insert(parked.user, queue);
-            self.restored.insert(parked.user, parked);
-        }
-        self.parked_users = self.restored.len();
-        self.forget_restored();
-    }
-
-    /// Begins anew at `target`, with nothing counted.
-    fn go_to(&mut self, target: Target, end: Place) {
-        let from = match target {
-            Target::End => end,
-            // What stands before a place is found by reading up to it.
-            Target::Offset(offset) if offset >= self.floor && self.read.place.next <= offset => {
-                self.read.place
-            }
-            Target::Offset(_) | Target::Time(_) | Target::Stay => Place::default(),
-        };
-        (self.floor, self.floor_at) = match target {
-            Target::Offset(offset) => (offset, None),
-            Target::Time(at) => (Offset(u64::MAX), Some(at)),
-            Target::End | Target::Stay => (end.next, None),
-        };
-        self.since = self.floor;
-        self.read = Spot { place: from, seq: 0, last: None };
-        (self.delivered, self.dead) = (Tally::default(), Tally::default());
-        self.filters.clear();
-        self.saved = from.next;
-        self.halted = None;
-        self.dirty = true;
-    }
-
     /// Asks for `commands` from here on. Answers whether that is so; if not, it is to be tried again
     /// once a cursor was saved.
     pub(super) fn adopt(&mut self, commands: Switches) -> bool {
@@ -801,91 +619,5 @@ impl Lane {
             self.dead.add_all(owed.dead);
             self.dirty = true;
         }
-    }
-
-    /// Whether there is a cursor that is worth a record of its own; before the lane is left, a smaller
-    /// reason is enough. A cursor that was saved because a cursor was read would have no end, so only
-    /// commits make one.
-    pub(super) fn worth_saving(&self, leaving: bool) -> bool {
-        let silent_min = if leaving { 1 } else { SILENT_RECORDS_MAX };
-        let moved = self.low_water().place.next > self.saved;
-        let due = self.silent >= silent_min || self.is_over();
-        !self.is_searching() && (self.dirty || (due && moved))
-    }
-
-    /// The cursor to save now. [`Self::saved`] or [`Self::save_failed`] is owed from then on.
-    pub(super) fn cursor(&mut self) -> (Cursor, SaveMark) {
-        let low = self.low_water().clone();
-        let parked: Vec<(&UserId, &Queue, &Queued)> = self
-            .users
-            .iter()
-            .filter(|(_, queue)| queue.parked)
-            .filter_map(|(user, queue)| Some((user, queue, queue.records.front()?)))
-            .filter(|(_, _, front)| front.spot.place.next < low.place.next)
-            .collect();
-        let start = parked.iter().map(|(_, _, front)| &front.spot);
-        let start = start.min_by_key(|spot| spot.place.next);
-        let resume = start.map(|spot| spot.place);
-        let Spot { place, seq, last } = start.unwrap_or(&low).clone();
-        let mut parked: Vec<Parked> = parked
-            .into_iter()
-            .map(|(user, queue, front)| Parked {
-                user: *user,
-                first: front.spot.place.next,
-                done: front.done,
-                attempts: queue.attempts + queue.doubtful,
-                since: queue.since,
-                error: queue.error.clone(),
-            })
-            .collect();
-        parked.sort_unstable_by_key(|parked| parked.first);
-        let filters = self.filters.iter().map(|(from, commands)| Filter {
-            from: *from,
-            commands: commands.names().map(Into::into).collect(),
-        });
-        let progress = Progress {
-            since: self.since,
-            filters: filters.collect(),
-            resume,
-            seq,
-            last: last.map(|id| id.to_string().into()),
-            delivered: self.delivered,
-            dead: self.dead,
-            parked,
-            died: self.died.clone(),
-            down_since: None,
-            halted: self.halted.clone(),
-            error: None,
-        };
-        self.dirty = false;
-        let mark = SaveMark {
-            next: low.place.next,
-            start: place.next,
-            died: self.died.len(),
-            given_up: self.given_up,
-            silent: std::mem::take(&mut self.silent),
-        };
-        (Cursor { place: low.place, term: self.term, ended: false, progress }, mark)
-    }
-
-    /// The cursor is durable. Answers the users who waited for that.
-    pub(super) fn saved(&mut self, mark: SaveMark) -> Vec<UserId> {
-        self.saved = mark.next;
-        self.died.drain(..mark.died.min(self.died.len()));
-        // What was in force between two cursors is said by the two together.
-        let needless = self.filters.iter().skip(1).take_while(|(from, _)| *from <= mark.start);
-        let needless = needless.count();
-        self.filters.drain(..needless);
-        if self.halted.is_some() {
-            return Vec::new();
-        }
-        let covered = self.stalled.extract_if(.., |(given_up, _)| *given_up <= mark.given_up);
-        covered.map(|(_, user)| user).collect()
-    }
-
-    /// The save failed: what it would have covered is still to be saved.
-    pub(super) fn save_failed(&mut self, mark: SaveMark) {
-        self.dirty = true;
-        self.silent += mark.silent;
     }
 }

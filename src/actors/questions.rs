@@ -1,0 +1,234 @@
+//! What can be asked at the door without changing anybody, and where followers stand.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use super::partition::{LoadCursor, SaveCursor};
+use super::{
+    BlocklistPage, CursorsSeen, ExecuteError, FriendRecord, FriendsPage, Groups, Question, Reply,
+    RequestsPage, Standing, Users, View, Viewed,
+};
+use crate::domain::{
+    AppId, Command, Kept, Profile, Rejection, Subscriptions, UserId, UserKey, keeper,
+};
+use crate::journal::{Cursor, Partition, Place};
+
+impl Users {
+    /// Whether each of `users` is imported, in order.
+    pub async fn imported(&self, app: AppId, users: &[UserId]) -> Result<Vec<bool>, ExecuteError> {
+        let known = |user: &UserId| {
+            let key = UserKey { app, user: *user };
+            self.accounts.get(&key).is_some()
+                && (self.alone || self.seats.lease_holds(self.partition(&key)))
+        };
+        let mut imported: Vec<bool> = users.iter().map(known).collect();
+        let unknown: Vec<usize> = (0..users.len()).filter(|index| !imported[*index]).collect();
+        if unknown.is_empty() {
+            return Ok(imported);
+        }
+        let pairs: Vec<(UserId, UserId)> =
+            unknown.iter().map(|index| (users[*index], users[*index])).collect();
+        for (index, standing) in unknown.into_iter().zip(self.standings(app, &pairs).await?) {
+            imported[index] = standing.owner_imported;
+        }
+        Ok(imported)
+    }
+
+    /// What each pair's first user keeps about the second, in order.
+    pub async fn standings(
+        &self,
+        app: AppId,
+        pairs: &[(UserId, UserId)],
+    ) -> Result<Vec<Standing>, ExecuteError> {
+        let mut by_partition: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
+        for (index, (owner, _)) in pairs.iter().enumerate() {
+            let partition = self.partition(&UserKey { app, user: *owner });
+            by_partition.entry(partition).or_default().push(index);
+        }
+        let asked = by_partition.into_iter().map(async |(partition, indexes)| {
+            let pairs = indexes.iter().map(|index| pairs[*index]).collect();
+            let reply = self.ask(partition, Question::Standings { app, pairs }).await?;
+            Ok::<_, ExecuteError>((indexes, reply))
+        });
+        let mut standings = vec![Standing::default(); pairs.len()];
+        for answered in join_all(asked).await {
+            let (indexes, Reply::Standings(answered)) = answered? else {
+                return Err(ExecuteError::Unavailable);
+            };
+            for (index, standing) in indexes.into_iter().zip(answered) {
+                standings[index] = standing;
+            }
+        }
+        Ok(standings)
+    }
+
+    async fn view(&self, key: UserKey, view: View) -> Result<Viewed, ExecuteError> {
+        match self.ask(self.partition(&key), Question::View { key, view }).await? {
+            Reply::View(viewed) => Ok(viewed),
+            Reply::Executed(_) | Reply::Standings(_) | Reply::Cursors(_) => {
+                Err(ExecuteError::Unavailable)
+            }
+        }
+    }
+
+    /// A page of `key`'s blocklist: at most `max` entries from `start` on.
+    pub async fn blocklist(
+        &self,
+        key: UserKey,
+        start: usize,
+        max: usize,
+    ) -> Result<BlocklistPage, ExecuteError> {
+        match self.view(key, View::Blocklist { start, max }).await? {
+            Viewed::Blocklist(page) => Ok(page),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// A page of `key`'s friend list: at most `max` entries from `start` on.
+    pub async fn friends(
+        &self,
+        key: UserKey,
+        start: usize,
+        max: usize,
+    ) -> Result<FriendsPage, ExecuteError> {
+        match self.view(key, View::Friends { start, max }).await? {
+            Viewed::Friends(page) => Ok(page),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// What `key` keeps about each of `peers`, in order, as far as they are friends; nothing if
+    /// `key` is not imported.
+    pub async fn friend_records(
+        &self,
+        key: UserKey,
+        peers: Vec<UserId>,
+    ) -> Result<Option<Vec<Option<FriendRecord>>>, ExecuteError> {
+        match self.view(key, View::FriendRecords { peers }).await? {
+            Viewed::FriendRecords { imported, records } => Ok(imported.then_some(records)),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// Friend groups of `key`: those of `names`, or all if nothing is said.
+    pub async fn groups(
+        &self,
+        key: UserKey,
+        names: Option<Vec<Box<str>>>,
+        members: bool,
+    ) -> Result<Groups, ExecuteError> {
+        match self.view(key, View::Groups { names, members }).await? {
+            Viewed::Groups(groups) => Ok(groups),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// What `key` keeps of the call whose key has the hash `call`.
+    pub async fn kept(&self, key: UserKey, call: UserId) -> Result<Option<Kept>, ExecuteError> {
+        match self.view(key, View::Kept { call }).await? {
+            Viewed::Kept(kept) => Ok(kept.map(|kept| *kept)),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// What is kept about the subscriptions of `app`; none if its sequence number is still `known`.
+    pub async fn subscriptions(
+        &self,
+        app: AppId,
+        known: Option<u64>,
+    ) -> Result<Option<Box<Subscriptions>>, ExecuteError> {
+        let key = UserKey { app, user: keeper() };
+        match self.view(key, View::Subscriptions { known }).await? {
+            Viewed::Subscriptions(subscriptions) => Ok(subscriptions),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// What `key` would say to `command`, which is not carried out: one outcome per item. The other side
+    /// of a change is not asked.
+    ///
+    /// Errors: also why the whole would be refused.
+    pub async fn foresee(
+        &self,
+        key: UserKey,
+        command: Command,
+    ) -> Result<Vec<Result<(), Rejection>>, ExecuteError> {
+        match self.view(key, View::Foreseen { command }).await? {
+            Viewed::Foreseen(outcomes) => outcomes.map_err(ExecuteError::Rejected),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// The profile of `key`, if the account exists.
+    pub async fn profile(&self, key: UserKey) -> Result<Option<Box<Profile>>, ExecuteError> {
+        match self.view(key, View::Profile).await? {
+            Viewed::Profile(profile) => Ok(profile),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// A page of the requests that wait for `key`, or for others to answer `key`.
+    pub async fn requests(
+        &self,
+        key: UserKey,
+        incoming: bool,
+        start: usize,
+        max: usize,
+    ) -> Result<RequestsPage, ExecuteError> {
+        match self.view(key, View::Requests { incoming, start, max }).await? {
+            Viewed::Requests(page) => Ok(page),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// Where the follower `subscription` stands in `partition` by its last durable cursor, and the
+    /// end of what is durable there.
+    pub async fn cursor(
+        &self,
+        partition: Partition,
+        subscription: &str,
+    ) -> Result<(Option<Cursor>, Place), ExecuteError> {
+        let addr = self.addr(partition)?;
+        let load = LoadCursor { subscription: subscription.to_owned() };
+        addr.send(load).await.ok().flatten().ok_or(ExecuteError::Unavailable)
+    }
+
+    /// Makes durable where the follower `subscription` stands in `partition`.
+    pub async fn save_cursor(
+        &self,
+        partition: Partition,
+        subscription: &str,
+        cursor: Cursor,
+    ) -> Result<(), ExecuteError> {
+        let (reply, answer) = oneshot::channel();
+        let save = SaveCursor { subscription: subscription.to_owned(), cursor, reply };
+        self.send(partition, save)?;
+        answer.await.unwrap_or(Err(ExecuteError::Unavailable))
+    }
+
+    /// Gives the follower `subscription` a cursor at the end of `partition`, whichever node owns it,
+    /// if it has none there yet. What happens from then on is in front of it.
+    pub async fn begin_cursor(
+        &self,
+        partition: Partition,
+        subscription: &str,
+    ) -> Result<(), ExecuteError> {
+        let subscription = subscription.to_owned();
+        self.ask(partition, Question::BeginCursor { subscription }).await.map(|_| ())
+    }
+
+    /// The cursors of the followers in `partition` whose names begin with `prefix`, and the end of
+    /// what is durable there, whichever node owns it.
+    pub async fn cursors(
+        &self,
+        partition: Partition,
+        prefix: &str,
+    ) -> Result<CursorsSeen, ExecuteError> {
+        match self.ask(partition, Question::Cursors { prefix: prefix.to_owned() }).await? {
+            Reply::Cursors(seen) => Ok(seen),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! What may stand behind `cordon webhooks`.
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use super::{ADMIN, JournalArgs, app_id, moment, moment_or_position, position};
+use crate::audit::state::Moment;
+use crate::audit::webhooks::{Bound, STATES};
+use crate::config::Environment;
+use crate::domain::{AppId, Timestamp, UserId};
+use crate::journal::{Offset, Partition};
+use crate::webhooks::CallbackCommand;
+use crate::webhooks::digest::CallId;
+
+/// `cordon webhooks`
+#[derive(Args, Debug)]
+pub struct WebhooksArgs {
+    /// What about them.
+    #[command(subcommand)]
+    pub command: WebhooksCommand,
+}
+
+/// What can be asked about webhooks, and be done about them.
+#[derive(Debug, Subcommand)]
+pub enum WebhooksCommand {
+    /// Print how far each subscription has come, and what it waits for
+    #[command(after_help = "\
+Reads only; a node may be running.
+
+Examples:
+  cordon webhooks list
+  cordon webhooks list --app 1400000001 --subscription main --json")]
+    List(WebhooksListArgs),
+    /// Derive from the journal what is owed, and hold it against what was delivered
+    #[command(after_help = "\
+Reads only; a node may be running. Every cursor has to balance, by number and by digest; --from and
+--to bound what is counted. Exits with 1 on any difference.
+
+Examples:
+  cordon webhooks audit
+  cordon webhooks audit --from 2026-11-22 --to 2026-11-23
+  cordon webhooks audit --from 3@120 --to 3@500 --json")]
+    Audit(WebhooksAuditArgs),
+    /// Print what became of each call
+    #[command(after_help = "\
+Reads only; a node may be running. Calls stand in the order in which it became known what became of
+them; those that wait stand at the end.
+
+Examples:
+  cordon webhooks log --user amy
+  cordon webhooks log --id 3@77.Sns.CallbackBlackListAdd --body
+  cordon webhooks log --state parked --json")]
+    Log(LogArgs),
+    /// Print the calls that were given up
+    #[command(after_help = "\
+Reads only; a node may be running.
+
+Examples:
+  cordon webhooks dead-letters
+  cordon webhooks dead-letters --since 2026-11-22 --user amy --json")]
+    DeadLetters(DeadLettersArgs),
+    /// Tell a part of the past again, on a lane of its own
+    #[command(after_help = "\
+A dry run counts from the journal; anything else asks a running node.
+
+Examples:
+  cordon webhooks replay --app-id 1400000001 --from 2026-11-22 --dry-run
+  cordon webhooks replay --app-id 1400000001 --key ... --from 3@120 --to 3@500
+  cordon webhooks replay --app-id 1400000001 --key ... --user amy --to-url http://10.0.0.9/hook")]
+    Replay(WebhookReplayArgs),
+    /// Let a subscription go on from another place
+    #[command(after_help = "\
+Asks a running node. What lies between is told again, or never.
+
+Examples:
+  cordon webhooks seek --app-id 1400000001 --key ... --offset 3@120
+  cordon webhooks seek --app-id 1400000001 --key ... --time 2026-11-22T10:00:00Z
+  cordon webhooks seek --app-id 1400000001 --key ... --end")]
+    Seek(WebhookSeekArgs),
+    /// Send calls again that were given up
+    #[command(after_help = "\
+Asks a running node.
+
+Examples:
+  cordon webhooks resend 3@77.Sns.CallbackBlackListAdd --app-id 1400000001 --key ...")]
+    Resend(WebhookResendArgs),
+}
+
+/// Which subscriptions of which journal.
+#[derive(Args, Clone, Debug)]
+pub struct SubscribedArgs {
+    /// Only this app
+    #[arg(long, value_name = "N", value_parser = app_id)]
+    pub app: Option<AppId>,
+    /// Only the subscription of this name, with its replays
+    #[arg(long, value_name = "NAME")]
+    pub subscription: Option<String>,
+    /// Which journal.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+}
+
+/// `cordon webhooks list`
+#[derive(Args, Debug)]
+pub struct WebhooksListArgs {
+    /// Which subscriptions.
+    #[command(flatten)]
+    pub subscribed: SubscribedArgs,
+}
+
+/// `cordon webhooks audit`
+#[derive(Args, Debug)]
+pub struct WebhooksAuditArgs {
+    /// Count from this moment on, or from these places
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub from: Vec<Bound>,
+    /// Count what is before this moment, or before these places
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub to: Vec<Bound>,
+    /// Which subscriptions.
+    #[command(flatten)]
+    pub subscribed: SubscribedArgs,
+}
+
+/// `cordon webhooks log`
+#[derive(Args, Debug)]
+pub struct LogArgs {
+    /// Only this call
+    #[arg(long, value_name = "ID", value_parser = call_id)]
+    pub id: Option<CallId>,
+    /// Only calls about this user's events
+    #[arg(long, value_name = "USER")]
+    pub user: Option<UserId>,
+    /// Only calls of which this became
+    #[arg(long, value_name = "STATE", value_parser = STATES)]
+    pub state: Option<String>,
+    /// Only events from this moment on, or from these places
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub from: Vec<Bound>,
+    /// Only events before this moment, or before these places
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub to: Vec<Bound>,
+    /// Also the bodies
+    #[arg(long)]
+    pub body: bool,
+    /// Which subscriptions.
+    #[command(flatten)]
+    pub subscribed: SubscribedArgs,
+}
+
+/// `cordon webhooks dead-letters`
+#[derive(Args, Debug)]
+pub struct DeadLettersArgs {
+    /// Only this call
+    #[arg(long, value_name = "ID", value_parser = call_id)]
+    pub id: Option<CallId>,
+    /// Only calls about this user's events
+    #[arg(long, value_name = "USER")]
+    pub user: Option<UserId>,
+    /// Only what was given up from this moment on
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Timestamp>,
+    /// Only what was given up before this moment
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// Which subscriptions.
+    #[command(flatten)]
+    pub subscribed: SubscribedArgs,
+}
+
+/// A running node, and who asks it.
+#[derive(Args, Clone, Debug)]
+pub struct NodeOptions {
+    /// The node
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// The app's SDKAppID [default: CORDON_APP_ID]
+    #[arg(long, value_name = "N", value_parser = app_id)]
+    pub app_id: Option<AppId>,
+    /// The app's secret key [default: CORDON_APP_KEY]
+    #[arg(long, value_name = "K")]
+    pub key: Option<String>,
+    /// An admin of the app [default: CORDON_APP_ADMIN, else administrator]
+    #[arg(long, value_name = "ID")]
+    pub admin: Option<UserId>,
+}
+
+/// The same, with all that a call needs.
+#[derive(Clone)]
+pub struct NodeArgs {
+    /// The node.
+    pub url: String,
+    /// The app.
+    pub app_id: AppId,
+    /// Its secret key.
+    pub key: String,
+    /// An admin of it.
+    pub admin: UserId,
+}
+
+impl NodeOptions {
+    /// The app, from the command line or from the variables of a node.
+    pub fn app(&self, environment: &Environment) -> anyhow::Result<AppId> {
+        let variable = || environment.get("CORDON_APP_ID").map(|text| app_id(text));
+        let app = self.app_id.map(Ok).or_else(variable).context("--app-id says which app")?;
+        app.map_err(anyhow::Error::msg)
+    }
+
+    /// All that a call needs. Errors: something is not said.
+    pub fn complete(&self, environment: &Environment) -> anyhow::Result<NodeArgs> {
+        let key = self.key.clone().or_else(|| environment.get("CORDON_APP_KEY").cloned());
+        let named = environment.get("CORDON_APP_ADMIN").map_or(ADMIN, String::as_str);
+        Ok(NodeArgs {
+            url: self.url.clone(),
+            app_id: self.app(environment)?,
+            key: key.context("--key is the app's secret key")?,
+            admin: self.admin.map_or_else(|| UserId::parse(named), Ok)?,
+        })
+    }
+}
+
+/// Which calls.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SelectionArgs {
+    /// The subscription [default: main]
+    #[arg(long, value_name = "NAME")]
+    pub subscription: Option<String>,
+    /// From this moment on, or from these places
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub from: Vec<Bound>,
+    /// Up to this moment, or up to these places
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub to: Vec<Bound>,
+    /// Only calls about this user's events; may be repeated
+    #[arg(long = "user", value_name = "USER")]
+    pub users: Vec<UserId>,
+    /// Only this command, like Sns.CallbackFriendAdd; may be repeated
+    #[arg(long = "command", value_name = "NAME", value_parser = command)]
+    pub commands: Vec<CallbackCommand>,
+    /// Only this call; may be repeated
+    #[arg(long = "id", value_name = "ID", value_parser = call_id)]
+    pub ids: Vec<CallId>,
+}
+
+/// `cordon webhooks replay`
+#[derive(Args, Debug)]
+pub struct WebhookReplayArgs {
+    /// Which calls.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Call another address
+    #[arg(long, value_name = "URL")]
+    pub to_url: Option<String>,
+    /// Only count, in the journal
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The node, and who asks.
+    #[command(flatten)]
+    pub node: NodeOptions,
+    /// The journal of a dry run.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+}
+
+/// `cordon webhooks seek`
+#[derive(Args, Debug)]
+pub struct WebhookSeekArgs {
+    /// The subscription [default: main]
+    #[arg(long, value_name = "NAME")]
+    pub subscription: Option<String>,
+    /// These partitions to these offsets; others stay
+    #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
+    pub offset: Vec<(Partition, Offset)>,
+    /// To the first event of this moment or later
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "offset")]
+    pub time: Option<Timestamp>,
+    /// To the end: what is still owed is never told
+    #[arg(long, conflicts_with_all = ["offset", "time"])]
+    pub end: bool,
+    /// The node, and who asks.
+    #[command(flatten)]
+    pub node: NodeOptions,
+}
+
+/// `cordon webhooks resend`
+#[derive(Args, Debug)]
+pub struct WebhookResendArgs {
+    /// The calls, by their ids
+    #[arg(value_name = "ID", value_parser = call_id, required = true)]
+    pub ids: Vec<CallId>,
+    /// The subscription [default: main]
+    #[arg(long, value_name = "NAME")]
+    pub subscription: Option<String>,
+    /// The node, and who asks.
+    #[command(flatten)]
+    pub node: NodeOptions,
+}
+
+fn call_id(text: &str) -> Result<CallId, String> {
+    text.parse::<CallId>().map_err(|error| error.to_string())
+}
+
+fn command(text: &str) -> Result<CallbackCommand, String> {
+    CallbackCommand::from_name(text).ok_or_else(|| {
+        let names: Vec<&str> = CallbackCommand::ALL.iter().map(|command| command.name()).collect();
+        format!("the commands are {}", names.join(", "))
+    })
+}
+
+fn bound(text: &str) -> Result<Bound, String> {
+    moment_or_position(text).map(|moment| match moment {
+        Moment::Time(at) => Bound::Time(at),
+        Moment::Place(partition, offset) => Bound::Places(vec![(partition, offset)]),
+    })
+}

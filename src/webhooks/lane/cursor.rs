@@ -1,0 +1,217 @@
+//! From a cursor to a lane that goes on there, and back to the next cursor.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Lane, Queue, QueueState, Queued, SILENT_RECORDS_MAX, Scope, Spot, Target};
+use crate::domain::{AppId, UserId};
+use crate::journal::{Cursor, Filter, Offset, Parked, Partition, Place, Progress, Tally};
+use crate::webhooks::command::CallbackCommand;
+
+/// What one save of a cursor covers.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::webhooks) struct SaveMark {
+    next: Offset,
+    start: Offset,
+    died: usize,
+    given_up: u64,
+    silent: u64,
+}
+
+impl Lane {
+    /// A lane that goes on where `cursor` says. Without one it begins: a replay at its own
+    /// beginning, anything else at `end`, the partition's.
+    pub(in crate::webhooks) fn begin(
+        partition: Partition,
+        app: AppId,
+        scope: &Scope,
+        cursor: Option<Cursor>,
+        end: Place,
+    ) -> Self {
+        let begins = cursor.is_none();
+        let Cursor { place, term, ended: _, progress } =
+            cursor.unwrap_or_else(|| Cursor::begin(end));
+        let named = |filter: &Filter| {
+            let names = filter.commands.iter();
+            let commands = names.filter_map(|name| CallbackCommand::from_name(name)).collect();
+            (filter.from, commands)
+        };
+        let last = progress.last.as_deref().and_then(|id| id.parse().ok());
+        let mut lane = Self {
+            partition,
+            app,
+            replay: scope.replay.clone(),
+            term,
+            since: progress.since,
+            floor: place.next,
+            floor_at: None,
+            restored: HashMap::new(),
+            filters: progress.filters.iter().map(named).collect(),
+            read: Spot { place: progress.resume.unwrap_or(place), seq: progress.seq, last },
+            owed: BTreeMap::new(),
+            open: 0,
+            bytes: 0,
+            users: HashMap::new(),
+            parked_users: 0,
+            parked_records: 0,
+            out: 0,
+            stalled: Vec::new(),
+            given_up: 0,
+            delivered: progress.delivered,
+            dead: progress.dead,
+            died: Vec::new(),
+            dirty: false,
+            silent: 0,
+            saved: place.next,
+            halted: progress.halted,
+            unreadable: false,
+        };
+        if lane.filters.is_empty() {
+            // A cursor that keeps no count: it does from here on.
+            lane.since = place.next;
+            (lane.delivered, lane.dead) = (Tally::default(), Tally::default());
+        }
+        match (&scope.replay, scope.seek) {
+            (Some(bounds), _) if begins => {
+                lane.go_to(Target::Offset(bounds.from), Place::default());
+            }
+            (_, Some((term, target))) if term > lane.term => {
+                lane.term = term;
+                lane.dirty = true;
+                if target == Target::Stay {
+                    lane.restore(progress.parked);
+                } else {
+                    lane.go_to(target, end);
+                }
+            }
+            _ => lane.restore(progress.parked),
+        }
+        lane.adopt(scope.commands);
+        lane
+    }
+
+    fn restore(&mut self, parked: Vec<Parked>) {
+        for parked in parked {
+            let queue = Queue {
+                state: QueueState::Waiting,
+                parked: true,
+                attempts: parked.attempts,
+                error: parked.error.clone(),
+                ..Queue::new(parked.since)
+            };
+            self.users.insert(parked.user, queue);
+            self.restored.insert(parked.user, parked);
+        }
+        self.parked_users = self.restored.len();
+        self.forget_restored();
+    }
+
+    /// Begins anew at `target`, with nothing counted.
+    fn go_to(&mut self, target: Target, end: Place) {
+        let from = match target {
+            Target::End => end,
+            // What stands before a place is found by reading up to it.
+            Target::Offset(offset) if offset >= self.floor && self.read.place.next <= offset => {
+                self.read.place
+            }
+            Target::Offset(_) | Target::Time(_) | Target::Stay => Place::default(),
+        };
+        (self.floor, self.floor_at) = match target {
+            Target::Offset(offset) => (offset, None),
+            Target::Time(at) => (Offset(u64::MAX), Some(at)),
+            Target::End | Target::Stay => (end.next, None),
+        };
+        self.since = self.floor;
+        self.read = Spot { place: from, seq: 0, last: None };
+        (self.delivered, self.dead) = (Tally::default(), Tally::default());
+        self.filters.clear();
+        self.saved = from.next;
+        self.halted = None;
+        self.dirty = true;
+    }
+
+    /// Whether there is a cursor that is worth a record of its own; before the lane is left, a smaller
+    /// reason is enough. A cursor that was saved because a cursor was read would have no end, so only
+    /// commits make one.
+    pub(in crate::webhooks) fn worth_saving(&self, leaving: bool) -> bool {
+        let silent_min = if leaving { 1 } else { SILENT_RECORDS_MAX };
+        let moved = self.low_water().place.next > self.saved;
+        let due = self.silent >= silent_min || self.is_over();
+        !self.is_searching() && (self.dirty || (due && moved))
+    }
+
+    /// The cursor to save now. [`Self::saved`] or [`Self::save_failed`] is owed from then on.
+    pub(in crate::webhooks) fn cursor(&mut self) -> (Cursor, SaveMark) {
+        let low = self.low_water().clone();
+        let parked: Vec<(&UserId, &Queue, &Queued)> = self
+            .users
+            .iter()
+            .filter(|(_, queue)| queue.parked)
+            .filter_map(|(user, queue)| Some((user, queue, queue.records.front()?)))
+            .filter(|(_, _, front)| front.spot.place.next < low.place.next)
+            .collect();
+        let start = parked.iter().map(|(_, _, front)| &front.spot);
+        let start = start.min_by_key(|spot| spot.place.next);
+        let resume = start.map(|spot| spot.place);
+        let Spot { place, seq, last } = start.unwrap_or(&low).clone();
+        let mut parked: Vec<Parked> = parked
+            .into_iter()
+            .map(|(user, queue, front)| Parked {
+                user: *user,
+                first: front.spot.place.next,
+                done: front.done,
+                attempts: queue.attempts + queue.doubtful,
+                since: queue.since,
+                error: queue.error.clone(),
+            })
+            .collect();
+        parked.sort_unstable_by_key(|parked| parked.first);
+        let filters = self.filters.iter().map(|(from, commands)| Filter {
+            from: *from,
+            commands: commands.names().map(Into::into).collect(),
+        });
+        let progress = Progress {
+            since: self.since,
+            filters: filters.collect(),
+            resume,
+            seq,
+            last: last.map(|id| id.to_string().into()),
+            delivered: self.delivered,
+            dead: self.dead,
+            parked,
+            died: self.died.clone(),
+            down_since: None,
+            halted: self.halted.clone(),
+            error: None,
+        };
+        self.dirty = false;
+        let mark = SaveMark {
+            next: low.place.next,
+            start: place.next,
+            died: self.died.len(),
+            given_up: self.given_up,
+            silent: std::mem::take(&mut self.silent),
+        };
+        (Cursor { place: low.place, term: self.term, ended: false, progress }, mark)
+    }
+
+    /// The cursor is durable. Answers the users who waited for that.
+    pub(in crate::webhooks) fn saved(&mut self, mark: SaveMark) -> Vec<UserId> {
+        self.saved = mark.next;
+        self.died.drain(..mark.died.min(self.died.len()));
+        // What was in force between two cursors is said by the two together.
+        let needless = self.filters.iter().skip(1).take_while(|(from, _)| *from <= mark.start);
+        let needless = needless.count();
+        self.filters.drain(..needless);
+        if self.halted.is_some() {
+            return Vec::new();
+        }
+        let covered = self.stalled.extract_if(.., |(given_up, _)| *given_up <= mark.given_up);
+        covered.map(|(_, user)| user).collect()
+    }
+
+    /// The save failed: what it would have covered is still to be saved.
+    pub(in crate::webhooks) fn save_failed(&mut self, mark: SaveMark) {
+        self.dirty = true;
+        self.silent += mark.silent;
+    }
+}
