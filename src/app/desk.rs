@@ -8,7 +8,7 @@ use actix_web::rt::task::spawn_blocking;
 use super::directory::Directory;
 use crate::actors::Executed;
 use crate::domain::{
-    AppId, Command, Rejection, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
+    AppId, Command, Format, Rejection, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
 };
 use crate::http::{
     Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, State, SubscriptionSeen,
@@ -186,11 +186,17 @@ impl Directory {
     /// The replay with the ranges that it is about, each inside its partition.
     async fn bounded(&self, app: AppId, wanted: Replay) -> Result<Replay, DeskError> {
         self.refresh(app).await?;
-        if self.known(app).find(&wanted.subscription).is_none() {
+        let known = self.known(app);
+        if known.find(&wanted.subscription).is_none() {
             return Err(DeskError::Unknown);
         }
         if let Some(url) = &wanted.url {
             self.may_call(app, url).then_some(()).ok_or(DeskError::Url)?;
+            // One that was only pulled so far need not have had a secret.
+            let set = known.find(&wanted.subscription).map(|(seen, _)| &seen.subscription);
+            if set.is_some_and(|set| set.format == Format::Standard && set.secrets.is_empty()) {
+                return Err(DeskError::Secret);
+            }
         }
         let ends = self.ends().await?;
         let mut ranges = wanted.ranges;

@@ -26,8 +26,8 @@ use crate::actors::{ExecuteError, Seat, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::{
-    AppId, BeforeTerms, Command, DeliveryTerms, Replay, SECRETS_MAX, SealedSecret, Subscription,
-    Subscriptions, UserKey, keeper,
+    AppId, BeforeTerms, Command, DeliveryTerms, Format, Replay, SECRETS_MAX, SealedSecret,
+    Subscription, Subscriptions, UserKey, keeper,
 };
 use crate::http::{DeskError, Source, State, SubscriptionSeen};
 use crate::journal::{Cursor, Journal, Origin, Partition, partition_of};
@@ -56,6 +56,8 @@ pub struct Directory {
     known: Mutex<BTreeMap<AppId, Arc<Known>>>,
     /// The order in which the webhooks are told.
     telling: tokio::sync::Mutex<()>,
+    /// Something is known that they were not told.
+    untold: AtomicBool,
     loaded: AtomicBool,
 }
 
@@ -128,6 +130,7 @@ impl Directory {
             apps: config.apps.iter().map(terms).collect::<anyhow::Result<_>>()?,
             known: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
+            untold: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
         })
     }
@@ -139,7 +142,7 @@ impl Directory {
             let changed = join_all(self.apps.keys().map(|app| self.refresh(*app))).await;
             let all = changed.iter().all(Result::is_ok);
             let is_first = all && !self.is_loaded();
-            if is_first || changed.contains(&Ok(true)) {
+            if is_first || self.untold.load(Ordering::Acquire) {
                 self.tell().await;
             }
             if is_first {
@@ -161,19 +164,20 @@ impl Directory {
         self.loaded.load(Ordering::Acquire)
     }
 
-    /// Asks for what was set in `app`; answers whether it is something new.
-    pub(super) async fn refresh(&self, app: AppId) -> Result<bool, ExecuteError> {
+    /// Asks for what was set in `app`. Whoever learns of something new this way, it is told to those
+    /// who serve it with the next look at the latest.
+    pub(super) async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
         let sequence = self.with(|known| known.get(&app).map(|known| known.kept.sequence));
-        let Some(new) = self.users.subscriptions(app, sequence).await? else { return Ok(false) };
+        let Some(new) = self.users.subscriptions(app, sequence).await? else { return Ok(()) };
         let new = Arc::new(self.follow_from(app, *new));
-        Ok(self.with(|known| {
+        self.with(|known| {
             // Of two answers that cross, the later one stands.
-            let is_new = known.get(&app).is_none_or(|k| k.kept.sequence < new.kept.sequence);
-            if is_new {
+            if known.get(&app).is_none_or(|k| k.kept.sequence < new.kept.sequence) {
                 known.insert(app, new);
+                self.untold.store(true, Ordering::Release);
             }
-            is_new
-        }))
+        });
+        Ok(())
     }
 
     /// Asks for what was set in `app`, and has the webhooks serve it at once.
@@ -195,10 +199,19 @@ impl Directory {
     /// Has the webhooks serve what is known, and those be asked who want to be.
     async fn tell(&self) {
         let _turn = self.telling.lock().await;
-        self.desks.serve(self.asked());
+        let telling = Telling::begin(&self.untold);
+        self.desks.serve(self.asked(), &self.unknown());
         if let Some(webhooks) = self.webhooks.upgrade() {
             webhooks.serve(self.served()).await;
         }
+        telling.done();
+    }
+
+    /// The apps of which nothing is known yet.
+    fn unknown(&self) -> Vec<AppId> {
+        self.with(|known| {
+            self.apps.keys().filter(|app| !known.contains_key(app)).copied().collect()
+        })
     }
 
     /// Everything that is served: subscriptions and replays of all apps.
@@ -422,6 +435,32 @@ impl Directory {
     }
 }
 
+/// News on its way to those who serve it. Given up half way, it is to be told again.
+struct Telling<'a> {
+    untold: &'a AtomicBool,
+    done: bool,
+}
+
+impl<'a> Telling<'a> {
+    /// Before what is told is looked at: what comes meanwhile is told once more.
+    fn begin(untold: &'a AtomicBool) -> Self {
+        untold.store(false, Ordering::Release);
+        Self { untold, done: false }
+    }
+
+    fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.untold.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl Terms {
     /// The secrets of what was set by calls; none if one of them cannot be read.
     fn open(&self, set: &Subscription) -> Option<Vec<Secret>> {
@@ -460,7 +499,10 @@ impl Known {
             served.endpoint = webhooks::Endpoint::parse(url).ok()?;
             // Whoever asks for a replay does it by a call.
             served.guard = self.guard.clone();
-            served.enabled = seen.subscription.enabled && seen.state != State::Held;
+            let subscription = &seen.subscription;
+            let signs =
+                subscription.format == Format::Reference || !subscription.secrets.is_empty();
+            served.enabled = subscription.enabled && seen.state != State::Held && signs;
         }
         if !replay.commands.is_empty() {
             let narrowed = seen.subscription.commands.iter();
@@ -566,8 +608,12 @@ fn runtime(
         },
         certificate: wire.certificate.clone(),
         signer: match secrets {
-            Some(secrets) if set.url.is_some() => Signer::new(set.format, secrets)?,
-            Some(_) | None => Signer::unsigned(),
+            Some(secrets) => match Signer::new(set.format, secrets) {
+                // Nothing goes there.
+                Err(SecretError::Missing) if set.url.is_none() => Signer::unsigned(),
+                signer => signer?,
+            },
+            None => Signer::unsigned(),
         },
         headers: set.headers,
         commands: names.filter_map(|name| webhooks::CallbackCommand::from_name(name)).collect(),
@@ -700,7 +746,6 @@ pub(super) fn begin(directory: &Arc<Directory>) -> rt::task::JoinHandle<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Format;
 
     const ASKED: &str = "Sns.CallbackPrevFriendAdd";
 

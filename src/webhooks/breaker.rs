@@ -64,6 +64,11 @@ impl Breaker {
         }
     }
 
+    /// Nothing that was known of the receiver counts any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self { streak: self.streak + 1, ..Self::default() };
+    }
+
     /// A call went out.
     pub(super) fn sent(&mut self) {
         if let Some(open) = &mut self.open {

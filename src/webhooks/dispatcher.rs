@@ -33,8 +33,8 @@ const READ_RETRY_MS: Millis = 1_000;
 /// Records of one partition that are read before the others have their turn.
 const TURN_RECORDS: usize = 64;
 
-/// How long the save of a cursor may take, in milliseconds.
-const SAVE_TIMEOUT_MS: u64 = 2_000;
+/// How long loading a cursor, or saving one, may take, in milliseconds.
+const CURSOR_TIMEOUT_MS: u64 = 2_000;
 
 /// What a dispatcher is told from outside.
 pub(super) enum Order {
@@ -125,8 +125,8 @@ pub(super) struct Dispatcher<C> {
     /// Those that are read apart, because they are further behind: together as long as they keep pace.
     together: Option<Together>,
     tails: BTreeMap<Partition, Tail>,
-    read_not_before: Millis,
-    read_fails: bool,
+    /// Partitions that cannot be read, and when each is tried again.
+    unreadable: BTreeMap<Partition, Millis>,
     save_fails: BTreeSet<Partition>,
     /// The receiver has asked for patience since the last call that came through.
     put_off: bool,
@@ -163,8 +163,7 @@ impl<C: Cursors> Dispatcher<C> {
             began: Instant::now(),
             together: None,
             tails: BTreeMap::new(),
-            read_not_before: 0,
-            read_fails: false,
+            unreadable: BTreeMap::new(),
             save_fails: BTreeSet::new(),
             put_off: false,
             work: FuturesUnordered::new(),
@@ -190,8 +189,11 @@ impl<C: Cursors> Dispatcher<C> {
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         loop {
             let now = self.now();
-            let more = self.read(now);
+            let had_enough = self.line.has_enough();
+            let mut more = self.read(now);
             self.launch(now);
+            // Who was thought to be ready may not have been.
+            more |= had_enough && !self.line.has_enough();
             self.save(now);
             self.let_go();
             let hub = &self.tools.hub;
@@ -214,8 +216,8 @@ impl<C: Cursors> Dispatcher<C> {
     }
 
     fn due(&self, now: Millis) -> Option<Millis> {
-        let read = (self.read_not_before > now).then_some(self.read_not_before);
-        self.line.due(now).into_iter().chain(read).min()
+        let reads = self.unreadable.values().copied().filter(|at| *at > now);
+        self.line.due(now).into_iter().chain(reads).min()
     }
 
     fn obey(&mut self, order: Option<Order>) {
@@ -286,7 +288,12 @@ impl<C: Cursors> Dispatcher<C> {
                 }
                 Ok((cursor, end))
             };
-            let loaded = join_all(new.into_iter().map(async |new| (new, load(new).await))).await;
+            let patience = Duration::from_millis(CURSOR_TIMEOUT_MS);
+            let load = async |new| {
+                let late = |_| Err(CursorError::Unavailable("no answer in time".to_owned()));
+                (new, timeout(patience, load(new)).await.unwrap_or_else(late))
+            };
+            let loaded = join_all(new.into_iter().map(load)).await;
             Happened::Registered { number, loaded, reply }
         }));
     }
@@ -376,29 +383,33 @@ impl<C: Cursors> Dispatcher<C> {
     /// Reads on, as far as the windows allow. Answers whether more may be there already.
     fn read(&mut self, now: Millis) -> bool {
         // What is read too early is memory that has grown cold when its turn comes.
-        if self.read_not_before > now || self.line.has_enough() {
+        if self.line.has_enough() {
             return false;
         }
         let mut more = false;
         let hub = Rc::clone(&self.tools.hub);
         let mut behind = self.line.reads();
         behind.retain(|(partition, place)| {
+            if self.unreadable.get(partition).is_some_and(|at| *at > now) {
+                return false;
+            }
             let mut turn = Turn::new(&mut self.line, *partition);
             let is_near = hub.give(*partition, place.next, |fed| turn.take(fed));
             more |= turn.is_over();
             if is_near {
                 self.tails.remove(partition);
+                self.unreadable.remove(partition);
                 leave(&mut self.together, *partition);
             }
             !is_near
         });
         self.together.take_if(|together| together.is_empty());
+        let mut others: BTreeMap<Partition, Place> = behind.iter().copied().collect();
+        others.retain(|partition, _| !self.tails.contains_key(partition));
         if self.together.is_none()
-            && behind.len() > 1
+            && others.len() > 1
             && let Some(seat) = hub.seat()
         {
-            let mut others: BTreeMap<Partition, Place> = behind.iter().copied().collect();
-            others.retain(|partition, _| !self.tails.contains_key(partition));
             let (journal, news) = (Arc::clone(&hub.journal), Arc::clone(&self.listener.news));
             self.together = Together::begin(journal, others, news, seat).ok();
         }
@@ -407,36 +418,46 @@ impl<C: Cursors> Dispatcher<C> {
             let take = |fed: &Fed| turn.take(fed);
             let together =
                 self.together.as_mut().filter(|together| together.serves(partition, place.next));
-            let given = if let Some(together) = together {
-                together.give(partition, take)
-            } else {
-                leave(&mut self.together, partition);
-                let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
-                let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
-                let given = tail.give(&*hub.journal, take);
-                self.tails.insert(partition, tail);
-                given
-            };
-            match given {
-                Ok(some) => {
-                    self.read_fails = false;
-                    more |= some;
-                }
-                Err(error) => {
-                    self.together = None;
-                    self.read_not_before = now + READ_RETRY_MS;
-                    if !std::mem::replace(&mut self.read_fails, true) {
-                        tracing::error!(
-                            webhook.subscription = &*self.name,
-                            %error,
-                            "the journal cannot be read for a webhook"
-                        );
+            if let Some(together) = together {
+                match together.give(partition, take) {
+                    Ok(some) => {
+                        more |= some;
+                        continue;
                     }
-                    return false;
+                    // Whose error it is shows when each is read by itself.
+                    Err(_) => self.together = None,
                 }
             }
+            more |= self.read_alone(partition, place, now);
         }
         more
+    }
+
+    /// Reads a partition by itself. Answers whether more may be there already.
+    fn read_alone(&mut self, partition: Partition, place: Place, now: Millis) -> bool {
+        leave(&mut self.together, partition);
+        let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
+        let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
+        let mut turn = Turn::new(&mut self.line, partition);
+        let given = tail.give(&*self.tools.hub.journal, |fed| turn.take(fed));
+        self.tails.insert(partition, tail);
+        match given {
+            Ok(some) => {
+                self.unreadable.remove(&partition);
+                some
+            }
+            Err(error) => {
+                if self.unreadable.insert(partition, now + READ_RETRY_MS).is_none() {
+                    tracing::error!(
+                        webhook.subscription = &*self.name,
+                        journal.partition = partition.0,
+                        %error,
+                        "the journal cannot be read for a webhook"
+                    );
+                }
+                false
+            }
+        }
     }
 
     /// Sends off as many calls as may be out.
@@ -566,7 +587,7 @@ impl<C: Cursors> Dispatcher<C> {
         let (cursors, name) = (self.tools.cursors.clone(), Arc::clone(&self.name));
         async move {
             let save = cursors.save(partition, &name, cursor);
-            match timeout(Duration::from_millis(SAVE_TIMEOUT_MS), save).await {
+            match timeout(Duration::from_millis(CURSOR_TIMEOUT_MS), save).await {
                 Ok(result) => result,
                 Err(_) => Err(CursorError::Unavailable("no answer in time".to_owned())),
             }
@@ -579,6 +600,7 @@ impl<C: Cursors> Dispatcher<C> {
         for partition in left {
             self.gauges.remove(partition);
             self.tails.remove(&partition);
+            self.unreadable.remove(&partition);
             leave(&mut self.together, partition);
             if self.dismissed {
                 let save = self.save_cursor(partition, Cursor::ended());

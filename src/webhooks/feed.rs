@@ -328,22 +328,26 @@ fn read_ahead(
     news: &Notify,
 ) {
     let from: Vec<_> = places.iter().map(|(partition, place)| (*partition, place.next)).collect();
-    let mut reader = journal.reader(&from);
+    let mut reader = match journal.reader(&from) {
+        Ok(reader) => reader,
+        Err(error) => {
+            if batches.send(Err(error)).is_ok() {
+                news.notify_one();
+            }
+            return;
+        }
+    };
     loop {
-        let batch = match &mut reader {
-            Ok(reader) => reader.next(READ_BYTES).map(|entries| {
-                let fed = entries.iter().filter_map(|entry| {
-                    let place = places.get_mut(&entry.partition)?;
-                    let fed = Fed::of(entry, place.rule());
-                    *place = Place::new(Offset(entry.offset.0 + 1), fed.after);
-                    Some((entry.partition, fed))
-                });
-                fed.collect::<Batch>()
-            }),
-            Err(_) => Ok(Batch::new()),
-        };
+        let batch = reader.next(READ_BYTES).map(|entries| {
+            let fed = entries.iter().filter_map(|entry| {
+                let place = places.get_mut(&entry.partition)?;
+                let fed = Fed::of(entry, place.rule());
+                *place = Place::new(Offset(entry.offset.0 + 1), fed.after);
+                Some((entry.partition, fed))
+            });
+            fed.collect::<Batch>()
+        });
         let is_last = batch.as_ref().map_or(true, Vec::is_empty);
-        // Without a reader the others meet the error when they read by themselves.
         if batches.send(batch).is_err() {
             return;
         }

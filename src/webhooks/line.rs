@@ -221,7 +221,16 @@ impl Line {
 
     /// New terms, from now on. Not for what moves lanes or bounds them.
     pub(super) fn adopt(&mut self, subscription: Rc<Subscription>) {
-        self.terms = subscription.terms();
+        let terms = subscription.terms();
+        let moved = subscription.endpoint != self.subscription.endpoint;
+        if moved || terms.call_once != self.terms.call_once {
+            // What the old address did says nothing of the new one, and where each call is made once
+            // nobody waits for a receiver.
+            self.breaker.forget();
+            (self.down_since, self.quiet_since, self.paused_until) = (None, None, 0);
+            self.end_waits(|_| {});
+        }
+        self.terms = terms;
         for served in self.lanes.values_mut() {
             served.lane.adopt(subscription.commands);
         }
@@ -354,6 +363,10 @@ impl Line {
                 };
             };
             let error = short(error);
+            if self.terms.call_once {
+                settled.gave_up = true;
+                return lane.give_up_at_once(user, at, error);
+            }
             if was_down {
                 return lane.put_back(user);
             }
@@ -364,10 +377,6 @@ impl Line {
             let judged = sure >= self.terms.attempts_max
                 || (answers && all > self.terms.attempts_max.max(FAILURES_IN_A_ROW_MAX));
             let judged = judged && !settled.went_down;
-            if self.terms.call_once {
-                settled.gave_up = true;
-                return lane.give_up_at_once(user, at, error);
-            }
             if judged && self.terms.policy == FailurePolicy::Skip {
                 settled.gave_up = true;
                 return lane.give_up(user, at, error);
@@ -474,12 +483,23 @@ impl Line {
         for partition in &left {
             self.lanes.remove(partition);
         }
+        self.forget_ready(&left);
         left
+    }
+
+    /// Nobody of these partitions is ready any more: whoever follows them next says who is.
+    fn forget_ready(&mut self, left: &[Partition]) {
+        if !left.is_empty() {
+            self.ready.retain(|(partition, _)| !left.contains(partition));
+        }
     }
 
     /// Lets go of the partitions that are to be left at once, whatever is out.
     pub(super) fn left_at_once(&mut self) -> Vec<Partition> {
-        self.lanes.extract_if(.., |_, served| served.leaving).map(|(left, _)| left).collect()
+        let left = self.lanes.extract_if(.., |_, served| served.leaving).map(|(left, _)| left);
+        let left: Vec<Partition> = left.collect();
+        self.forget_ready(&left);
+        left
     }
 
     /// The time of the oldest record with a call that is not done.

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
 
+use super::feed::{Readers, Together};
 use super::testing::{Answer, Heard, Owner, Place, Receiver, blocks, commit_of, id, within};
 use super::*;
 use crate::domain::{AppId, DeliveryTerms, Event, FailurePolicy, Format, Seek, SeekTo, Timestamp};
@@ -338,6 +340,100 @@ async fn when_the_receiver_is_back_nobody_waits_for_the_end_of_a_backoff() {
     receiver.behave(|_| Answer::Ok);
     owner.append(0, &blocks("amy", "probe")).await;
     receiver.until_accepted(users.len() + 1).await;
+    stop(handle).await;
+}
+
+/// A subscription whose receiver counts as down, with the calls that wait.
+async fn down(owner: &Owner, receiver: &Receiver, settings: Subscription) -> (Handle, usize) {
+    let scrape = Scrape::new(owner);
+    let handle = follow_measured(owner, settings, &[0], scrape.metrics.clone()).await;
+    let users = names(2 * FAILURES_IN_A_ROW_MAX as usize);
+    for user in &users {
+        owner.append(0, &blocks(user, "one")).await;
+    }
+    scrape.until("cordon_webhook_down{app=\"1400000001\",subscription=\"main\"} 1").await;
+    assert!(receiver.accepted().is_empty());
+    (handle, users.len())
+}
+
+#[actix_web::test]
+async fn calls_that_are_to_be_made_once_do_not_wait_for_a_receiver_that_is_down() {
+    let receiver = Receiver::start(|_| Answer::Status(503));
+    let owner = Owner::new(1).await;
+    let (handle, users) = down(&owner, &receiver, settings(&receiver.url(), None)).await;
+    let mut once = settings(&receiver.url(), None);
+    once.delivery.call_once = true;
+    let before = receiver.heard().len();
+    within("to serve", handle.serve(vec![once])).await;
+    within("one more try of each", async {
+        while receiver.heard().len() < before + users {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    receiver.behave(|_| Answer::Ok);
+    owner.append(0, &blocks("amy", "after")).await;
+    receiver.until_accepted(1).await;
+    stop(handle).await;
+}
+
+#[actix_web::test]
+async fn a_new_address_does_not_pay_for_what_the_old_one_did() {
+    let failing = Receiver::start(|_| Answer::Status(503));
+    let owner = Owner::new(1).await;
+    let mut patient = settings(&failing.url(), None);
+    (patient.delivery.retry_min_ms, patient.delivery.retry_max_ms) = (600_000, 600_000);
+    let (handle, users) = down(&owner, &failing, patient).await;
+    let other = Receiver::start(|_| Answer::Ok);
+    let moved = settings(&other.url(), None);
+    within("to serve", handle.serve(vec![moved.clone()])).await;
+    other.until_accepted(users).await;
+
+    other.behave(|_| Answer::Later(429, "3600"));
+    owner.append(0, &blocks("amy", "later")).await;
+    within("a call that is put off", async {
+        while other.heard().len() == users {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    let third = Receiver::start(|_| Answer::Ok);
+    within("to serve", handle.serve(vec![settings(&third.url(), None)])).await;
+    third.until_accepted(1).await;
+    stop(handle).await;
+}
+
+#[actix_web::test]
+async fn who_reads_ahead_for_others_says_when_the_journal_cannot_be_read() {
+    let owner = Owner::new(1).await;
+    let nowhere =
+        [(Partition(0), journal::Place::default()), (Partition(7), journal::Place::default())];
+    let seat = Readers::new().seat().expect("nobody has one");
+    let news = Arc::new(Notify::new());
+    let together = Together::begin(owner.journal(), nowhere.into(), Arc::clone(&news), seat);
+    let mut together = together.expect("a thread");
+    within("news", news.notified()).await;
+    assert!(together.give(Partition(0), |_| true).is_err());
+}
+
+#[actix_web::test]
+async fn who_was_ready_before_a_move_does_not_keep_the_line_from_reading_after_it() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    let mut off = settings(&receiver.url(), None);
+    off.enabled = false;
+    off.delivery.in_flight_max = 1;
+    let scrape = Scrape::new(&owner);
+    let handle = follow_measured(&owner, off.clone(), &[0], scrape.metrics.clone()).await;
+    for user in names(5) {
+        owner.append(0, &blocks(&user, "one")).await;
+    }
+    let lag = "cordon_webhook_lag_records{app=\"1400000001\",subscription=\"main\"} 5";
+    scrape.until(lag).await;
+    let seek = Seek { name: MAIN.into(), term: 1, to: SeekTo::Offsets(vec![(0, 1)]) };
+    let on = Subscription { enabled: true, seek: Some(seek), ..off };
+    within("to serve", handle.serve(vec![on])).await;
+    receiver.until_accepted(5).await;
     stop(handle).await;
 }
 

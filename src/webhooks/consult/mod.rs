@@ -50,14 +50,22 @@ pub struct Target {
 
 /// Where questions are put on this node.
 pub struct Desks {
-    /// By app; of several, the first that asks for a command is the one that is asked. None before they
-    /// are known.
-    desks: RwLock<Option<BTreeMap<AppId, Vec<Arc<Desk>>>>>,
+    /// None before anything is known.
+    desks: RwLock<Option<Known>>,
     clock: Clock,
     metrics: Metrics,
     /// Read once somebody is asked over `https`.
     tls: OnceLock<Option<Tls>>,
     began: Instant,
+}
+
+/// What is known of who wants to be asked.
+#[derive(Debug)]
+struct Known {
+    /// By app; of several, the first that asks for a command is the one that is asked.
+    desks: BTreeMap<AppId, Vec<Arc<Desk>>>,
+    /// The apps of which it is not known yet.
+    unknown: Vec<AppId>,
 }
 
 /// One subscriber, and how asking it goes.
@@ -96,15 +104,15 @@ impl Desks {
             tls: OnceLock::new(),
             began: Instant::now(),
         };
-        targets.into_iter().for_each(|targets| desks.serve(targets));
+        targets.into_iter().for_each(|targets| desks.serve(targets, &[]));
         Arc::new(desks)
     }
 
-    /// Asks exactly `targets` from now on. Those that stay as they are keep their open questions and
-    /// what is known of how they are.
-    pub fn serve(&self, targets: Vec<Target>) {
+    /// Asks exactly `targets` from now on; of the apps `unknown` it is not known yet who wants to be
+    /// asked. Those that stay as they are keep their open questions and what is known of how they are.
+    pub fn serve(&self, targets: Vec<Target>, unknown: &[AppId]) {
         let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
-        let before = desks.take().unwrap_or_default();
+        let before = desks.take().map(|known| known.desks).unwrap_or_default();
         if targets.iter().any(|target| target.subscription.endpoint.is_secure()) {
             self.tls.get_or_init(|| Tls::system().ok());
         }
@@ -117,12 +125,12 @@ impl Desks {
             };
             now.entry(desk.target.subscription.app).or_default().push(desk);
         }
-        *desks = Some(now);
+        *desks = Some(Known { desks: now, unknown: unknown.to_vec() });
     }
 
     fn find(&self, app: AppId, command: BeforeCommand) -> Option<Arc<Desk>> {
         let desks = self.desks.read().unwrap_or_else(PoisonError::into_inner);
-        let mut of_app = desks.as_ref()?.get(&app)?.iter();
+        let mut of_app = desks.as_ref()?.desks.get(&app)?.iter();
         of_app.find(|desk| desk.target.commands.contains(&command)).cloned()
     }
 
@@ -161,7 +169,9 @@ impl Consultant {
 
     /// Whether anybody of `app` wants to be asked about `command`; none while that is not known.
     pub fn is_asked(&self, app: AppId, command: BeforeCommand) -> Option<bool> {
-        let is_known = self.desks.desks.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        let desks = self.desks.desks.read().unwrap_or_else(PoisonError::into_inner);
+        let is_known = desks.as_ref().is_some_and(|known| !known.unknown.contains(&app));
+        drop(desks);
         is_known.then(|| self.desks.find(app, command).is_some())
     }
 

@@ -79,17 +79,27 @@ async fn the_first_of_an_app_that_asks_for_a_command_is_asked() {
 }
 
 #[actix_web::test]
+async fn of_an_app_that_is_not_known_yet_nobody_says_that_it_asks_for_nothing() {
+    let consultant = Consultant::new(desks(Vec::new()));
+    let asked = || consultant.is_asked(APP, BeforeCommand::BeforeSendMsg);
+    assert_eq!(asked(), Some(false));
+    consultant.desks.serve(Vec::new(), &[APP]);
+    assert_eq!(asked(), None);
+    assert_eq!(consultant.is_asked(AppId(7), BeforeCommand::BeforeSendMsg), Some(false));
+}
+
+#[actix_web::test]
 async fn who_is_asked_can_be_changed_at_any_time() {
     let receiver = Receiver::start(|_| Answer::Ok);
     let consultant = Consultant::new(desks(Vec::new()));
     assert_eq!(ask(&consultant).await, None);
-    consultant.desks.serve(vec![target("a", &receiver.url(), &MESSAGE)]);
+    consultant.desks.serve(vec![target("a", &receiver.url(), &MESSAGE)], &[]);
     assert_eq!(ground(&consultant).await, Ground::Answered);
     let other = Receiver::start(|_| Answer::Status(500));
-    consultant.desks.serve(vec![target("a", &other.url(), &MESSAGE)]);
+    consultant.desks.serve(vec![target("a", &other.url(), &MESSAGE)], &[]);
     assert_eq!(ground(&consultant).await, Ground::Status);
     assert_eq!(consultant.callers.borrow().len(), 1, "connections to nobody are let go of");
-    consultant.desks.serve(Vec::new());
+    consultant.desks.serve(Vec::new(), &[]);
     assert_eq!(ask(&consultant).await, None);
     assert_eq!((receiver.heard().len(), other.heard().len()), (1, 1));
 }
@@ -103,7 +113,7 @@ async fn what_is_known_of_a_receiver_outlives_a_change_of_others() {
     }
     assert_eq!(ground(&consultant).await, Ground::Busy);
     let friends = target("b", &place.url(), &[BeforeCommand::PrevFriendAdd]);
-    consultant.desks.serve(vec![friends, target("a", &place.url(), &MESSAGE)]);
+    consultant.desks.serve(vec![friends, target("a", &place.url(), &MESSAGE)], &[]);
     let verdict = within("a verdict", ask(&consultant)).await.expect("somebody is asked");
     assert_eq!((verdict.ground, verdict.refused.len()), (Ground::Busy, 1));
 }

@@ -215,3 +215,53 @@ impl Lane {
         self.silent += mark.silent;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::journal::{Epoch, ReaderRule};
+    use crate::webhooks::command::Switches;
+    use crate::webhooks::feed::{Fed, Said};
+
+    const PARTITION: Partition = Partition(0);
+    /// The cursor's place.
+    const FLOOR: u64 = 5;
+
+    fn at(offset: u64) -> Place {
+        Place::new(Offset(offset), ReaderRule::resume(Epoch(1), offset))
+    }
+
+    /// A lane that goes on with a user who was parked before its cursor's place.
+    fn searching() -> Lane {
+        let parked = Parked {
+            user: UserId::parse("amy").expect("a name"),
+            first: Offset(1),
+            done: 0,
+            attempts: 1,
+            since: Timestamp(0),
+            error: "".into(),
+        };
+        let progress =
+            Progress { resume: Some(at(1)), parked: vec![parked], ..Progress::default() };
+        let cursor = Cursor { place: at(FLOOR), term: 0, ended: false, progress };
+        let scope = Scope { commands: Switches::ALL, ..Scope::default() };
+        Lane::begin(PARTITION, AppId(1), &scope, Some(cursor), at(9))
+    }
+
+    /// Rule: a halt is durable, and before its floor a lane has no cursor to say so.
+    #[test]
+    fn a_lane_that_halts_before_its_floor_reads_on_to_it_and_says_so_there() {
+        let mut lane = searching();
+        lane.halt("it has failed too often");
+        for offset in 1..FLOOR {
+            assert!(!lane.worth_saving(false), "offset {offset}");
+            assert_eq!(lane.reads_from().map(|place| place.next), Some(Offset(offset)));
+            let after = ReaderRule::resume(Epoch(1), offset + 1);
+            lane.take(&Fed { offset: Offset(offset), after, said: Said::Other });
+        }
+        assert_eq!(lane.reads_from(), None);
+        assert!(lane.worth_saving(false));
+        assert!(lane.cursor().0.progress.halted.is_some());
+    }
+}

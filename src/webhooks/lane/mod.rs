@@ -212,7 +212,9 @@ impl Lane {
     /// Where it is to be read on, if it is.
     pub(super) fn reads_from(&self) -> Option<Place> {
         let over = self.replay.as_ref().is_some_and(|bounds| self.read.place.next >= bounds.until);
-        let stopped = over || self.unreadable || self.halted.is_some();
+        // Before the floor no cursor can say that it has stopped.
+        let halted = self.halted.is_some() && !self.is_searching();
+        let stopped = over || self.unreadable || halted;
         (!stopped && !self.exceeds(1)).then_some(self.read.place)
     }
 
@@ -223,6 +225,10 @@ impl Lane {
     }
 
     fn exceeds(&self, divisor: usize) -> bool {
+        // What is looked for before the floor was within the limits when it was parked.
+        if self.is_searching() {
+            return false;
+        }
         let low = self.low_water().place.next.0;
         self.open >= WINDOW_RECORDS_MAX / divisor
             || self.bytes >= WINDOW_BYTES_MAX / divisor
