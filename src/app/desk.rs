@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix_web::rt::task::spawn_blocking;
 
 use super::directory::Directory;
-use crate::actors::Executed;
+use crate::actors::{ExecuteError, Executed};
 use crate::domain::{
     AppId, Command, Format, Rejection, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
 };
@@ -161,12 +161,16 @@ impl Directory {
     }
 
     /// Waits until no partition holds a place of the subscription any more, so that one that is set
-    /// under the same name begins anew. What is out of reach is given up once it is served again.
+    /// under the same name begins anew. Errors: it takes longer, or a partition is out of reach; the
+    /// subscription is deleted, and the same call may be made again to wait for the rest.
     async fn wait_until_gone(&self, app: AppId, name: &str) -> Result<(), DeskError> {
         let cursor = webhooks::cursor_name(app, name);
         let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
         let deadline = Instant::now() + GONE_PATIENCE;
-        while !self.cursors(&cursor, &all).await?.is_empty() && Instant::now() < deadline {
+        while !self.cursors(&cursor, &all).await?.is_empty() {
+            if Instant::now() >= deadline {
+                return Err(ExecuteError::TimedOut.into());
+            }
             tokio::time::sleep(GONE_POLL).await;
         }
         Ok(())

@@ -154,6 +154,7 @@ impl Metrics {
             metrics: self.clone(),
             app: of.app.0,
             subscription: of.label(),
+            passes: of.replay.is_some(),
             attempts: Vec::new(),
             deliveries: Vec::new(),
         }
@@ -184,6 +185,8 @@ pub(super) struct Counts {
     metrics: Metrics,
     app: u32,
     subscription: String,
+    /// It is a replay: there would be ever more of them.
+    passes: bool,
     attempts: Vec<(&'static str, Counter)>,
     deliveries: Vec<((CallbackCommand, bool), Counter)>,
 }
@@ -192,9 +195,9 @@ impl Counts {
     /// An attempt has come to an end.
     pub(super) fn attempted(&mut self, outcome: &Outcome, seconds: f64) {
         let outcome = outcome.word();
-        let Self { metrics, app, subscription, attempts, .. } = self;
+        let Self { metrics, app, subscription, attempts, .. } = &mut *self;
         let counter = known(attempts, outcome, || {
-            let labels = AttemptLabels { app: *app, subscription: subscription.clone(), outcome };
+            let labels = attempt_labels(*app, subscription, outcome);
             metrics.attempts.get_or_create(&labels).clone()
         });
         counter.inc();
@@ -205,15 +208,43 @@ impl Counts {
     pub(super) fn done(&mut self, command: CallbackCommand, delivered: bool) {
         let Self { metrics, app, subscription, deliveries, .. } = self;
         let counter = known(deliveries, (command, delivered), || {
-            let labels = DeliveryLabels {
-                app: *app,
-                subscription: subscription.clone(),
-                command: command.name(),
-                delivered: if delivered { "true" } else { "false" },
-            };
+            let labels = delivery_labels(*app, subscription, command, delivered);
             metrics.deliveries.get_or_create(&labels).clone()
         });
         counter.inc();
+    }
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        if !self.passes {
+            return;
+        }
+        for (outcome, _) in &self.attempts {
+            self.metrics.attempts.remove(&attempt_labels(self.app, &self.subscription, outcome));
+        }
+        for ((command, delivered), _) in &self.deliveries {
+            let labels = delivery_labels(self.app, &self.subscription, *command, *delivered);
+            self.metrics.deliveries.remove(&labels);
+        }
+    }
+}
+
+fn attempt_labels(app: u32, subscription: &str, outcome: &'static str) -> AttemptLabels {
+    AttemptLabels { app, subscription: subscription.to_owned(), outcome }
+}
+
+fn delivery_labels(
+    app: u32,
+    subscription: &str,
+    command: CallbackCommand,
+    delivered: bool,
+) -> DeliveryLabels {
+    DeliveryLabels {
+        app,
+        subscription: subscription.to_owned(),
+        command: command.name(),
+        delivered: if delivered { "true" } else { "false" },
     }
 }
 

@@ -421,6 +421,25 @@ fn a_replay_tells_a_part_of_the_past_again_and_ends_by_itself() {
 }
 
 #[test]
+fn a_replay_of_what_has_no_address_is_signed_too() {
+    let (_node, mut caller) = people();
+    let subscriber = TestSubscriber::start();
+    let pulled = json!({"Name": "pulled", "Format": "standard", "GenerateSecret": 1});
+    caller.call("webhook/subscription_set", &pulled).ok();
+    caller.block("amy", &["bob"]);
+    let wanted = json!({"Name": "pulled", "Url": subscriber.url()});
+    replay(&mut caller, &wanted);
+    subscriber.until_accepted(1);
+    assert!(subscriber.heard()[0].header("webhook-signature").starts_with("v1,"));
+
+    // Nothing goes out unsigned that is to be signed.
+    let bare = json!({"Name": "bare", "Format": "standard"});
+    caller.call("webhook/subscription_set", &bare).ok();
+    let wanted = json!({"Name": "bare", "Url": subscriber.url()});
+    assert_eq!(caller.call("webhook/replay_start", &wanted).code(), 97005);
+}
+
+#[test]
 fn a_replay_goes_on_after_a_restart_and_is_ended_by_a_call() {
     let (node, mut caller) = people();
     let mut subscriber = TestSubscriber::start();
@@ -521,6 +540,8 @@ fn what_is_set_through_one_node_is_served_by_all() {
     callers[0].import(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let subscriber = TestSubscriber::start();
     set(&mut callers[1], "audit", &subscriber.url(), &json!({"Commands": [ADD]}));
+    // However a node learns of it, it serves it from then on.
+    callers.iter_mut().for_each(|caller| assert_eq!(listed(caller)[0]["Name"], "audit"));
     for (index, name) in names.iter().enumerate() {
         callers[index % 3].block(name, &[&names[(index + 1) % names.len()]]);
     }
@@ -528,13 +549,14 @@ fn what_is_set_through_one_node_is_served_by_all() {
         heard.iter().flat_map(Heard::pairs).map(|(from, _)| from).collect::<BTreeSet<_>>().len()
             == names.len()
     });
-    assert_eq!(listed(&mut callers[2])[0]["Name"], "audit");
     // A replay is finished wherever the stream of the app lives.
     subscriber.take();
     replay(&mut callers[2], &json!({"Name": "audit", "To_Account": [names[0]]}));
     subscriber.until_accepted(1);
     eventually("the replay ends", || replays(&mut callers[0]).is_empty());
-    delete(&mut callers[0], "audit");
+    eventually("no node has a place of it", || {
+        callers[0].call("webhook/subscription_delete", &json!({"Name": "audit"})).code() == 0
+    });
     // The others learn of it within a moment: then nothing is heard of what happens.
     let heard_no_more = AtomicBool::new(false);
     eventually("nobody calls any more", || {
