@@ -14,6 +14,7 @@ mod disk;
 mod edge;
 mod embedded_disk;
 mod error_codes;
+mod faults;
 mod fence_model;
 mod friend_list;
 mod friendship;

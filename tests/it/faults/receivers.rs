@@ -1,0 +1,188 @@
+//! Receivers of webhooks that take up a call and keep it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use actix_web::rt::net::TcpSocket;
+use serde_json::json;
+
+use super::{MIB, QUICK, memory};
+use crate::support::{
+    Caller, Reaction, Setup, TestProcess, TestSubscriber, block_on, names, verify,
+};
+
+/// Who does things that the receiver is to hear of, each on a connection of its own.
+const USERS: usize = 4;
+/// What each of them does: so many times some messages and a block, or the end of one.
+const ROUNDS: usize = 40;
+const MESSAGES: usize = 4;
+/// How long a message is.
+const MESSAGE_BYTES: usize = 60_000;
+/// What the node may hold besides while calls pile up: the window of a subscription, what is read ahead,
+/// and what the load itself takes, which is most of it. With all calls in memory it would be more.
+const BYTES_MAX: u64 = 80 * MIB;
+
+const ADDED: &str = "Sns.CallbackBlackListAdd";
+const DELETED: &str = "Sns.CallbackBlackListDelete";
+
+/// A receiver's address at which connections are taken and nothing is ever read.
+struct DeafReceiver {
+    address: SocketAddr,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<usize>>,
+}
+
+impl DeafReceiver {
+    fn start_at(address: SocketAddr) -> Self {
+        let listening = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            // The system reads as little as it may in its place.
+            socket.set_recv_buffer_size(2048)?;
+            socket.bind(address)?;
+            socket.listen(1024)?.into_std()
+        };
+        let listener: TcpListener = block_on(listening).expect("a listener");
+        listener.set_nonblocking(false).expect("an option of a socket");
+        let ended = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&ended);
+        let thread = thread::spawn(move || {
+            let mut kept = Vec::new();
+            for stream in listener.incoming() {
+                if until.load(Ordering::Acquire) {
+                    break;
+                }
+                kept.extend(stream);
+            }
+            kept.len()
+        });
+        Self { address, ended, thread: Some(thread) }
+    }
+
+    /// Goes away; answers how many connections it had.
+    fn end(&mut self) -> usize {
+        self.ended.store(true, Ordering::Release);
+        drop(TcpStream::connect(self.address));
+        self.thread.take().map_or(0, |thread| thread.join().expect("it ends"))
+    }
+}
+
+/// What a user did, in the words of the receiver.
+type News = (String, Option<u64>);
+
+/// Does everything that `user` does; every call is answered, and quickly. Answers what is to be heard.
+fn live(caller: &mut Caller, user: &str) -> Vec<News> {
+    let text = "x".repeat(MESSAGE_BYTES);
+    let mut news = Vec::new();
+    let mut quick = |command: &str, body| {
+        let began = Instant::now();
+        let answer = caller.call(command, &body).ok();
+        let took = began.elapsed();
+        assert!(took < QUICK, "{command} took {took:?}");
+        answer
+    };
+    for round in 0..ROUNDS {
+        for message in 0..MESSAGES {
+            let number = (round * MESSAGES + message) as u64;
+            let body = json!({"From_Account": user, "To_Account": "listener", "MsgSeq": number,
+                "MsgRandom": number,
+                "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": text}}]});
+            quick("openim/sendmsg", body);
+            news.push(("C2C.CallbackAfterSendMsg".to_owned(), Some(number)));
+        }
+        let (command, heard) = match round % 2 {
+            0 => ("sns/black_list_add", ADDED),
+            _ => ("sns/black_list_delete", DELETED),
+        };
+        let body = json!({"From_Account": user, "To_Account": ["nuisance"]});
+        assert_eq!(quick(command, body).codes(), [0]);
+        news.push((heard.to_owned(), None));
+    }
+    news
+}
+
+/// What the receiver has heard of each user, each call once and in the order of first hearing.
+fn heard(subscriber: &TestSubscriber) -> BTreeMap<String, Vec<News>> {
+    let mut known = BTreeSet::new();
+    let mut all: BTreeMap<String, Vec<News>> = BTreeMap::new();
+    for heard in subscriber.accepted() {
+        if known.insert(heard.id().to_owned()) {
+            let user = match heard.body["From_Account"].as_str() {
+                Some(writer) => writer.to_owned(),
+                None => heard.pairs()[0].0.clone(),
+            };
+            let number = heard.body["MsgSeq"].as_u64();
+            all.entry(user).or_default().push((heard.command().to_owned(), number));
+        }
+    }
+    all
+}
+
+/// Lets users live while the receiver is ill and `cure` it then: all is heard, in order.
+fn everything_is_heard_later(
+    setup: &Setup,
+    mut subscriber: TestSubscriber,
+    cure: impl FnOnce(&mut TestSubscriber),
+) {
+    let node = TestProcess::start(setup);
+    let users = names("user", USERS);
+    let mut caller = node.caller();
+    caller.import(&users.iter().map(String::as_str).collect::<Vec<_>>());
+    caller.import(&["listener", "nuisance"]);
+    let (before, began) = (memory(&node), Instant::now());
+    let owed: BTreeMap<String, Vec<News>> = thread::scope(|scope| {
+        let lives: Vec<_> = users
+            .iter()
+            .map(|user| (user, node.caller()))
+            .map(|(user, mut caller)| scope.spawn(move || (user.clone(), live(&mut caller, user))))
+            .collect();
+        lives.into_iter().map(|life| life.join().expect("every call is answered")).collect()
+    });
+    let after = memory(&node);
+    eprintln!("{:?}: {} MiB, then {} MiB", began.elapsed(), before / MIB, after / MIB);
+    assert!(after < before + BYTES_MAX, "{} MiB, then {} MiB", before / MIB, after / MIB);
+    assert!(subscriber.accepted().is_empty(), "it is ill");
+
+    let cured = Instant::now();
+    cure(&mut subscriber);
+    let count = owed.values().map(Vec::len).sum();
+    subscriber.until("the first call", |heard| heard.iter().any(|heard| heard.accepted));
+    eprintln!("the first call came after {:?}", cured.elapsed());
+    subscriber.until_accepted(count);
+    eprintln!("the last of {count} came after {:?}", cured.elapsed());
+    node.terminate();
+    assert!(node.wait().success());
+    assert_eq!(heard(&subscriber), owed);
+    verify(setup);
+    let said = TestProcess::everything_said(setup);
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+fn setup(subscriber: &TestSubscriber) -> Setup {
+    let setup = Setup::new().webhook(subscriber).set("C2C_MESSAGE_BYTES_MAX", "64 KiB");
+    setup.set("WEBHOOK_TIMEOUT_MS", "800")
+}
+
+#[test]
+fn a_receiver_that_takes_calls_up_and_never_reads_them_hears_everything_in_the_end() {
+    let subscriber = TestSubscriber::away();
+    let mut deaf = DeafReceiver::start_at(subscriber.address());
+    everything_is_heard_later(&setup(&subscriber), subscriber, move |subscriber| {
+        assert!(deaf.end() > 1, "it was called");
+        subscriber.open();
+    });
+}
+
+#[test]
+fn a_receiver_that_never_answers_hears_everything_in_the_end() {
+    let subscriber = TestSubscriber::start();
+    subscriber.react(Reaction::Hang);
+    everything_is_heard_later(&setup(&subscriber), subscriber, |subscriber| {
+        assert!(!subscriber.heard().is_empty(), "it was called");
+        subscriber.react(Reaction::Accept);
+    });
+}

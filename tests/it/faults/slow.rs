@@ -1,0 +1,170 @@
+//! Callers who take their time, many of them: a connection is nothing that one may have for nothing.
+//!
+//! `SLOW_CONNECTIONS` sets another number of them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{MIB, is_served_quickly, memory};
+use crate::support::{Connection, Identity, Setup, TestProcess, verify};
+
+/// How many there are, if the machine lets us open so many files, and at most.
+const SLOW: usize = 2_000;
+const SLOW_MAX: usize = 10_000;
+/// Files of this process that are others' business.
+const OTHER_FILES: u64 = 300;
+
+/// What one of them may cost.
+const BYTES_EACH_MAX: u64 = 64 << 10;
+/// The longest that one may last: a head has 5 s and is looked for every 5 s, a body has 10 s, and the
+/// machine may be busy.
+const LAST_MAX: Duration = Duration::from_secs(28);
+
+/// How often each says a little more.
+const DRIP_EVERY: Duration = Duration::from_millis(500);
+
+/// What somebody says at first, and then goes on to say a byte at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing at all.
+    Silent,
+    /// The head of a call.
+    Head,
+    /// The body of a call.
+    Body,
+    /// The head of a second call, after the first was answered.
+    SecondHead,
+    /// Many calls at once, and never reads an answer.
+    Deaf,
+}
+
+const KINDS: [Kind; 5] = [Kind::Silent, Kind::Head, Kind::Body, Kind::SecondHead, Kind::Deaf];
+
+fn call(command: &str, body: &str, bytes: usize) -> String {
+    format!(
+        "POST /v4/{command}?{} HTTP/1.1\r\nHost: cordon\r\nContent-Length: {bytes}\r\n\r\n{body}",
+        Identity::default().query(),
+    )
+}
+
+impl Kind {
+    /// What is said at once.
+    fn begins_with(self) -> String {
+        match self {
+            Self::Silent => String::new(),
+            Self::Head => "POST /v4/sns/black".to_owned(),
+            Self::Body => call("sns/black_list_get", "{", 100_000),
+            // Who is not let in is answered as well, and may go on.
+            Self::SecondHead => "GET /nothing HTTP/1.1\r\nHost: cordon\r\n\r\n".to_owned(),
+            Self::Deaf => {
+                let nothing = call("im_open_login_svc/account_check", "{}", 2);
+                nothing.repeat(4)
+            }
+        }
+    }
+
+    /// Whether more comes byte after byte.
+    fn drips(self) -> bool {
+        !matches!(self, Self::Silent | Self::Deaf)
+    }
+}
+
+struct Slow {
+    kind: Kind,
+    stream: TcpStream,
+    began: Instant,
+    /// How long it lasted, once it was closed.
+    lasted: Option<Duration>,
+}
+
+impl Slow {
+    fn new(kind: Kind, address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).expect("the node listens");
+        stream.write_all(kind.begins_with().as_bytes()).expect("it is taken");
+        if kind == Kind::SecondHead {
+            let mut answer = [0; 4096];
+            assert!(stream.read(&mut answer).expect("an answer") > 0);
+            stream.write_all(b"POST /v4").expect("it is taken");
+        }
+        stream.set_nonblocking(true).expect("an option of a socket");
+        Self { kind, stream, began: Instant::now(), lasted: None }
+    }
+
+    /// Says a byte more, and looks whether the other side has had enough.
+    fn go_on(&mut self) {
+        if self.lasted.is_some() {
+            return;
+        }
+        let broke = self.kind.drips()
+            && self.stream.write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
+        let mut text = [0; 4096];
+        let closed = self.kind != Kind::Deaf
+            && loop {
+                match self.stream.read(&mut text) {
+                    Ok(0) => break true,
+                    // What is said on the way out.
+                    Ok(_) => {}
+                    Err(error) => break error.kind() != ErrorKind::WouldBlock,
+                }
+            };
+        if broke || closed {
+            self.lasted = Some(self.began.elapsed());
+        }
+    }
+}
+
+/// As many as wanted, or as the files suffice for: the node may open as many as this process.
+fn count() -> usize {
+    let wanted = std::env::var("SLOW_CONNECTIONS").ok().and_then(|text| text.parse().ok());
+    let wanted: usize = wanted.unwrap_or(SLOW).min(SLOW_MAX);
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to its maximum");
+    let room = maximum.map_or(usize::MAX, |files| files.saturating_sub(OTHER_FILES) as usize);
+    wanted.min(room)
+}
+
+#[test]
+fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
+    let count = count();
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    is_served_quickly(&mut caller);
+    let before = memory(&node);
+
+    let kinds = KINDS.iter().cycle().filter(|kind| **kind != Kind::Deaf);
+    let mut slow: Vec<Slow> =
+        kinds.take(count).map(|kind| Slow::new(*kind, node.address)).collect();
+    let began = Instant::now();
+    let mut most = 0;
+    while slow.iter().any(|slow| slow.lasted.is_none()) {
+        let round = Instant::now();
+        slow.iter_mut().for_each(Slow::go_on);
+        most = most.max(memory(&node));
+        is_served_quickly(&mut caller);
+        is_served_quickly(&mut node.caller());
+        if began.elapsed() > LAST_MAX {
+            break;
+        }
+        // They are as slow as this.
+        std::thread::sleep(DRIP_EVERY.saturating_sub(round.elapsed()));
+    }
+    for kind in KINDS {
+        let of_kind = slow.iter().filter(|slow| slow.kind == kind);
+        let open = of_kind.clone().filter(|slow| slow.lasted.is_none()).count();
+        let longest = of_kind.filter_map(|slow| slow.lasted).max();
+        eprintln!("{kind:?}: {open} still open, the longest closed one lasted {longest:?}");
+    }
+    eprintln!("{} MiB before, {} MiB with {count}", before / MIB, most / MIB);
+    let open: Vec<Kind> = slow.iter().filter(|s| s.lasted.is_none()).map(|s| s.kind).collect();
+    assert!(open.is_empty(), "{} are still there, such as {:?}", open.len(), open[0]);
+    let bound = before + 16 * MIB + BYTES_EACH_MAX * count as u64;
+    assert!(most < bound, "{} MiB", most / MIB);
+    drop(Connection::open(node.address));
+    node.terminate();
+    assert!(node.wait().success());
+    verify(&setup);
+}
