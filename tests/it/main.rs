@@ -37,5 +37,6 @@ mod restart;
 mod shutdown;
 mod subscriptions;
 mod support;
+mod threats;
 mod webhook_audit;
 mod webhooks;

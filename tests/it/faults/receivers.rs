@@ -15,9 +15,10 @@ use crate::support::{
     Caller, Reaction, Setup, TestProcess, TestSubscriber, block_on, names, verify,
 };
 
-/// Who does things that the receiver is to hear of, each on a connection of its own.
-const USERS: usize = 4;
-/// What each of them does: so many times some messages and a block, or the end of one.
+/// Connections, and whose doings each of them tells in turn: more than are parked one by one.
+const CALLERS: usize = 4;
+const USERS_EACH: usize = 50;
+/// How often each connection tells of some messages, and of a block or the end of one.
 const ROUNDS: usize = 40;
 const MESSAGES: usize = 4;
 /// How long a message is.
@@ -74,10 +75,11 @@ impl DeafReceiver {
 /// What a user did, in the words of the receiver.
 type News = (String, Option<u64>);
 
-/// Does everything that `user` does; every call is answered, and quickly. Answers what is to be heard.
-fn live(caller: &mut Caller, user: &str) -> Vec<News> {
+/// Does everything that `users` do; every call is answered, and quickly. Answers what is to be heard of
+/// each.
+fn live(caller: &mut Caller, users: &[String]) -> BTreeMap<String, Vec<News>> {
     let text = "x".repeat(MESSAGE_BYTES);
-    let mut news = Vec::new();
+    let mut news: BTreeMap<String, Vec<News>> = BTreeMap::new();
     let mut quick = |command: &str, body| {
         let began = Instant::now();
         let answer = caller.call(command, &body).ok();
@@ -87,20 +89,23 @@ fn live(caller: &mut Caller, user: &str) -> Vec<News> {
     };
     for round in 0..ROUNDS {
         for message in 0..MESSAGES {
-            let number = (round * MESSAGES + message) as u64;
+            let number = round * MESSAGES + message;
+            let user = &users[number % users.len()];
             let body = json!({"From_Account": user, "To_Account": "listener", "MsgSeq": number,
                 "MsgRandom": number,
                 "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": text}}]});
             quick("openim/sendmsg", body);
-            news.push(("C2C.CallbackAfterSendMsg".to_owned(), Some(number)));
+            let told = ("C2C.CallbackAfterSendMsg".to_owned(), Some(number as u64));
+            news.entry(user.clone()).or_default().push(told);
         }
         let (command, heard) = match round % 2 {
             0 => ("sns/black_list_add", ADDED),
             _ => ("sns/black_list_delete", DELETED),
         };
+        let user = &users[round / 2 % users.len()];
         let body = json!({"From_Account": user, "To_Account": ["nuisance"]});
         assert_eq!(quick(command, body).codes(), [0]);
-        news.push((heard.to_owned(), None));
+        news.entry(user.clone()).or_default().push((heard.to_owned(), None));
     }
     news
 }
@@ -129,18 +134,18 @@ fn everything_is_heard_later(
     cure: impl FnOnce(&mut TestSubscriber),
 ) {
     let node = TestProcess::start(setup);
-    let users = names("user", USERS);
+    let users = names("user", CALLERS * USERS_EACH);
     let mut caller = node.caller();
     caller.import(&users.iter().map(String::as_str).collect::<Vec<_>>());
     caller.import(&["listener", "nuisance"]);
     let (before, began) = (memory(&node), Instant::now());
     let owed: BTreeMap<String, Vec<News>> = thread::scope(|scope| {
         let lives: Vec<_> = users
-            .iter()
-            .map(|user| (user, node.caller()))
-            .map(|(user, mut caller)| scope.spawn(move || (user.clone(), live(&mut caller, user))))
+            .chunks(USERS_EACH)
+            .map(|users| (users, node.caller()))
+            .map(|(users, mut caller)| scope.spawn(move || live(&mut caller, users)))
             .collect();
-        lives.into_iter().map(|life| life.join().expect("every call is answered")).collect()
+        lives.into_iter().flat_map(|life| life.join().expect("every call is answered")).collect()
     });
     let after = memory(&node);
     eprintln!("{:?}: {} MiB, then {} MiB", began.elapsed(), before / MIB, after / MIB);
