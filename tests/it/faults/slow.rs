@@ -4,12 +4,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use actix_web::rt::net::TcpSocket;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 
 use super::{MIB, is_served_quickly, memory};
-use crate::support::{Connection, Identity, Setup, TestProcess, verify};
+use crate::support::{Identity, Setup, TestProcess, block_on, names, verify};
 
 /// How many there are, if the machine lets us open so many files, and at most.
 const SLOW: usize = 2_000;
@@ -17,7 +20,10 @@ const SLOW_MAX: usize = 10_000;
 /// Files of this process that are others' business.
 const OTHER_FILES: u64 = 300;
 
-/// What one of them may cost.
+/// How many there are who read no answer.
+const DEAF: usize = 4;
+
+/// What a slow one may cost.
 const BYTES_EACH_MAX: u64 = 64 << 10;
 /// The longest that one may last: a head has 5 s and is looked for every 5 s, a body has 10 s, and the
 /// machine may be busy.
@@ -37,12 +43,19 @@ enum Kind {
     Body,
     /// The head of a second call, after the first was answered.
     SecondHead,
-    /// Many calls at once, and never reads an answer.
-    Deaf,
+    /// The same, and the two came together.
+    SecondHeadAtOnce,
 }
 
-const KINDS: [Kind; 5] = [Kind::Silent, Kind::Head, Kind::Body, Kind::SecondHead, Kind::Deaf];
+const KINDS: [Kind; 5] =
+    [Kind::Silent, Kind::Head, Kind::Body, Kind::SecondHead, Kind::SecondHeadAtOnce];
 
+/// Who is not let in is answered as well, and may go on.
+const REFUSED: &str = "GET /nothing HTTP/1.1\r\nHost: cordon\r\n\r\n";
+/// The beginning of a head.
+const BEGUN: &str = "POST /v4/sns/black";
+
+/// A call with the beginning of a body of so many bytes.
 fn call(command: &str, body: &str, bytes: usize) -> String {
     format!(
         "POST /v4/{command}?{} HTTP/1.1\r\nHost: cordon\r\nContent-Length: {bytes}\r\n\r\n{body}",
@@ -55,20 +68,16 @@ impl Kind {
     fn begins_with(self) -> String {
         match self {
             Self::Silent => String::new(),
-            Self::Head => "POST /v4/sns/black".to_owned(),
+            Self::Head => BEGUN.to_owned(),
             Self::Body => call("sns/black_list_get", "{", 100_000),
-            // Who is not let in is answered as well, and may go on.
-            Self::SecondHead => "GET /nothing HTTP/1.1\r\nHost: cordon\r\n\r\n".to_owned(),
-            Self::Deaf => {
-                let nothing = call("im_open_login_svc/account_check", "{}", 2);
-                nothing.repeat(4)
-            }
+            Self::SecondHead => REFUSED.to_owned(),
+            Self::SecondHeadAtOnce => format!("{REFUSED}{BEGUN}"),
         }
     }
 
     /// Whether more comes byte after byte.
     fn drips(self) -> bool {
-        !matches!(self, Self::Silent | Self::Deaf)
+        !matches!(self, Self::Silent | Self::SecondHeadAtOnce)
     }
 }
 
@@ -87,7 +96,7 @@ impl Slow {
         if kind == Kind::SecondHead {
             let mut answer = [0; 4096];
             assert!(stream.read(&mut answer).expect("an answer") > 0);
-            stream.write_all(b"POST /v4").expect("it is taken");
+            stream.write_all(BEGUN.as_bytes()).expect("it is taken");
         }
         stream.set_nonblocking(true).expect("an option of a socket");
         Self { kind, stream, began: Instant::now(), lasted: None }
@@ -101,15 +110,14 @@ impl Slow {
         let broke = self.kind.drips()
             && self.stream.write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
         let mut text = [0; 4096];
-        let closed = self.kind != Kind::Deaf
-            && loop {
-                match self.stream.read(&mut text) {
-                    Ok(0) => break true,
-                    // What is said on the way out.
-                    Ok(_) => {}
-                    Err(error) => break error.kind() != ErrorKind::WouldBlock,
-                }
-            };
+        let closed = loop {
+            match self.stream.read(&mut text) {
+                Ok(0) => break true,
+                // What is said on the way out.
+                Ok(_) => {}
+                Err(error) => break error.kind() != ErrorKind::WouldBlock,
+            }
+        };
         if broke || closed {
             self.lasted = Some(self.began.elapsed());
         }
@@ -129,15 +137,14 @@ fn count() -> usize {
 #[test]
 fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
     let count = count();
-    let setup = Setup::new();
+    let setup = Setup::new().set("HTTP_KEEP_ALIVE_S", "4");
     let node = TestProcess::start(&setup);
     let mut caller = node.caller();
     is_served_quickly(&mut caller);
     let before = memory(&node);
 
-    let kinds = KINDS.iter().cycle().filter(|kind| **kind != Kind::Deaf);
-    let mut slow: Vec<Slow> =
-        kinds.take(count).map(|kind| Slow::new(*kind, node.address)).collect();
+    let kinds = KINDS.iter().cycle().take(count);
+    let mut slow: Vec<Slow> = kinds.map(|kind| Slow::new(*kind, node.address)).collect();
     let began = Instant::now();
     let mut most = 0;
     while slow.iter().any(|slow| slow.lasted.is_none()) {
@@ -150,7 +157,7 @@ fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
             break;
         }
         // They are as slow as this.
-        std::thread::sleep(DRIP_EVERY.saturating_sub(round.elapsed()));
+        thread::sleep(DRIP_EVERY.saturating_sub(round.elapsed()));
     }
     for kind in KINDS {
         let of_kind = slow.iter().filter(|slow| slow.kind == kind);
@@ -163,7 +170,59 @@ fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
     assert!(open.is_empty(), "{} are still there, such as {:?}", open.len(), open[0]);
     let bound = before + 16 * MIB + BYTES_EACH_MAX * count as u64;
     assert!(most < bound, "{} MiB", most / MIB);
-    drop(Connection::open(node.address));
+    node.terminate();
+    assert!(node.wait().success());
+    verify(&setup);
+}
+
+/// A connection whose receiver's side holds little, so that answers soon find no room.
+fn connect_with_little_room(address: SocketAddr) -> TcpStream {
+    let connecting = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(address).await?.into_std()
+    };
+    let stream = block_on(connecting).expect("the node listens");
+    stream.set_nonblocking(false).expect("an option of a socket");
+    stream
+}
+
+/// Asks and asks, and reads no answer, until the other side has had enough.
+fn ask_without_listening(address: SocketAddr) {
+    let mut stream = connect_with_little_room(address);
+    stream.set_write_timeout(Some(LAST_MAX)).expect("an option of a socket");
+    let items = names("nobody", 100).into_iter().map(|name| json!({ "UserID": name }));
+    let body = json!({"CheckItem": items.collect::<Vec<_>>()}).to_string();
+    let question = call("im_open_login_svc/account_check", &body, body.len());
+    let error = loop {
+        if let Err(error) = stream.write_all(question.as_bytes()) {
+            break error;
+        }
+    };
+    assert_ne!(error.kind(), ErrorKind::WouldBlock, "nothing more was taken, and it was borne");
+}
+
+#[test]
+fn callers_who_read_no_answer_cost_little_and_are_let_go() {
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    is_served_quickly(&mut caller);
+    let before = memory(&node);
+    let mut most = before;
+    thread::scope(|scope| {
+        let deaf: Vec<_> =
+            (0..DEAF).map(|_| scope.spawn(|| ask_without_listening(node.address))).collect();
+        while deaf.iter().any(|deaf| !deaf.is_finished()) {
+            is_served_quickly(&mut caller);
+            most = most.max(memory(&node));
+            thread::sleep(DRIP_EVERY);
+        }
+        for deaf in deaf {
+            deaf.join().expect("it is let go");
+        }
+    });
+    assert!(most < before + 40 * MIB, "{} MiB, then {} MiB", before / MIB, most / MIB);
     node.terminate();
     assert!(node.wait().success());
     verify(&setup);
