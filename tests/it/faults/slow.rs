@@ -137,14 +137,14 @@ fn count() -> usize {
 #[test]
 fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
     let count = count();
-    let setup = Setup::new().set("HTTP_KEEP_ALIVE_S", "4");
+    let setup = Setup::new().set("HTTP_KEEP_ALIVE_S", "8");
     let node = TestProcess::start(&setup);
-    let mut caller = node.caller();
-    is_served_quickly(&mut caller);
+    is_served_quickly(&mut node.caller());
     let before = memory(&node);
 
     let kinds = KINDS.iter().cycle().take(count);
     let mut slow: Vec<Slow> = kinds.map(|kind| Slow::new(*kind, node.address)).collect();
+    let mut caller = node.caller();
     let began = Instant::now();
     let mut most = 0;
     while slow.iter().any(|slow| slow.lasted.is_none()) {
