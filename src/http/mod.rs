@@ -30,6 +30,7 @@ mod message;
 mod message_check;
 mod metrics;
 pub mod ops;
+mod patience;
 mod profile;
 mod query;
 mod raw;
@@ -46,13 +47,15 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_http::Request;
-use actix_web::HttpServer;
-use actix_web::dev::{Server, fn_service};
+use actix_http::{HttpService, Protocol, Request};
+use actix_service::{ServiceFactoryExt, fn_service};
+use actix_web::dev::Server;
+use actix_web::rt::net::TcpStream;
 
 use self::answer::Answered;
 use self::call::Call;
 use self::edge::Edge;
+use self::patience::{Limits as Patience, Patient, Standing};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::webhooks::{Consultant, Desks};
@@ -289,35 +292,53 @@ pub fn serve(
     desks: Arc<Desks>,
     listener: TcpListener,
 ) -> io::Result<Server> {
-    let workers = settings.workers;
-    let connections_max = settings.connections_max;
     let keep_alive = settings.keep_alive;
     let head_timeout = settings.head_timeout;
     let disconnect_timeout = settings.disconnect_timeout;
-    let shutdown_timeout_s = settings.shutdown_timeout_s;
+    let patience = Patience { head: head_timeout, idle: keep_alive, answer: settings.body_timeout };
+    let mut server = Server::build()
+        .max_concurrent_connections(settings.connections_max)
+        .shutdown_timeout(settings.shutdown_timeout_s)
+        .disable_signals();
+    if let Some(workers) = settings.workers {
+        server = server.workers(workers);
+    }
+    let stopping = server.graceful_shutdown_signal();
     let edge = Arc::new(Edge::new(settings, users, webhooks, clock, metrics)?);
     // The edge is the whole service: actix's router would match decoded paths by regex, and its
     // requests and responses cost several allocations that a table of literal paths does not need.
-    let mut server = HttpServer::new(move || {
+    let server = server.listen("api", listener, move || {
         // Each worker counts its requests' references for itself: threads do not contend for it.
         let worker = Rc::new((Arc::clone(&edge), Consultant::new(Arc::clone(&desks))));
-        fn_service(move |request: Request| {
-            let worker = Rc::clone(&worker);
-            async move {
-                let (edge, consultant) = &*worker;
-                Ok::<_, actix_web::Error>(edge.answer(request, consultant).await)
-            }
+        let stopping = stopping.clone();
+        let http = HttpService::build()
+            .keep_alive(keep_alive)
+            .client_request_timeout(head_timeout)
+            .client_disconnect_timeout(disconnect_timeout)
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .on_connect_ext(|connection: &Patient<TcpStream>, data| {
+                data.insert(connection.standing());
+            })
+            .finish(fn_service(move |request: Request| {
+                let worker = Rc::clone(&worker);
+                let in_hand = request.conn_data::<Rc<Standing>>().map(Standing::take_in_hand);
+                async move {
+                    let (edge, consultant) = &*worker;
+                    let answer = edge.answer(request, consultant).await;
+                    drop(in_hand);
+                    Ok::<_, actix_http::Error>(answer)
+                }
+            }));
+        fn_service(move |stream: TcpStream| async move {
+            // Without it answers wait for each other; a connection that is gone already may refuse.
+            let _ = stream.set_nodelay(true);
+            let peer = stream.peer_addr().ok();
+            Ok((Patient::new(stream, patience), Protocol::Http1, peer))
         })
-    })
-    .keep_alive(keep_alive)
-    .client_request_timeout(head_timeout)
-    .client_disconnect_timeout(disconnect_timeout)
-    .max_connections(connections_max)
-    .tcp_nodelay(true)
-    .shutdown_timeout(shutdown_timeout_s)
-    .disable_signals();
-    if let Some(workers) = workers {
-        server = server.workers(workers);
-    }
-    Ok(server.listen(listener)?.run())
+        .and_then(http)
+    })?;
+    Ok(server.run())
 }

@@ -19,7 +19,7 @@ pub struct Settings {
     pub apps: Vec<App>,
     /// The longest request body, in bytes. A longer one is answered 60008. Rule: rest-api.md 1.8.
     pub body_bytes_max: usize,
-    /// How long reading one request body may take.
+    /// How long reading one request body may take, and how long a caller may take nothing of an answer.
     pub body_timeout: Duration,
     /// How long the actors take for one call at most. The edge waits [`ANSWER_GRACE`] longer before
     /// it answers 60008 by itself.
@@ -31,7 +31,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// How long an idle connection is kept open.
     pub keep_alive: Duration,
-    /// How long the head of the first request on a connection may take.
+    /// How long the head of a request may take; that of a further request on a connection up to twice
+    /// as long.
     pub head_timeout: Duration,
     /// How long a closing connection may take to close.
     pub disconnect_timeout: Duration,

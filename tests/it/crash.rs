@@ -145,13 +145,18 @@ impl Mind {
 
     /// Asks again what was not answered, and holds the node to all that was.
     pub(crate) fn check(&mut self, caller: &mut Caller) {
-        self.own.ask_again(caller);
+        self.ask_again(caller).expect("the node answers");
         self.own.check(caller);
         self.shared.check(caller);
     }
 
+    /// Asks again what was not answered. Errors: the node does not answer.
+    pub(crate) fn ask_again(&mut self, caller: &mut Caller) -> io::Result<()> {
+        self.own.ask_again(caller)
+    }
+
     /// Errors: the node did not answer.
-    fn call_once(&mut self, caller: &mut Caller) -> io::Result<()> {
+    pub(crate) fn call_once(&mut self, caller: &mut Caller) -> io::Result<()> {
         if self.random.below(2) == 0 {
             self.own.call_once(caller, &mut self.random)
         } else {
@@ -222,10 +227,9 @@ impl Own {
     }
 
     /// Asks again what the node was asked when it was killed: nobody knows what became of it.
-    fn ask_again(&mut self, caller: &mut Caller) {
-        if let Some((deed, owner, target)) = self.unanswered.take() {
-            self.ask(caller, deed, owner, target, true).expect("the node answers");
-        }
+    fn ask_again(&mut self, caller: &mut Caller) -> io::Result<()> {
+        let Some((deed, owner, target)) = self.unanswered else { return Ok(()) };
+        self.ask(caller, deed, owner, target, true)
     }
 
     fn ask(

@@ -67,6 +67,11 @@ impl SegmentFile {
             self.file.write_all_at(&bytes[..written], position)?;
             return Err(error);
         }
+        #[cfg(debug_assertions)]
+        if let Err(error) = told_to_fail("write") {
+            self.file.write_all_at(&bytes[..bytes.len() / 2], position)?;
+            return Err(error);
+        }
         self.file.write_all_at(bytes, position)
     }
 
@@ -74,6 +79,8 @@ impl SegmentFile {
     pub(super) fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
         self.faults.sync()?;
+        #[cfg(debug_assertions)]
+        told_to_fail("sync")?;
         self.file.sync_data()
     }
 
@@ -83,6 +90,19 @@ impl SegmentFile {
         self.faults.cut()?;
         self.file.set_len(bytes)
     }
+}
+
+/// The bad disk of the tests of the whole program: what fails with `EIO` at present, `write` or `sync`,
+/// stands in the file that a variable names. Not in a release build.
+#[cfg(debug_assertions)]
+fn told_to_fail(operation: &str) -> io::Result<()> {
+    const EIO: i32 = 5;
+    static TOLD: std::sync::LazyLock<Option<std::ffi::OsString>> =
+        std::sync::LazyLock::new(|| std::env::var_os("TEST_DISK_ERRORS"));
+    let Some(path) = &*TOLD else { return Ok(()) };
+    let told = fs::read_to_string(path).unwrap_or_default();
+    let fails = told.split_whitespace().any(|word| word == operation);
+    if fails { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl World {
                 *setup = setup.clone().set("KAFKA_DEVELOPMENT", "false");
             }
             if let Some(hook) = hook {
-                *setup = setup.clone().hook(hook);
+                *setup = setup.clone().hook(hook, "1");
             }
         }
         let mut world = Self {

@@ -51,11 +51,21 @@ pub(crate) struct Caller {
     identity: Identity,
     connection: Option<Connection>,
     patience: Duration,
+    /// Answers that tell of trouble count as none.
+    wary: bool,
 }
+
+/// What a node says that cannot do what it was asked: nobody knows whether it was done.
+const TROUBLE: [u64; 4] = [60007, 60008, 30006, 30007];
 
 impl Caller {
     pub(crate) fn new(address: SocketAddr, identity: Identity) -> Self {
-        Self { address, identity, connection: None, patience: DEADLINE }
+        Self { address, identity, connection: None, patience: DEADLINE, wary: false }
+    }
+
+    /// Takes what a node in trouble says for no answer, in [`Self::try_call`].
+    pub(crate) fn wary(self) -> Self {
+        Self { wary: true, ..self }
     }
 
     /// Waits for nothing longer than `patience`.
@@ -127,7 +137,12 @@ impl Caller {
         let target = format!("/v4/{command}?{}", self.identity.query());
         let message = self.ask("POST", &target, body.to_string().as_bytes())?;
         match message.status() {
-            200 => Ok(Answer::of(message)),
+            200 => match Answer::of(message) {
+                answer if self.wary && TROUBLE.contains(&answer.code()) => {
+                    Err(io::Error::other(format!("code {}", answer.code())))
+                }
+                answer => Ok(answer),
+            },
             // A node that was stopped in the middle of reading it.
             status => Err(io::Error::other(format!("HTTP status {status}"))),
         }

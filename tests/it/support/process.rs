@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::wire::{Message, ask_once};
 use super::{Caller, Identity, Setup, eventually};
 
 /// The program that these tests were built with.
@@ -77,7 +78,7 @@ impl TestProcess {
 
     /// Ends it without notice.
     pub(crate) fn kill(mut self) {
-        self.child.kill().expect("it can be killed");
+        self.child.kill().expect("it can be killed, also if it has ended");
         self.child.wait().expect("it has ended");
         self.finish();
     }
@@ -98,8 +99,40 @@ impl TestProcess {
     }
 
     fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it takes signals");
+    }
+
+    /// Its id among the machine's processes.
+    pub(crate) fn pid(&self) -> Pid {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process has an id"), signal).expect("it takes signals");
+        pid.expect("a process has an id")
+    }
+
+    /// How much of something it has, in bytes: `VmRSS` for the memory that it holds. None once it has
+    /// ended.
+    pub(crate) fn bytes_of(&self, name: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
+    }
+
+    /// Asks the listener for operators, whose address stands in the log.
+    pub(crate) fn ops(&self, path: &str) -> Message {
+        let mut address: Option<SocketAddr> = None;
+        eventually("the log says where operators ask", || {
+            let log = fs::read_to_string(log_path(&self.setup)).unwrap_or_default();
+            let last = log.lines().rev().find_map(|line| line.split_once("ops.address="));
+            let text = last.and_then(|(_, rest)| rest.split_whitespace().next());
+            address = text.and_then(|text| text.parse().ok());
+            address.is_some()
+        });
+        ask_once(address.expect("it was found"), "GET", path).expect("the ops listener answers")
     }
 
     /// Waits until it has ended by itself.
@@ -148,7 +181,7 @@ pub(crate) fn command(setup: &Setup) -> Command {
         }
     }
     command.envs(setup.environment()).current_dir(setup.folder());
-    command.envs(setup.hooks().iter().map(|hook| (hook, "1")));
+    command.envs(setup.hooks().iter().map(|(hook, value)| (hook, value)));
     command
 }
 

@@ -26,7 +26,7 @@ pub(super) const EXPIRE_S: u64 = 100 * 365 * 86_400;
 pub(crate) struct Setup {
     folder: Arc<TempDir>,
     environment: Environment,
-    hooks: Vec<String>,
+    hooks: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -86,13 +86,13 @@ impl Setup {
     }
 
     /// Has a node of a test do what no node should: a variable that only debug builds know.
-    pub(crate) fn hook(mut self, variable: &str) -> Self {
-        self.hooks.push(variable.to_owned());
+    pub(crate) fn hook(mut self, variable: &str, value: &str) -> Self {
+        self.hooks.push((variable.to_owned(), value.to_owned()));
         self
     }
 
-    /// Those variables.
-    pub(crate) fn hooks(&self) -> &[String] {
+    /// Those variables, and what they say.
+    pub(crate) fn hooks(&self) -> &[(String, String)] {
         &self.hooks
     }
 

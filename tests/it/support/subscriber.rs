@@ -135,6 +135,11 @@ impl TestSubscriber {
         Self { shared: Arc::new(shared), address, _reservation: reservation, door: None }
     }
 
+    /// Where it is, or will be.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }

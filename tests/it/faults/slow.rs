@@ -1,0 +1,229 @@
+//! Callers who take their time, many of them: a connection is nothing that one may have for nothing.
+//!
+//! `SLOW_CONNECTIONS` sets another number of them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actix_web::rt::net::TcpSocket;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+use super::{MIB, is_served_quickly, memory};
+use crate::support::{Identity, Setup, TestProcess, block_on, names, verify};
+
+/// How many there are, if the machine lets us open so many files, and at most.
+const SLOW: usize = 2_000;
+const SLOW_MAX: usize = 10_000;
+/// Files of this process that are others' business.
+const OTHER_FILES: u64 = 300;
+
+/// How many there are who read no answer.
+const DEAF: usize = 4;
+
+/// What a slow one may cost.
+const BYTES_EACH_MAX: u64 = 64 << 10;
+/// The longest that one may last: a head has 5 s and is looked for every 5 s, a body has 10 s, and the
+/// machine may be busy.
+const LAST_MAX: Duration = Duration::from_secs(28);
+
+/// How often each says a little more.
+const DRIP_EVERY: Duration = Duration::from_millis(500);
+
+/// What somebody says at first, and then goes on to say a byte at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing at all.
+    Silent,
+    /// The head of a call.
+    Head,
+    /// The body of a call.
+    Body,
+    /// The head of a second call, after the first was answered.
+    SecondHead,
+    /// The same, and the two came together.
+    SecondHeadAtOnce,
+}
+
+const KINDS: [Kind; 5] =
+    [Kind::Silent, Kind::Head, Kind::Body, Kind::SecondHead, Kind::SecondHeadAtOnce];
+
+/// Who is not let in is answered as well, and may go on.
+const REFUSED: &str = "GET /nothing HTTP/1.1\r\nHost: cordon\r\n\r\n";
+/// The beginning of a head.
+const BEGUN: &str = "POST /v4/sns/black";
+
+/// A call with the beginning of a body of so many bytes.
+fn call(command: &str, body: &str, bytes: usize) -> String {
+    format!(
+        "POST /v4/{command}?{} HTTP/1.1\r\nHost: cordon\r\nContent-Length: {bytes}\r\n\r\n{body}",
+        Identity::default().query(),
+    )
+}
+
+impl Kind {
+    /// What is said at once.
+    fn begins_with(self) -> String {
+        match self {
+            Self::Silent => String::new(),
+            Self::Head => BEGUN.to_owned(),
+            Self::Body => call("sns/black_list_get", "{", 100_000),
+            Self::SecondHead => REFUSED.to_owned(),
+            Self::SecondHeadAtOnce => format!("{REFUSED}{BEGUN}"),
+        }
+    }
+
+    /// Whether more comes byte after byte.
+    fn drips(self) -> bool {
+        !matches!(self, Self::Silent | Self::SecondHeadAtOnce)
+    }
+}
+
+struct Slow {
+    kind: Kind,
+    stream: TcpStream,
+    began: Instant,
+    /// How long it lasted, once it was closed.
+    lasted: Option<Duration>,
+}
+
+impl Slow {
+    fn new(kind: Kind, address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).expect("the node listens");
+        stream.write_all(kind.begins_with().as_bytes()).expect("it is taken");
+        if kind == Kind::SecondHead {
+            let mut answer = [0; 4096];
+            assert!(stream.read(&mut answer).expect("an answer") > 0);
+            stream.write_all(BEGUN.as_bytes()).expect("it is taken");
+        }
+        stream.set_nonblocking(true).expect("an option of a socket");
+        Self { kind, stream, began: Instant::now(), lasted: None }
+    }
+
+    /// Says a byte more, and looks whether the other side has had enough.
+    fn go_on(&mut self) {
+        if self.lasted.is_some() {
+            return;
+        }
+        let broke = self.kind.drips()
+            && self.stream.write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
+        let mut text = [0; 4096];
+        let closed = loop {
+            match self.stream.read(&mut text) {
+                Ok(0) => break true,
+                // What is said on the way out.
+                Ok(_) => {}
+                Err(error) => break error.kind() != ErrorKind::WouldBlock,
+            }
+        };
+        if broke || closed {
+            self.lasted = Some(self.began.elapsed());
+        }
+    }
+}
+
+/// As many as wanted, or as the files suffice for: the node may open as many as this process.
+fn count() -> usize {
+    let wanted = std::env::var("SLOW_CONNECTIONS").ok().and_then(|text| text.parse().ok());
+    let wanted: usize = wanted.unwrap_or(SLOW).min(SLOW_MAX);
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to its maximum");
+    let room = maximum.map_or(usize::MAX, |files| files.saturating_sub(OTHER_FILES) as usize);
+    wanted.min(room)
+}
+
+#[test]
+fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
+    let count = count();
+    let setup = Setup::new().set("HTTP_KEEP_ALIVE_S", "8");
+    let node = TestProcess::start(&setup);
+    is_served_quickly(&mut node.caller());
+    let before = memory(&node);
+
+    let kinds = KINDS.iter().cycle().take(count);
+    let mut slow: Vec<Slow> = kinds.map(|kind| Slow::new(*kind, node.address)).collect();
+    let mut caller = node.caller();
+    let began = Instant::now();
+    let mut most = 0;
+    while slow.iter().any(|slow| slow.lasted.is_none()) {
+        let round = Instant::now();
+        slow.iter_mut().for_each(Slow::go_on);
+        most = most.max(memory(&node));
+        is_served_quickly(&mut caller);
+        is_served_quickly(&mut node.caller());
+        if began.elapsed() > LAST_MAX {
+            break;
+        }
+        // They are as slow as this.
+        thread::sleep(DRIP_EVERY.saturating_sub(round.elapsed()));
+    }
+    for kind in KINDS {
+        let of_kind = slow.iter().filter(|slow| slow.kind == kind);
+        let open = of_kind.clone().filter(|slow| slow.lasted.is_none()).count();
+        let longest = of_kind.filter_map(|slow| slow.lasted).max();
+        eprintln!("{kind:?}: {open} still open, the longest closed one lasted {longest:?}");
+    }
+    eprintln!("{} MiB before, {} MiB with {count}", before / MIB, most / MIB);
+    let open: Vec<Kind> = slow.iter().filter(|s| s.lasted.is_none()).map(|s| s.kind).collect();
+    assert!(open.is_empty(), "{} are still there, such as {:?}", open.len(), open[0]);
+    let bound = before + 16 * MIB + BYTES_EACH_MAX * count as u64;
+    assert!(most < bound, "{} MiB", most / MIB);
+    node.terminate();
+    assert!(node.wait().success());
+    verify(&setup);
+}
+
+/// A connection whose receiver's side holds little, so that answers soon find no room.
+fn connect_with_little_room(address: SocketAddr) -> TcpStream {
+    let connecting = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(address).await?.into_std()
+    };
+    let stream = block_on(connecting).expect("the node listens");
+    stream.set_nonblocking(false).expect("an option of a socket");
+    stream
+}
+
+/// Asks and asks, and reads no answer, until the other side has had enough.
+fn ask_without_listening(address: SocketAddr) {
+    let mut stream = connect_with_little_room(address);
+    stream.set_write_timeout(Some(LAST_MAX)).expect("an option of a socket");
+    let items = names("nobody", 100).into_iter().map(|name| json!({ "UserID": name }));
+    let body = json!({"CheckItem": items.collect::<Vec<_>>()}).to_string();
+    let question = call("im_open_login_svc/account_check", &body, body.len());
+    let error = loop {
+        if let Err(error) = stream.write_all(question.as_bytes()) {
+            break error;
+        }
+    };
+    assert_ne!(error.kind(), ErrorKind::WouldBlock, "nothing more was taken, and it was borne");
+}
+
+#[test]
+fn callers_who_read_no_answer_cost_little_and_are_let_go() {
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    is_served_quickly(&mut caller);
+    let before = memory(&node);
+    let mut most = before;
+    thread::scope(|scope| {
+        let deaf: Vec<_> =
+            (0..DEAF).map(|_| scope.spawn(|| ask_without_listening(node.address))).collect();
+        while deaf.iter().any(|deaf| !deaf.is_finished()) {
+            is_served_quickly(&mut caller);
+            most = most.max(memory(&node));
+            thread::sleep(DRIP_EVERY);
+        }
+        for deaf in deaf {
+            deaf.join().expect("it is let go");
+        }
+    });
+    assert!(most < before + 40 * MIB, "{} MiB, then {} MiB", before / MIB, most / MIB);
+    node.terminate();
+    assert!(node.wait().success());
+    verify(&setup);
+}
