@@ -438,7 +438,8 @@ fn hang() {
         );
         rounds.push([alone, beside]);
     }
-    let middle = |of: &dyn Fn(&[(u32, u32); 2]) -> f64| {
+    type Pair = [(u32, u32); 2];
+    let middle = |of: &dyn Fn(&Pair) -> f64| {
         let mut all: Vec<f64> = rounds.iter().map(of).collect();
         all.sort_unstable_by(f64::total_cmp);
         [all.len() / 4, all.len() / 2, all.len() * 3 / 4].map(|at| all[at])
