@@ -40,8 +40,8 @@
 //! number further; a gap in the journal that nobody looks into; an acknowledgement of effects
 //! without a record; a read that does not wait for what it saw; a recovery that forgets which calls
 //! were done; effects of records that are not final over a journal without one order; a checkpoint
-//! behind an acknowledged effect; a call that does again what somebody has undone; a partition that
-//! goes on sending what it owed before a loss.
+//! behind an acknowledged effect; a call that does again what somebody has undone. Not found within
+//! 200: an owner that does not wait for the lease of the one before it.
 //!
 //! `CORDON_SIMULATION_SEEDS` plays more, `CORDON_SIMULATION_SEED` one alone, and then tells its records
 //! if it fails.
