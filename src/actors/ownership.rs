@@ -16,7 +16,9 @@ use super::recovery::{Recovered, RecoveryError, recover};
 use super::registry::Registry;
 use super::seats::Seat;
 use crate::journal::record::{decode, encode};
-use crate::journal::{Ack, Body, Durability, Epoch, JournalError, Offset, Settlement, WriterRule};
+use crate::journal::{
+    Ack, Body, Durability, Epoch, Journal, JournalError, Offset, Partition, Settlement, WriterRule,
+};
 
 /// How long the partition waits before it tries to claim again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,7 +43,7 @@ pub(super) struct Keeping {
 
 /// The claims of this node while it has lost nothing but certainty.
 #[derive(Default)]
-struct Terms {
+pub(super) struct Terms {
     /// The epoch of the last one that is known to have taken effect.
     held: Option<Epoch>,
     /// The epoch of the last one in which no former owner could answer questions any more: behind it
@@ -49,6 +51,54 @@ struct Terms {
     served: Option<Epoch>,
     /// Those whose fate may be unknown.
     nonces: VecDeque<Uuid>,
+}
+
+impl Terms {
+    /// Judges what was recovered before a claim: the epoch to claim, and whether nobody was there
+    /// before who could still answer questions. Errors: [`ClaimError::Fenced`].
+    pub(super) fn before_claim(
+        &mut self,
+        recovered: &Recovered,
+    ) -> Result<(Epoch, bool), ClaimError> {
+        let before = recovered.rule.epoch();
+        if recovered.claim.is_some_and(|(nonce, _)| self.nonces.contains(&nonce)) {
+            // A claim of this node took effect without being acknowledged.
+            self.held = Some(before);
+        }
+        if self.held.is_some_and(|held| before > held) {
+            return Err(ClaimError::Fenced);
+        }
+        let vacated = recovered.released || before == Epoch(0) || self.served == Some(before);
+        Ok((Epoch(before.0 + 1), vacated))
+    }
+
+    /// A claim is sent: its fate is unknown from now on.
+    pub(super) fn note_sent(&mut self, nonce: Uuid) {
+        self.nonces.push_back(nonce);
+        if self.nonces.len() > NONCES_MAX {
+            self.nonces.pop_front();
+        }
+    }
+
+    /// Judges what was recovered behind a claim that stands at `first`.
+    /// Errors: [`ClaimError::Beaten`].
+    pub(super) fn behind_claim(
+        &mut self,
+        recovered: &Recovered,
+        claim: (Uuid, Offset),
+        epoch: Epoch,
+    ) -> Result<(), ClaimError> {
+        if recovered.claim != Some(claim) {
+            return Err(ClaimError::Beaten);
+        }
+        self.held = Some(epoch);
+        Ok(())
+    }
+
+    /// Nobody of an earlier epoch answers questions any more.
+    pub(super) fn note_served(&mut self, epoch: Epoch) {
+        self.served = Some(epoch);
+    }
 }
 
 /// How a term of office ended.
@@ -131,7 +181,7 @@ async fn hold(keeping: &Keeping) {
 }
 
 /// Drops everything that may not be the journal's.
-fn drop_all(keeping: &Keeping) {
+pub(super) fn drop_all(keeping: &Keeping) {
     let Keeping { ledger, registry, incoming, pace } = keeping;
     ledger.drop_unconfirmed();
     registry.clear();
@@ -145,7 +195,7 @@ fn drop_all(keeping: &Keeping) {
 
 /// Why a claim did not take effect.
 #[derive(Debug, thiserror::Error)]
-enum ClaimError {
+pub(super) enum ClaimError {
     #[error(transparent)]
     Recovery(#[from] Box<RecoveryError>),
     #[error(transparent)]
@@ -171,25 +221,12 @@ async fn claim(
         ledger.remember(standby.let_go(partition).await);
     }
     let recovered = recovered(ledger).await?;
-    let before = recovered.rule.epoch();
-    if recovered.claim.is_some_and(|(nonce, _)| terms.nonces.contains(&nonce)) {
-        // A claim of this node took effect without being acknowledged.
-        terms.held = Some(before);
-    }
-    if terms.held.is_some_and(|held| before > held) {
-        return Err(ClaimError::Fenced);
-    }
-    // Nobody who could still answer questions was there before.
-    let vacated = recovered.released || before == Epoch(0) || terms.served == Some(before);
-    let epoch = Epoch(before.0 + 1);
+    let (epoch, vacated) = terms.before_claim(&recovered)?;
     registry.adopt(ledger.restore(recovered));
     let (told, mut settlements) = unbounded_channel();
     context.journal.attach(partition, told);
     let nonce = Uuid::now_v7();
-    terms.nonces.push_back(nonce);
-    if terms.nonces.len() > NONCES_MAX {
-        terms.nonces.pop_front();
-    }
+    terms.note_sent(nonce);
     let mut bytes = Vec::new();
     encode(epoch, 0, &Body::Claim { node: context.node.clone(), nonce }, &mut bytes);
     let sent = Instant::now();
@@ -200,10 +237,7 @@ async fn claim(
     };
     let acknowledged = Instant::now();
     let recovered = self::recovered(ledger).await?;
-    if recovered.claim != Some((nonce, first)) {
-        return Err(ClaimError::Beaten);
-    }
-    terms.held = Some(epoch);
+    terms.behind_claim(&recovered, (nonce, first), epoch)?;
     if let Some(lease) = context.journal.lease() {
         if vacated {
             context.seats.extend_lease(partition, sent, lease);
@@ -212,12 +246,18 @@ async fn claim(
             tokio::time::sleep_until(over.into()).await;
         }
     }
-    terms.served = Some(epoch);
+    terms.note_served(epoch);
+    take_office(keeping, recovered, epoch, first);
+    Ok((epoch, settlements))
+}
+
+/// Serves from here on: the claim with `epoch` stands at `first`, behind what was recovered.
+pub(super) fn take_office(keeping: &Keeping, recovered: Recovered, epoch: Epoch, first: Offset) {
+    let Keeping { ledger, registry, .. } = keeping;
     registry.adopt(ledger.restore(recovered));
     ledger.claimed(WriterRule::new(epoch, first));
     ledger.begin_cursors();
     ledger.schedule_turn();
-    Ok((epoch, settlements))
 }
 
 async fn recovered(ledger: &Rc<Ledger>) -> Result<Recovered, ClaimError> {
@@ -359,33 +399,42 @@ async fn gap_has_claim(
 ) -> Result<bool, JournalError> {
     let (journal, partition, epoch) =
         (ledger.context.journal.clone(), ledger.partition, ledger.epoch());
-    let read = move || {
-        let mut reader = journal.reader(&[(partition, from)])?;
-        loop {
-            let entries = reader.next(1 << 20)?;
-            if entries.is_empty() {
-                let end = journal.end(partition)?;
-                return Err(JournalError::NoSuchOffset { partition, offset: to, end });
-            }
-            for entry in entries {
-                if entry.offset >= to {
-                    return Ok(false);
-                }
-                let claims = decode(&entry.bytes).is_ok_and(|record| {
-                    matches!(record.body, Body::Claim { .. }) && record.epoch > epoch
-                });
-                if claims {
-                    return Ok(true);
-                }
-                if entry.offset.0 + 1 == to.0 {
-                    return Ok(false);
-                }
-            }
-        }
-    };
+    let read = move || has_claim(&*journal, partition, epoch, from, to);
     match actix_web::rt::task::spawn_blocking(read).await {
         Ok(result) => result,
         Err(_) => Err(JournalError::Unavailable { reason: "the read ended early".into() }),
+    }
+}
+
+/// Whether a claim of an epoch behind `epoch` stands in `[from, to)` of `partition`. Blocks.
+pub(super) fn has_claim(
+    journal: &dyn Journal,
+    partition: Partition,
+    epoch: Epoch,
+    from: Offset,
+    to: Offset,
+) -> Result<bool, JournalError> {
+    let mut reader = journal.reader(&[(partition, from)])?;
+    loop {
+        let entries = reader.next(1 << 20)?;
+        if entries.is_empty() {
+            let end = journal.end(partition)?;
+            return Err(JournalError::NoSuchOffset { partition, offset: to, end });
+        }
+        for entry in entries {
+            if entry.offset >= to {
+                return Ok(false);
+            }
+            let claims = decode(&entry.bytes).is_ok_and(|record| {
+                matches!(record.body, Body::Claim { .. }) && record.epoch > epoch
+            });
+            if claims {
+                return Ok(true);
+            }
+            if entry.offset.0 + 1 == to.0 {
+                return Ok(false);
+            }
+        }
     }
 }
 

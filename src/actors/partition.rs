@@ -68,7 +68,7 @@ impl PartitionActor {
         if known { Ok(()) } else { Err(context.not_here()) }
     }
 
-    fn keeping(&self) -> Keeping {
+    pub(super) fn keeping(&self) -> Keeping {
         Keeping {
             ledger: self.ledger.clone(),
             registry: self.registry.clone(),
@@ -163,9 +163,10 @@ impl Handler<Standings> for PartitionActor {
             return;
         }
         let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
+        // Of this moment: when the task has its turn the partition may be lost, and the store alone
+        // knows less than the actors did.
+        let (era, lost) = (ledger.era(), ledger.context.interrupted());
         actix::spawn(async move {
-            let era = ledger.era();
-            let lost = ledger.context.interrupted();
             let mut answers = Vec::with_capacity(pairs.len());
             let mut last = 0;
             for (owner, peer) in pairs {
@@ -246,9 +247,10 @@ impl Handler<Look> for PartitionActor {
             return;
         }
         let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
+        // Of this moment: when the task has its turn the partition may be lost, and the store alone
+        // knows less than the actors did.
+        let (era, lost) = (ledger.era(), ledger.context.interrupted());
         actix::spawn(async move {
-            let era = ledger.era();
-            let lost = ledger.context.interrupted();
             let seen = registry.ask(key, Show(view)).await;
             let Some(seen) = seen.filter(|_| ledger.era() == era) else {
                 let _ = reply.send(Err(lost));

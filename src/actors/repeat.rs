@@ -210,6 +210,7 @@ pub(super) struct DoneBefore {
     peers: SmallVec<[UserId; 2]>,
     account: bool,
     judged: bool,
+    offered: SmallVec<[UserId; 1]>,
     answered: SmallVec<[(UserId, Result<(), Rejection>); 1]>,
     made_friends: bool,
 }
@@ -221,6 +222,7 @@ impl DoneBefore {
             peers: SmallVec::from_slice(&traces.peers),
             account: traces.account,
             judged: traces.verdict.is_some(),
+            offered: SmallVec::new(),
             answered: SmallVec::new(),
             made_friends: true,
         }
@@ -244,6 +246,11 @@ impl DoneBefore {
     /// Whether what was said to it beforehand is kept already.
     pub(super) fn is_judged(&self) -> bool {
         self.judged
+    }
+
+    /// Whether it made an offer to `peer`, as far as that is known.
+    pub(super) fn offered(&self, peer: &UserId) -> bool {
+        self.offered.contains(peer)
     }
 
     /// What `peer` answered to its offer, if that is known.
@@ -381,6 +388,7 @@ impl Repeats {
             peers: call.peers.clone(),
             account: call.account,
             judged: call.judged,
+            offered: call.offers.iter().map(|(peer, _)| *peer).collect(),
             answered: answered.collect(),
             made_friends: false,
         })

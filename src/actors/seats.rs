@@ -123,6 +123,13 @@ impl Seats {
         }
     }
 
+    /// Until when `partition` may answer questions; nothing if its lease has ended.
+    #[cfg(test)]
+    pub(super) fn lease_until(&self, partition: Partition) -> Option<Instant> {
+        let until = self.leases[usize::from(partition.0)].load(Ordering::Acquire);
+        (until > 0).then(|| self.began + Duration::from_millis(until))
+    }
+
     /// Whether `partition` may answer questions now.
     pub(super) fn lease_holds(&self, partition: Partition) -> bool {
         let until = self.leases.get(usize::from(partition.0));

@@ -12,8 +12,8 @@ use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{
-    BlocklistOrder, CallKey, Command, Event, Outcome, Rejection, User, UserId, UserKey, Verdict,
-    Version,
+    BlocklistOrder, CallKey, Command, Event, NewFriend, Offer, Outcome, Rejection, User, UserId,
+    UserKey, Verdict, Version,
 };
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
@@ -205,38 +205,80 @@ impl Handler<Run> for UserActor {
 }
 
 impl UserActor {
-    /// The command without the offers of this very call that are answered already, when its own
-    /// answer was lost; and their places, in order. Asked again, the peer would say that the
-    /// friendship exists.
+    /// The command without what this very call has done already, when its own answer was lost; and
+    /// the places of that, in order. Asked again, the peer would say that the friendship exists; and
+    /// what somebody else has undone since would be done a second time.
     fn without_what_is_done(
         &self,
         command: Arc<Command>,
         done: Option<&DoneBefore>,
     ) -> (Arc<Command>, Vec<(usize, Plan)>) {
+        let Some(done) = done else { return (command, Vec::new()) };
         let (bare, verdict) = command.parts();
-        let (Command::AddFriends { items, form, forced }, Some(done)) = (bare, done) else {
-            return (command, Vec::new());
-        };
-        let (mut rest, mut settled) = (Vec::new(), Vec::new());
-        for (slot, item) in items.iter().enumerate() {
-            let made = done.made_friends() && done.touched(&item.user);
-            let made = (made && self.user.has_friend(&item.user)).then_some(Ok(()));
-            match done.answer_of(&item.user).or(made) {
-                Some(came_to) => {
-                    settled.push((slot, Plan::Done(came_to.map_err(ItemError::Rejected))));
-                }
-                None => rest.push(item.clone()),
+        let (rest, settled) = match bare {
+            Command::AddFriends { items, form, forced } => {
+                let (items, settled) = self.without_answered_offers(items, done);
+                (Command::AddFriends { items, form: *form, forced: *forced }, settled)
             }
-        }
+            Command::Block { targets } => {
+                let is_owed = |peer| self.ledger.owes_sever(self.key, peer);
+                let first = |peer| match is_owed(peer) {
+                    true => Plan::OwedSever(peer),
+                    false => Plan::Done(Ok(())),
+                };
+                let again = Rejection::AlreadyBlocked;
+                let (targets, settled) =
+                    without_touched(targets, |one| one.user, first, again, done);
+                (Command::Block { targets }, settled)
+            }
+            Command::Unblock { targets } => {
+                let first = |_| Plan::Done(Ok(()));
+                let again = Rejection::NotBlocked;
+                let (targets, settled) =
+                    without_touched(targets, |one| one.user, first, again, done);
+                (Command::Unblock { targets }, settled)
+            }
+            Command::RemoveFriends { targets, both } => {
+                let first = |_| Plan::Done(Ok(()));
+                let again = Rejection::NotFriend;
+                let (targets, settled) =
+                    without_touched(targets, |one| one.user, first, again, done);
+                (Command::RemoveFriends { targets, both: *both }, settled)
+            }
+            _ => return (command, Vec::new()),
+        };
         if settled.is_empty() {
             return (command, settled);
         }
-        let rest = Command::AddFriends { items: rest, form: *form, forced: *forced };
         let rest = match verdict {
             Some(verdict) => rest.under(verdict.clone()),
             None => rest,
         };
         (Arc::new(rest), settled)
+    }
+
+    fn without_answered_offers(
+        &self,
+        items: &[NewFriend],
+        done: &DoneBefore,
+    ) -> (Vec<NewFriend>, Vec<(usize, Plan)>) {
+        let (mut rest, mut settled) = (Vec::new(), Vec::new());
+        for (slot, item) in items.iter().enumerate() {
+            let made = done.made_friends() && done.touched(&item.user);
+            let made = (made && self.user.has_friend(&item.user)).then_some(Ok(()));
+            let open = |offer: &Offer| offer.peer == item.user && offer.is_unanswered();
+            match done.answer_of(&item.user).or(made) {
+                Some(came_to) => {
+                    settled.push((slot, Plan::Done(came_to.map_err(ItemError::Rejected))));
+                }
+                // Taken back by a removal since. Whoever still wants the friendship asks again.
+                None if done.offered(&item.user) && !self.user.offers().any(open) => {
+                    settled.push((slot, Plan::Done(Err(ItemError::Owed))));
+                }
+                None => rest.push(item.clone()),
+            }
+        }
+        (rest, settled)
     }
 
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
@@ -305,6 +347,31 @@ impl UserActor {
         };
         outcomes.into_iter().enumerate().map(&mut plan).collect()
     }
+}
+
+/// The items about whom the call has done nothing yet, and what the others come to: the `first` one
+/// about a peer was done, and a second one about the same peer found it so `again`.
+fn without_touched<T: Copy>(
+    items: &[T],
+    user: impl Fn(&T) -> UserId,
+    first: impl Fn(UserId) -> Plan,
+    again: Rejection,
+    done: &DoneBefore,
+) -> (Vec<T>, Vec<(usize, Plan)>) {
+    let (mut rest, mut settled) = (Vec::new(), Vec::new());
+    let mut told: Vec<UserId> = Vec::new();
+    for (slot, item) in items.iter().enumerate() {
+        let peer = user(item);
+        if !done.touched(&peer) {
+            rest.push(*item);
+        } else if told.contains(&peer) {
+            settled.push((slot, Plan::Done(Err(ItemError::Rejected(again)))));
+        } else {
+            told.push(peer);
+            settled.push((slot, first(peer)));
+        }
+    }
+    (rest, settled)
 }
 
 /// Effects of one user's facts on this one, in order.

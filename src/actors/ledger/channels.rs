@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::answers::Awaited;
-use super::{Ledger, Outgoing, Owed};
+use super::{Ledger, Outgoing, Owed, Status};
 use crate::actors::waiting::Ticket;
 use crate::domain::{Agreement, Effect, Rejection, Severance, UserId, UserKey};
 use crate::journal::{Body, Commit, Durability, Partition, partition_of};
@@ -162,6 +162,10 @@ impl Ledger {
     pub(in crate::actors) fn outgoing(&self) -> Vec<Outgoing> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        if !matches!(state.status, Status::Serving | Status::Leaving) {
+            // Until the partition is recovered, what it owes may follow from records that are lost.
+            return Vec::new();
+        }
         let ready = match self.context.journal.durability() {
             Durability::Prefix => u64::MAX,
             Durability::PerPartition => state.writer.acknowledged(),

@@ -1,6 +1,7 @@
 //! The room through its own door, over the embedded journal.
 
 mod cluster;
+mod play;
 mod shared;
 mod snapshots;
 

@@ -6,6 +6,7 @@
 //! - [`check`]: each block is a register that is linearizable over all nodes, and after the answer to a
 //!   block nobody sees a friendship between the two (design.md 2, promise 2);
 //! - [`check_facts`]: what was acknowledged stands in the journal exactly once (promise 1);
+//! - [`check_friends`]: some moment of the journal explains every look at a friendship (1, 3);
 //! - [`check_callbacks`]: subscribers heard of everything, in order, in the same bytes (promise 5).
 //!
 //! What is not known counts in favour of the node: an operation without an answer may have happened
@@ -34,6 +35,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 mod violation;
+mod witness;
 
 use std::fmt;
 
@@ -47,6 +49,7 @@ pub(crate) use log::Log;
 pub(crate) use recorder::Recorder;
 pub(crate) use resolve::resolve;
 pub(crate) use violation::{Violation, Violations};
+pub(crate) use witness::check_friends;
 
 /// Where a record stands.
 pub(crate) type Place = (Partition, Offset);
@@ -189,6 +192,8 @@ pub(crate) struct Report {
     pub(crate) blocks: usize,
     /// How often a friendship was looked at while a block between the two was answered.
     pub(crate) looks_at_the_blocked: usize,
+    /// How often the journal explained who was seen as a friend.
+    pub(crate) looks_explained: usize,
     /// Items whose fact was looked for in the journal.
     pub(crate) facts: usize,
     /// Calls that a subscriber was owed.

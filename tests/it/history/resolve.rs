@@ -17,11 +17,7 @@ use super::{Call, Deed, Log, Nanos, Operation, Outcome, Place, Verdict};
 /// the journal, or said to have happened in some span of time. `log` is the journal after everything
 /// has come to rest: what is not in it never happened.
 pub(crate) fn resolve(operations: &[Operation], log: &Log) -> Vec<Operation> {
-    let told: HashMap<Uuid, &Operation> = operations
-        .iter()
-        .filter_map(|operation| Some((operation.request?, operation)))
-        .filter(|(_, operation)| matches!(operation.outcome, Outcome::Codes(_)))
-        .collect();
+    let told = told(operations);
     let spans = Spans::of(log, &told);
     let ends = ends_of_offers(log, &spans);
     let mut resolved: Vec<Operation> = operations.iter().filter_map(what_was_told).collect();
@@ -57,6 +53,15 @@ pub(crate) fn resolve(operations: &[Operation], log: &Log) -> Vec<Operation> {
     resolved
 }
 
+/// The changes that were answered, by request.
+pub(super) fn told(operations: &[Operation]) -> HashMap<Uuid, &Operation> {
+    operations
+        .iter()
+        .filter_map(|operation| Some((operation.request?, operation)))
+        .filter(|(_, operation)| matches!(operation.outcome, Outcome::Codes(_)))
+        .collect()
+}
+
 /// Whether the answer said what became of the item.
 fn is_told(operation: &Operation, deed: Deed, target: UserId) -> bool {
     operation.call.deed == deed
@@ -85,17 +90,17 @@ fn what_was_told(operation: &Operation) -> Option<Operation> {
 
 /// Between which times something happened.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    from: Nanos,
-    until: Nanos,
+pub(super) struct Span {
+    pub(super) from: Nanos,
+    pub(super) until: Nanos,
 }
 
-struct Spans {
-    at: BTreeMap<Place, Span>,
+pub(super) struct Spans {
+    pub(super) at: BTreeMap<Place, Span>,
 }
 
 impl Spans {
-    fn of(log: &Log, told: &HashMap<Uuid, &Operation>) -> Self {
+    pub(super) fn of(log: &Log, told: &HashMap<Uuid, &Operation>) -> Self {
         let commits: Vec<(Place, &Commit)> = log.commits().collect();
         let operation = |commit: &Commit| told.get(&commit.by.request).copied();
         let mut at = BTreeMap::new();

@@ -15,6 +15,8 @@ pub(crate) enum Violation {
     TooConcurrent { owner: UserId, target: UserId, at: String },
     /// A friendship was seen although a block had been answered.
     FriendsDespiteBlock { block: String, seen: String },
+    /// No moment of the journal explains what was seen of a friendship.
+    FriendUnexplained { owner: UserId, peer: UserId, seen: bool, at: String },
     /// A change was acknowledged, and no fact of it is in the journal.
     FactMissing { of: String, target: UserId },
     /// The same fact stands in the journal twice for one request.
@@ -49,6 +51,10 @@ impl fmt::Display for Violation {
             }
             Self::FriendsDespiteBlock { block, seen } => {
                 write!(f, "a friendship was seen:\n    {seen}\n  although blocked:\n    {block}")
+            }
+            Self::FriendUnexplained { owner, peer, seen, at } => {
+                let has = if *seen { "has" } else { "has not" };
+                write!(f, "no moment of the journal explains that {owner} {has} {peer}:\n    {at}")
             }
             Self::FactMissing { of, target } => {
                 write!(f, "no fact about {target} in the journal for\n    {of}")

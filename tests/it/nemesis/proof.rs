@@ -9,7 +9,8 @@ use cordon::journal::{Offset, Partition, ReadJournal, kafka, record};
 use serde_json::Value;
 
 use crate::history::{
-    Callback, Log, Operation, Subscriber, check, check_callbacks, check_facts, resolve,
+    Callback, Log, Operation, Subscriber, check, check_callbacks, check_facts, check_friends,
+    resolve,
 };
 use crate::support::{APP, Setup, TestSubscriber};
 
@@ -43,6 +44,10 @@ pub(super) fn histories(operations: &[Operation], log: &Log) -> Vec<String> {
     let mut problems = Vec::new();
     match check_facts(operations, log) {
         Ok(report) => eprintln!("{} facts stand where they were said to", report.facts),
+        Err(violations) => problems.push(violations.to_string()),
+    }
+    match check_friends(operations, log) {
+        Ok(report) => eprintln!("{} looks at friends explained", report.looks_explained),
         Err(violations) => problems.push(violations.to_string()),
     }
     match check(&resolve(operations, log)) {

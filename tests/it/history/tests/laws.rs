@@ -7,7 +7,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::super::{
-    Deed, Log, Operation, Outcome, Subscriber, check, check_callbacks, check_facts, resolve,
+    Deed, Log, Operation, Outcome, Subscriber, check, check_callbacks, check_facts, check_friends,
+    resolve,
 };
 use super::world::{APP, Pace, plans, play};
 use crate::support::Random;
@@ -26,6 +27,7 @@ proptest! {
         let log = Log::from_records(played.records);
         check(&resolve(&played.operations, &log)).unwrap();
         check_facts(&played.operations, &log).unwrap();
+        check_friends(&played.operations, &log).unwrap();
         check_callbacks(&played.callbacks, &Subscriber::of_all(APP), &log).unwrap();
     }
 }
@@ -107,4 +109,26 @@ fn a_long_history_is_checked_quickly() {
     let report = check(&resolve(&played.operations, &log)).unwrap();
     println!("{report:?} in {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_friendship_that_was_not_there_is_found_in_most_cases() {
+    let mut runner = TestRunner::deterministic();
+    let mut random = Random::new(11);
+    let (mut lies, mut found) = (0, 0);
+    while lies < 100 {
+        let plans = plans(BREEZE, 150).new_tree(&mut runner).expect("plans").current();
+        let played = play(&plans);
+        let log = Log::from_records(played.records);
+        check_friends(&played.operations, &log).unwrap();
+        let mut operations = played.operations;
+        // The other questions are not about friends.
+        operations.retain(|one| !one.call.deed.is_read() || one.call.deed == Deed::Friends);
+        if lie(&mut operations, &mut random) {
+            lies += 1;
+            found += usize::from(check_friends(&operations, &log).is_err());
+        }
+    }
+    println!("{found} of {lies} lies found");
+    assert!(found > 70, "{found}");
 }

@@ -7,7 +7,7 @@ use cordon::domain::AppId;
 
 use super::super::{
     Call, Callback, Deed, Log, Outcome, Recorder, Subscriber, check, check_callbacks, check_facts,
-    resolve,
+    check_friends, resolve,
 };
 use super::user;
 use crate::support::{APP, Random, Setup, TestProcess, TestSubscriber, audit, eventually, verify};
@@ -100,11 +100,12 @@ fn what_clients_see_of_a_node_that_is_killed_passes_every_check() {
     let callbacks = check_callbacks(&heard(), &all, &log).unwrap();
     let facts = check_facts(&operations, &log).unwrap();
     let seen = check(&operations).unwrap();
+    let friends = check_friends(&operations, &log).unwrap();
     let resolved = check(&resolve(&operations, &log)).unwrap();
-    println!("{callbacks:?}\n{facts:?}\n{seen:?}\n{resolved:?}");
+    println!("{callbacks:?}\n{facts:?}\n{friends:?}\n{seen:?}\n{resolved:?}");
     assert!(operations.len() > KILLS * CALLS);
     assert!(callbacks.callbacks > 0 && facts.facts > 0);
-    assert!(resolved.looks_at_the_blocked > 0);
+    assert!(resolved.looks_at_the_blocked > 0 && friends.looks_explained > 0);
     let lost = operations.iter().filter(|operation| operation.outcome == Outcome::Unknown);
     assert!(lost.count() > 0, "the kills went unnoticed");
 }

@@ -1,0 +1,267 @@
+//! A journal in memory whose disk, or brokers, are moved by hand: what is appended waits until
+//! somebody says that it became durable, that nobody knows, or that its writer died.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use crate::journal::{
+    Durability, Entry, Journal, JournalError, Offset, Partition, ReadJournal, Reader, Settlement,
+};
+
+type Log = Vec<Vec<Vec<u8>>>;
+
+/// What all nodes share.
+#[derive(Clone)]
+pub(super) struct Medium {
+    log: Arc<Mutex<Log>>,
+    durability: Durability,
+    lease: Duration,
+}
+
+/// One node's way to it, from its start to its death.
+pub(super) struct Handle {
+    medium: Medium,
+    state: Mutex<State>,
+    progress: watch::Sender<u64>,
+}
+
+struct State {
+    lanes: Vec<Lane>,
+    /// Appended and not durable, in the order of the appends.
+    queue: VecDeque<Waiting>,
+    dead: bool,
+}
+
+#[derive(Default)]
+struct Lane {
+    /// Grows with each attachment: what was appended under an earlier one is nobody's concern.
+    generation: u64,
+    /// Nothing before the first attachment and after a loss.
+    told: Option<UnboundedSender<Settlement>>,
+}
+
+/// How what was lost comes after all.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Late {
+    Whole,
+    WithAHole,
+}
+
+struct Waiting {
+    partition: Partition,
+    generation: u64,
+    bytes: Vec<u8>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Medium {
+    pub(super) fn new(partitions: u16, durability: Durability, lease: Duration) -> Self {
+        let log = vec![Vec::new(); usize::from(partitions)];
+        Self { log: Arc::new(Mutex::new(log)), durability, lease }
+    }
+
+    pub(super) fn handle(&self) -> Arc<Handle> {
+        let lanes = lock(&self.log).iter().map(|_| Lane::default()).collect();
+        let state = State { lanes, queue: VecDeque::new(), dead: false };
+        Arc::new(Handle {
+            medium: self.clone(),
+            state: Mutex::new(state),
+            progress: watch::Sender::new(0),
+        })
+    }
+
+    /// The records of `partition` from `from` on.
+    pub(super) fn records(&self, partition: Partition, from: usize) -> Vec<Vec<u8>> {
+        let log = lock(&self.log);
+        log[usize::from(partition.0)].iter().skip(from).cloned().collect()
+    }
+}
+
+impl Handle {
+    /// How many records wait, of all partitions if none is named.
+    pub(super) fn waiting(&self, of: Option<Partition>) -> usize {
+        let state = lock(&self.state);
+        state.queue.iter().filter(|one| of.is_none_or(|of| one.partition == of)).count()
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        lock(&self.state).dead
+    }
+
+    /// The first `count` that wait become durable as one group, and their owners are told: of
+    /// `partition` alone, or in the one order of all if none is named.
+    pub(super) fn sync(&self, partition: Option<Partition>, count: usize) {
+        let mut state = lock(&self.state);
+        let mut groups: Vec<Option<(Offset, u64)>> = vec![None; state.lanes.len()];
+        for one in state.take(partition, count) {
+            let index = usize::from(one.partition.0);
+            let offset = self.store(&one);
+            if one.generation == state.lanes[index].generation {
+                groups[index].get_or_insert((offset, 0)).1 += 1;
+            }
+        }
+        for (lane, group) in state.lanes.iter().zip(groups) {
+            if let (Some(told), Some((first, count))) = (&lane.told, group) {
+                // Whoever has let go of the partition needs no answer.
+                let _ = told.send(Settlement::Durable { first, count });
+            }
+        }
+        self.progress.send_modify(|progress| *progress += 1);
+    }
+
+    /// Nobody will know what became of what waits: the first `stored` are there, the others never
+    /// come, or come `late`, and then perhaps without the first of them.
+    pub(super) fn lose(&self, partition: Option<Partition>, stored: usize, late: Option<Late>) {
+        let mut state = lock(&self.state);
+        for one in state.take(partition, stored) {
+            self.store(&one);
+        }
+        let gone = match late {
+            None => usize::MAX,
+            Some(Late::WithAHole) => 1,
+            Some(Late::Whole) => 0,
+        };
+        state.take(partition, gone);
+        for (index, lane) in state.lanes.iter_mut().enumerate() {
+            if partition.is_none_or(|partition| usize::from(partition.0) == index)
+                && let Some(told) = lane.told.take()
+            {
+                let _ = told.send(Settlement::Lost);
+            }
+        }
+    }
+
+    /// The node is dead: it hears nothing and writes nothing more.
+    pub(super) fn die(&self) {
+        let mut state = lock(&self.state);
+        state.dead = true;
+        state.lanes.iter_mut().for_each(|lane| lane.told = None);
+    }
+
+    /// What waits behind the first `kept` of `partition`, or of all, never comes.
+    pub(super) fn tear(&self, partition: Option<Partition>, kept: usize) {
+        let mut state = lock(&self.state);
+        let first: Vec<Waiting> = state.take(partition, kept);
+        state.take(partition, usize::MAX);
+        for one in first.into_iter().rev() {
+            state.queue.push_front(one);
+        }
+    }
+
+    fn store(&self, one: &Waiting) -> Offset {
+        let mut log = lock(&self.medium.log);
+        let records = &mut log[usize::from(one.partition.0)];
+        records.push(one.bytes.clone());
+        Offset(records.len() as u64 - 1)
+    }
+}
+
+impl State {
+    /// Takes the first `count` out, of one partition or of all.
+    fn take(&mut self, partition: Option<Partition>, count: usize) -> Vec<Waiting> {
+        let mut taken = Vec::new();
+        let mut rest = VecDeque::new();
+        for one in self.queue.drain(..) {
+            let wanted = partition.is_none_or(|partition| one.partition == partition);
+            if wanted && taken.len() < count {
+                taken.push(one);
+            } else {
+                rest.push_back(one);
+            }
+        }
+        self.queue = rest;
+        taken
+    }
+}
+
+impl ReadJournal for Medium {
+    fn partitions(&self) -> u16 {
+        lock(&self.log).len() as u16
+    }
+
+    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
+        Ok(Box::new(MemoryReader { log: self.log.clone(), from: from.to_vec() }))
+    }
+
+    fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
+        Ok(Offset(lock(&self.log)[usize::from(partition.0)].len() as u64))
+    }
+}
+
+struct MemoryReader {
+    log: Arc<Mutex<Log>>,
+    from: Vec<(Partition, Offset)>,
+}
+
+impl Reader for MemoryReader {
+    fn next(&mut self, _: usize) -> Result<Vec<Entry>, JournalError> {
+        let log = lock(&self.log);
+        let mut entries = Vec::new();
+        for (partition, next) in &mut self.from {
+            for bytes in log[usize::from(partition.0)].iter().skip(next.0 as usize) {
+                let bytes = bytes.clone();
+                entries.push(Entry { partition: *partition, offset: *next, bytes });
+                next.0 += 1;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl ReadJournal for Handle {
+    fn partitions(&self) -> u16 {
+        self.medium.partitions()
+    }
+
+    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
+        self.medium.reader(from)
+    }
+
+    fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
+        self.medium.end(partition)
+    }
+}
+
+impl Journal for Handle {
+    fn durability(&self) -> Durability {
+        self.medium.durability
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        Some(self.medium.lease)
+    }
+
+    fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
+        let mut state = lock(&self.state);
+        let lane = &mut state.lanes[usize::from(partition.0)];
+        *lane = Lane { generation: lane.generation + 1, told: Some(settlements) };
+    }
+
+    fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {
+        let mut state = lock(&self.state);
+        let lane = &state.lanes[usize::from(partition.0)];
+        if state.dead || lane.told.is_none() {
+            return Err(JournalError::Unavailable { reason: "not attached".into() });
+        }
+        let (generation, bytes) = (lane.generation, record.to_vec());
+        state.queue.push_back(Waiting { partition, generation, bytes });
+        Ok(())
+    }
+
+    fn flush(&self) {}
+
+    fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    fn writable(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
