@@ -225,9 +225,12 @@ fn done(request: &mut Request) {
     request.unwanted = Some("Fail_Account");
 }
 
+/// Writes one request after the other; answers whether there was one more.
+pub(super) type Requests = Box<dyn FnMut(&mut Request) -> bool>;
+
 /// The requests that make the ring, in the order in which they must be done: accounts, friendships,
 /// blocks.
-pub(super) fn seeds(ring: Ring) -> [Box<dyn FnMut(&mut Request) -> bool>; 3] {
+pub(super) fn seeds(ring: Ring) -> [Requests; 3] {
     let all = ring.accounts + ring.blank;
     let mut made = 0;
     let accounts = move |request: &mut Request| {
