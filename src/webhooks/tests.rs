@@ -344,8 +344,12 @@ async fn when_the_receiver_is_back_nobody_waits_for_the_end_of_a_backoff() {
 }
 
 /// A subscription whose receiver counts as down, with the calls that wait.
-async fn down(owner: &Owner, receiver: &Receiver, settings: Subscription) -> (Handle, usize) {
-    let scrape = Scrape::new(owner);
+async fn down(
+    owner: &Owner,
+    receiver: &Receiver,
+    settings: Subscription,
+    scrape: &Scrape,
+) -> (Handle, usize) {
     let handle = follow_measured(owner, settings, &[0], scrape.metrics.clone()).await;
     let users = names(2 * FAILURES_IN_A_ROW_MAX as usize);
     for user in &users {
@@ -360,17 +364,14 @@ async fn down(owner: &Owner, receiver: &Receiver, settings: Subscription) -> (Ha
 async fn calls_that_are_to_be_made_once_do_not_wait_for_a_receiver_that_is_down() {
     let receiver = Receiver::start(|_| Answer::Status(503));
     let owner = Owner::new(1).await;
-    let (handle, users) = down(&owner, &receiver, settings(&receiver.url(), None)).await;
-    let mut once = settings(&receiver.url(), None);
+    let scrape = Scrape::new(&owner);
+    let settings = settings(&receiver.url(), None);
+    let (handle, _) = down(&owner, &receiver, settings.clone(), &scrape).await;
+    let mut once = settings;
     once.delivery.call_once = true;
-    let before = receiver.heard().len();
     within("to serve", handle.serve(vec![once])).await;
-    within("one more try of each", async {
-        while receiver.heard().len() < before + users {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
+    // Each is tried once more at most, and done with.
+    scrape.until("cordon_webhook_lag_records{app=\"1400000001\",subscription=\"main\"} 0").await;
     receiver.behave(|_| Answer::Ok);
     owner.append(0, &blocks("amy", "after")).await;
     receiver.until_accepted(1).await;
@@ -383,7 +384,7 @@ async fn a_new_address_does_not_pay_for_what_the_old_one_did() {
     let owner = Owner::new(1).await;
     let mut patient = settings(&failing.url(), None);
     (patient.delivery.retry_min_ms, patient.delivery.retry_max_ms) = (600_000, 600_000);
-    let (handle, users) = down(&owner, &failing, patient).await;
+    let (handle, users) = down(&owner, &failing, patient, &Scrape::new(&owner)).await;
     let other = Receiver::start(|_| Answer::Ok);
     let moved = settings(&other.url(), None);
     within("to serve", handle.serve(vec![moved.clone()])).await;
