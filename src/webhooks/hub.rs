@@ -241,7 +241,7 @@ impl Hub {
                 }
             }
         }
-        // Whoever is concerned has been told: what was read may be counted as read.
+        // Whoever is concerned has been told, or is in a moment and counts as stirred until then.
         self.feeds.borrow().values().for_each(Feed::note_mark);
         (more, failed)
     }
