@@ -5,6 +5,7 @@
 
 mod checkpoint;
 pub mod elsewhere;
+mod gathering;
 mod incoming;
 mod lease;
 mod ledger;
@@ -296,6 +297,14 @@ impl Context {
     /// What those hear who wait when certainty about a partition is lost.
     fn interrupted(&self) -> ExecuteError {
         if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted }
+    }
+
+    /// An account exists, durably. To be called on the thread that also records deletions, so that none
+    /// is missed.
+    fn note_account(&self, key: UserKey) {
+        if self.accounts.get(&key).is_none() {
+            self.accounts.insert(key, ());
+        }
     }
 
     /// The partition is not this node's any more: what is remembered of its accounts may be wrong.

@@ -9,6 +9,7 @@ use actix::{Actor, AsyncContext, Context as ActorContext, Handler, Message};
 use tokio::sync::oneshot;
 
 use super::checkpoint::{Pace, write_checkpoint};
+use super::gathering::{Gathering, Reply};
 use super::incoming::{Incoming, drain};
 use super::ledger::{Confirmation, Ledger, Outgoing, Status};
 use super::ownership::{Keeping, keep, leave};
@@ -20,6 +21,7 @@ use super::{Context, CursorsSeen, ExecuteError, Standing};
 use crate::domain::{AppId, CallKey, Command, UserId, UserKey};
 use crate::journal::{Body, Cursor, Offset, Origin, Partition, Place};
 use crate::pairing::{Answer, OwedEffect};
+use crate::store::StoreError;
 
 /// How often waiting requests, unanswered effects and idle actors are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -150,7 +152,7 @@ impl Handler<Execute> for PartitionActor {
 pub(super) struct Standings {
     pub(super) app: AppId,
     pub(super) pairs: Vec<(UserId, UserId)>,
-    pub(super) reply: oneshot::Sender<Result<Vec<Standing>, ExecuteError>>,
+    pub(super) reply: Reply,
 }
 
 impl Handler<Standings> for PartitionActor {
@@ -162,69 +164,39 @@ impl Handler<Standings> for PartitionActor {
             let _ = reply.send(Err(error));
             return;
         }
-        let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
-        // Of this moment: when the task has its turn the partition may be lost, and the store alone
-        // knows less than the actors did.
-        let (era, lost) = (ledger.era(), ledger.context.interrupted());
-        actix::spawn(async move {
-            let mut answers = Vec::with_capacity(pairs.len());
-            let mut last = 0;
-            for (owner, peer) in pairs {
-                let key = UserKey { app, user: owner };
-                let Some((standing, n)) = standing(&ledger, &registry, key, peer).await else {
-                    let _ = reply.send(Err(lost));
-                    return;
-                };
-                if standing.owner_imported && ledger.is_final(n) {
-                    // On the thread that also records deletions, so that none is missed.
-                    ledger.context.accounts.insert(key, ());
-                }
-                last = last.max(n);
-                answers.push(standing);
+        let (count, lost) = (pairs.len(), self.ledger.context.interrupted());
+        let gathering = Arc::new(Gathering::begin(count, reply, lost));
+        for (slot, (owner, peer)) in pairs.into_iter().enumerate() {
+            let key = UserKey { app, user: owner };
+            let look = LookAt { peer, slot, into: gathering.clone() };
+            let Err(LookAt { .. }) = self.registry.tell_resident(&key, look) else { continue };
+            match self.stored(key, peer) {
+                Ok(standing) => gathering.put(slot, standing, 0, &self.ledger),
+                Err(error) => return self.registry.store_failed(&error),
             }
-            if ledger.era() != era {
-                let _ = reply.send(Err(lost));
-                return;
-            }
-            let answer = move |offset: Option<Offset>| {
-                let result = offset.map(|_| answers).ok_or(lost);
-                let _ = reply.send(result);
-            };
-            ledger.when_final(last, Box::new(answer));
-        });
+        }
     }
 }
 
-/// From the actor if there is one, else from the store's rows: then every record of the user is in
-/// a checkpoint, or an actor would be resident.
-async fn standing(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    key: UserKey,
-    peer: UserId,
-) -> Option<(Standing, u64)> {
-    if registry.is_resident(&key) {
-        let seen = registry.ask(key, LookAt { peer }).await?;
-        return Some((seen.answer, seen.n));
-    }
-    let tables = ledger.context.store.tables();
-    let read = || {
-        let relation = tables.relation(ledger.partition, &key, &peer)?.unwrap_or_default();
-        let known = ledger.context.accounts.get(&key).is_some();
-        let imported =
-            known || tables.head(ledger.partition, &key)?.is_some_and(|head| head.is_imported());
+impl PartitionActor {
+    /// What the store's rows say about a user without an actor: every record of theirs is in a
+    /// checkpoint, or an actor would be resident.
+    fn stored(&self, key: UserKey, peer: UserId) -> Result<Standing, StoreError> {
+        let (context, partition) = (&self.ledger.context, self.ledger.partition);
+        let tables = context.store.tables();
+        let relation = tables.relation(partition, &key, &peer)?.unwrap_or_default();
+        let mut owner_imported = context.accounts.get(&key).is_some();
+        if !owner_imported {
+            owner_imported = tables.head(partition, &key)?.is_some_and(|head| head.is_imported());
+            if owner_imported {
+                context.note_account(key);
+            }
+        }
         Ok(Standing {
-            owner_imported: imported,
+            owner_imported,
             blocks: relation.block.is_some(),
             has_friend: relation.friend.is_some(),
         })
-    };
-    match read() {
-        Ok(standing) => Some((standing, 0)),
-        Err(error) => {
-            registry.store_failed(&error);
-            None
-        }
     }
 }
 

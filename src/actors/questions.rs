@@ -1,11 +1,10 @@
 //! What can be asked at the door without changing anybody, and where followers stand.
 
-use std::collections::BTreeMap;
-
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::partition::{LoadCursor, SaveCursor};
+use super::partition::{LoadCursor, SaveCursor, Standings};
 use super::{
     BlocklistPage, CursorsSeen, ExecuteError, FriendRecord, FriendsPage, Groups, Question, Reply,
     RequestsPage, Standing, Users, View, Viewed,
@@ -42,26 +41,52 @@ impl Users {
         app: AppId,
         pairs: &[(UserId, UserId)],
     ) -> Result<Vec<Standing>, ExecuteError> {
-        let mut by_partition: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
-        for (index, (owner, _)) in pairs.iter().enumerate() {
-            let partition = self.partition(&UserKey { app, user: *owner });
-            by_partition.entry(partition).or_default().push(index);
-        }
-        let asked = by_partition.into_iter().map(async |(partition, indexes)| {
-            let pairs = indexes.iter().map(|index| pairs[*index]).collect();
-            let reply = self.ask(partition, Question::Standings { app, pairs }).await?;
-            Ok::<_, ExecuteError>((indexes, reply))
+        let place = |(index, (owner, _)): (usize, &(UserId, UserId))| {
+            (self.partition(&UserKey { app, user: *owner }), index)
+        };
+        let mut places: SmallVec<[(Partition, usize); 4]> =
+            pairs.iter().enumerate().map(place).collect();
+        places.sort_unstable();
+        let at_one = |one: &(Partition, usize), next: &(Partition, usize)| one.0 == next.0;
+        let asked = places.chunk_by(at_one).map(|places| {
+            let pairs = places.iter().map(|(_, index)| pairs[*index]).collect();
+            (places[0].0, pairs)
         });
+        let answers = if self.alone {
+            self.standings_here(app, asked).await?
+        } else {
+            let asked = asked.map(async |(partition, pairs)| {
+                match self.ask(partition, Question::Standings { app, pairs }).await? {
+                    Reply::Standings(answers) => Ok(answers),
+                    _ => Err(ExecuteError::Unavailable),
+                }
+            });
+            try_join_all(asked).await?
+        };
         let mut standings = vec![Standing::default(); pairs.len()];
-        for answered in join_all(asked).await {
-            let (indexes, Reply::Standings(answered)) = answered? else {
-                return Err(ExecuteError::Unavailable);
-            };
-            for (index, standing) in indexes.into_iter().zip(answered) {
-                standings[index] = standing;
-            }
+        for ((_, index), standing) in places.into_iter().zip(answers.into_iter().flatten()) {
+            standings[index] = standing;
         }
         Ok(standings)
+    }
+
+    /// Where every partition is this node's own all are asked at once, and nobody is asked twice.
+    async fn standings_here(
+        &self,
+        app: AppId,
+        asked: impl Iterator<Item = (Partition, Vec<(UserId, UserId)>)>,
+    ) -> Result<Vec<Vec<Standing>>, ExecuteError> {
+        let mut waiting: SmallVec<[_; 2]> = SmallVec::new();
+        for (partition, pairs) in asked {
+            let (reply, answer) = oneshot::channel();
+            self.send(partition, Standings { app, pairs, reply })?;
+            waiting.push(answer);
+        }
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.push(answer.await.unwrap_or(Err(ExecuteError::Unavailable))?);
+        }
+        Ok(answers)
     }
 
     async fn view(&self, key: UserKey, view: View) -> Result<Viewed, ExecuteError> {

@@ -14,7 +14,7 @@ use crate::journal::{
     Place, ReaderRule, RecordError,
 };
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
-use crate::store::rows::{Before, RowChange, RowHash};
+use crate::store::rows::{Before, RowChanges, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark, StoreError, Tables};
 
 /// Bytes read from the journal at once.
@@ -58,7 +58,7 @@ pub struct Unsaved {
     /// The users, with the hash of their head rows.
     pub users: HashMap<UserKey, (User, RowHash)>,
     /// The rows that changed.
-    pub changes: Vec<RowChange>,
+    pub changes: RowChanges,
 }
 
 /// Why a partition cannot be recovered. None of these is ever passed over in silence.
@@ -242,7 +242,8 @@ type Begun = (Partition, Result<Following, RecoveryError>);
 pub(super) struct Following {
     recovered: Recovered,
     users: HashMap<UserKey, (User, RowHash)>,
-    changes: Vec<RowChange>,
+    changes: RowChanges,
+    scratch: Vec<u8>,
     since_checkpoint: u64,
     /// Where the journal ended when the reading began.
     end: Offset,
@@ -288,7 +289,8 @@ impl Following {
             Ok(Self {
                 recovered: Recovered::from_mark(partition, mark, total)?,
                 users: HashMap::new(),
-                changes: Vec::new(),
+                changes: RowChanges::default(),
+                scratch: Vec::new(),
                 since_checkpoint: 0,
                 end,
                 reading,
@@ -462,9 +464,10 @@ impl Following {
             );
             return Err(RecoveryError::Order { partition, offset, what });
         }
-        let before = Before::look_for_events(partition, commit.key, *head, user, &commit.events);
+        let (scratch, events) = (&mut self.scratch, &commit.events);
+        let before = Before::look_for_events(partition, commit.key, *head, user, events, scratch);
         user.replay(commit.version, &commit.events, commit.at);
-        *head = before.compare(user, &mut self.recovered.hash, |change| self.changes.push(change));
+        *head = before.compare(user, &mut self.recovered.hash, &mut self.changes);
         let outbox = &mut self.recovered.outbox;
         owed_by(&commit, total, |to, owed| {
             outbox[usize::from(to.0)].push(0, Arc::new(owed));

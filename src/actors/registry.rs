@@ -38,10 +38,10 @@ impl Drop for Residence {
 }
 
 impl Residence {
-    fn new(total: Rc<Cell<usize>>) -> Rc<Self> {
+    fn new(total: Rc<Cell<usize>>, now: Instant) -> Rc<Self> {
         Rc::new(Self {
             pending: Cell::new(0),
-            used: Cell::new(Instant::now()),
+            used: Cell::new(now),
             changed: Cell::new(0),
             bytes: Cell::new(0),
             total,
@@ -89,6 +89,8 @@ pub(super) struct Registry {
     hand: Cell<usize>,
     saved: Cell<u64>,
     bytes: Rc<Cell<usize>>,
+    /// The time of the last tick: close enough to tell who is idle.
+    now: Cell<Instant>,
 }
 
 impl Registry {
@@ -100,6 +102,7 @@ impl Registry {
             hand: Cell::new(0),
             saved: Cell::new(0),
             bytes: Rc::default(),
+            now: Cell::new(Instant::now()),
         })
     }
 
@@ -117,14 +120,35 @@ impl Registry {
     /// no sweep retires it, also not the one that makes room for it. Retired with a message on its
     /// way it would record what the next actor of the same user knows nothing of.
     fn resident(&self, key: UserKey) -> Result<Resident, StoreError> {
-        if let Some(resident) = self.residents.borrow().get(&key) {
-            resident.residence.used.set(Instant::now());
-            resident.residence.expect();
-            return Ok(resident.clone());
+        if let Some(resident) = self.known(&key) {
+            return Ok(resident);
         }
         let tables = self.ledger.context.store.tables();
         let (user, head) = tables.user(self.ledger.partition, &key)?;
         Ok(self.start(key, user, head, 0))
+    }
+
+    /// The actor of `key`, if there is one, with one more message on its way to it.
+    fn known(&self, key: &UserKey) -> Option<Resident> {
+        let residents = self.residents.borrow();
+        let resident = residents.get(key)?;
+        resident.residence.used.set(self.now.get());
+        resident.residence.expect();
+        Some(resident.clone())
+    }
+
+    /// Hands a question to the actor of `key`; without an actor the question comes back. It waits in the
+    /// mailbox whatever its limit: who asks, and how much, is bounded at the partition's door.
+    pub(super) fn tell_resident<M>(&self, key: &UserKey, message: M) -> Result<(), M>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        UserActor: Handler<M>,
+        Context<UserActor>: ToEnvelope<UserActor, M>,
+    {
+        let Some(resident) = self.known(key) else { return Err(message) };
+        resident.addr.do_send(message);
+        Ok(())
     }
 
     /// Makes users resident whose rows the store lacks, in place of whoever was resident.
@@ -139,7 +163,7 @@ impl Registry {
     /// Starts an actor, with one message on its way to it.
     fn start(&self, key: UserKey, user: User, head: RowHash, changed: u64) -> Resident {
         let context = &self.ledger.context;
-        let residence = Residence::new(self.bytes.clone());
+        let residence = Residence::new(self.bytes.clone(), self.now.get());
         residence.expect();
         residence.changed.set(changed);
         let actor = UserActor::new(self.ledger.clone(), residence.clone(), key, user, head);
@@ -257,6 +281,7 @@ impl Registry {
 
     /// The regular sweep.
     pub(super) fn tick(&self) {
+        self.now.set(Instant::now());
         self.sweep(self.ledger.context.settings.idle_max, SWEEP_MAX);
     }
 }

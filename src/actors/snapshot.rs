@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seats::Seats;
 use crate::journal::{Archive, JournalError, Offset, Partition};
-use crate::store::rows::{LAYOUT, RowChange, RowHash};
+use crate::store::rows::{LAYOUT, RowChanges, RowHash};
 use crate::store::{Mark, Store, StoreError, Tables};
 
 /// How often it is looked whether a snapshot is due.
@@ -167,7 +167,7 @@ fn try_restore(
         chunks: 0,
         rows: 0,
         hash: RowHash::default(),
-        waiting: Vec::new(),
+        waiting: RowChanges::default(),
         mark: Vec::new(),
         failure: None,
     };
@@ -182,7 +182,7 @@ struct Filling<'t> {
     chunks: u64,
     rows: u64,
     hash: RowHash,
-    waiting: Vec<RowChange>,
+    waiting: RowChanges,
     mark: Vec<u8>,
     failure: Option<StoreError>,
 }
@@ -198,7 +198,7 @@ impl Filling<'_> {
         for (key, value) in chunk.rows {
             self.rows += 1;
             self.hash.toggle(RowHash::of(&key, &value));
-            self.waiting.push(RowChange { key, value: Some(value) });
+            self.waiting.push(&key, Some(&value));
         }
         if self.waiting.len() >= ROWS_AT_ONCE {
             self.flush();
@@ -230,7 +230,7 @@ impl Filling<'_> {
             return wrong("its rows are not those of its checkpoint");
         }
         // Only now do the rows count.
-        self.tables.write(self.partition, &[], &mark)?;
+        self.tables.write(self.partition, &RowChanges::default(), &mark)?;
         Ok(self.rows)
     }
 }

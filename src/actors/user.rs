@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, Message};
 
+use super::gathering::Gathering;
 use super::ledger::{Draft, Ledger, Plan};
 use super::registry::Residence;
 use super::repeat::DoneBefore;
@@ -51,7 +52,7 @@ impl UserActor {
     }
 
     fn look(&self, peers: Vec<UserId>) -> Before {
-        Before::look(self.ledger.partition, self.key, self.head, &self.user, peers)
+        self.ledger.look(self.key, self.head, &self.user, peers)
     }
 
     /// Closes the turn's record and puts its rows together.
@@ -64,11 +65,10 @@ impl UserActor {
         cause: Option<Cause>,
     ) -> Draft {
         self.user.recorded();
-        let mut hash = self.ledger.hash();
-        let mut changes = Vec::new();
-        self.head = before.compare(&self.user, &mut hash, |change| changes.push(change));
+        let (head, hash, rows) = self.ledger.note_rows(before, &self.user);
+        self.head = head;
         let version = self.user.version();
-        Draft { key: self.key, version, at, by, cause, events, changes, hash }
+        Draft { key: self.key, version, at, by, cause, events, rows, hash }
     }
 }
 
@@ -451,43 +451,52 @@ impl Handler<Forget> for UserActor {
     }
 }
 
-/// What does the user keep about `peer`? Answers with the record up to which that must be final.
+/// What does the user keep about `peer`?
 #[derive(Message)]
-#[rtype(result = "Seen<Standing>")]
+#[rtype(result = "()")]
 pub(super) struct LookAt {
     pub(super) peer: UserId,
+    pub(super) slot: usize,
+    pub(super) into: Arc<Gathering>,
 }
 
 /// What does the user show?
 #[derive(Message)]
-#[rtype(result = "Seen<Viewed>")]
+#[rtype(result = "Seen")]
 pub(super) struct Show(pub(super) View);
 
 /// An answer, and the record up to which it has to be final before anybody hears it.
 #[derive(actix::MessageResponse)]
-pub(super) struct Seen<T: 'static> {
-    pub(super) answer: T,
+pub(super) struct Seen {
+    pub(super) answer: Viewed,
     pub(super) n: u64,
 }
 
 impl Handler<LookAt> for UserActor {
-    type Result = Seen<Standing>;
+    type Result = ();
 
-    fn handle(&mut self, LookAt { peer }: LookAt, _: &mut Context<Self>) -> Seen<Standing> {
+    fn handle(&mut self, LookAt { peer, slot, into }: LookAt, _: &mut Context<Self>) {
         self.residence.arrived();
-        let answer = Standing {
+        if self.is_stale() {
+            return;
+        }
+        let standing = Standing {
             owner_imported: self.user.is_imported(),
             blocks: self.user.blocks(&peer),
             has_friend: self.user.has_friend(&peer),
         };
-        Seen { answer, n: self.residence.changed() }
+        let n = self.residence.changed();
+        if standing.owner_imported && self.ledger.is_final(n) {
+            self.ledger.context.note_account(self.key);
+        }
+        into.put(slot, standing, n, &self.ledger);
     }
 }
 
 impl Handler<Show> for UserActor {
-    type Result = Seen<Viewed>;
+    type Result = Seen;
 
-    fn handle(&mut self, Show(view): Show, _: &mut Context<Self>) -> Seen<Viewed> {
+    fn handle(&mut self, Show(view): Show, _: &mut Context<Self>) -> Seen {
         self.residence.arrived();
         let context = &self.ledger.context;
         let rules = (context.policy(self.key.app), context.clock.now());

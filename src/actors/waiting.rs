@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -50,7 +51,7 @@ struct Request {
 /// All who wait at one partition.
 #[derive(Default)]
 pub(super) struct Desk {
-    requests: HashMap<u64, Request>,
+    requests: HashMap<u64, Request, RandomState>,
     last: u64,
     deadlines: VecDeque<(Instant, u64)>,
     offers: HashMap<OfferKey, SmallVec<[Ticket; 1]>>,

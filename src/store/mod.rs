@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
 use crate::journal::{Cursor, Epoch, Offset, Partition, Place};
 use crate::pairing::OwedEffect;
-use rows::{RowChange, RowHash};
+use rows::{RowChanges, RowHash};
 
 /// Checkpoints and recoveries that may wait for the store's thread.
 const JOBS_MAX: usize = 1024;
@@ -244,12 +244,12 @@ impl Tables {
     pub fn write(
         &self,
         partition: Partition,
-        changes: &[RowChange],
+        changes: &RowChanges,
         mark: &Mark,
     ) -> Result<(), StoreError> {
         let mut last: HashMap<&[u8], Option<&[u8]>, foldhash::fast::RandomState> =
             HashMap::with_capacity_and_hasher(changes.len(), Default::default());
-        last.extend(changes.iter().map(|change| (&*change.key, change.value.as_deref())));
+        last.extend(changes.iter());
         let mut batch = self.database.batch();
         for (key, value) in last {
             match value {
@@ -337,12 +337,12 @@ impl Tables {
 
     /// Puts rows there that belong to no checkpoint yet: until a mark is written with [`Tables::write`]
     /// they count for nothing.
-    pub fn fill(&self, changes: &[RowChange]) -> Result<(), StoreError> {
+    pub fn fill(&self, changes: &RowChanges) -> Result<(), StoreError> {
         let mut batch = self.database.batch();
-        for change in changes {
-            match &change.value {
-                Some(value) => batch.insert(&self.rows, &*change.key, &**value),
-                None => batch.remove(&self.rows, &*change.key),
+        for (key, value) in changes.iter() {
+            match value {
+                Some(value) => batch.insert(&self.rows, key, value),
+                None => batch.remove(&self.rows, key),
             }
         }
         batch.commit().map_err(|error| self.fail(error))

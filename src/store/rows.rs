@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use crate::domain::{AppId, Event, Head, Relation, User, UserId, UserKey};
@@ -45,13 +46,72 @@ impl fmt::Display for RowHash {
     }
 }
 
-/// A row that got a new value, or none any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowChange {
-    /// The row's key.
-    pub key: Vec<u8>,
-    /// The new value.
-    pub value: Option<Vec<u8>>,
+/// Rows that got a new value, or none any more, in the order of their changes. They lie in one piece
+/// of memory: a row of its own for each would cost two allocations, and their release on the store's
+/// thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowChanges {
+    bytes: Vec<u8>,
+    rows: Vec<Span>,
+}
+
+/// Where a row lies in the bytes: behind the one before it, key and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    key_bytes: u32,
+    gone: bool,
+    end: usize,
+}
+
+impl RowChanges {
+    /// How many changes there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Key and new value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut start = 0;
+        self.rows.iter().map(move |span| {
+            let row = &self.bytes[std::mem::replace(&mut start, span.end)..span.end];
+            let (key, value) = row.split_at(span.key_bytes as usize);
+            (key, (!span.gone).then_some(value))
+        })
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.close(key.len(), value.is_none());
+    }
+
+    /// Takes what was written behind the last row as a new one.
+    fn close(&mut self, key_bytes: usize, gone: bool) {
+        self.rows.push(Span { key_bytes: key_bytes as u32, gone, end: self.bytes.len() });
+    }
+
+    /// Takes the first `count` of them out.
+    pub fn take_first(&mut self, count: usize) -> Self {
+        let mut rest = self.rows.split_off(count.min(self.rows.len()));
+        let start = self.rows.last().map_or(0, |last| last.end);
+        rest.iter_mut().for_each(|span| span.end -= start);
+        let rest = Self { bytes: self.bytes.split_off(start), rows: rest };
+        std::mem::replace(self, rest)
+    }
+
+    /// Adds those of `others` behind these.
+    pub fn append(&mut self, others: &Self) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&others.bytes);
+        let moved = others.rows.iter().map(|span| Span { end: start + span.end, ..*span });
+        self.rows.extend(moved);
+    }
 }
 
 /// The value goes in as its hash, so that taking a row out needs no copy of its value.
@@ -67,13 +127,17 @@ pub fn partition_prefix(partition: Partition) -> [u8; 2] {
     partition.0.to_be_bytes()
 }
 
-fn user_prefix(partition: Partition, key: &UserKey) -> Vec<u8> {
+fn write_prefix(partition: Partition, key: &UserKey, out: &mut Vec<u8>) {
     let name = key.user.as_bytes();
-    let mut prefix = Vec::with_capacity(2 + 4 + 1 + name.len() + 1 + 33);
-    prefix.extend_from_slice(&partition.0.to_be_bytes());
-    prefix.extend_from_slice(&key.app.0.to_be_bytes());
-    prefix.push(name.len() as u8);
-    prefix.extend_from_slice(name);
+    out.extend_from_slice(&partition.0.to_be_bytes());
+    out.extend_from_slice(&key.app.0.to_be_bytes());
+    out.push(name.len() as u8);
+    out.extend_from_slice(name);
+}
+
+fn user_prefix(partition: Partition, key: &UserKey) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(2 + 4 + 1 + key.user.as_bytes().len() + 1 + 33);
+    write_prefix(partition, key, &mut prefix);
     prefix
 }
 
@@ -131,24 +195,33 @@ pub fn decode_relation(value: &[u8]) -> Result<Relation, postcard::Error> {
     postcard::from_bytes(value)
 }
 
-fn encode(value: &impl serde::Serialize, len: usize) -> Vec<u8> {
-    postcard::to_extend(value, Vec::with_capacity(len))
-        .expect("rows hold nothing that postcard cannot say")
+/// Writes a row's value behind what is in `out`.
+fn encode(value: &impl serde::Serialize, out: &mut Vec<u8>) {
+    *out = postcard::to_extend(value, std::mem::take(out))
+        .expect("rows hold nothing that postcard cannot say");
 }
 
-fn relation_value(user: &User, peer: &UserId) -> Option<Vec<u8>> {
+/// Writes the row about `peer`; false if there is none.
+fn encode_relation(user: &User, peer: &UserId, out: &mut Vec<u8>) -> bool {
     let relation = user.relation(peer);
-    (!relation.is_empty()).then(|| encode(&relation, 96))
+    let is_there = !relation.is_empty();
+    if is_there {
+        encode(&relation, out);
+    }
+    is_there
 }
 
 /// Every row of `user`: key and value. What a state rebuilt from zero is hashed by.
 pub fn rows(partition: Partition, app: AppId, user: &User) -> Vec<(Vec<u8>, Vec<u8>)> {
     let key = UserKey { app, user: user.id() };
-    let head = (head_key(partition, &key), encode(&user.head(), 48));
+    let mut head = Vec::new();
+    encode(&user.head(), &mut head);
     let relations = user.peers().into_iter().filter_map(|peer| {
-        relation_value(user, &peer).map(|value| (relation_key(partition, &key, &peer), value))
+        let mut value = Vec::new();
+        let is_there = encode_relation(user, &peer, &mut value);
+        is_there.then(|| (relation_key(partition, &key, &peer), value))
     });
-    std::iter::once(head).chain(relations).collect()
+    std::iter::once((head_key(partition, &key), head)).chain(relations).collect()
 }
 
 /// The rows that a record may change, as they were before it.
@@ -156,18 +229,19 @@ pub struct Before {
     partition: Partition,
     key: UserKey,
     head: RowHash,
-    relations: Vec<(UserId, Option<u128>)>,
+    relations: SmallVec<[(UserId, Option<u128>); 1]>,
 }
 
 impl Before {
     /// Looks at the rows about `peers` before `user` changes. `head` is the hash of the head row as
-    /// it was written last, zero if it never was.
+    /// it was written last, zero if it never was; `scratch` is memory to work in.
     pub fn look(
         partition: Partition,
         key: UserKey,
         head: RowHash,
         user: &User,
         mut peers: Vec<UserId>,
+        scratch: &mut Vec<u8>,
     ) -> Self {
         // Looked at twice, a row would go into the hash twice, which is not at all.
         peers.sort_unstable();
@@ -175,8 +249,9 @@ impl Before {
         let relations = peers
             .into_iter()
             .map(|peer| {
-                let known = relation_value(user, &peer).map(|value| xxh3_128(&value));
-                (peer, known)
+                scratch.clear();
+                let is_there = encode_relation(user, &peer, scratch);
+                (peer, is_there.then(|| xxh3_128(scratch)))
             })
             .collect();
         Self { partition, key, head, relations }
@@ -189,38 +264,44 @@ impl Before {
         head: RowHash,
         user: &User,
         events: &[Event],
+        scratch: &mut Vec<u8>,
     ) -> Self {
-        Self::look(partition, key, head, user, user.scope_of_events(events))
+        Self::look(partition, key, head, user, user.scope_of_events(events), scratch)
     }
 }
 
 impl Before {
-    /// Compares with the rows after the change: hands each changed row to `changed`, brings `hash`
-    /// up to date, and answers the hash of the head row as it is to be written now.
-    pub fn compare(
-        self,
-        user: &User,
-        hash: &mut RowHash,
-        mut changed: impl FnMut(RowChange),
-    ) -> RowHash {
+    /// Compares with the rows after the change: adds each changed row to `changes`, brings `hash` up to
+    /// date, and answers the hash of the head row as it is to be written now.
+    pub fn compare(self, user: &User, hash: &mut RowHash, changes: &mut RowChanges) -> RowHash {
         for (peer, known) in self.relations {
-            let value = relation_value(user, &peer);
-            if value.as_deref().map(xxh3_128) == known {
+            let start = changes.bytes.len();
+            write_prefix(self.partition, &self.key, &mut changes.bytes);
+            changes.bytes.push(RELATION);
+            changes.bytes.extend_from_slice(peer.as_bytes());
+            let key_bytes = changes.bytes.len() - start;
+            let is_there = encode_relation(user, &peer, &mut changes.bytes);
+            let (key, value) = changes.bytes[start..].split_at(key_bytes);
+            let now = is_there.then(|| xxh3_128(value));
+            if now == known {
+                changes.bytes.truncate(start);
                 continue;
             }
-            let key = relation_key(self.partition, &self.key, &peer);
-            hash.toggle(RowHash(known.map_or(0, |known| row_hash(&key, known))));
-            if let Some(value) = &value {
-                hash.toggle(RowHash::of(&key, value));
+            for value in [known, now].into_iter().flatten() {
+                hash.toggle(RowHash(row_hash(key, value)));
             }
-            changed(RowChange { key, value });
+            changes.close(key_bytes, !is_there);
         }
-        let key = head_key(self.partition, &self.key);
-        let value = encode(&user.head(), 48);
-        let head = RowHash::of(&key, &value);
+        let start = changes.bytes.len();
+        write_prefix(self.partition, &self.key, &mut changes.bytes);
+        changes.bytes.push(HEAD);
+        let key_bytes = changes.bytes.len() - start;
+        encode(&user.head(), &mut changes.bytes);
+        let (key, value) = changes.bytes[start..].split_at(key_bytes);
+        let head = RowHash::of(key, value);
         hash.toggle(self.head);
         hash.toggle(head);
-        changed(RowChange { key, value: Some(value) });
+        changes.close(key_bytes, false);
         head
     }
 }
@@ -273,14 +354,31 @@ mod tests {
         let blocked = |peers: &[&str]| {
             let mut user = User::new(id(AMY));
             let peers = peers.iter().map(|name| id(name)).collect();
-            let before = Before::look(P, key, RowHash::default(), &user, peers);
+            let mut scratch = Vec::new();
+            let before = Before::look(P, key, RowHash::default(), &user, peers, &mut scratch);
             let event = Event::UserBlocked { target: id("bob"), remain_friends: false };
             user.replay(Version(1), &[event], Timestamp(0));
             let mut hash = RowHash::default();
-            before.compare(&user, &mut hash, |_| {});
+            before.compare(&user, &mut hash, &mut RowChanges::default());
             hash
         };
         assert_eq!(blocked(&["bob", "carl", "bob"]), blocked(&["bob"]));
+    }
+
+    #[test]
+    fn changes_keep_their_order_when_some_are_taken_and_others_added() {
+        let rows: [(&[u8], Option<&[u8]>); 4] =
+            [(b"a", Some(b"1")), (b"b", None), (b"cc", Some(b"")), (b"d", Some(b"22"))];
+        for count in 0..=5 {
+            let mut rest = RowChanges::default();
+            rows.iter().for_each(|(key, value)| rest.push(key, *value));
+            let mut first = rest.take_first(count);
+            assert_eq!((first.len(), rest.len()), (count.min(4), 4 - count.min(4)));
+            rest.push(b"e", None);
+            first.append(&rest);
+            assert_eq!(first.iter().take(4).collect::<Vec<_>>(), rows, "{count}");
+            assert_eq!(first.iter().last(), Some((&b"e"[..], None)));
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::journal::{
     Ack, Body, Cause, Commit, Cursor, Offset, Origin, Partition, Place, WriterRule,
 };
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
-use crate::store::rows::{RowChange, RowHash};
+use crate::store::rows::{Before, RowChanges, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark};
 
 /// Changed rows that may wait for the store before commands are refused.
@@ -64,7 +64,8 @@ pub(in crate::actors) type After = Box<dyn FnOnce(Option<Offset>)>;
 /// A record that is appended and not final.
 struct InFlight {
     bytes: usize,
-    changes: Vec<RowChange>,
+    /// How many rows it changes.
+    rows: usize,
     hash: RowHash,
     seen: SmallVec<[(Partition, u64); 1]>,
     cursor: Option<(String, Box<Cursor>)>,
@@ -95,7 +96,9 @@ struct State {
     /// Effects acknowledged since then.
     unrecorded_acks: usize,
     cursors: BTreeMap<String, Cursor>,
-    changes: Vec<RowChange>,
+    /// The rows that are in no checkpoint: first those of final records, then those in flight.
+    changes: RowChanges,
+    final_rows: usize,
     unsaved_records: u64,
     desk: Desk,
     repeats: Repeats,
@@ -146,7 +149,7 @@ pub(in crate::actors) struct Draft {
     pub(in crate::actors) by: Arc<Origin>,
     pub(in crate::actors) cause: Option<Cause>,
     pub(in crate::actors) events: Vec<Event>,
-    pub(in crate::actors) changes: Vec<RowChange>,
+    pub(in crate::actors) rows: usize,
     pub(in crate::actors) hash: RowHash,
 }
 
@@ -177,7 +180,7 @@ pub(in crate::actors) enum Outgoing {
 
 /// A checkpoint to be written.
 pub(in crate::actors) struct Checkpoint {
-    pub(in crate::actors) changes: Vec<RowChange>,
+    pub(in crate::actors) changes: RowChanges,
     pub(in crate::actors) mark: Mark,
 }
 
@@ -201,7 +204,8 @@ impl Ledger {
             recorded_acks: vec![0; count],
             unrecorded_acks: 0,
             cursors: BTreeMap::new(),
-            changes: Vec::new(),
+            changes: RowChanges::default(),
+            final_rows: 0,
             unsaved_records: 0,
             desk: Desk::default(),
             repeats: Repeats::default(),
@@ -248,7 +252,8 @@ impl Ledger {
             state.status = Status::Recovering;
             state.in_flight_bytes = 0;
             state.unmarked.clear();
-            state.changes = Vec::new();
+            state.changes = RowChanges::default();
+            state.final_rows = 0;
             state.unsaved_records = 0;
             state.confirmation = None;
             state.desk.abandon(&self.context.interrupted());
@@ -294,6 +299,7 @@ impl Ledger {
         state.cursors = recovered.cursors;
         state.unsaved_records = u64::from(!recovered.unsaved.changes.is_empty());
         state.changes = recovered.unsaved.changes;
+        state.final_rows = state.changes.len();
         state.status = Status::ReadOnly;
         recovered.unsaved.users
     }
@@ -340,6 +346,31 @@ impl Ledger {
     /// The hash of all rows, as of the last record appended.
     pub(in crate::actors) fn hash(&self) -> RowHash {
         self.state.borrow().hash
+    }
+
+    /// Looks at the rows about `peers` before `user` changes in a turn.
+    pub(in crate::actors) fn look(
+        &self,
+        key: UserKey,
+        head: RowHash,
+        user: &User,
+        peers: Vec<UserId>,
+    ) -> Before {
+        let mut scratch = self.scratch.borrow_mut();
+        Before::look(self.partition, key, head, user, peers, &mut scratch)
+    }
+
+    /// Notes the rows that have changed since; answers the hash of the head row, the hash of all rows,
+    /// and how many have changed. The turn's record has to follow.
+    pub(in crate::actors) fn note_rows(
+        &self,
+        before: Before,
+        user: &User,
+    ) -> (RowHash, RowHash, usize) {
+        let mut state = self.state.borrow_mut();
+        let (mut hash, known) = (state.hash, state.changes.len());
+        let head = before.compare(user, &mut hash, &mut state.changes);
+        (head, hash, state.changes.len() - known)
     }
 
     /// Where the follower `subscription` stands, by its last final record.
@@ -445,7 +476,7 @@ impl Ledger {
             body,
             InFlight {
                 bytes: 0,
-                changes: Vec::new(),
+                rows: 0,
                 hash: self.hash(),
                 seen,
                 cursor,
@@ -519,7 +550,7 @@ impl Ledger {
             &body,
             InFlight {
                 bytes: 0,
-                changes: draft.changes,
+                rows: draft.rows,
                 hash: draft.hash,
                 seen,
                 cursor: None,
@@ -544,7 +575,7 @@ impl Ledger {
         count: u64,
     ) -> (Ack, Vec<Outgoing>) {
         let mut afters: SmallVec<[(After, Offset); 4]> = SmallVec::new();
-        let mut answers: BTreeMap<Partition, Answer> = BTreeMap::new();
+        let mut answers: SmallVec<[(Partition, Answer); 1]> = SmallVec::new();
         let ack = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
@@ -557,10 +588,13 @@ impl Ledger {
                 state.final_hash = record.hash;
                 state.unsaved_records += 1;
                 state.released = record.release;
-                state.changes.extend(record.changes);
+                state.final_rows += record.rows;
                 for (source, seq) in record.seen {
                     let answer = state.inbox[usize::from(source.0)].note_durable(seq);
-                    answers.insert(source, answer);
+                    match answers.iter_mut().find(|known| known.0 == source) {
+                        Some(known) => known.1 = answer,
+                        None => answers.push((source, answer)),
+                    }
                 }
                 match record.cursor {
                     Some((subscription, cursor)) if cursor.ended => {
@@ -684,13 +718,15 @@ impl Ledger {
             outbox: outbox.collect(),
             cursors: state.cursors.iter().map(|(name, at)| CursorMark::new(name, at)).collect(),
         };
-        Some(Checkpoint { changes: std::mem::take(&mut state.changes), mark })
+        let count = std::mem::take(&mut state.final_rows);
+        Some(Checkpoint { changes: state.changes.take_first(count), mark })
     }
 
     /// A checkpoint could not be written: its rows go with the next one.
-    pub(in crate::actors) fn keep_changes(&self, mut changes: Vec<RowChange>) {
+    pub(in crate::actors) fn keep_changes(&self, mut changes: RowChanges) {
         let mut state = self.state.borrow_mut();
-        changes.append(&mut state.changes);
+        changes.append(&state.changes);
+        state.final_rows += changes.len() - state.changes.len();
         state.changes = changes;
         state.unsaved_records += 1;
     }

@@ -209,14 +209,15 @@ async fn a_store_that_has_lost_a_row_in_silence_is_found_out_and_rebuilt() {
     let store = Store::open(&settings).expect("the store opens");
     let home = partition_of(&key("amy"), 16);
     let row = crate::store::rows::relation_key(home, &key("amy"), &id("bob"));
-    let gone = crate::store::rows::RowChange { key: row, value: None };
-    store.tables().fill(&[gone]).expect("a row can be lost");
+    let mut gone = crate::store::rows::RowChanges::default();
+    gone.push(&row, None);
+    store.tables().fill(&gone).expect("a row can be lost");
     // And a checkpoint of before the release, so that the owner's hash is read again.
     let mut mark = store.tables().mark(home).expect("a mark").expect("there is one");
     mark.hash ^= 1;
     mark.next = Offset(mark.next.0 - 1);
     mark.n -= 1;
-    store.tables().write(home, &[], &mark).expect("the mark is written");
+    store.tables().write(home, &Default::default(), &mark).expect("the mark is written");
     store.close();
     drop(store);
     assert!(journal.exists());

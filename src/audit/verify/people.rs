@@ -10,7 +10,7 @@ use crate::domain::{
     Agreement, EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey, Version,
 };
 use crate::journal::{Commit, Offset, Partition};
-use crate::store::rows::{Before, RowHash};
+use crate::store::rows::{Before, RowChanges, RowHash};
 
 /// Where a record stands.
 type Place = (Partition, Offset);
@@ -18,6 +18,8 @@ type Place = (Partition, Offset);
 /// All users of a journal.
 pub(super) struct People {
     people: HashMap<UserKey, Person>,
+    scratch: Vec<u8>,
+    changes: RowChanges,
     /// Friendships ended by a block that was not read yet.
     unexplained: Vec<Severed>,
     import_ignores_blocklist: bool,
@@ -156,7 +158,13 @@ impl Person {
 impl People {
     /// Nobody yet. With `import_ignores_blocklist`, an imported friend may be blocked.
     pub(super) fn new(import_ignores_blocklist: bool) -> Self {
-        Self { people: HashMap::new(), unexplained: Vec::new(), import_ignores_blocklist }
+        Self {
+            people: HashMap::new(),
+            scratch: Vec::new(),
+            changes: RowChanges::default(),
+            unexplained: Vec::new(),
+            import_ignores_blocklist,
+        }
     }
 
     /// Takes a valid record into account: the same fold as in a node. `hash` is that of the
@@ -178,10 +186,18 @@ impl People {
         for event in &commit.events {
             person.note(event, version, place.1);
         }
-        let before =
-            Before::look_for_events(place.0, key, person.head, &person.state, &commit.events);
+        let (scratch, changes) = (&mut self.scratch, &mut self.changes);
+        let before = Before::look_for_events(
+            place.0,
+            key,
+            person.head,
+            &person.state,
+            &commit.events,
+            scratch,
+        );
         person.state.replay(version, &commit.events, commit.at);
-        person.head = before.compare(&person.state, hash, |_| {});
+        person.head = before.compare(&person.state, hash, changes);
+        changes.take_first(usize::MAX);
         for peer in commit.events.iter().filter_map(Event::peer) {
             let imported =
                 self.import_ignores_blocklist && person.form(&peer) == Some(OfferForm::Import);

@@ -43,7 +43,7 @@ fn a_folder_is_verified_beside_the_process_that_owns_it() {
     use crate::journal::Journal as _;
     use crate::journal::embedded::{Journal, ReadOnly, Settings};
     use crate::store;
-    use crate::store::rows::RowChange;
+    use crate::store::rows::RowChanges;
 
     let mut world = friends();
     world.block("amy", &["bob", "carl"]);
@@ -71,8 +71,8 @@ fn a_folder_is_verified_beside_the_process_that_owns_it() {
     let settings = store::Settings { dir: folder.path().join("store"), cache_bytes: 1 << 20 };
     let store = store::Store::open(&settings).expect("a new store");
     let home = world.home("amy");
-    let row = |(key, value)| RowChange { key, value: Some(value) };
-    let rows: Vec<RowChange> = world.rows(home).into_iter().map(row).collect();
+    let mut rows = RowChanges::default();
+    world.rows(home).iter().for_each(|(key, value)| rows.push(key, Some(value)));
     let next = Offset(world.last(home).1.0 + 1);
     let mark = store::Mark { next, ..store::Mark::default() };
     store.tables().write(home, &rows, &mark).expect("written");
@@ -88,8 +88,9 @@ fn a_folder_is_verified_beside_the_process_that_owns_it() {
     assert_eq!((found.records, found.hashes), (durable, 2));
     let owned = check(&*journal, &Options::default()).expect("readable");
     assert_eq!(owned.partitions, found.partitions);
-    let lost = RowChange { key: rows[0].key.clone(), value: None };
-    store.tables().write(home, &[lost], &mark).expect("written");
+    let mut lost = RowChanges::default();
+    lost.push(rows.iter().next().expect("a row").0, None);
+    store.tables().write(home, &lost, &mark).expect("written");
     assert_eq!(rules(&verify().problems), BTreeSet::from([Rule::StoreHash]));
     store.close();
 }

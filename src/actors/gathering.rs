@@ -1,0 +1,72 @@
+//! What several users answer, for one who waits for all of it.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::ledger::Ledger;
+use super::{ExecuteError, Standing};
+use crate::journal::Offset;
+
+/// Whoever waits for the answers.
+pub(super) type Reply = oneshot::Sender<Result<Vec<Standing>, ExecuteError>>;
+
+/// Answers that come one by one. It goes from user to user, and with the last one to whoever waits: no
+/// task waits for each of them. If it is dropped before, because an actor or its partition is gone,
+/// that is what they hear. All who hold it are on one thread.
+pub(super) struct Gathering(Mutex<Gathered>);
+
+struct Gathered {
+    answers: Vec<Standing>,
+    missing: usize,
+    /// The last record that one of the answers speaks of.
+    n: u64,
+    reply: Option<Reply>,
+    lost: ExecuteError,
+}
+
+impl Gathering {
+    /// Gathers `count` answers for `reply`; `lost` is what is said if they do not come.
+    pub(super) fn begin(count: usize, reply: Reply, lost: ExecuteError) -> Self {
+        Self(Mutex::new(Gathered {
+            answers: vec![Standing::default(); count],
+            missing: count,
+            n: 0,
+            reply: Some(reply),
+            lost,
+        }))
+    }
+
+    /// Takes the answer for `slot`, which speaks of nothing behind record `n`. The last one goes out
+    /// with all others, once what they speak of is final.
+    pub(super) fn put(&self, slot: usize, answer: Standing, n: u64, ledger: &Ledger) {
+        let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gathered.answers[slot] = answer;
+        gathered.missing -= 1;
+        gathered.n = gathered.n.max(n);
+        if gathered.missing > 0 {
+            return;
+        }
+        let Some(reply) = gathered.reply.take() else { return };
+        let (answers, n) = (std::mem::take(&mut gathered.answers), gathered.n);
+        // Whoever asked may not wait any more.
+        if ledger.is_final(n) {
+            let _ = reply.send(Ok(answers));
+            return;
+        }
+        let lost = gathered.lost.clone();
+        let after = move |offset: Option<Offset>| {
+            let _ = reply.send(offset.map(|_| answers).ok_or(lost));
+        };
+        ledger.when_final(n, Box::new(after));
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            let all = std::mem::take(&mut self.answers);
+            let _ = reply.send(if self.missing == 0 { Ok(all) } else { Err(self.lost.clone()) });
+        }
+    }
+}
