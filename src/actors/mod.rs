@@ -7,6 +7,7 @@ mod checkpoint;
 pub mod elsewhere;
 mod gathering;
 mod incoming;
+mod known;
 mod lease;
 mod ledger;
 mod ownership;
@@ -37,7 +38,6 @@ use futures_util::future::join_all;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -46,6 +46,7 @@ use crate::domain::{AppId, CallKey, Command, Policy, Rejection, UserKey};
 use crate::journal::{Archive, Journal, Offset, Origin, Partition, partition_of};
 use crate::store::Store;
 pub use elsewhere::{Alone, CursorsSeen, Elsewhere, Message as PairMessage, Question, Reply};
+use known::Known;
 use lease::keep_leases;
 use ledger::Outgoing;
 use partition::{
@@ -266,7 +267,7 @@ pub(crate) struct Context {
     pub(crate) followers: Arc<[String]>,
     /// Nobody else can own a partition while this process runs.
     alone: bool,
-    accounts: Arc<Cache<UserKey, ()>>,
+    known: Arc<Known>,
     seats: Arc<Seats>,
     standby: Option<Standby>,
     archive: Option<Arc<dyn Archive>>,
@@ -299,19 +300,9 @@ impl Context {
         if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted }
     }
 
-    /// An account exists, durably. To be called on the thread that also records deletions, so that none
-    /// is missed.
-    fn note_account(&self, key: UserKey) {
-        if self.accounts.get(&key).is_none() {
-            self.accounts.insert(key, ());
-        }
-    }
-
-    /// The partition is not this node's any more: what is remembered of its accounts may be wrong.
-    fn forget_accounts(&self, partition: Partition) {
-        if !self.alone {
-            self.accounts.retain(|key, ()| partition_of(key, self.partitions) != partition);
-        }
+    /// The partition may not be this node's any more: what is known of its users may be wrong.
+    fn forget_known(&self, partition: Partition) {
+        self.known.forget_partition(partition, self.partitions);
     }
 
     /// Sends what one partition has for others. What does not arrive is sent again later.
@@ -390,7 +381,7 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct Users {
     directory: Arc<Directory>,
-    accounts: Arc<Cache<UserKey, ()>>,
+    known: Arc<Known>,
     seats: Arc<Seats>,
     standby: Option<Standby>,
     elsewhere: Arc<dyn Elsewhere>,
@@ -455,7 +446,7 @@ impl Users {
             }
         };
         threads.sweeper = sweeper;
-        let accounts = Arc::new(Cache::new(parts.settings.accounts_max));
+        let known = Arc::new(Known::new(parts.settings.accounts_max));
         let policies = Arc::new(parts.policies);
         let followers: Arc<[String]> = parts.followers.into();
         let recoveries = Arc::new(Semaphore::new(RECOVERIES_MAX));
@@ -465,8 +456,8 @@ impl Users {
             let (node, journal, store) =
                 (parts.node.clone(), parts.journal.clone(), parts.store.clone());
             let (clock, settings) = (parts.clock.clone(), parts.settings.clone());
-            let (policies, accounts) = (policies.clone(), accounts.clone());
-            let (metrics, known) = (parts.metrics.clone(), directory.clone());
+            let (policies, known) = (policies.clone(), known.clone());
+            let (metrics, others) = (parts.metrics.clone(), directory.clone());
             let followers = followers.clone();
             let (seats, standby) = (seats.clone(), standby.clone());
             let (recoveries, elsewhere) = (recoveries.clone(), parts.elsewhere.clone());
@@ -483,13 +474,13 @@ impl Users {
                     metrics,
                     followers,
                     alone,
-                    accounts,
+                    known,
                     seats,
                     standby,
                     archive,
                     recoveries,
                     elsewhere,
-                    directory: known,
+                    directory: others,
                 };
                 PartitionActor::new(Rc::new(context), partition)
             });
@@ -498,7 +489,7 @@ impl Users {
         }
         let users = Self {
             directory,
-            accounts,
+            known,
             seats,
             standby,
             elsewhere: parts.elsewhere,
@@ -517,7 +508,7 @@ impl Users {
     pub(crate) fn nobody() -> Self {
         Self {
             directory: Arc::new(vec![OnceLock::new()]),
-            accounts: Arc::new(Cache::new(1)),
+            known: Arc::new(Known::new(1)),
             seats: Arc::new(Seats::new(1)),
             standby: None,
             elsewhere: Arc::new(Alone),
@@ -543,6 +534,12 @@ impl Users {
             SendError::Closed(_) if self.alone => ExecuteError::Unavailable,
             SendError::Closed(_) => ExecuteError::Elsewhere,
         })
+    }
+
+    /// Whether what is known without asking an actor counts. To be asked before looking: what is found
+    /// then was true at this moment or later.
+    fn may_know(&self, partition: Partition) -> bool {
+        self.alone || self.seats.lease_holds(partition)
     }
 
     fn owns(&self, partition: Partition) -> bool {

@@ -189,8 +189,8 @@ pub(super) fn drop_all(keeping: &Keeping) {
         source.borrow_mut().queue.clear();
     }
     pace.borrow_mut().writing = false;
-    // Another owner may delete accounts that this node would go on to believe in.
-    ledger.context.forget_accounts(ledger.partition);
+    // Another owner may change what this node would go on to believe in.
+    ledger.context.forget_known(ledger.partition);
 }
 
 /// Why a claim did not take effect.

@@ -185,18 +185,15 @@ impl PartitionActor {
         let (context, partition) = (&self.ledger.context, self.ledger.partition);
         let tables = context.store.tables();
         let relation = tables.relation(partition, &key, &peer)?.unwrap_or_default();
-        let mut owner_imported = context.accounts.get(&key).is_some();
-        if !owner_imported {
-            owner_imported = tables.head(partition, &key)?.is_some_and(|head| head.is_imported());
-            if owner_imported {
-                context.note_account(key);
-            }
-        }
-        Ok(Standing {
+        let owner_imported = context.known.has_account(&key)
+            || tables.head(partition, &key)?.is_some_and(|head| head.is_imported());
+        let standing = Standing {
             owner_imported,
             blocks: relation.block.is_some(),
             has_friend: relation.friend.is_some(),
-        })
+        };
+        context.known.note(key, peer, standing);
+        Ok(standing)
     }
 }
 

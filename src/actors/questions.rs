@@ -19,8 +19,7 @@ impl Users {
     pub async fn imported(&self, app: AppId, users: &[UserId]) -> Result<Vec<bool>, ExecuteError> {
         let known = |user: &UserId| {
             let key = UserKey { app, user: *user };
-            self.accounts.get(&key).is_some()
-                && (self.alone || self.seats.lease_holds(self.partition(&key)))
+            self.may_know(self.partition(&key)) && self.known.has_account(&key)
         };
         let mut imported: Vec<bool> = users.iter().map(known).collect();
         let unknown: Vec<usize> = (0..users.len()).filter(|index| !imported[*index]).collect();
@@ -41,11 +40,20 @@ impl Users {
         app: AppId,
         pairs: &[(UserId, UserId)],
     ) -> Result<Vec<Standing>, ExecuteError> {
-        let place = |(index, (owner, _)): (usize, &(UserId, UserId))| {
-            (self.partition(&UserKey { app, user: *owner }), index)
-        };
-        let mut places: SmallVec<[(Partition, usize); 4]> =
-            pairs.iter().enumerate().map(place).collect();
+        let mut standings = vec![Standing::default(); pairs.len()];
+        let mut places: SmallVec<[(Partition, usize); 4]> = SmallVec::new();
+        for (index, (owner, peer)) in pairs.iter().enumerate() {
+            let owner = UserKey { app, user: *owner };
+            let partition = self.partition(&owner);
+            let may_know = self.may_know(partition);
+            match may_know.then(|| self.known.standing(owner, *peer)).flatten() {
+                Some(known) => standings[index] = known,
+                None => places.push((partition, index)),
+            }
+        }
+        if places.is_empty() {
+            return Ok(standings);
+        }
         places.sort_unstable();
         let at_one = |one: &(Partition, usize), next: &(Partition, usize)| one.0 == next.0;
         let asked = places.chunk_by(at_one).map(|places| {
@@ -63,7 +71,6 @@ impl Users {
             });
             try_join_all(asked).await?
         };
-        let mut standings = vec![Standing::default(); pairs.len()];
         for ((_, index), standing) in places.into_iter().zip(answers.into_iter().flatten()) {
             standings[index] = standing;
         }

@@ -196,7 +196,7 @@ impl Handler<Run> for UserActor {
             return;
         }
         if matches!(*command, Command::DeleteAccount) {
-            context.accounts.remove(&self.key);
+            context.known.forget_account(&self.key);
         }
         let draft = self.draft(decision.events, before, at, origin, None);
         let n = self.ledger.commit(draft, Some((reply, plans)));
@@ -486,8 +486,8 @@ impl Handler<LookAt> for UserActor {
             has_friend: self.user.has_friend(&peer),
         };
         let n = self.residence.changed();
-        if standing.owner_imported && self.ledger.is_final(n) {
-            self.ledger.context.note_account(self.key);
+        if self.ledger.is_final(n) {
+            self.ledger.context.known.note(self.key, peer, standing);
         }
         into.put(slot, standing, n, &self.ledger);
     }

@@ -257,6 +257,11 @@ impl Before {
         Self { partition, key, head, relations }
     }
 
+    /// About whom the rows are.
+    pub fn peers(&self) -> impl Iterator<Item = (UserKey, UserId)> {
+        self.relations.iter().map(|(peer, _)| (self.key, *peer))
+    }
+
     /// The same, for the rows that `events` can change.
     pub fn look_for_events(
         partition: Partition,

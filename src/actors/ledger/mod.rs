@@ -367,6 +367,7 @@ impl Ledger {
         before: Before,
         user: &User,
     ) -> (RowHash, RowHash, usize) {
+        before.peers().for_each(|(owner, peer)| self.context.known.forget_pair(owner, peer));
         let mut state = self.state.borrow_mut();
         let (mut hash, known) = (state.hash, state.changes.len());
         let head = before.compare(user, &mut hash, &mut state.changes);

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use quick_cache::sync::Cache;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use super::journal::Handle;
 use crate::actors::elsewhere::{Asked, Question};
+use crate::actors::known::Known;
 use crate::actors::ledger::{Confirmation, Status};
 use crate::actors::ownership::{ClaimError, Keeping, Terms, drop_all, has_claim, take_office};
 use crate::actors::partition::{Answered, Confirm, Effects, Execute, PartitionActor, Standings};
@@ -135,7 +135,7 @@ impl Node {
             metrics: Metrics::default(),
             followers: Arc::from(["main".to_owned()]),
             alone: false,
-            accounts: Arc::new(Cache::new(16)),
+            known: Arc::new(Known::new(16)),
             seats: Arc::new(Seats::new(partitions)),
             standby: None,
             archive: None,
