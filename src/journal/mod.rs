@@ -14,6 +14,7 @@ pub mod fence;
 pub mod kafka;
 pub mod partitioner;
 pub mod record;
+mod verbatim;
 
 use std::fmt;
 use std::io;
