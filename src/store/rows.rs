@@ -195,6 +195,17 @@ impl Before {
 }
 
 impl Before {
+    /// Looks at the rows that more `events` can change, before they do: one comparison may stand for
+    /// many records. Of a row that was looked at already only the first look counts.
+    pub fn look_also(&mut self, user: &User, events: &[Event]) {
+        for peer in user.scope_of_events(events) {
+            if let Err(place) = self.relations.binary_search_by_key(&peer, |(known, _)| *known) {
+                let known = relation_value(user, &peer).map(|value| xxh3_128(&value));
+                self.relations.insert(place, (peer, known));
+            }
+        }
+    }
+
     /// Compares with the rows after the change: hands each changed row to `changed`, brings `hash`
     /// up to date, and answers the hash of the head row as it is to be written now.
     pub fn compare(

@@ -122,7 +122,7 @@ impl<'a> Check<'a> {
             epochs: vec![Epoch(0); count],
             times: vec![None; count],
             channels: Channels::new(partitions),
-            people: People::new(options.import_ignores_blocklist),
+            people: People::new(partitions, options.import_ignores_blocklist),
             hashes: Hashes::new(partitions, &options.stored, &mut problems),
             cursors: Cursors::new(partitions),
             deliveries: Reckoning::new(journal, webhooks::Options::default()),
@@ -143,7 +143,10 @@ impl<'a> Check<'a> {
         }
         *end = Offset(step.offset.0 + 1);
         self.report.records += 1;
-        self.hashes.reach(place, &mut self.problems);
+        if self.hashes.awaits(place) {
+            self.people.hash(place.0, self.hashes.live(place.0));
+            self.hashes.reach(place, &mut self.problems);
+        }
         let (record, admitted) = match step.reading {
             Reading::Record(record, admitted) => (record, admitted),
             Reading::Unreadable { admitted: Admitted::Void, .. } => {
@@ -191,6 +194,7 @@ impl<'a> Check<'a> {
                 self.cursors.set(place, subscription, &cursor, problems);
             }
             Body::Release { hash } | Body::Checkpoint { hash } => {
+                self.people.hash(place.0, self.hashes.live(place.0));
                 self.hashes.compare(place, &hash, problems);
             }
             // A claim is never merely valid.
@@ -218,7 +222,7 @@ impl<'a> Check<'a> {
             Some(latest) if commit.at < latest => {}
             _ => *time = Some(commit.at),
         }
-        self.people.replay(place, commit, self.hashes.live(place.0), problems);
+        self.people.replay(place, commit, problems);
         self.channels.answer(place, commit, self.late, problems);
         self.channels.ask(place.0, commit, problems);
     }
@@ -236,6 +240,9 @@ impl<'a> Check<'a> {
             }
         }
         let (report, problems) = (&mut self.report, &mut self.problems);
+        for partition in (0..self.partitions).map(Partition) {
+            self.people.hash(partition, self.hashes.live(partition));
+        }
         self.hashes.finish(&self.ends, problems);
         let remainder = self.channels.finish(problems);
         report.owed = remainder.owed;

@@ -17,7 +17,9 @@ type Place = (Partition, Offset);
 
 /// All users of a journal.
 pub(super) struct People {
-    people: HashMap<UserKey, Person>,
+    people: HashMap<UserKey, Person, foldhash::fast::RandomState>,
+    /// By partition, whose rows have changed since they were hashed.
+    changed: Vec<Vec<UserKey>>,
     /// Friendships ended by a block that was not read yet.
     unexplained: Vec<Severed>,
     import_ignores_blocklist: bool,
@@ -25,8 +27,10 @@ pub(super) struct People {
 
 struct Person {
     state: User,
-    /// The hash of the head row.
+    /// The hash of the head row, as it is in the hash of all rows.
     head: RowHash,
+    /// The rows that have changed since they were hashed, if any have.
+    before: Option<Before>,
     partition: Partition,
     notes: BTreeMap<UserId, Note>,
 }
@@ -58,7 +62,8 @@ struct Severed {
 
 impl Person {
     fn new(id: UserId, partition: Partition) -> Self {
-        Self { state: User::new(id), head: RowHash::default(), partition, notes: BTreeMap::new() }
+        let (state, notes) = (User::new(id), BTreeMap::new());
+        Self { state, head: RowHash::default(), before: None, partition, notes }
     }
 
     /// Whether the user blocks `peer` by a block that suffers no friendship.
@@ -154,20 +159,28 @@ impl Person {
 }
 
 impl People {
-    /// Nobody yet. With `import_ignores_blocklist`, an imported friend may be blocked.
-    pub(super) fn new(import_ignores_blocklist: bool) -> Self {
-        Self { people: HashMap::new(), unexplained: Vec::new(), import_ignores_blocklist }
+    /// Nobody yet, in so many partitions. With `import_ignores_blocklist`, an imported friend may be
+    /// blocked.
+    pub(super) fn new(partitions: u16, import_ignores_blocklist: bool) -> Self {
+        Self {
+            people: HashMap::default(),
+            changed: vec![Vec::new(); usize::from(partitions)],
+            unexplained: Vec::new(),
+            import_ignores_blocklist,
+        }
     }
 
-    /// Takes a valid record into account: the same fold as in a node. `hash` is that of the
-    /// partition's rows.
-    pub(super) fn replay(
-        &mut self,
-        place: Place,
-        commit: &Commit,
-        hash: &mut RowHash,
-        problems: &mut Findings,
-    ) {
+    /// Brings `hash`, that of a partition's rows, up to the last record.
+    pub(super) fn hash(&mut self, partition: Partition, hash: &mut RowHash) {
+        for key in self.changed[usize::from(partition.0)].drain(..) {
+            let Some(person) = self.people.get_mut(&key) else { continue };
+            let Some(before) = person.before.take() else { continue };
+            person.head = before.compare(&person.state, hash, |_| {});
+        }
+    }
+
+    /// Takes a valid record into account: the same fold as in a node.
+    pub(super) fn replay(&mut self, place: Place, commit: &Commit, problems: &mut Findings) {
         let (key, version) = (commit.key, commit.version);
         let person = self.people.entry(key).or_insert_with(|| Person::new(key.user, place.0));
         let expected = person.state.version().next();
@@ -178,10 +191,15 @@ impl People {
         for event in &commit.events {
             person.note(event, version, place.1);
         }
-        let before =
-            Before::look_for_events(place.0, key, person.head, &person.state, &commit.events);
+        match &mut person.before {
+            Some(before) => before.look_also(&person.state, &commit.events),
+            before => {
+                let (head, state, events) = (person.head, &person.state, &commit.events);
+                *before = Some(Before::look_for_events(place.0, key, head, state, events));
+                self.changed[usize::from(place.0.0)].push(key);
+            }
+        }
         person.state.replay(version, &commit.events, commit.at);
-        person.head = before.compare(&person.state, hash, |_| {});
         for peer in commit.events.iter().filter_map(Event::peer) {
             let imported =
                 self.import_ignores_blocklist && person.form(&peer) == Some(OfferForm::Import);
