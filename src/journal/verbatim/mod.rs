@@ -17,8 +17,8 @@ use super::record::{Body, Cause, Commit, Origin, Record};
 use super::{Epoch, Partition};
 use crate::domain::{AppId, Card, EdgeId, Event, Settled, Timestamp, UserId, UserKey, Version};
 
-/// About how many bytes the shortest events take: room is made for as many as there can be.
-const EVENT_BYTES: usize = 64;
+/// About how many bytes an event takes, to make room for as many as there will be.
+const EVENT_BYTES: usize = 128;
 /// A number of so many digits always fits a u64.
 const DIGITS_MAX: usize = 19;
 /// A moment like `2026-11-22T10:00:00.123Z`.
@@ -89,13 +89,18 @@ impl<'a> Text<'a> {
         self.take(b"false").map(|()| false)
     }
 
-    /// What stands up to the next quote, which is taken along: ASCII without anything escaped.
+    /// What stands up to the next quote, which is taken along; nothing if something is escaped.
     fn unquoted(&mut self) -> Option<&'a [u8]> {
-        let plain = |byte: &u8| (0x20..0x80).contains(byte) && *byte != b'"' && *byte != b'\\';
+        let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
         let count = self.0.iter().take_while(|byte| plain(byte)).count();
         let text = self.exactly(count)?;
         self.take(b"\"")?;
         Some(text)
+    }
+
+    fn quoted(&mut self) -> Option<Box<str>> {
+        self.take(b"\"")?;
+        self.str().map(Into::into)
     }
 
     fn str(&mut self) -> Option<&'a str> {
@@ -350,7 +355,52 @@ impl<'a> Text<'a> {
     }
 
     fn card(&mut self) -> Option<Card> {
-        if self.has(b",\"card\":") { self.object() } else { Some(Card::default()) }
+        let mut card = Card::default();
+        if !self.has(b",\"card\":{") {
+            return Some(card);
+        }
+        let mut first = true;
+        if self.member(&mut first, b"\"remark\":") {
+            card.remark = self.quoted()?;
+        }
+        if self.member(&mut first, b"\"groups\":[") {
+            card.groups = self.list(Vec::new(), Self::quoted)?;
+        }
+        if self.member(&mut first, b"\"source\":") {
+            card.source = self.quoted()?;
+        }
+        if self.member(&mut first, b"\"wording\":") {
+            card.wording = self.quoted()?;
+        }
+        if self.member(&mut first, b"\"custom\":[") {
+            card.custom = self.list(Vec::new(), |text| {
+                text.take(b"[")?;
+                let tag = text.quoted()?;
+                text.take(b",")?;
+                let value = text.quoted()?;
+                text.take(b"]")?;
+                Some((tag, value))
+            })?;
+        }
+        if self.member(&mut first, b"\"added_at\":") {
+            card.added_at = Some(self.number()?.try_into().ok()?);
+        }
+        if self.member(&mut first, b"\"remark_at\":") {
+            card.remark_at = Some(self.number()?.try_into().ok()?);
+        }
+        self.take(b"}")?;
+        Some(card)
+    }
+
+    /// Whether the object goes on with this member.
+    fn member(&mut self, first: &mut bool, name: &[u8]) -> bool {
+        let begun = self.0;
+        if (*first || self.has(b",")) && self.has(name) {
+            *first = false;
+            return true;
+        }
+        self.0 = begun;
+        false
     }
 
     fn settled(&mut self) -> Option<Settled> {

@@ -35,7 +35,15 @@ fn written(events: Vec<Event>) -> (Record, String) {
 
 fn events() -> Vec<Event> {
     let (peer, edge) = (user("b::7"), EdgeId { offerer: user("b::7"), version: Version(9) });
-    let card = Card { remark: "\"Bö\"".into(), added_at: Some(3), ..Card::default() };
+    let card = Card { remark: "Bö".into(), added_at: Some(3), ..Card::default() };
+    let whole = Card {
+        groups: vec!["a".into(), "b".into()],
+        source: "s".into(),
+        wording: "w".into(),
+        custom: vec![("t".into(), "".into())],
+        remark_at: Some(u32::MAX),
+        ..card.clone()
+    };
     vec![
         Event::AccountImported {},
         Event::UserBlocked { target: peer, remain_friends: true },
@@ -47,7 +55,7 @@ fn events() -> Vec<Event> {
             forced: true,
             over: Some(edge),
             again: true,
-            card,
+            card: whole,
         },
         Event::FriendRemoved { peer, edge, reason: RemovalReason::Blocked, announced: true },
         Event::OffersSettled {
@@ -91,6 +99,8 @@ fn what_is_written_in_another_way_is_left_to_the_other_reader() {
             "\"remain_friends\":true,\"target\":\"b::7\"",
         ),
         ("Z\"", "+00:00\""),
+        ("\"s\"", "\"\\u0073\""),
+        ("\"source\":\"s\",\"wording\":\"w\"", "\"wording\":\"w\",\"source\":\"s\""),
         ("\"type\":\"AccountImported\"", "\"later\":{},\"type\":\"AccountImported\""),
     ] {
         let other = text.replacen(ours, theirs, 1);
@@ -116,6 +126,7 @@ fn what_is_no_record_is_none_here_either() {
         ("]}", "]"),
         ("\"offered\":0", "\"offered\":-1"),
         ("blocked", "bored"),
+        ("4294967295}", "4294967296}"),
     ] {
         let other = text.replacen(ours, wrong, 1);
         assert_ne!(other, text);
