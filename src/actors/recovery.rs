@@ -17,8 +17,11 @@ use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
 use crate::store::rows::{Before, RowChange, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark, StoreError, Tables};
 
-/// Bytes read from the journal at once.
+/// Bytes read from the journal at once by a standby; a recovery lets go of received effects as often.
 pub(super) const READ_BYTES: usize = 4 << 20;
+/// Bytes that a recovery reads at once. Few: the allocator gives larger heaps of small records back to
+/// the system as soon as they are taken in, and has to clear fresh memory for the next ones.
+const STEP_BYTES: usize = 64 << 10;
 /// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
 const RECORDS_PER_CHECKPOINT: u64 = 20_000;
 /// Users that a recovery keeps from one checkpoint to the next instead of reading their rows again, by
@@ -226,17 +229,23 @@ fn read_to_the_end(
     let from: Vec<(Partition, Offset)> =
         states.iter().map(|(partition, state)| (*partition, state.next())).collect();
     let mut reader = journal.reader(&from)?;
+    let mut bytes = 0;
     loop {
-        let entries = reader.next(READ_BYTES)?;
+        let entries = reader.next(STEP_BYTES)?;
         if entries.is_empty() {
             break;
         }
         for entry in entries {
+            bytes += entry.bytes.len();
             let state = states.get_mut(&entry.partition).expect("only these are read");
             state.apply(&entry, tables)?;
         }
-        Following::release_received(&mut states);
+        if bytes >= READ_BYTES {
+            bytes = 0;
+            Following::release_received(&mut states);
+        }
     }
+    Following::release_received(&mut states);
     states.into_values().map(|state| state.finish(tables)).collect()
 }
 

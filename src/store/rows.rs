@@ -199,7 +199,7 @@ impl Before {
     /// many records. Of a row that was looked at already only the first look counts.
     pub fn look_also(&mut self, user: &User, events: &[Event]) {
         for peer in user.scope_of_events(events) {
-            if let Err(place) = self.relations.binary_search_by_key(&peer, |(known, _)| *known) {
+            if let Err(place) = self.relations.binary_search_by(|(known, _)| known.cmp(&peer)) {
                 let known = relation_value(user, &peer).map(|value| xxh3_128(&value));
                 self.relations.insert(place, (peer, known));
             }

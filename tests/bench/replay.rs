@@ -1,6 +1,7 @@
 //! What it costs to read a journal again: from its files to the state that it makes.
 //!
-//! `cargo bench --bench replay` prints one line per step, each with all that the steps before it do:
+//! `cargo bench --bench replay` prints one line per step (words behind `--` choose from them), the first
+//! three each with all that the steps before it do:
 //! reading and checking the files; reading what the records say; taking it into account in memory; the
 //! recovery of a node into an empty state store; `cordon verify`. A figure is the CPU time of the whole
 //! process, its best of `BENCH_ROUNDS` (default 3), so it is per core, whatever else the machine does.
@@ -128,13 +129,11 @@ fn cpu() -> f64 {
 }
 
 /// The CPU time of `work`, the best of some rounds.
-fn timed<T>(rounds: usize, mut work: impl FnMut() -> T) -> f64 {
+fn timed(rounds: usize, work: &mut dyn FnMut()) -> f64 {
     let round = |_| {
         let began = cpu();
-        let made = work();
-        let took = cpu() - began;
-        drop(made);
-        took
+        work();
+        cpu() - began
     };
     (0..rounds).map(round).fold(f64::INFINITY, f64::min).max(1.0 / TICKS)
 }
@@ -175,7 +174,12 @@ fn main() {
         }
     });
     println!("{records} records, {commits} of them commits with {events} events, {bytes} bytes");
-    let told = |what: &str, seconds: f64| {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let told = |what: &str, work: &mut dyn FnMut()| {
+        if !chosen.is_empty() && !chosen.iter().any(|word| what.contains(word.as_str())) {
+            return;
+        }
+        let seconds = timed(rounds, work);
         let rate = |count: usize| count as f64 / seconds;
         println!(
             "{what}: {:.0} events/s, {:.0} records/s per core ({seconds:.2} s)",
@@ -183,10 +187,9 @@ fn main() {
             rate(records)
         );
     };
-    told("read the files", timed(rounds, || scan(&dir, |entry| drop(std::hint::black_box(entry)))));
-    let decode = || scan(&dir, |entry| drop(std::hint::black_box(decoded(&entry))));
-    told("and decode", timed(rounds, decode));
-    let evolve = || {
+    told("read the files", &mut || scan(&dir, |entry| drop(std::hint::black_box(entry))));
+    told("and decode", &mut || scan(&dir, |entry| drop(std::hint::black_box(decoded(&entry)))));
+    told("and evolve", &mut || {
         let mut users: HashMap<UserKey, User, foldhash::fast::RandomState> = HashMap::default();
         scan(&dir, |entry| {
             if let Body::Commit(commit) = decoded(&entry).body {
@@ -194,11 +197,10 @@ fn main() {
                 user.replay(commit.version, &commit.events, commit.at);
             }
         });
-        users
-    };
-    told("and evolve", timed(rounds, evolve));
+        std::hint::black_box(users);
+    });
     let mut round = 0;
-    let recovery = || {
+    told("recovery into an empty store", &mut || {
         round += 1;
         let settings = store::Settings {
             dir: folder.path().join(format!("state{round}")),
@@ -210,12 +212,10 @@ fn main() {
         let states = recover(&*journal, None, store.tables(), &partitions).expect("a state");
         assert_eq!(states.iter().map(|state| state.replayed).sum::<u64>(), records as u64);
         store.close();
-    };
-    told("recovery into an empty store", timed(rounds, recovery));
-    let verified = || {
+    });
+    told("verify", &mut || {
         let journal = embedded::ReadOnly::open(&dir).expect("a journal");
         let report = verify::check(&journal, &verify::Options::default()).expect("readable");
         assert!(report.holds, "{:?}", report.problems);
-    };
-    told("verify", timed(rounds, verified));
+    });
 }
