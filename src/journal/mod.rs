@@ -32,6 +32,9 @@ pub use fence::{Ack, Admitted, ReaderRule, WriterRule};
 pub use partitioner::partition_of;
 pub use record::{Body, Cause, Commit, Kind, Origin, Record, RecordError};
 
+/// The largest record that a journal has, in bytes: more than any command makes.
+pub const RECORD_BYTES_MAX: usize = 4_000_000;
+
 /// One ordered slice of the journal.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,

@@ -276,6 +276,11 @@ impl People {
         }
     }
 
+    /// Pairs of users of whom one has something about the other, each direction for itself.
+    pub(super) fn pairs(&self) -> u64 {
+        self.people.values().map(|person| person.notes.len() as u64).sum()
+    }
+
     fn other(&self, key: &UserKey, peer: &UserId) -> Option<&Person> {
         self.people.get(&UserKey { app: key.app, user: *peer })
     }

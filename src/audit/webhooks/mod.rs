@@ -40,7 +40,7 @@ use crate::journal::{
 };
 use crate::webhooks::MAIN;
 use crate::webhooks::digest::CallId;
-use calls::{Owed, Shelf};
+use calls::Shelf;
 use lane::{Ground, Lane, Whose};
 
 /// How the event that begins a replay is stored.
