@@ -17,10 +17,16 @@ use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
 use crate::store::rows::{Before, RowChanges, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark, StoreError, Tables};
 
-/// Bytes read from the journal at once.
+/// Bytes read from the journal at once by a standby; a recovery lets go of received effects as often.
 pub(super) const READ_BYTES: usize = 4 << 20;
+/// Bytes that a recovery reads at once. Few: the allocator gives larger heaps of small records back to
+/// the system as soon as they are taken in, and has to clear fresh memory for the next ones.
+const STEP_BYTES: usize = 64 << 10;
 /// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
 const RECORDS_PER_CHECKPOINT: u64 = 20_000;
+/// Users that a recovery keeps from one checkpoint to the next instead of reading their rows again, by
+/// the memory that they take, over all partitions.
+const KEPT_BYTES_MAX: usize = 256 << 20;
 
 /// A partition's state behind the last record of the journal.
 pub struct Recovered {
@@ -216,32 +222,58 @@ fn read_to_the_end(
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut states = BTreeMap::new();
     for (partition, state) in Following::begin(journal, archive, tables, partitions)? {
-        states.insert(partition, state?);
+        let mut state = state?;
+        state.kept_bytes_max = KEPT_BYTES_MAX / partitions.len().max(1);
+        states.insert(partition, state);
     }
     let from: Vec<(Partition, Offset)> =
         states.iter().map(|(partition, state)| (*partition, state.next())).collect();
     let mut reader = journal.reader(&from)?;
+    let mut bytes = 0;
     loop {
-        let entries = reader.next(READ_BYTES)?;
+        let entries = reader.next(STEP_BYTES)?;
         if entries.is_empty() {
             break;
         }
         for entry in entries {
+            bytes += entry.bytes.len();
             let state = states.get_mut(&entry.partition).expect("only these are read");
             state.apply(&entry, tables)?;
         }
-        Following::release_received(&mut states);
+        if bytes >= READ_BYTES {
+            bytes = 0;
+            Following::release_received(&mut states);
+        }
     }
+    Following::release_received(&mut states);
     states.into_values().map(|state| state.finish(tables)).collect()
 }
 
 /// A partition whose reading has begun, or what is wrong with it.
 type Begun = (Partition, Result<Following, RecoveryError>);
 
+/// A user while records are read.
+struct Known {
+    user: User,
+    /// The hash of the head row, as it is in the hash of all rows.
+    head: RowHash,
+    /// The rows that have changed since they went into the hash, if any have.
+    before: Option<Before>,
+}
+
 /// A partition's state while its records are read.
+///
+/// Rows and their hash are made of what the records of a while came to, not of each: when a hash is to
+/// be compared, and before a checkpoint.
 pub(super) struct Following {
     recovered: Recovered,
-    users: HashMap<UserKey, (User, RowHash)>,
+    users: HashMap<UserKey, Known, foldhash::fast::RandomState>,
+    /// Those of them whose rows have changed.
+    changed: Vec<UserKey>,
+    /// Everybody of whom something is recorded is among the users: the store need not be asked.
+    knows_all: bool,
+    /// How much the users may take if they are to be kept over a checkpoint.
+    kept_bytes_max: usize,
     changes: RowChanges,
     scratch: Vec<u8>,
     since_checkpoint: u64,
@@ -284,11 +316,15 @@ impl Following {
                 let (store, journal) = (mark.next, end);
                 return Err(RecoveryError::JournalBehind { partition, store, journal });
             }
+            let knows_all = mark == Mark::default();
             let reading = mark.lately.next.min(mark.next);
             let echo = ReaderRule::resume(mark.lately.epoch, mark.lately.n);
             Ok(Self {
                 recovered: Recovered::from_mark(partition, mark, total)?,
-                users: HashMap::new(),
+                users: HashMap::default(),
+                changed: Vec::new(),
+                knows_all,
+                kept_bytes_max: 0,
                 changes: RowChanges::default(),
                 scratch: Vec::new(),
                 since_checkpoint: 0,
@@ -349,7 +385,12 @@ impl Following {
         if self.since_checkpoint == 0 {
             return Ok(());
         }
-        self.users = HashMap::new();
+        self.hash();
+        let bytes = |known: &Known| known.user.heap_bytes();
+        if self.users.values().map(bytes).sum::<usize>() > self.kept_bytes_max {
+            self.users = HashMap::default();
+            self.knows_all = false;
+        }
         self.since_checkpoint = 0;
         let changes = std::mem::take(&mut self.changes);
         Ok(tables.write(self.recovered.partition, &changes, &self.recovered.mark())?)
@@ -359,11 +400,14 @@ impl Following {
     /// disk is no reason not to answer questions.
     fn finish(mut self, tables: &Tables) -> Result<Recovered, RecoveryError> {
         if self.since_checkpoint > 0 {
+            self.hash();
             let mark = self.recovered.mark();
             if let Err(error) = tables.write(self.recovered.partition, &self.changes, &mark) {
                 let partition = self.recovered.partition;
                 tracing::warn!(%error, journal.partition = %partition, "rows stay in memory");
-                self.recovered.unsaved = Unsaved { users: self.users, changes: self.changes };
+                let users = self.users.into_iter();
+                let users = users.map(|(key, known)| (key, (known.user, known.head))).collect();
+                self.recovered.unsaved = Unsaved { users, changes: self.changes };
             }
         }
         Ok(self.recovered)
@@ -411,8 +455,9 @@ impl Following {
             }
             Body::Claim { nonce, .. } => state.claim = Some((nonce, offset)),
             Body::Release { hash } | Body::Checkpoint { hash } => {
-                if state.hash.differs_from(&hash) {
-                    let here = state.hash.to_string();
+                let here = self.hash();
+                if here.differs_from(&hash) {
+                    let here = here.to_string();
                     return Err(RecoveryError::Diverged { partition, offset, here, there: hash });
                 }
             }
@@ -449,10 +494,15 @@ impl Following {
     ) -> Result<(), RecoveryError> {
         let partition = self.recovered.partition;
         let total = self.recovered.outbox.len() as u16;
-        let (user, head) = match self.users.entry(commit.key) {
+        let Known { user, head, before } = match self.users.entry(commit.key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => {
-                free.insert(tables.user(partition, &commit.key)?)
+                let (user, head) = if self.knows_all {
+                    (User::new(commit.key.user), RowHash::default())
+                } else {
+                    tables.user(partition, &commit.key)?
+                };
+                free.insert(Known { user, head, before: None })
             }
         };
         if user.version().next() != commit.version {
@@ -464,10 +514,15 @@ impl Following {
             );
             return Err(RecoveryError::Order { partition, offset, what });
         }
-        let (scratch, events) = (&mut self.scratch, &commit.events);
-        let before = Before::look_for_events(partition, commit.key, *head, user, events, scratch);
+        match before {
+            Some(before) => before.look_also(user, &commit.events, &mut self.scratch),
+            None => {
+                self.changed.push(commit.key);
+                let (key, events, scratch) = (commit.key, &commit.events, &mut self.scratch);
+                *before = Some(Before::look_for_events(partition, key, *head, user, events, scratch));
+            }
+        }
         user.replay(commit.version, &commit.events, commit.at);
-        *head = before.compare(user, &mut self.recovered.hash, &mut self.changes);
         let outbox = &mut self.recovered.outbox;
         owed_by(&commit, total, |to, owed| {
             outbox[usize::from(to.0)].push(0, Arc::new(owed));
@@ -477,6 +532,17 @@ impl Following {
         }
         self.remember_done(&commit);
         Ok(())
+    }
+
+    /// Brings rows and hash up to what was read; answers the hash.
+    fn hash(&mut self) -> RowHash {
+        let hash = &mut self.recovered.hash;
+        for key in self.changed.drain(..) {
+            let Some(known) = self.users.get_mut(&key) else { continue };
+            let Some(before) = known.before.take() else { continue };
+            known.head = before.compare(&known.user, hash, &mut self.changes);
+        }
+        *hash
     }
 
     fn remember_done(&mut self, commit: &Commit) {

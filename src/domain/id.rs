@@ -49,17 +49,22 @@ pub enum UserIdError {
 impl UserId {
     /// Checks `text`. Errors: see [`UserIdError`].
     pub fn parse(text: &str) -> Result<Self, UserIdError> {
+        Self::parse_bytes(text.as_bytes())
+    }
+
+    /// The same, of bytes that nobody has looked at. Errors: see [`UserIdError`].
+    pub fn parse_bytes(text: &[u8]) -> Result<Self, UserIdError> {
         if text.is_empty() {
             return Err(UserIdError::Empty);
         }
         if text.len() > USER_ID_BYTES_MAX {
             return Err(UserIdError::TooLong);
         }
-        if !text.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        if !text.iter().all(|byte| (0x21..=0x7e).contains(byte)) {
             return Err(UserIdError::IllegalByte);
         }
         let mut bytes = [0; USER_ID_BYTES_MAX];
-        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        bytes[..text.len()].copy_from_slice(text);
         Ok(Self { len: text.len() as u8, bytes })
     }
 

@@ -14,6 +14,7 @@ pub mod fence;
 pub mod kafka;
 pub mod partitioner;
 pub mod record;
+mod verbatim;
 
 use std::fmt;
 use std::io;
@@ -30,6 +31,9 @@ pub use cursor::{Cursor, DeadLetter, Filter, Parked, Place, Progress, Tally};
 pub use fence::{Ack, Admitted, ReaderRule, WriterRule};
 pub use partitioner::partition_of;
 pub use record::{Body, Cause, Commit, Kind, Origin, Record, RecordError};
+
+/// The largest record that a journal has, in bytes: more than any command makes.
+pub const RECORD_BYTES_MAX: usize = 4_000_000;
 
 /// One ordered slice of the journal.
 #[derive(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cursor::{Cursor, Place, Progress};
-use super::{Epoch, Offset, Partition};
+use super::{Epoch, Offset, Partition, verbatim};
 use crate::domain::{AppId, Event, Timestamp, UserId, UserKey, Version};
 
 /// The version of the envelope that this program writes.
@@ -280,6 +280,11 @@ pub fn encode(epoch: Epoch, n: u64, body: &Body, into: &mut Vec<u8>) {
 
 /// Reads the JSON of a record. Errors: [`RecordError`].
 pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
+    verbatim::read(bytes).map_or_else(|| decode_any(bytes), Ok)
+}
+
+/// The same, however it is written.
+fn decode_any(bytes: &[u8]) -> Result<Record, RecordError> {
     let stored: Stored<Vec<Event>, Arc<Origin>, String, Progress> = serde_json::from_slice(bytes)?;
     if stored.v != ENVELOPE_VERSION {
         return Err(RecordError::Version(stored.v));

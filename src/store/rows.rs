@@ -96,6 +96,12 @@ impl RowChanges {
         self.rows.push(Span { key_bytes: key_bytes as u32, gone, end: self.bytes.len() });
     }
 
+    /// Takes all out, and keeps the memory for others.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows.clear();
+    }
+
     /// Takes the first `count` of them out.
     pub fn take_first(&mut self, count: usize) -> Self {
         let mut rest = self.rows.split_off(count.min(self.rows.len()));
@@ -276,6 +282,18 @@ impl Before {
 }
 
 impl Before {
+    /// Looks at the rows that more `events` can change, before they do: one comparison may stand for
+    /// many records. Of a row that was looked at already only the first look counts.
+    pub fn look_also(&mut self, user: &User, events: &[Event], scratch: &mut Vec<u8>) {
+        for peer in user.scope_of_events(events) {
+            if let Err(place) = self.relations.binary_search_by(|(known, _)| known.cmp(&peer)) {
+                scratch.clear();
+                let is_there = encode_relation(user, &peer, scratch);
+                self.relations.insert(place, (peer, is_there.then(|| xxh3_128(scratch))));
+            }
+        }
+    }
+
     /// Compares with the rows after the change: adds each changed row to `changes`, brings `hash` up to
     /// date, and answers the hash of the head row as it is to be written now.
     pub fn compare(self, user: &User, hash: &mut RowHash, changes: &mut RowChanges) -> RowHash {

@@ -34,7 +34,9 @@ pub(super) struct Channels {
 
 /// What is left when everything was read.
 pub(super) struct Remainder {
-    /// Effects that are not taken.
+    /// Effects that were asked.
+    pub(super) asked: u64,
+    /// Those of them that are not taken.
     pub(super) owed: u64,
     /// Between whom something is on the way.
     pub(super) unsettled: HashSet<Pair>,
@@ -162,8 +164,9 @@ impl Channels {
     /// What is left after the last record. An answer that still lacks its question is a problem
     /// unless it was read late, when the question may have come behind the reader's back.
     pub(super) fn finish(&self, problems: &mut Findings) -> Remainder {
-        let mut remainder = Remainder { owed: 0, unsettled: HashSet::new(), ahead: 0 };
+        let mut remainder = Remainder { asked: 0, owed: 0, unsettled: HashSet::new(), ahead: 0 };
         for ((source, destination), channel) in &self.channels {
+            remainder.asked += channel.asked;
             remainder.owed += channel.owed.len() as u64;
             let answers = channel.waiting.iter().filter_map(|answer| answer.said.as_ref());
             for demand in channel.owed.iter().chain(answers) {

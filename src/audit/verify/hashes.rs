@@ -88,6 +88,11 @@ impl Hashes {
         self.compared
     }
 
+    /// Whether a store stands here.
+    pub(super) fn awaits(&self, (partition, offset): (Partition, Offset)) -> bool {
+        self.stored[usize::from(partition.0)].is_some_and(|rows| rows.next <= offset)
+    }
+
     /// Everything before `offset` is in the state: compares with a store that stands here.
     pub(super) fn reach(
         &mut self,

@@ -12,6 +12,7 @@ mod channels;
 mod cursors;
 mod hashes;
 mod people;
+mod promise;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,10 @@ use channels::Channels;
 use cursors::Cursors;
 use hashes::Hashes;
 use people::People;
+use promise::{Seen, promises};
 
 pub use hashes::StoredRows;
+pub use promise::{Checked, FirstBroken, Promise, PromiseReport};
 pub use report::{FINDINGS_SHOWN_MAX, Finding, Findings, Lag, PartitionReport, Report, Rule};
 
 use super::walk::{Reading, Step, Walk, all_partitions};
@@ -33,8 +36,10 @@ use super::webhooks::{self, Quiet, Reckoning};
 use super::{AuditError, Format, until_closed};
 use crate::domain::Timestamp;
 use crate::journal::{
-    Admitted, Body, Commit, Epoch, Offset, Partition, ReadJournal, Record, partition_of,
+    Admitted, Body, Commit, Cursor, Epoch, Offset, Partition, RECORD_BYTES_MAX, ReadJournal,
+    Record, partition_of,
 };
+use crate::webhooks::PARKED_USERS_MAX;
 
 /// How far the times of a partition may run backwards before it is worth a warning, in milliseconds:
 /// a new owner's clock may be behind the old one's.
@@ -93,10 +98,14 @@ pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, Aud
 }
 
 struct Check<'a> {
+    journal: &'a dyn ReadJournal,
     partitions: u16,
     /// The first offset of each partition that was not read.
     ends: Vec<Offset>,
     epochs: Vec<Epoch>,
+    /// The number of the last record of the epoch in force that counts; none once one is missing.
+    numbers: Vec<Option<u64>>,
+    seen: Seen,
     /// The latest time of each partition.
     times: Vec<Option<Timestamp>>,
     channels: Channels,
@@ -117,12 +126,15 @@ impl<'a> Check<'a> {
         let partitions = journal.partitions();
         let count = usize::from(partitions);
         Self {
+            journal,
             partitions,
             ends: vec![Offset(0); count],
             epochs: vec![Epoch(0); count],
+            numbers: vec![Some(0); count],
+            seen: Seen::default(),
             times: vec![None; count],
             channels: Channels::new(partitions),
-            people: People::new(options.import_ignores_blocklist),
+            people: People::new(partitions, options.import_ignores_blocklist),
             hashes: Hashes::new(partitions, &options.stored, &mut problems),
             cursors: Cursors::new(partitions),
             deliveries: Reckoning::new(journal, webhooks::Options::default()),
@@ -143,7 +155,11 @@ impl<'a> Check<'a> {
         }
         *end = Offset(step.offset.0 + 1);
         self.report.records += 1;
-        self.hashes.reach(place, &mut self.problems);
+        self.measure(place, step.bytes.len());
+        if self.hashes.awaits(place) {
+            self.people.hash(place.0, self.hashes.live(place.0));
+            self.hashes.reach(place, &mut self.problems);
+        }
         let (record, admitted) = match step.reading {
             Reading::Record(record, admitted) => (record, admitted),
             Reading::Unreadable { admitted: Admitted::Void, .. } => {
@@ -156,11 +172,39 @@ impl<'a> Check<'a> {
             }
         };
         match admitted {
-            Admitted::Void => self.void(place),
+            Admitted::Void => {
+                self.look_at_void(place, &record);
+                self.void(place);
+            }
             Admitted::Claimed => self.claimed(place, record.epoch),
             Admitted::Valid => self.valid(place, record),
         }
         Ok(())
+    }
+
+    fn measure(&mut self, place: (Partition, Offset), bytes: usize) {
+        self.seen.record_bytes_max = self.seen.record_bytes_max.max(bytes as u64);
+        if bytes > RECORD_BYTES_MAX {
+            let detail = format!("has {bytes} bytes, at most {RECORD_BYTES_MAX} are written");
+            self.problems.add(Rule::WithinLimits, place, detail);
+        }
+    }
+
+    /// That it counts for nobody is right; how it came about may not be.
+    fn look_at_void(&mut self, place: (Partition, Offset), record: &Record) {
+        let index = usize::from(place.0.0);
+        let (epoch, n, known) = (record.epoch, record.n, self.epochs[index]);
+        if epoch > known {
+            let detail = format!("is of epoch {epoch}, which nobody has claimed after {known}");
+            self.problems.add(Rule::WrittenUnderClaim, place, detail);
+        }
+        // Said once of an epoch: nothing behind the gap can fit any more.
+        if epoch == known
+            && let Some(last) = self.numbers[index].take_if(|last| n > *last + 1)
+        {
+            let detail = format!("has number {n} of epoch {epoch}, where {} follows", last + 1);
+            self.warnings.add(Rule::NumbersWithoutGap, place, detail);
+        }
     }
 
     fn void(&mut self, place: (Partition, Offset)) {
@@ -176,10 +220,12 @@ impl<'a> Check<'a> {
             self.warnings.add(Rule::NextEpoch, place, detail);
         }
         *known = epoch;
+        self.numbers[usize::from(place.0.0)] = Some(0);
         self.cursors.claimed(place, epoch);
     }
 
     fn valid(&mut self, place: (Partition, Offset), record: Record) {
+        self.numbers[usize::from(place.0.0)] = Some(record.n);
         let problems = &mut self.problems;
         match record.body {
             Body::Commit(commit) => self.commit(place, &commit),
@@ -187,15 +233,24 @@ impl<'a> Check<'a> {
                 self.channels.watermark(place, &seen, self.late, problems);
             }
             Body::Acknowledged { out } => self.channels.acknowledged(place, &out, self.late),
-            Body::Cursor { subscription, cursor } => {
-                self.cursors.set(place, subscription, &cursor, problems);
-            }
+            Body::Cursor { subscription, cursor } => self.cursor(place, subscription, &cursor),
             Body::Release { hash } | Body::Checkpoint { hash } => {
+                self.people.hash(place.0, self.hashes.live(place.0));
                 self.hashes.compare(place, &hash, problems);
             }
             // A claim is never merely valid.
             Body::Claim { .. } => {}
         }
+    }
+
+    fn cursor(&mut self, place: (Partition, Offset), subscription: String, cursor: &Cursor) {
+        self.seen.cursors += 1;
+        let parked = cursor.progress.parked.len();
+        if parked > PARKED_USERS_MAX {
+            let detail = format!("parks {parked} users, at most {PARKED_USERS_MAX} are");
+            self.problems.add(Rule::WithinLimits, place, detail);
+        }
+        self.cursors.set(place, subscription, cursor, &mut self.problems);
     }
 
     fn commit(&mut self, place: (Partition, Offset), commit: &Commit) {
@@ -218,13 +273,15 @@ impl<'a> Check<'a> {
             Some(latest) if commit.at < latest => {}
             _ => *time = Some(commit.at),
         }
-        self.people.replay(place, commit, self.hashes.live(place.0), problems);
+        self.people.replay(place, commit, problems);
         self.channels.answer(place, commit, self.late, problems);
         self.channels.ask(place.0, commit, problems);
     }
 
     fn finish(mut self) -> Result<Report, AuditError> {
-        for finding in self.deliveries.finish(&mut Quiet)?.findings.first {
+        let deliveries = self.deliveries.finish(&mut Quiet)?;
+        self.seen.calls = deliveries.subscriptions.iter().map(|one| one.counts.calls).sum();
+        for finding in deliveries.findings.first {
             // What cursors say of themselves has rules of its own here.
             if !matches!(
                 finding.rule,
@@ -236,9 +293,13 @@ impl<'a> Check<'a> {
             }
         }
         let (report, problems) = (&mut self.report, &mut self.problems);
+        for partition in (0..self.partitions).map(Partition) {
+            self.people.hash(partition, self.hashes.live(partition));
+        }
         self.hashes.finish(&self.ends, problems);
         let remainder = self.channels.finish(problems);
         report.owed = remainder.owed;
+        self.seen.effects = remainder.asked;
         if remainder.ahead > 0 {
             report.notes.push(format!(
                 "{} answers were written while this was read, and are not checked",
@@ -259,6 +320,9 @@ impl<'a> Check<'a> {
         report.hashes = self.hashes.compared();
         report.lags = self.cursors.lags(&self.ends);
         report.holds = self.problems.total == 0;
+        self.seen.pairs = self.people.pairs();
+        let findings = (&self.problems, &self.warnings);
+        report.promises = promises(self.journal, report, self.seen, findings)?;
         report.problems = self.problems;
         report.warnings = self.warnings;
         Ok(self.report)

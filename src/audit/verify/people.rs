@@ -17,9 +17,10 @@ type Place = (Partition, Offset);
 
 /// All users of a journal.
 pub(super) struct People {
-    people: HashMap<UserKey, Person>,
+    people: HashMap<UserKey, Person, foldhash::fast::RandomState>,
+    /// By partition, whose rows have changed since they were hashed.
+    changed: Vec<Vec<UserKey>>,
     scratch: Vec<u8>,
-    changes: RowChanges,
     /// Friendships ended by a block that was not read yet.
     unexplained: Vec<Severed>,
     import_ignores_blocklist: bool,
@@ -27,8 +28,10 @@ pub(super) struct People {
 
 struct Person {
     state: User,
-    /// The hash of the head row.
+    /// The hash of the head row, as it is in the hash of all rows.
     head: RowHash,
+    /// The rows that have changed since they were hashed, if any have.
+    before: Option<Before>,
     partition: Partition,
     notes: BTreeMap<UserId, Note>,
 }
@@ -60,7 +63,8 @@ struct Severed {
 
 impl Person {
     fn new(id: UserId, partition: Partition) -> Self {
-        Self { state: User::new(id), head: RowHash::default(), partition, notes: BTreeMap::new() }
+        let (state, notes) = (User::new(id), BTreeMap::new());
+        Self { state, head: RowHash::default(), before: None, partition, notes }
     }
 
     /// Whether the user blocks `peer` by a block that suffers no friendship.
@@ -156,26 +160,31 @@ impl Person {
 }
 
 impl People {
-    /// Nobody yet. With `import_ignores_blocklist`, an imported friend may be blocked.
-    pub(super) fn new(import_ignores_blocklist: bool) -> Self {
+    /// Nobody yet, in so many partitions. With `import_ignores_blocklist`, an imported friend may be
+    /// blocked.
+    pub(super) fn new(partitions: u16, import_ignores_blocklist: bool) -> Self {
         Self {
-            people: HashMap::new(),
+            people: HashMap::default(),
+            changed: vec![Vec::new(); usize::from(partitions)],
             scratch: Vec::new(),
-            changes: RowChanges::default(),
             unexplained: Vec::new(),
             import_ignores_blocklist,
         }
     }
 
-    /// Takes a valid record into account: the same fold as in a node. `hash` is that of the
-    /// partition's rows.
-    pub(super) fn replay(
-        &mut self,
-        place: Place,
-        commit: &Commit,
-        hash: &mut RowHash,
-        problems: &mut Findings,
-    ) {
+    /// Brings `hash`, that of a partition's rows, up to the last record.
+    pub(super) fn hash(&mut self, partition: Partition, hash: &mut RowHash) {
+        let mut rows = RowChanges::default();
+        for key in self.changed[usize::from(partition.0)].drain(..) {
+            let Some(person) = self.people.get_mut(&key) else { continue };
+            let Some(before) = person.before.take() else { continue };
+            person.head = before.compare(&person.state, hash, &mut rows);
+            rows.clear();
+        }
+    }
+
+    /// Takes a valid record into account: the same fold as in a node.
+    pub(super) fn replay(&mut self, place: Place, commit: &Commit, problems: &mut Findings) {
         let (key, version) = (commit.key, commit.version);
         let person = self.people.entry(key).or_insert_with(|| Person::new(key.user, place.0));
         let expected = person.state.version().next();
@@ -186,18 +195,15 @@ impl People {
         for event in &commit.events {
             person.note(event, version, place.1);
         }
-        let (scratch, changes) = (&mut self.scratch, &mut self.changes);
-        let before = Before::look_for_events(
-            place.0,
-            key,
-            person.head,
-            &person.state,
-            &commit.events,
-            scratch,
-        );
+        match &mut person.before {
+            Some(before) => before.look_also(&person.state, &commit.events, &mut self.scratch),
+            before => {
+                let (head, state, events) = (person.head, &person.state, &commit.events);
+                *before = Some(Before::look_for_events(place.0, key, head, state, events, &mut self.scratch));
+                self.changed[usize::from(place.0.0)].push(key);
+            }
+        }
         person.state.replay(version, &commit.events, commit.at);
-        person.head = before.compare(&person.state, hash, changes);
-        changes.take_first(usize::MAX);
         for peer in commit.events.iter().filter_map(Event::peer) {
             let imported =
                 self.import_ignores_blocklist && person.form(&peer) == Some(OfferForm::Import);
@@ -272,6 +278,11 @@ impl People {
             self.look_at(key, person, unsettled, problems);
             self.look_for_deleted(key, person, unsettled, warnings);
         }
+    }
+
+    /// Pairs of users of whom one has something about the other, each direction for itself.
+    pub(super) fn pairs(&self) -> u64 {
+        self.people.values().map(|person| person.notes.len() as u64).sum()
     }
 
     fn other(&self, key: &UserKey, peer: &UserId) -> Option<&Person> {

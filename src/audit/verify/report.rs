@@ -1,11 +1,14 @@
 //! What a verification found, and how it is written.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::super::AuditError;
 use super::super::story::Plain;
+use super::promise::{FirstBroken, Promise, PromiseReport};
 use crate::journal::{Epoch, Offset, Partition};
 
 /// How many problems, and how many warnings, are kept to be shown; all are counted.
@@ -19,8 +22,13 @@ pub enum Rule {
     Readable,
     /// The offsets of a partition have no gap.
     OffsetsWithoutGap,
+    /// The records of an epoch have no gap in their numbers (a warning: what stands behind one counts
+    /// for nobody, and nobody was told of it).
+    NumbersWithoutGap,
     /// A claim takes the next epoch (a warning: readers go by the order alone).
     NextEpoch,
+    /// Nobody writes in an epoch that was not claimed.
+    WrittenUnderClaim,
     /// Times of a partition do not run backwards (a warning: nothing depends on them).
     TimeForward,
     /// A record stands in the partition of its user.
@@ -66,6 +74,16 @@ pub enum Rule {
     ///
     /// [`webhooks::Rule`]: super::super::webhooks::Rule
     Deliveries,
+    /// A record and what it lists are within the limits that have a name.
+    WithinLimits,
+}
+
+impl Rule {
+    /// The name in the report.
+    fn name(self) -> io::Result<String> {
+        let name = serde_json::to_value(self)?;
+        Ok(name.as_str().unwrap_or_default().to_owned())
+    }
 }
 
 /// One place where a rule is broken.
@@ -88,6 +106,9 @@ pub struct Findings {
     pub total: u64,
     /// The first [`FINDINGS_SHOWN_MAX`].
     pub first: Vec<Finding>,
+    /// Of each promise that they are about: how many there are, and the first.
+    #[serde(skip)]
+    pub(super) by_promise: BTreeMap<Promise, (u64, Finding)>,
 }
 
 impl Findings {
@@ -99,8 +120,15 @@ impl Findings {
         detail: impl Into<String>,
     ) {
         self.total += 1;
+        let finding = Finding { rule, partition, offset, detail: detail.into() };
+        match self.by_promise.entry(rule.promise()) {
+            Entry::Occupied(mut known) => known.get_mut().0 += 1,
+            Entry::Vacant(free) => {
+                free.insert((1, finding.clone()));
+            }
+        }
         if self.first.len() < FINDINGS_SHOWN_MAX {
-            self.first.push(Finding { rule, partition, offset, detail: detail.into() });
+            self.first.push(finding);
         }
     }
 }
@@ -135,6 +163,8 @@ pub struct Lag {
 pub struct Report {
     /// Whether no rule is broken.
     pub holds: bool,
+    /// What that says of each promise, by number.
+    pub promises: Vec<PromiseReport>,
     /// Records read.
     pub records: u64,
     /// Those of them that are facts about a user and count.
@@ -180,14 +210,16 @@ impl Report {
         for (word, findings) in [("PROBLEM", &self.problems), ("warning", &self.warnings)] {
             for finding in &findings.first {
                 let Finding { rule, partition, offset, detail } = finding;
-                let rule = serde_json::to_value(rule).map_err(io::Error::from)?;
-                let rule = rule.as_str().unwrap_or_default();
+                let rule = rule.name()?;
                 writeln!(out, "{word} {partition}@{offset} {rule}: {}", Plain(detail))?;
             }
             let unshown = findings.total - findings.first.len() as u64;
             if unshown > 0 {
                 writeln!(out, "{word} and {unshown} more")?;
             }
+        }
+        for one in &self.promises {
+            one.write(out)?;
         }
         for note in &self.notes {
             writeln!(out, "note {}", Plain(note))?;
@@ -225,6 +257,28 @@ impl Report {
         }
         let verdict = if self.holds { "all holds" } else { "NOT ALL HOLDS" };
         writeln!(out, "{verdict}, {}.{:03} s", self.duration_ms / 1000, self.duration_ms % 1000)?;
+        Ok(())
+    }
+}
+
+impl PromiseReport {
+    fn write(&self, out: &mut dyn Write) -> Result<(), AuditError> {
+        let word = if self.kept { "kept" } else { "BROKEN" };
+        write!(out, "promise {}, {}: {word}; checked", self.number, self.promise.title())?;
+        for (index, checked) in self.checked.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(out, "{comma} {} {}", checked.count, checked.what)?;
+        }
+        writeln!(out)?;
+        if let Some(FirstBroken { finding, user, version }) = &self.first {
+            let Finding { rule, partition, offset, detail } = finding;
+            write!(out, "  first broken by {partition}@{offset}")?;
+            if let (Some(user), Some(version)) = (user, version) {
+                write!(out, " of {}, version {version}", Plain(&user.to_string()))?;
+            }
+            writeln!(out, ": {}: {}", rule.name()?, Plain(detail))?;
+        }
+        writeln!(out, "  not in a journal: {}", self.unseen)?;
         Ok(())
     }
 }

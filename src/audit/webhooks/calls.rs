@@ -73,6 +73,8 @@ pub(super) struct Shelf {
     pub(super) next: Offset,
     /// The records that count for nobody.
     voids: Vec<Offset>,
+    /// A cursor of the partition was read: what records owe is kept from here on.
+    pub(super) followed: bool,
 }
 
 impl Shelf {
@@ -86,7 +88,18 @@ impl Shelf {
             first: Offset(0),
             next: Offset(0),
             voids: Vec::new(),
+            followed: false,
         }
+    }
+
+    /// The record at `offset` counts, and has these facts. Before there is a cursor, what they owe is
+    /// only looked for if one asks.
+    pub(super) fn put_facts(&mut self, offset: Offset, commit: &Commit) {
+        if self.followed {
+            return self.put(offset, Owed::of(self.partition, offset, commit));
+        }
+        self.next = Offset(offset.0 + 1);
+        self.first = self.next;
     }
 
     /// The record at `offset` counts, and owes this.

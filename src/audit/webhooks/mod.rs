@@ -40,7 +40,7 @@ use crate::journal::{
 };
 use crate::webhooks::MAIN;
 use crate::webhooks::digest::CallId;
-use calls::{Owed, Shelf};
+use calls::Shelf;
 use lane::{Ground, Lane, Whose};
 
 /// How the event that begins a replay is stored.
@@ -321,7 +321,7 @@ impl<'a> Reckoning<'a> {
         let shelf = &mut self.shelves[usize::from(partition.0)];
         match &record.body {
             Body::Commit(commit) => {
-                shelf.put(offset, Owed::of(partition, offset, commit));
+                shelf.put_facts(offset, commit);
                 learn(&mut self.options.replays, commit);
             }
             Body::Cursor { subscription, cursor } => {
@@ -349,6 +349,7 @@ impl<'a> Reckoning<'a> {
             return Ok(());
         }
         self.report.cursors += 1;
+        self.shelves[usize::from(partition.0)].followed = true;
         let lane = self.lanes.entry((name.into(), partition)).or_insert_with(|| {
             let replay = match replay {
                 None => Ok(None),

@@ -11,18 +11,16 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::ClusterSettings;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, RECORD_BYTES_MAX};
 
 /// How long a question to the cluster may take: a broker may be electing a leader meanwhile.
 pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a question that came at a bad moment waits before it is asked again.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The largest record that is handed over. The topics take a little more, because a batch of one has
-/// a frame around it; so what is too large is refused here and not by a broker, where it would look
-/// like a loss.
-pub(super) const RECORD_BYTES_MAX: usize = 4_000_000;
-/// What the topics take.
+/// What the topics take: a little more than the largest record, because a batch of one has a frame
+/// around it; so what is too large is refused here and not by a broker, where it would look like a
+/// loss.
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// How connections to brokers are protected.

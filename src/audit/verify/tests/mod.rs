@@ -2,6 +2,7 @@
 
 mod hashes;
 mod journal;
+mod promises;
 mod random;
 mod users;
 mod written;
