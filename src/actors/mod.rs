@@ -193,6 +193,8 @@ impl Default for Settings {
 pub struct Metrics {
     /// User actors that live now.
     pub resident: Gauge,
+    /// What they take in memory, about: what the bound on it counts.
+    pub resident_bytes: Gauge,
     /// User actors started.
     pub started: Counter,
     /// User actors retired.
@@ -215,6 +217,11 @@ impl Metrics {
     /// Makes the metrics visible in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("cordon_users_resident", "User actors alive", self.resident.clone());
+        registry.register(
+            "cordon_users_resident_bytes",
+            "Memory that the user actors alive take, about",
+            self.resident_bytes.clone(),
+        );
         registry.register("cordon_users_started", "User actors started", self.started.clone());
         registry.register("cordon_users_retired", "User actors retired", self.retired.clone());
         registry.register(

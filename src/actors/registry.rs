@@ -1,13 +1,15 @@
 //! Finds, starts and retires the user actors of one partition.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
 use foldhash::fast::RandomState;
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
@@ -24,28 +26,58 @@ const SWEEP_MAX: usize = 100;
 
 /// What the registry knows of a resident actor.
 pub(super) struct Residence {
+    pub(super) key: UserKey,
+    /// The way to the actor, until it is retired: an actor ends when there is no way to it any more, and
+    /// it holds its residence itself.
+    addr: RefCell<Option<Addr<UserActor>>>,
     pending: Cell<u32>,
-    used: Cell<Instant>,
+    /// When it was used last, in seconds since the registry's beginning.
+    used: Cell<u32>,
     changed: Cell<u64>,
     bytes: Cell<usize>,
-    total: Rc<Cell<usize>>,
+    total: Rc<Total>,
+}
+
+/// What the actors of a partition take in memory, about.
+struct Total {
+    bytes: Cell<usize>,
+    /// The same over all partitions.
+    gauge: Gauge,
+}
+
+impl Total {
+    fn change(&self, before: usize, now: usize) {
+        self.bytes.set(self.bytes.get() + now - before);
+        self.gauge.inc_by(now as i64 - before as i64);
+    }
 }
 
 impl Drop for Residence {
     fn drop(&mut self) {
-        self.total.set(self.total.get() - self.bytes.get());
+        self.total.change(self.bytes.get(), 0);
     }
 }
 
 impl Residence {
-    fn new(total: Rc<Cell<usize>>, now: Instant) -> Rc<Self> {
+    fn new(key: UserKey, used: u32, total: Rc<Total>) -> Rc<Self> {
         Rc::new(Self {
+            key,
+            addr: RefCell::default(),
             pending: Cell::new(0),
-            used: Cell::new(now),
+            used: Cell::new(used),
             changed: Cell::new(0),
             bytes: Cell::new(0),
             total,
         })
+    }
+
+    fn addr(&self) -> Option<Addr<UserActor>> {
+        self.addr.borrow().clone()
+    }
+
+    /// Nobody finds the actor any more: it ends once it has nothing left to do.
+    fn retire(&self) {
+        self.addr.take();
     }
 
     /// A message is on its way to the actor.
@@ -66,7 +98,7 @@ impl Residence {
 
     pub(super) fn measure(&self, user: &User) {
         let bytes = ACTOR_BYTES + user.heap_bytes();
-        self.total.set(self.total.get() + bytes - self.bytes.replace(bytes));
+        self.total.change(self.bytes.replace(bytes), bytes);
     }
 
     /// The last record that the actor appended in this epoch, 0 if none.
@@ -75,40 +107,68 @@ impl Residence {
     }
 }
 
-#[derive(Clone)]
-struct Resident {
-    addr: Addr<UserActor>,
-    residence: Rc<Residence>,
+/// A residence, to be found by whose it is.
+struct Resident(Rc<Residence>);
+
+impl std::borrow::Borrow<UserKey> for Resident {
+    fn borrow(&self) -> &UserKey {
+        &self.0.key
+    }
 }
+
+impl Hash for Resident {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for Resident {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for Resident {}
 
 /// The resident actors of one partition.
 pub(super) struct Registry {
     ledger: Rc<Ledger>,
-    residents: RefCell<HashMap<UserKey, Resident, RandomState>>,
-    ring: RefCell<Vec<UserKey>>,
+    residents: RefCell<HashSet<Resident, RandomState>>,
+    /// The same, in the order in which sweeps look at them.
+    ring: RefCell<Vec<Rc<Residence>>>,
     hand: Cell<usize>,
     saved: Cell<u64>,
-    bytes: Rc<Cell<usize>>,
-    /// The time of the last tick: close enough to tell who is idle.
-    now: Cell<Instant>,
+    total: Rc<Total>,
+    began: Instant,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.ring.borrow().iter().for_each(|residence| residence.retire());
+    }
 }
 
 impl Registry {
     pub(super) fn new(ledger: Rc<Ledger>) -> Rc<Self> {
+        let gauge = ledger.context.metrics.resident_bytes.clone();
         Rc::new(Self {
             ledger,
             residents: RefCell::default(),
             ring: RefCell::default(),
             hand: Cell::new(0),
             saved: Cell::new(0),
-            bytes: Rc::default(),
-            now: Cell::new(Instant::now()),
+            total: Rc::new(Total { bytes: Cell::new(0), gauge }),
+            began: Instant::now(),
         })
+    }
+
+    fn now(&self) -> u32 {
+        self.began.elapsed().as_secs() as u32
     }
 
     /// Whether `key` has an actor.
     pub(super) fn is_resident(&self, key: &UserKey) -> bool {
-        self.residents.borrow().contains_key(key)
+        self.residents.borrow().contains(key)
     }
 
     /// How many actors there are.
@@ -119,9 +179,9 @@ impl Registry {
     /// The actor of `key`, started if need be, with one more message on its way to it: from here on
     /// no sweep retires it, also not the one that makes room for it. Retired with a message on its
     /// way it would record what the next actor of the same user knows nothing of.
-    fn resident(&self, key: UserKey) -> Result<Resident, StoreError> {
-        if let Some(resident) = self.known(&key) {
-            return Ok(resident);
+    fn resident(&self, key: UserKey) -> Result<Rc<Residence>, StoreError> {
+        if let Some(residence) = self.known(&key) {
+            return Ok(residence);
         }
         let tables = self.ledger.context.store.tables();
         let (user, head) = tables.user(self.ledger.partition, &key)?;
@@ -129,12 +189,12 @@ impl Registry {
     }
 
     /// The actor of `key`, if there is one, with one more message on its way to it.
-    fn known(&self, key: &UserKey) -> Option<Resident> {
+    fn known(&self, key: &UserKey) -> Option<Rc<Residence>> {
         let residents = self.residents.borrow();
-        let resident = residents.get(key)?;
-        resident.residence.used.set(self.now.get());
-        resident.residence.expect();
-        Some(resident.clone())
+        let Resident(residence) = residents.get(key)?;
+        residence.used.set(self.now());
+        residence.expect();
+        Some(residence.clone())
     }
 
     /// Hands a question to the actor of `key`; without an actor the question comes back. It waits in the
@@ -146,8 +206,12 @@ impl Registry {
         UserActor: Handler<M>,
         Context<UserActor>: ToEnvelope<UserActor, M>,
     {
-        let Some(resident) = self.known(key) else { return Err(message) };
-        resident.addr.do_send(message);
+        let Some(residence) = self.known(key) else { return Err(message) };
+        let addr = residence.addr.borrow();
+        match &*addr {
+            Some(addr) => addr.do_send(message),
+            None => return Err(message),
+        }
         Ok(())
     }
 
@@ -156,32 +220,32 @@ impl Registry {
         self.clear();
         for (key, (user, head)) in users {
             // As if its first record of this epoch were in no checkpoint: it stays until one is written.
-            self.start(key, user, head, 1).residence.arrived();
+            self.start(key, user, head, 1).arrived();
         }
     }
 
     /// Starts an actor, with one message on its way to it.
-    fn start(&self, key: UserKey, user: User, head: RowHash, changed: u64) -> Resident {
+    fn start(&self, key: UserKey, user: User, head: RowHash, changed: u64) -> Rc<Residence> {
         let context = &self.ledger.context;
-        let residence = Residence::new(self.bytes.clone(), self.now.get());
+        let residence = Residence::new(key, self.now(), self.total.clone());
         residence.expect();
         residence.changed.set(changed);
-        let actor = UserActor::new(self.ledger.clone(), residence.clone(), key, user, head);
+        let actor = UserActor::new(self.ledger.clone(), residence.clone(), user, head);
         let mailbox = context.settings.mailbox_max;
         let addr = UserActor::create(|here: &mut Context<UserActor>| {
             here.set_mailbox_capacity(mailbox);
             actor
         });
-        let resident = Resident { addr, residence };
-        self.residents.borrow_mut().insert(key, resident.clone());
-        self.ring.borrow_mut().push(key);
+        residence.addr.replace(Some(addr));
+        self.residents.borrow_mut().insert(Resident(residence.clone()));
+        self.ring.borrow_mut().push(residence.clone());
         context.metrics.started.inc();
         context.metrics.resident.inc();
         let limits = &context.settings;
-        if self.len() > limits.residents_max || self.bytes.get() > limits.resident_bytes_max {
+        if self.len() > limits.residents_max || self.total.bytes.get() > limits.resident_bytes_max {
             self.sweep(Duration::ZERO, SWEEP_MAX.min(16));
         }
-        resident
+        residence
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {
@@ -199,15 +263,18 @@ impl Registry {
         UserActor: Handler<M>,
         Context<UserActor>: ToEnvelope<UserActor, M>,
     {
-        let resident = match self.resident(key) {
-            Ok(resident) => resident,
+        let residence = match self.resident(key) {
+            Ok(residence) => residence,
             Err(error) => {
                 self.store_failed(&error);
                 return Err((ExecuteError::Unavailable, message));
             }
         };
-        resident.addr.try_send(message).map_err(|error| {
-            resident.residence.arrived();
+        let Some(addr) = residence.addr() else {
+            return Err((ExecuteError::Unavailable, message));
+        };
+        addr.try_send(message).map_err(|error| {
+            residence.arrived();
             (ExecuteError::Overloaded, error.into_inner())
         })
     }
@@ -220,14 +287,14 @@ impl Registry {
         UserActor: Handler<M>,
         Context<UserActor>: ToEnvelope<UserActor, M>,
     {
-        let resident = match self.resident(key) {
-            Ok(resident) => resident,
+        let residence = match self.resident(key) {
+            Ok(residence) => residence,
             Err(error) => {
                 self.store_failed(&error);
                 return None;
             }
         };
-        resident.addr.send(message).await.ok()
+        residence.addr()?.send(message).await.ok()
     }
 
     /// A checkpoint holds every record up to `n`.
@@ -243,8 +310,8 @@ impl Registry {
     /// Drops all actors: their state may not be the journal's.
     pub(super) fn clear(&self) {
         let count = self.len();
-        self.residents.borrow_mut().clear();
-        self.ring.borrow_mut().clear();
+        self.residents.take();
+        self.ring.take().iter().for_each(|residence| residence.retire());
         self.hand.set(0);
         self.saved.set(0);
         self.ledger.context.metrics.resident.dec_by(count as i64);
@@ -255,21 +322,20 @@ impl Registry {
     /// on its way to it or a record of its is in no checkpoint.
     pub(super) fn sweep(&self, idle_max: Duration, looks: usize) {
         let settings = &self.ledger.context.settings;
-        let now = Instant::now();
+        let now = self.now();
         let mut residents = self.residents.borrow_mut();
         let mut ring = self.ring.borrow_mut();
         for _ in 0..looks.min(ring.len()) {
             let index = self.hand.get() % ring.len().max(1);
-            let Some(key) = ring.get(index).copied() else { break };
+            let Some(residence) = ring.get(index) else { break };
             self.hand.set(index + 1);
-            let Some(resident) = residents.get(&key) else { continue };
-            let residence = &resident.residence;
-            let idle = now.saturating_duration_since(residence.used.get());
+            let idle = Duration::from_secs(now.saturating_sub(residence.used.get()).into());
             let crowded = residents.len() > settings.residents_max
-                || self.bytes.get() > settings.resident_bytes_max;
+                || self.total.bytes.get() > settings.resident_bytes_max;
             let free = residence.pending.get() == 0 && residence.changed() <= self.saved.get();
             if free && (idle >= idle_max || crowded) {
-                residents.remove(&key);
+                residents.remove(&residence.key);
+                residence.retire();
                 ring.swap_remove(index);
                 self.hand.set(index);
                 let metrics = &self.ledger.context.metrics;
@@ -281,7 +347,6 @@ impl Registry {
 
     /// The regular sweep.
     pub(super) fn tick(&self) {
-        self.now.set(Instant::now());
         self.sweep(self.ledger.context.settings.idle_max, SWEEP_MAX);
     }
 }

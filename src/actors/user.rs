@@ -14,7 +14,7 @@ use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{
     BlocklistOrder, CallKey, Command, Event, NewFriend, Offer, Outcome, Rejection, User, UserId,
-    UserKey, Verdict, Version,
+    Verdict, Version,
 };
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
@@ -25,7 +25,6 @@ use crate::store::rows::{Before, RowHash};
 pub(super) struct UserActor {
     ledger: Rc<Ledger>,
     residence: Rc<Residence>,
-    key: UserKey,
     user: User,
     head: RowHash,
     era: u64,
@@ -37,13 +36,12 @@ impl UserActor {
     pub(super) fn new(
         ledger: Rc<Ledger>,
         residence: Rc<Residence>,
-        key: UserKey,
         user: User,
         head: RowHash,
     ) -> Self {
         let era = ledger.era();
         residence.measure(&user);
-        Self { ledger, residence, key, user, head, era, order: None }
+        Self { ledger, residence, user, head, era, order: None }
     }
 
     /// The partition was recovered since this actor was started: its state may not be the journal's.
@@ -52,7 +50,7 @@ impl UserActor {
     }
 
     fn look(&self, peers: Vec<UserId>) -> Before {
-        self.ledger.look(self.key, self.head, &self.user, peers)
+        self.ledger.look(self.residence.key, self.head, &self.user, peers)
     }
 
     /// Closes the turn's record and puts its rows together.
@@ -68,7 +66,7 @@ impl UserActor {
         let (head, hash, rows) = self.ledger.note_rows(before, &self.user);
         self.head = head;
         let version = self.user.version();
-        Draft { key: self.key, version, at, by, cause, events, rows, hash }
+        Draft { key: self.residence.key, version, at, by, cause, events, rows, hash }
     }
 }
 
@@ -100,7 +98,10 @@ impl Handler<Run> for UserActor {
             return;
         }
         let reimports = matches!(*command, Command::ImportAccount(_)) && !self.user.is_imported();
-        if reimports && self.user.version() > Version(0) && self.ledger.owes_forget(self.key) {
+        if reimports
+            && self.user.version() > Version(0)
+            && self.ledger.owes_forget(self.residence.key)
+        {
             let _ = reply.reply.send(Err(ExecuteError::TimedOut));
             return;
         }
@@ -123,8 +124,8 @@ impl Handler<Run> for UserActor {
         let kept = kept.map(|kept| DoneBefore::of_kept(&kept.traces));
         if let (Command::Send(message), verdict) = command.parts()
             && verdict.is_none_or(Verdict::allows_all)
-            && let Some(time) =
-                sent_at.or_else(|| self.ledger.sent_before(self.key, message, verdict, at))
+            && let Some(time) = sent_at
+                .or_else(|| self.ledger.sent_before(self.residence.key, message, verdict, at))
         {
             let lost = context.interrupted();
             let answer = move |offset: Option<Offset>| {
@@ -134,7 +135,7 @@ impl Handler<Run> for UserActor {
             self.ledger.when_final(self.residence.changed(), Box::new(answer));
             return;
         }
-        let done = self.ledger.done_before(origin.request, self.key).or(kept);
+        let done = self.ledger.done_before(origin.request, self.residence.key).or(kept);
         let (command, settled) = self.without_what_is_done(command, done.as_ref());
         let mut scope = self.user.scope(&command);
         if let Some(call) = &call {
@@ -145,26 +146,29 @@ impl Handler<Run> for UserActor {
             scope.extend(self.user.scope_of_call(call, bytes, at));
         }
         let before = self.look(scope);
-        let mut decision = match self.user.perform(&command, context.policy(self.key.app), at) {
-            Ok(decision) => decision,
-            Err(rejection) => {
-                let lost = context.interrupted();
-                let answer = move |offset: Option<Offset>| {
-                    let answer = match (offset, done) {
-                        // What it was judged on may never have happened.
-                        (None, _) => Err(lost),
-                        // The account that is unknown now is the one that this call has deleted.
-                        (Some(_), Some(done)) if done.touched_account() => {
-                            Ok(Executed { outcomes: vec![Ok(())], position: None, sent_at: None })
-                        }
-                        (Some(_), _) => Err(ExecuteError::Rejected(rejection)),
+        let mut decision =
+            match self.user.perform(&command, context.policy(self.residence.key.app), at) {
+                Ok(decision) => decision,
+                Err(rejection) => {
+                    let lost = context.interrupted();
+                    let answer = move |offset: Option<Offset>| {
+                        let answer = match (offset, done) {
+                            // What it was judged on may never have happened.
+                            (None, _) => Err(lost),
+                            // The account that is unknown now is the one that this call has deleted.
+                            (Some(_), Some(done)) if done.touched_account() => Ok(Executed {
+                                outcomes: vec![Ok(())],
+                                position: None,
+                                sent_at: None,
+                            }),
+                            (Some(_), _) => Err(ExecuteError::Rejected(rejection)),
+                        };
+                        drop(reply.reply.send(answer));
                     };
-                    drop(reply.reply.send(answer));
-                };
-                self.ledger.when_final(self.residence.changed(), Box::new(answer));
-                return;
-            }
-        };
+                    self.ledger.when_final(self.residence.changed(), Box::new(answer));
+                    return;
+                }
+            };
         if done.as_ref().is_some_and(DoneBefore::is_judged) {
             decision.events.retain(|event| !matches!(event, Event::VerdictGiven(_)));
         }
@@ -192,11 +196,11 @@ impl Handler<Run> for UserActor {
             plans.insert(slot, plan);
         }
         if decision.events.is_empty() {
-            self.ledger.answer_after(self.residence.changed(), self.key, reply, &plans);
+            self.ledger.answer_after(self.residence.changed(), self.residence.key, reply, &plans);
             return;
         }
         if matches!(*command, Command::DeleteAccount) {
-            context.known.forget_account(&self.key);
+            context.known.forget_account(&self.residence.key);
         }
         let draft = self.draft(decision.events, before, at, origin, None);
         let n = self.ledger.commit(draft, Some((reply, plans)));
@@ -221,7 +225,7 @@ impl UserActor {
                 (Command::AddFriends { items, form: *form, forced: *forced }, settled)
             }
             Command::Block { targets } => {
-                let is_owed = |peer| self.ledger.owes_sever(self.key, peer);
+                let is_owed = |peer| self.ledger.owes_sever(self.residence.key, peer);
                 let first = |peer| match is_owed(peer) {
                     true => Plan::OwedSever(peer),
                     false => Plan::Done(Ok(())),
@@ -323,13 +327,13 @@ impl UserActor {
             Err(rejection) => {
                 if rejection == Rejection::AlreadyBlocked
                     && let Some(peer) = blocked(slot)
-                    && self.ledger.owes_sever(self.key, peer)
+                    && self.ledger.owes_sever(self.residence.key, peer)
                 {
                     return Plan::OwedSever(peer);
                 }
                 if rejection == Rejection::RequestUnknown
                     && let Some(item) = owed_answer(slot)
-                    && self.ledger.owes_answer(self.key, item.user, item.agreement)
+                    && self.ledger.owes_answer(self.residence.key, item.user, item.agreement)
                 {
                     return Plan::OwedAnswer(item.user);
                 }
@@ -407,7 +411,7 @@ impl Handler<Apply> for UserActor {
         let context = self.ledger.context.clone();
         let at = context.clock.now();
         let before = self.look(self.user.scope_of_effects(last.from, effects.len()));
-        let policy = context.policy(self.key.app);
+        let policy = context.policy(self.residence.key.app);
         let each = effects.iter().map(|owed| &owed.effect);
         let events = self.user.react(last.from, each, policy, at);
         if events.is_empty() {
@@ -487,7 +491,7 @@ impl Handler<LookAt> for UserActor {
         };
         let n = self.residence.changed();
         if self.ledger.is_final(n) {
-            self.ledger.context.known.note(self.key, peer, standing);
+            self.ledger.context.known.note(self.residence.key, peer, standing);
         }
         into.put(slot, standing, n, &self.ledger);
     }
@@ -499,7 +503,7 @@ impl Handler<Show> for UserActor {
     fn handle(&mut self, Show(view): Show, _: &mut Context<Self>) -> Seen {
         self.residence.arrived();
         let context = &self.ledger.context;
-        let rules = (context.policy(self.key.app), context.clock.now());
+        let rules = (context.policy(self.residence.key.app), context.clock.now());
         let answer = view.of(&self.user, &mut self.order, rules);
         Seen { answer, n: self.residence.changed() }
     }

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Block, BlocklistOrder, Card, Command, Friend, Kept, Policy, Profile, Rejection, Subscriptions,
-    Timestamp, User, UserId,
+    Block, BlocklistOrder, Card, Command, FriendView, Kept, Policy, Profile, Rejection,
+    Subscriptions, Timestamp, User, UserId,
 };
 
 /// A question about one user.
@@ -135,9 +135,9 @@ pub struct FriendRecord {
     pub card: Card,
 }
 
-impl From<&Friend> for FriendRecord {
-    fn from(friend: &Friend) -> Self {
-        let card = friend.card.as_deref().cloned().unwrap_or_default();
+impl From<FriendView<'_>> for FriendRecord {
+    fn from(friend: FriendView<'_>) -> Self {
+        let card = friend.card().map(Card::from).unwrap_or_default();
         Self { peer: friend.peer, at: friend.at, card }
     }
 }

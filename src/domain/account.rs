@@ -68,6 +68,16 @@ impl Profile {
         }
     }
 
+    /// The bytes that it takes on the heap, less what allocations are rounded up by.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let texts = [&self.nick, &self.face_url, &self.location, &self.self_signature];
+        let custom = self.custom.iter().map(|(tag, value)| tag.len() + value.len());
+        size_of::<Self>()
+            + texts.into_iter().map(|text| text.len()).sum::<usize>()
+            + self.custom.capacity() * size_of::<(Box<str>, Box<str>)>()
+            + custom.sum::<usize>()
+    }
+
     /// The value of a custom field; empty if it has none.
     pub fn custom_field(&self, tag: &str) -> &str {
         let found = self.custom.iter().find(|(known, _)| **known == *tag);
@@ -185,11 +195,12 @@ impl User {
     /// takes back its own. Rule: rest-api.md 6.3.
     pub(super) fn delete(&self) -> Vec<Event> {
         let offers = self
+            .rare
             .offers
             .iter()
             .filter(|offer| offer.is_unanswered())
             .map(|offer| Event::OfferWithdrawn { peer: offer.peer, edge: offer.edge });
-        let requests = self.requests.iter().map(|request| Event::FriendRefused {
+        let requests = self.rare.requests.iter().map(|request| Event::FriendRefused {
             peer: request.peer,
             offer: request.edge,
             why: Rejection::AccountUnknown,
@@ -214,13 +225,14 @@ impl User {
             self.note_unblock(peer);
         }
         self.note_unfriended(peer);
-        self.requests.remove(peer);
+        self.rare.requests.remove(peer);
     }
 
     /// What is left of a deleted account is its version, so that the stream goes on without a gap
     /// and no edge id is ever used again; and its calls with keys, because they may come again.
     pub(super) fn forget_everything(&mut self) {
-        let kept = std::mem::take(&mut self.kept);
-        *self = Self { version: self.version, kept, ..Self::new(self.id) };
+        let calls = std::mem::take(&mut self.rare.calls);
+        *self = Self { version: self.version, ..Self::new(self.id) };
+        self.rare.calls = calls;
     }
 }

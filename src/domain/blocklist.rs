@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::command::Target;
 use super::event::{Event, RemovalReason};
 use super::friendship::Offer;
-use super::id::{Timestamp, UserId};
+use super::id::{Timestamp, UserId, Version};
+use super::packed::{Packed, Unpack, pack_number};
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::roll::Entry;
@@ -25,15 +26,32 @@ pub struct Block {
 /// In which order the entries of a blocklist came; kept beside the list while somebody turns its
 /// pages, so that each costs no more than its own length.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlocklistOrder {
-    sequence: u32,
-    /// Places in the list, which is sorted by name.
-    order: Vec<u32>,
+pub struct BlocklistOrder(Box<Order>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Order {
+    /// Of the user, when it was taken.
+    version: Version,
+    /// Where in the list the entries lie, which is sorted by name.
+    starts: Box<[u32]>,
 }
 
 impl Entry for Block {
     fn peer(&self) -> &UserId {
         &self.peer
+    }
+}
+
+impl Packed for Block {
+    type View<'a> = Self;
+
+    fn pack(&self, out: &mut Vec<u8>) {
+        pack_number(out, self.place.into());
+        out.extend_from_slice(&self.at.to_le_bytes());
+    }
+
+    fn view(peer: UserId, mut packed: Unpack<'_>) -> Self {
+        Self { peer, place: packed.number() as u32, at: packed.fixed() }
     }
 }
 
@@ -60,16 +78,17 @@ impl User {
         self.blocklist_page(&order, 0, usize::MAX).unwrap_or_default()
     }
 
-    /// The order of the blocklist, oldest first, until the list changes.
+    /// The order of the blocklist, oldest first, until the user changes.
     pub fn blocklist_order(&self) -> BlocklistOrder {
-        let entries = self.blocks.iter();
-        let mut order: Vec<u32> = (0..).take(entries.len()).collect();
-        let places: Vec<u32> = entries.map(|block| block.place).collect();
-        order.sort_unstable_by_key(|index| places[*index as usize]);
-        BlocklistOrder { sequence: self.block_sequence, order }
+        let placed = self.blocks.placed();
+        let mut order: Vec<(u32, u32)> =
+            placed.map(|(start, block)| (block.place, start as u32)).collect();
+        order.sort_unstable();
+        let starts = order.into_iter().map(|(_, start)| start).collect();
+        BlocklistOrder(Box::new(Order { version: self.version, starts }))
     }
 
-    /// The blocklist from `start` on, at most `max` entries; nothing if the list has changed since
+    /// The blocklist from `start` on, at most `max` entries; nothing if the user has changed since
     /// `order` was taken. Rule: rest-api.md 3.4.
     pub fn blocklist_page(
         &self,
@@ -77,11 +96,12 @@ impl User {
         start: usize,
         max: usize,
     ) -> Option<Vec<Block>> {
-        if order.sequence != self.block_sequence || order.order.len() != self.blocks.len() {
+        let Order { version, starts } = &*order.0;
+        if *version != self.version || starts.len() != self.blocks.len() {
             return None;
         }
-        let page = order.order.iter().skip(start).take(max);
-        Some(page.filter_map(|index| self.blocks.at(*index as usize)).copied().collect())
+        let page = starts.iter().skip(start).take(max);
+        Some(page.map(|start| self.blocks.at(*start as usize)).collect())
     }
 
     /// Puts `target` on the blocklist, ending what is between the two.
@@ -110,10 +130,10 @@ impl User {
         let mut events = Vec::with_capacity(2);
         // Where friendships outlast a block, so does an offer that the peer may have accepted by now.
         let ends = |offer: &&Offer| offer.is_unanswered() && !policy.remain_friends;
-        if let Some(offer) = self.offers.get(&peer).filter(ends) {
+        if let Some(offer) = self.rare.offers.get(&peer).filter(ends) {
             events.push(Event::OfferEnded { peer, edge: offer.edge, why: Rejection::PeerBlocked });
         }
-        if let Some(request) = self.requests.get(&peer) {
+        if let Some(request) = self.rare.requests.get(&peer) {
             events.push(Event::FriendRefused {
                 peer,
                 offer: request.edge,
@@ -121,7 +141,7 @@ impl User {
             });
         }
         if let Some(friend) = self.friends.get(&peer).filter(|_| !policy.remain_friends) {
-            events.extend(self.end(friend, RemovalReason::Blocked, false));
+            events.extend(self.end(&friend, RemovalReason::Blocked, false));
         }
         events.push(Event::UserBlocked { target: peer, remain_friends: policy.remain_friends });
         Ok((events, Outcome::Severing { peer }))
@@ -141,7 +161,7 @@ impl User {
     pub(super) fn note_block(&mut self, peer: UserId, at: Timestamp) {
         self.block_count = self.block_count.saturating_add(1);
         self.touch_blocklist();
-        self.blocks.put(Block { peer, place: self.block_count, at: at.unix_seconds() });
+        self.blocks.put(&Block { peer, place: self.block_count, at: at.unix_seconds() });
     }
 
     pub(super) fn note_unblock(&mut self, peer: &UserId) {

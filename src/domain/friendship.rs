@@ -4,41 +4,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::{last_values, set_custom};
+use super::card::Texts;
 use super::command::{FormerFriend, FriendUpdate, NewFriend};
 use super::event::{Card, CardChange, Event, OfferForm, RemovalReason};
+use super::friend::{Friend, FriendView};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::roll::Entry;
 use super::user::{Decided, Outcome, User};
-
-/// One friend in a user's list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Friend {
-    /// The friend.
-    pub peer: UserId,
-    /// The owner of the list offered the friendship, not the peer: half of the edge's id.
-    pub offered_by_owner: bool,
-    /// The other half of the edge's id.
-    pub offered_at: Version,
-    /// The friend was in the list before there was this edge: whoever takes it back does not end the
-    /// friendship.
-    pub stood_before: bool,
-    /// When the friend was added, in unix seconds.
-    pub at: u32,
-    /// The rest of the record, if any of it is set.
-    pub card: Option<Box<Card>>,
-}
-
-impl Friend {
-    /// The friendship's id, in the list of `owner`.
-    pub fn edge(&self, owner: UserId) -> EdgeId {
-        EdgeId {
-            offerer: if self.offered_by_owner { owner } else { self.peer },
-            version: self.offered_at,
-        }
-    }
-}
 
 /// A friendship that the owner offered to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,12 +78,6 @@ pub struct Request {
     pub at: u32,
 }
 
-impl Entry for Friend {
-    fn peer(&self) -> &UserId {
-        &self.peer
-    }
-}
-
 impl Entry for Offer {
     fn peer(&self) -> &UserId {
         &self.peer
@@ -135,13 +103,13 @@ impl User {
     }
 
     /// The record of `peer` in the friend list.
-    pub fn friend(&self, peer: &UserId) -> Option<&Friend> {
+    pub fn friend(&self, peer: &UserId) -> Option<FriendView<'_>> {
         self.friends.get(peer)
     }
 
     /// The friend list by peer, from `start` on, at most `max` entries.
-    pub fn friends_page(&self, start: usize, max: usize) -> impl Iterator<Item = &Friend> {
-        self.friends.iter().skip(start).take(max)
+    pub fn friends_page(&self, start: usize, max: usize) -> impl Iterator<Item = FriendView<'_>> {
+        self.friends.page(start, max)
     }
 
     /// Sequence numbers of the friend list: of its standard fields and of its custom ones. Each grows
@@ -151,18 +119,18 @@ impl User {
     }
 
     /// The friend list, by peer.
-    pub fn friends(&self) -> impl Iterator<Item = &Friend> {
+    pub fn friends(&self) -> impl Iterator<Item = FriendView<'_>> {
         self.friends.iter()
     }
 
     /// Offers that are not settled, by peer.
     pub fn offers(&self) -> impl Iterator<Item = &Offer> {
-        self.offers.iter()
+        self.rare.offers.iter()
     }
 
     /// Requests that wait for the user's confirmation, by peer.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
-        self.requests.iter()
+        self.rare.requests.iter()
     }
 
     /// Offers a friendship. While a like offer to the same peer is open, the item waits for that one,
@@ -192,7 +160,7 @@ impl User {
         if self.blocks(&peer) {
             return Err(Rejection::PeerBlocked);
         }
-        if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
+        if let Some(offer) = self.rare.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
             let alike = offer.form == form && offer.forced == forced;
             return Ok((Vec::new(), Self::await_answer(offer, alike)));
         }
@@ -220,7 +188,7 @@ impl User {
         if self.blocks(&peer) && !policy.import_ignores_blocklist {
             return Err(Rejection::PeerBlocked);
         }
-        if let Some(offer) = self.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
+        if let Some(offer) = self.rare.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
             let alike = offer.form == OfferForm::Import && *offer.card == item.card;
             return Ok((Vec::new(), Self::await_answer(offer, alike)));
         }
@@ -248,7 +216,7 @@ impl User {
         let mut edge = EdgeId { offerer: self.id, version: self.version.next() };
         let mut over = known.map(|friend| friend.edge(self.id));
         let mut again = false;
-        match self.offers.get(&peer) {
+        match self.rare.offers.get(&peer) {
             // Made anew, an offer keeps its id: the yes to it may be on the way. A friendship that has
             // come about meanwhile came of an offer that crossed it, not before it.
             Some(before) if before.is_unanswered() && before.form == form => {
@@ -272,7 +240,7 @@ impl User {
     pub(super) fn friends_expected(&self, peer: &UserId) -> usize {
         let coming =
             |offer: &&Offer| offer.is_unanswered() && offer.over.is_none() && offer.peer != *peer;
-        self.friends.len() + self.offers.iter().filter(coming).count()
+        self.friends.len() + self.rare.offers.iter().filter(coming).count()
     }
 
     /// Changes the record of a friend. Repeat: the same values record nothing.
@@ -284,15 +252,15 @@ impl User {
         if let Some(groups) = &item.change.groups {
             self.check_groups(groups, policy)?;
         }
-        let known = friend.card.as_deref();
+        let known = friend.card();
         let news = |value: &Option<Box<str>>, known: &str| value.clone().filter(|v| **v != *known);
         let custom = last_values(&item.change.custom).filter(|(tag, value)| {
-            let known = known.and_then(|card| card.custom.iter().find(|(known, _)| known == tag));
+            let known = known.and_then(|card| card.custom().find(|(known, _)| *known == &**tag));
             known.map_or("", |(_, value)| value) != &**value
         });
         let change = CardChange {
-            remark: news(&item.change.remark, known.map_or("", |card| &card.remark)),
-            groups: item.change.groups.clone().filter(|groups| **groups != *friend.groups()),
+            remark: news(&item.change.remark, known.map_or("", |card| card.remark())),
+            groups: item.change.groups.clone().filter(|groups| !are(friend.groups(), groups)),
             custom: custom.cloned().collect(),
         };
         let is_new = change != CardChange::default();
@@ -302,13 +270,14 @@ impl User {
 
     /// What a new friendship says about one who is in the list already: a remark that is given, and
     /// groups besides those that there are.
-    pub(super) fn supplement(&self, friend: &Friend, card: &Card) -> Option<Event> {
-        let known = friend.card.as_deref();
+    pub(super) fn supplement(&self, friend: FriendView<'_>, card: &Card) -> Option<Event> {
+        let known = friend.card();
         let remark = Some(&card.remark).filter(|remark| {
-            !remark.is_empty() && known.is_none_or(|known| known.remark != **remark)
+            !remark.is_empty() && known.is_none_or(|known| *known.remark() != ***remark)
         });
-        let mut groups = friend.groups().to_vec();
-        groups.extend(card.groups.iter().filter(|group| !friend.groups().contains(group)).cloned());
+        let mut groups: Vec<Box<str>> = friend.groups().map(Into::into).collect();
+        let is_in = |group: &str| friend.groups().any(|known| known == group);
+        groups.extend(card.groups.iter().filter(|group| !is_in(group)).cloned());
         let change = CardChange {
             remark: remark.cloned(),
             groups: Some(groups).filter(|groups| groups.len() > friend.groups().len()),
@@ -325,7 +294,7 @@ impl User {
         let cleared = self.friends.iter().map(|friend| {
             let outcome =
                 if both { Outcome::Severing { peer: friend.peer } } else { Outcome::Recorded };
-            self.part(friend, reason, outcome)
+            self.part(&friend, reason, outcome)
         });
         let mut cleared: Vec<(Vec<Event>, Outcome)> = cleared.collect();
         if cleared.is_empty() {
@@ -340,12 +309,12 @@ impl User {
     /// which of the two the peer will go on with.
     fn part(
         &self,
-        friend: &Friend,
+        friend: &FriendView<'_>,
         reason: RemovalReason,
         outcome: Outcome,
     ) -> (Vec<Event>, Outcome) {
         let peer = friend.peer;
-        let offer = self.offers.get(&peer).filter(|offer| offer.is_unanswered());
+        let offer = self.rare.offers.get(&peer).filter(|offer| offer.is_unanswered());
         let crossed = offer.is_some_and(|offer| offer.over != Some(friend.edge(self.id)));
         if crossed && outcome == Outcome::Recorded {
             return (Vec::new(), Outcome::Occupied { peer });
@@ -366,18 +335,20 @@ impl User {
         }
         match self.friends.get(&peer) {
             Some(friend) if both => {
-                Ok(self.part(friend, RemovalReason::DeletedBoth, Outcome::Severing { peer }))
+                Ok(self.part(&friend, RemovalReason::DeletedBoth, Outcome::Severing { peer }))
             }
-            Some(friend) => Ok(self.part(friend, RemovalReason::DeletedSingle, Outcome::Recorded)),
+            Some(friend) => Ok(self.part(&friend, RemovalReason::DeletedSingle, Outcome::Recorded)),
             // Whose confirmation is awaited: the request is taken back.
-            None if self.offers.get(&peer).is_some_and(Offer::is_pending) && !target.has_me => {
-                let offer = self.offers.get(&peer).into_iter();
+            None if self.rare.offers.get(&peer).is_some_and(Offer::is_pending)
+                && !target.has_me =>
+            {
+                let offer = self.rare.offers.get(&peer).into_iter();
                 let taken = offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge });
                 Ok((taken.collect(), Outcome::Recorded))
             }
             None if both && target.has_me => {
                 let mut events = vec![Event::UnfriendAsked { peer }];
-                let offer = self.offers.get(&peer).filter(|offer| offer.is_unanswered());
+                let offer = self.rare.offers.get(&peer).filter(|offer| offer.is_unanswered());
                 events.extend(offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge }));
                 Ok((events, Outcome::Severing { peer }))
             }
@@ -389,7 +360,7 @@ impl User {
     /// is announced now: subscribers hear of a beginning before they hear of the end.
     pub(super) fn end(
         &self,
-        friend: &Friend,
+        friend: &FriendView<'_>,
         reason: RemovalReason,
         announced: bool,
     ) -> impl Iterator<Item = Event> + use<> {
@@ -399,41 +370,44 @@ impl User {
     }
 }
 
+/// Whether `known` are these groups, in their order.
+fn are(known: Texts<'_>, groups: &[Box<str>]) -> bool {
+    known.eq(groups.iter().map(|group| &**group))
+}
+
 // How facts change the user.
 impl User {
     pub(super) fn note_friend(&mut self, peer: UserId, edge: EdgeId, card: &Card, at: Timestamp) {
         self.note_groups(&card.groups);
         self.touch_friends(!card.custom.is_empty(), !card.groups.is_empty());
-        self.friends.put(Friend {
+        self.friends.put(&Friend {
             peer,
             offered_by_owner: edge.offerer == self.id,
             offered_at: edge.version,
             stood_before: false,
             at: card.added_at.unwrap_or(at.unix_seconds()),
-            card: (!card.is_empty()).then(|| Box::new(card.clone())),
+            card: Some(Box::new(card.clone())),
         });
     }
 
     pub(super) fn note_link(&mut self, peer: &UserId, edge: EdgeId) {
         let owner = self.id;
-        if let Some(friend) = self.friends.get_mut(peer) {
+        self.change_friend(peer, |friend| {
             friend.offered_by_owner = edge.offerer == owner;
             friend.offered_at = edge.version;
             friend.stood_before = true;
-        }
+        });
     }
 
     pub(super) fn note_card(&mut self, peer: &UserId, card: &Card) {
         self.note_groups(&card.groups);
         let Some(friend) = self.friends.get(peer) else { return };
-        let before = friend.card.as_deref();
-        let custom = before.map_or(&[][..], |card| &card.custom) != &*card.custom;
-        let groups = friend.groups() != &*card.groups;
-        self.touch_friends(custom, groups);
-        if let Some(friend) = self.friends.get_mut(peer) {
+        let before = friend.card().map(Card::from).unwrap_or_default();
+        self.touch_friends(before.custom != card.custom, before.groups != card.groups);
+        self.change_friend(peer, |friend| {
             friend.at = card.added_at.unwrap_or(friend.at);
-            friend.card = (!card.is_empty()).then(|| Box::new(card.clone()));
-        }
+            friend.card = Some(Box::new(card.clone()));
+        });
     }
 
     pub(super) fn note_card_change(&mut self, peer: &UserId, change: &CardChange) {
@@ -454,20 +428,23 @@ impl User {
         });
     }
 
-    /// Changes a friend's record; one that is empty then takes no room.
+    fn change_friend(&mut self, peer: &UserId, change: impl FnOnce(&mut Friend)) {
+        let Some(mut friend) = self.friends.get(peer).map(Friend::from) else { return };
+        change(&mut friend);
+        self.friends.put(&friend);
+    }
+
+    /// Changes a friend's record.
     pub(super) fn change_card(&mut self, peer: &UserId, change: impl FnOnce(&mut Card)) {
-        let Some(friend) = self.friends.get_mut(peer) else { return };
-        let mut card = friend.card.take().unwrap_or_default();
-        change(&mut card);
-        friend.card = (!card.is_empty()).then_some(card);
+        self.change_friend(peer, |friend| change(friend.card.get_or_insert_default()));
     }
 
     pub(super) fn note_unfriended(&mut self, peer: &UserId) {
-        if let Some(friend) = self.friends.remove(peer) {
-            let card = friend.card.as_deref();
-            let custom = card.is_some_and(|card| !card.custom.is_empty());
-            self.touch_friends(custom, !friend.groups().is_empty());
-        }
+        let Some(friend) = self.friends.get(peer) else { return };
+        let custom = friend.card().is_some_and(|card| card.custom().next().is_some());
+        let groups = friend.groups().len() > 0;
+        self.friends.remove(peer);
+        self.touch_friends(custom, groups);
     }
 
     fn touch_friends(&mut self, custom: bool, groups: bool) {
@@ -482,19 +459,19 @@ impl User {
     }
 
     pub(super) fn note_offer(&mut self, peer: &UserId, edge: EdgeId, state: OfferState) {
-        if let Some(offer) = self.offers.get_mut(peer).filter(|offer| offer.edge == edge) {
+        if let Some(offer) = self.rare.offers.get_mut(peer).filter(|offer| offer.edge == edge) {
             offer.state = state;
         }
     }
 
     pub(super) fn drop_offer(&mut self, peer: &UserId, edge: &EdgeId) {
-        if self.offers.get(peer).is_some_and(|offer| offer.edge == *edge) {
-            self.offers.remove(peer);
+        if self.rare.offers.get(peer).is_some_and(|offer| offer.edge == *edge) {
+            self.rare.offers.remove(peer);
         }
     }
 
     pub(super) fn note_settled(&mut self, offered: Version, after_waiting: bool) {
-        self.offers.retain(|offer| match offer.state {
+        self.rare.offers.retain(|offer| match offer.state {
             OfferState::Confirmed { waited, .. } => {
                 offer.edge.version != offered || waited != after_waiting
             }
@@ -503,8 +480,8 @@ impl User {
     }
 
     pub(super) fn drop_request(&mut self, peer: &UserId, edge: &EdgeId) {
-        if self.requests.get(peer).is_some_and(|request| request.edge == *edge) {
-            self.requests.remove(peer);
+        if self.rare.requests.get(peer).is_some_and(|request| request.edge == *edge) {
+            self.rare.requests.remove(peer);
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::command::Target;
 use super::event::{Card, Event};
-use super::friendship::{Friend, OfferState};
+use super::friend::FriendView;
+use super::friendship::OfferState;
 use super::id::UserId;
 use super::policy::Policy;
 use super::rejection::Rejection;
@@ -17,14 +18,9 @@ pub struct Group {
     pub members: Vec<UserId>,
 }
 
-impl Friend {
-    /// The groups that hold the friend.
-    pub fn groups(&self) -> &[Box<str>] {
-        self.card.as_deref().map_or(&[], |card| &card.groups)
-    }
-
+impl FriendView<'_> {
     fn is_in(&self, group: &str) -> bool {
-        self.groups().iter().any(|known| **known == *group)
+        self.groups().any(|known| known == group)
     }
 }
 
@@ -32,7 +28,7 @@ impl User {
     /// The friend groups, in the order in which they were made: those of `names`, or all if
     /// nothing is said. Unknown names are left out.
     pub fn groups(&self, names: Option<&[Box<str>]>) -> Vec<Group> {
-        let wanted = self.groups.iter();
+        let wanted = self.rare.groups.iter();
         let wanted = wanted.filter(|name| names.is_none_or(|names| names.contains(name)));
         let members = |name: &str| {
             let members = self.friends.iter().filter(|friend| friend.is_in(name));
@@ -53,15 +49,15 @@ impl User {
         groups: &[Box<str>],
         policy: &Policy,
     ) -> Result<(), Rejection> {
-        if groups.iter().all(|group| self.groups.contains(group)) {
+        if groups.iter().all(|group| self.rare.groups.contains(group)) {
             return Ok(());
         }
-        let open = self.offers.iter().filter(|offer| offer.state == OfferState::Open);
+        let open = self.rare.offers.iter().filter(|offer| offer.state == OfferState::Open);
         let coming = groups.iter().chain(open.flat_map(|offer| &offer.card.groups));
-        let mut new: Vec<_> = coming.filter(|group| !self.groups.contains(group)).collect();
+        let mut new: Vec<_> = coming.filter(|group| !self.rare.groups.contains(group)).collect();
         new.sort_unstable();
         new.dedup();
-        if self.groups.len() + new.len() > policy.groups_max {
+        if self.rare.groups.len() + new.len() > policy.groups_max {
             return Err(Rejection::TooManyGroups);
         }
         Ok(())
@@ -81,7 +77,7 @@ impl User {
         self.check_groups(names, policy)?;
         let mut events = Vec::new();
         let new: Vec<Box<str>> =
-            names.iter().filter(|name| !self.groups.contains(name)).cloned().collect();
+            names.iter().filter(|name| !self.rare.groups.contains(name)).cloned().collect();
         if !new.is_empty() {
             events.push(Event::GroupsAdded { names: new });
         }
@@ -113,17 +109,17 @@ impl User {
     /// Removes groups. Unknown names are ignored.
     pub(super) fn remove_groups(&self, names: &[Box<str>]) -> Option<Event> {
         let known: Vec<Box<str>> =
-            self.groups.iter().filter(|group| names.contains(group)).cloned().collect();
+            self.rare.groups.iter().filter(|group| names.contains(group)).cloned().collect();
         (!known.is_empty()).then_some(Event::GroupsRemoved { names: known })
     }
 
     /// `card` with the groups that still fit: a request may have waited long for its answer, and takes
     /// no places meanwhile.
     pub(super) fn fitting(&self, card: &Card, policy: &Policy) -> Card {
-        let mut places = policy.groups_max.saturating_sub(self.groups.len());
+        let mut places = policy.groups_max.saturating_sub(self.rare.groups.len());
         let mut card = card.clone();
         card.groups.retain(|group| {
-            let is_new = !self.groups.contains(group);
+            let is_new = !self.rare.groups.contains(group);
             let fits = !is_new || places > 0;
             places -= usize::from(is_new && fits);
             fits
@@ -142,8 +138,8 @@ impl User {
 
     pub(super) fn note_groups(&mut self, names: &[Box<str>]) {
         for name in names {
-            if !self.groups.contains(name) {
-                self.groups.push(name.clone());
+            if !self.rare.groups.contains(name) {
+                self.rare.groups.push(name.clone());
             }
         }
         if !names.is_empty() {
@@ -170,7 +166,7 @@ impl User {
         for peer in &members {
             self.change_card(peer, |card| card.groups.retain(|group| !names.contains(group)));
         }
-        self.groups.retain(|group| !names.contains(group));
+        self.rare.groups.retain(|group| !names.contains(group));
         self.groups_sequence = self.sequence_now();
         if !members.is_empty() {
             self.friends_sequence = self.sequence_now();

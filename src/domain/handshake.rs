@@ -18,7 +18,8 @@ impl User {
                 self.be_severed(peer, *why, *keep_friend, *announced)
             }
             Effect::Propose { edge, form, forced, over, again, card } => {
-                let waits = self.requests.get(&peer).is_some_and(|request| request.edge == *edge);
+                let waits =
+                    self.rare.requests.get(&peer).is_some_and(|request| request.edge == *edge);
                 if *again && !waits {
                     // It was answered by now, and the answer is on the way.
                     return Vec::new();
@@ -54,23 +55,23 @@ impl User {
     /// Nobody has announced it: that is the offerer's part, when it is confirmed. A friend who was in
     /// the list before the offer stays there, by an edge of the user's own.
     fn release(&self, peer: UserId, offer: &EdgeId) -> Vec<Event> {
-        let request = self.requests.get(&peer).filter(|request| request.edge == *offer);
+        let request = self.rare.requests.get(&peer).filter(|request| request.edge == *offer);
         let friend = self.friends.get(&peer).filter(|friend| friend.edge(self.id) == *offer);
         let dropped = request.map(|_| Event::RequestDropped { peer, edge: *offer });
         let mut events: Vec<Event> = dropped.into_iter().collect();
         match friend {
-            Some(friend) if friend.stood_before => {
+            Some(friend) if friend.stood_before() => {
                 let edge = EdgeId { offerer: self.id, version: self.version.next() };
                 events.push(Event::FriendLinked { peer, edge });
             }
-            Some(friend) => events.extend(self.end(friend, RemovalReason::Withdrawn, true)),
+            Some(friend) => events.extend(self.end(&friend, RemovalReason::Withdrawn, true)),
             None => {}
         }
         events
     }
 
     fn open_offer(&self, peer: &UserId, edge: &EdgeId) -> Option<&Offer> {
-        self.offers.get(peer).filter(|offer| offer.edge == *edge && offer.is_unanswered())
+        self.rare.offers.get(peer).filter(|offer| offer.edge == *edge && offer.is_unanswered())
     }
 
     fn be_severed(
@@ -83,13 +84,13 @@ impl User {
         let mut events = Vec::new();
         // An unanswered offer of our own is not cancelled here: its answer is on the way.
         if let Some(friend) = self.friends.get(&peer).filter(|_| !keep_friend) {
-            events.extend(self.end(friend, why.removal_reason(), announced));
+            events.extend(self.end(&friend, why.removal_reason(), announced));
         }
         let drops_request = match why {
             Severance::Blocked | Severance::AccountDeleted => true,
             Severance::Deleted => false,
         };
-        if let Some(request) = self.requests.get(&peer).filter(|_| drops_request) {
+        if let Some(request) = self.rare.requests.get(&peer).filter(|_| drops_request) {
             let offer = request.edge;
             events.push(if keep_friend {
                 // The offer was open when the peer blocked us, and is not ended there.
@@ -137,7 +138,8 @@ impl User {
             // Who has asked for the same friendship has confirmed it.
             AllowType::NeedConfirm if self.crossing_offer(&peer).is_some() => Ok(Consent::Now),
             AllowType::NeedConfirm
-                if !self.requests.contains(&peer) && self.requests.len() >= policy.requests_max =>
+                if !self.rare.requests.contains(&peer)
+                    && self.rare.requests.len() >= policy.requests_max =>
             {
                 Err(Rejection::TooManyRequests)
             }
@@ -146,7 +148,7 @@ impl User {
     }
 
     fn crossing_offer(&self, peer: &UserId) -> Option<&Offer> {
-        self.offers.get(peer).filter(|offer| offer.form.is_two_way() && offer.is_unanswered())
+        self.rare.offers.get(peer).filter(|offer| offer.form.is_two_way() && offer.is_unanswered())
     }
 
     /// Answers a request that waits for the user. What is answered with yes is as if it had been
@@ -159,7 +161,7 @@ impl User {
         policy: &Policy,
     ) -> Result<(Vec<Event>, Outcome), Rejection> {
         let peer = answer.user;
-        let request = self.requests.get(&peer).ok_or(Rejection::RequestUnknown)?;
+        let request = self.rare.requests.get(&peer).ok_or(Rejection::RequestUnknown)?;
         let offer = request.edge;
         let events = match answer.agreement {
             None => vec![Event::FriendRefused { peer, offer, why: Rejection::Declined }],
@@ -245,7 +247,7 @@ impl User {
             events.extend(self.supplement(friend, &self.fitting(&mine.card, policy)));
         }
         events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs, agreement });
-        if let Some(request) = self.requests.get(&peer).filter(|_| two_way) {
+        if let Some(request) = self.rare.requests.get(&peer).filter(|_| two_way) {
             let offer = request.edge;
             events.push(Event::FriendAccepted { peer, offer, edge, added: false, agreement: None });
         }
@@ -276,7 +278,7 @@ impl User {
             .collect();
         answered.dedup();
         for offered in answered {
-            let mut offers = self.offers.iter().filter(|offer| offer.edge.version == offered);
+            let mut offers = self.rare.offers.iter().filter(|offer| offer.edge.version == offered);
             if offers.any(|offer| offer.state == OfferState::Open) {
                 continue;
             }
@@ -289,7 +291,7 @@ impl User {
 
     /// The announcement that is owed for the friendship with `peer`, with the others of its request.
     pub(super) fn unannounced(&self, peer: &UserId) -> Option<Event> {
-        let confirmed = self.offers.get(peer).filter(|offer| !offer.is_unanswered())?;
+        let confirmed = self.rare.offers.get(peer).filter(|offer| !offer.is_unanswered())?;
         self.settlement(confirmed.edge.version, false)
     }
 
@@ -298,7 +300,7 @@ impl User {
         let mut forced = false;
         let mut confirmed = false;
         let mut friends = Vec::new();
-        for offer in self.offers.iter().filter(|offer| offer.edge.version == offered) {
+        for offer in self.rare.offers.iter().filter(|offer| offer.edge.version == offered) {
             let OfferState::Confirmed { mine, theirs, waited } = offer.state else { continue };
             if waited != after_waiting {
                 continue;
@@ -320,7 +322,7 @@ impl User {
     /// The announcements still owed, for an account that is deleted.
     pub(super) fn settlements(&self) -> Vec<Event> {
         let mut versions: Vec<Version> =
-            self.offers.iter().map(|offer| offer.edge.version).collect();
+            self.rare.offers.iter().map(|offer| offer.edge.version).collect();
         versions.sort_unstable();
         versions.dedup();
         versions.into_iter().filter_map(|offered| self.settlement(offered, false)).collect()

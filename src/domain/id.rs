@@ -68,6 +68,13 @@ impl UserId {
         Ok(Self { len: text.len() as u8, bytes })
     }
 
+    /// The name that was `bytes` before.
+    pub(super) fn of_valid(bytes: &[u8]) -> Self {
+        let mut name = Self { len: bytes.len() as u8, bytes: [0; USER_ID_BYTES_MAX] };
+        name.bytes[..bytes.len()].copy_from_slice(bytes);
+        name
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).expect("a UserId is printable ASCII")

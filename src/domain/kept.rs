@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::event::Event;
 use super::id::{Timestamp, UserId};
 use super::rejection::Rejection;
-use super::roll::Entry;
+use super::roll::{Entry, Roll};
 use super::user::User;
 use super::verdict::Verdict;
 
@@ -113,6 +113,45 @@ pub struct KeptAnswer {
     pub positions: Vec<(u16, u64)>,
 }
 
+/// The calls that are kept, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct KeptCalls {
+    list: Roll<Kept>,
+    /// What they hold on the heap beside the list: counted as they come and go, for there may be many.
+    bytes: usize,
+}
+
+impl KeptCalls {
+    pub(super) const fn new() -> Self {
+        Self { list: Roll::new(), bytes: 0 }
+    }
+
+    pub(super) fn get(&self, key: &UserId) -> Option<&Kept> {
+        self.list.get(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Kept> {
+        self.list.iter()
+    }
+
+    pub(super) fn put(&mut self, kept: Kept) {
+        self.remove(&kept.call.key);
+        self.bytes += kept.heap_bytes();
+        self.list.put(kept);
+    }
+
+    pub(super) fn remove(&mut self, key: &UserId) -> Option<Kept> {
+        let kept = self.list.remove(key)?;
+        self.bytes -= kept.heap_bytes();
+        Some(kept)
+    }
+
+    /// A rough count of the bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.list.heap_bytes() + self.bytes
+    }
+}
+
 impl Entry for Kept {
     fn peer(&self) -> &UserId {
         &self.call.key
@@ -126,7 +165,7 @@ impl Kept {
     }
 
     /// A rough count of the bytes that it holds on the heap.
-    pub(super) fn heap_bytes(&self) -> usize {
+    fn heap_bytes(&self) -> usize {
         self.answer.as_ref().map_or(0, |answer| answer.body.len()) + self.traces.bytes()
     }
 }
@@ -159,12 +198,12 @@ impl Traces {
 impl User {
     /// What is kept of the call `key`.
     pub fn kept(&self, key: &UserId) -> Option<&Kept> {
-        self.kept.get(key)
+        self.rare.calls.get(key)
     }
 
     /// The calls that are kept, by key.
     pub fn kept_calls(&self) -> impl Iterator<Item = &Kept> {
-        self.kept.iter()
+        self.rare.calls.iter()
     }
 
     /// The keys whose rows change when a call is kept at `at`, `bytes` of an answer with it.
@@ -246,7 +285,7 @@ impl User {
     /// while there are too many.
     fn outdated(&self, key: &UserId, bytes: usize, at: Timestamp) -> Vec<UserId> {
         let Room { calls_max, bytes_max } = if is_book(&self.id) { BOOK } else { USER };
-        let others = || self.kept.iter().filter(|kept| kept.call.key != *key);
+        let others = || self.rare.calls.iter().filter(|kept| kept.call.key != *key);
         let (mut count, mut total, mut old) = (1, bytes, false);
         for kept in others() {
             count += 1;
@@ -275,7 +314,7 @@ impl User {
         answer: Option<&KeptAnswer>,
         at: Timestamp,
     ) {
-        let known = self.kept.remove(&call.key);
+        let known = self.rare.calls.remove(&call.key);
         let known = known.filter(|known| known.call == call && known.is_fresh(at));
         let known = known.map(|known| (known.traces, known.answer));
         let (mut all, answered) = known.unwrap_or_default();
@@ -289,6 +328,6 @@ impl User {
             all.verdict = all.verdict.or_else(|| verdict.clone());
         }
         let answer = answer.map(|answer| Box::new(answer.clone())).or(answered);
-        self.kept.put(Kept { call, request, at, traces: all, answer });
+        self.rare.calls.put(Kept { call, request, at, traces: all, answer });
     }
 }

@@ -9,16 +9,20 @@
 
 pub mod account;
 pub mod blocklist;
+pub mod card;
 pub mod command;
 pub mod effect;
 pub mod event;
+pub mod friend;
 pub mod friendship;
 pub mod group;
 mod handshake;
 pub mod id;
 pub mod kept;
 pub mod message;
+pub mod packed;
 pub mod policy;
+mod rare;
 pub mod rejection;
 pub mod roll;
 pub mod subscription;
@@ -27,13 +31,15 @@ pub mod verdict;
 
 pub use account::Profile;
 pub use blocklist::{Block, BlocklistOrder};
+pub use card::CardView;
 pub use command::{Command, FormerFriend, FriendUpdate, NewFriend, RequestAnswer, Target};
 pub use effect::{Effect, Severance, effects};
 pub use event::{
     Agreement, AllowType, Card, CardChange, Event, Gender, OfferForm, ProfileChange, RemovalReason,
     Settled,
 };
-pub use friendship::{Friend, Offer, OfferState, Request};
+pub use friend::{Friend, FriendView};
+pub use friendship::{Offer, OfferState, Request};
 pub use group::Group;
 pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
 pub use kept::{CallKey, Kept, KeptAnswer, Traces, book_of, is_book};

@@ -10,13 +10,19 @@ pub trait Entry {
 
 /// Entries sorted by peer: found by halving, kept without a hash table.
 ///
-/// A list of a few thousand entries of some 60 bytes is moved faster than a tree is walked, and
-/// costs no pointer per entry; a resident user pays for what they have and nothing else.
+/// For lists that are short as a rule. Those that may be long are a [`super::packed::PackedRoll`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Roll<T>(Vec<T>);
 
 impl<T> Default for Roll<T> {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Roll<T> {
+    /// An empty one.
+    pub const fn new() -> Self {
         Self(Vec::new())
     }
 }
@@ -29,11 +35,6 @@ impl<T: Entry> Roll<T> {
     /// The entry about `peer`.
     pub fn get(&self, peer: &UserId) -> Option<&T> {
         self.position(peer).ok().map(|index| &self.0[index])
-    }
-
-    /// The entry at a place, by peer.
-    pub fn at(&self, index: usize) -> Option<&T> {
-        self.0.get(index)
     }
 
     /// The entry about `peer`, to change.

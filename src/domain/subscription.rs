@@ -344,7 +344,7 @@ fn recorded(events: Vec<Event>) -> Decided {
 impl User {
     /// What is kept about the app's subscriptions, if this is the stream that keeps them.
     pub fn subscriptions(&self) -> Option<&Subscriptions> {
-        self.subscriptions.as_deref()
+        self.rare.subscriptions.as_deref()
     }
 
     /// Sets a subscription, or changes it: its terms are replaced as a whole, its secrets as `change`
@@ -475,7 +475,7 @@ impl User {
     }
 
     fn changed_subscriptions(&mut self) -> &mut Subscriptions {
-        let known = self.subscriptions.get_or_insert_default();
+        let known = self.rare.subscriptions.get_or_insert_default();
         known.sequence = known.sequence.saturating_add(1);
         known
     }

@@ -7,12 +7,14 @@ use super::blocklist::Block;
 use super::command::Command;
 use super::effect::Effect;
 use super::event::{Event, OfferForm};
-use super::friendship::{Friend, Offer, OfferState, Request};
+use super::friend::{Friend, FriendView};
+use super::friendship::{Offer, OfferState, Request};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::kept::Kept;
+use super::packed::PackedRoll;
 use super::policy::Policy;
+use super::rare::Rare;
 use super::rejection::Rejection;
-use super::roll::Roll;
 use super::subscription::Subscriptions;
 use super::verdict::{Sentence, Verdict};
 
@@ -28,13 +30,9 @@ pub struct User {
     pub(super) friends_sequence: u32,
     pub(super) custom_sequence: u32,
     pub(super) groups_sequence: u32,
-    pub(super) groups: Vec<Box<str>>,
-    pub(super) blocks: Roll<Block>,
-    pub(super) friends: Roll<Friend>,
-    pub(super) offers: Roll<Offer>,
-    pub(super) requests: Roll<Request>,
-    pub(super) kept: Roll<Kept>,
-    pub(super) subscriptions: Option<Box<Subscriptions>>,
+    pub(super) blocks: PackedRoll<Block>,
+    pub(super) friends: PackedRoll<Friend>,
+    pub(super) rare: Rare,
 }
 
 /// What follows from a command: the facts, and one outcome per item in request order.
@@ -112,9 +110,9 @@ pub struct Head {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct RelationView<'a> {
     /// The peer is blocked.
-    pub block: Option<&'a Block>,
+    pub block: Option<Block>,
     /// The peer is a friend.
-    pub friend: Option<&'a Friend>,
+    pub friend: Option<FriendView<'a>>,
     /// The user offered a friendship.
     pub offer: Option<&'a Offer>,
     /// The peer's request waits for the user's confirmation.
@@ -163,9 +161,6 @@ fn sorted(peers: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
     peers
 }
 
-/// What a friend's record takes on the heap, about: the card and its texts.
-const CARD_BYTES: usize = 176;
-
 /// What follows from one item of a batch.
 pub(super) type Decided = Result<(Vec<Event>, Outcome), Rejection>;
 
@@ -182,13 +177,9 @@ impl User {
             friends_sequence: 0,
             custom_sequence: 0,
             groups_sequence: 0,
-            groups: Vec::new(),
-            blocks: Roll::default(),
-            friends: Roll::default(),
-            offers: Roll::default(),
-            requests: Roll::default(),
-            kept: Roll::default(),
-            subscriptions: None,
+            blocks: PackedRoll::default(),
+            friends: PackedRoll::default(),
+            rare: Rare::default(),
         }
     }
 
@@ -203,21 +194,21 @@ impl User {
             friends_sequence: head.friends_sequence,
             custom_sequence: head.custom_sequence,
             groups_sequence: head.groups_sequence,
-            groups: head.groups,
-            subscriptions: head.subscriptions,
             ..Self::new(id)
         };
-        let (mut blocks, mut friends, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let rare = &mut *user.rare;
+        (rare.groups, rare.subscriptions) = (head.groups, head.subscriptions);
+        let (mut blocks, mut friends) = (Vec::new(), Vec::new());
         for relation in relations {
             blocks.extend(relation.block);
             friends.extend(relation.friend);
-            relation.offer.into_iter().for_each(|offer| user.offers.put(offer));
-            relation.request.into_iter().for_each(|request| user.requests.put(request));
-            kept.extend(relation.kept);
+            relation.offer.into_iter().for_each(|offer| rare.offers.put(offer));
+            relation.request.into_iter().for_each(|request| rare.requests.put(request));
+            relation.kept.into_iter().for_each(|kept| rare.calls.put(kept));
         }
         user.blocks = blocks.into_iter().collect();
         user.friends = friends.into_iter().collect();
-        user.kept = kept.into_iter().collect();
+        user.rare.tidy();
         user
     }
 
@@ -232,8 +223,8 @@ impl User {
             friends_sequence: self.friends_sequence,
             custom_sequence: self.custom_sequence,
             groups_sequence: self.groups_sequence,
-            groups: &self.groups,
-            subscriptions: &self.subscriptions,
+            groups: &self.rare.groups,
+            subscriptions: &self.rare.subscriptions,
         }
     }
 
@@ -301,7 +292,7 @@ impl User {
         // Behind the first one an offer may be confirmed that was open before; if the next one ends that
         // friendship, the whole request is announced early.
         if count > 1
-            && let Some(offer) = self.offers.get(&peer)
+            && let Some(offer) = self.rare.offers.get(&peer)
         {
             named.extend(self.offered_at(offer.edge.version));
         }
@@ -315,9 +306,9 @@ impl User {
         named.sort_unstable();
         named.dedup();
         let mut settling: Vec<Version> = Vec::new();
-        for offer in named.iter().filter_map(|peer| self.offers.get(peer)) {
+        for offer in named.iter().filter_map(|peer| self.rare.offers.get(peer)) {
             let version = offer.edge.version;
-            let mut same = self.offers.iter().filter(|other| other.edge.version == version);
+            let mut same = self.rare.offers.iter().filter(|other| other.edge.version == version);
             if !settling.contains(&version)
                 && (matches!(offer.state, OfferState::Confirmed { .. })
                     || !same.any(|other| {
@@ -338,7 +329,7 @@ impl User {
     }
 
     fn offered_at(&self, version: Version) -> impl Iterator<Item = UserId> {
-        let offers = self.offers.iter().filter(move |offer| offer.edge.version == version);
+        let offers = self.rare.offers.iter().filter(move |offer| offer.edge.version == version);
         offers.map(|offer| offer.peer)
     }
 
@@ -347,9 +338,9 @@ impl User {
         RelationView {
             block: self.blocks.get(peer),
             friend: self.friends.get(peer),
-            offer: self.offers.get(peer),
-            request: self.requests.get(peer),
-            kept: self.kept.get(peer),
+            offer: self.rare.offers.get(peer),
+            request: self.rare.requests.get(peer),
+            kept: self.rare.calls.get(peer),
         }
     }
 
@@ -357,12 +348,11 @@ impl User {
     pub fn peers(&self) -> Vec<UserId> {
         let mut peers: Vec<UserId> = self
             .blocks
-            .iter()
-            .map(|block| block.peer)
-            .chain(self.friends.iter().map(|friend| friend.peer))
-            .chain(self.offers.iter().map(|offer| offer.peer))
-            .chain(self.requests.iter().map(|request| request.peer))
-            .chain(self.kept.iter().map(|kept| kept.call.key))
+            .peers()
+            .chain(self.friends.peers())
+            .chain(self.rare.offers.iter().map(|offer| offer.peer))
+            .chain(self.rare.requests.iter().map(|request| request.peer))
+            .chain(self.rare.calls.iter().map(|kept| kept.call.key))
             .collect();
         peers.sort_unstable();
         peers.dedup();
@@ -395,12 +385,8 @@ impl User {
         size_of::<Self>()
             + self.blocks.heap_bytes()
             + self.friends.heap_bytes()
-            + self.offers.heap_bytes()
-            + self.requests.heap_bytes()
-            + self.kept.heap_bytes()
-            + self.kept.iter().map(Kept::heap_bytes).sum::<usize>()
-            + self.friends.len() * CARD_BYTES
-            + self.subscriptions.as_ref().map_or(0, |known| known.heap_bytes())
+            + self.rare.heap_bytes()
+            + self.profile.as_ref().map_or(0, |profile| profile.heap_bytes())
     }
 
     /// Answers what follows from `command` and takes it into account, item after item, so that
@@ -578,7 +564,7 @@ impl User {
     pub fn forget(&mut self, peer: UserId, at: Timestamp) -> Vec<Event> {
         if !(self.blocks.contains(&peer)
             || self.friends.contains(&peer)
-            || self.requests.contains(&peer))
+            || self.rare.requests.contains(&peer))
         {
             return Vec::new();
         }
@@ -593,6 +579,7 @@ impl User {
     /// Closes a record: the user's version moves on by one.
     pub fn recorded(&mut self) {
         self.version = self.version.next();
+        self.rare.tidy();
     }
 
     /// Takes the events of one record of the journal into account.
@@ -601,6 +588,7 @@ impl User {
             self.evolve(event, at);
         }
         self.version = version;
+        self.rare.tidy();
     }
 
     fn take(
@@ -632,7 +620,7 @@ impl User {
             Event::UserBlocked { target, .. } => self.note_block(*target, at),
             Event::UserUnblocked { target } => self.note_unblock(target),
             Event::FriendOffered { peer, edge, form, forced, over, again: _, card } => {
-                self.offers.put(Offer {
+                self.rare.offers.put(Offer {
                     peer: *peer,
                     edge: *edge,
                     form: *form,
@@ -644,7 +632,7 @@ impl User {
                 });
             }
             Event::FriendRequested { peer, edge, card } => {
-                self.requests.put(Request {
+                self.rare.requests.put(Request {
                     peer: *peer,
                     edge: *edge,
                     card: Box::new(card.clone()),
@@ -652,7 +640,7 @@ impl User {
                 });
             }
             Event::FriendAccepted { peer, .. } => {
-                self.requests.remove(peer);
+                self.rare.requests.remove(peer);
             }
             Event::FriendRefused { peer, offer, .. } => self.drop_request(peer, offer),
             Event::RequestDropped { peer, edge } => self.drop_request(peer, edge),
@@ -690,7 +678,7 @@ impl User {
             }
             Event::CallsForgotten { keys } => {
                 for key in keys {
-                    self.kept.remove(key);
+                    self.rare.calls.remove(key);
                 }
             }
             Event::SubscriptionSet(set) => self.note_subscription(set),

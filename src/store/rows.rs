@@ -332,7 +332,7 @@ impl Before {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Card, EdgeId, Friend, Timestamp, Version};
+    use crate::domain::{Card, EdgeId, Timestamp, Version};
     use crate::domain::{OfferForm, ProfileChange};
 
     const AMY: &str = "amy";
@@ -446,9 +446,8 @@ mod tests {
             assert_eq!(relations.len(), 3);
             let read = User::restore(id(AMY), head, relations);
             assert_eq!(read, user, "{card:?}");
-            let friend: Option<&Friend> = read.friends().next();
-            let kept = friend.and_then(|friend| friend.card.as_deref().cloned());
-            assert_eq!(kept.unwrap_or_default(), card);
+            let friend = read.friends().next().expect("a friend");
+            assert_eq!(friend.card().map(Card::from).unwrap_or_default(), card);
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct State<'a> {
     /// Whom the user blocks, oldest first.
     pub blocklist: Vec<Blocked>,
     /// The user's friends, by name.
-    pub friends: Vec<Friend<'a>>,
+    pub friends: Vec<Friend>,
     /// The user's offers that are not settled, by the name of the wanted friend.
     pub offers: Vec<Offer<'a>>,
     /// Requests that wait for the user's answer, by the name of who asks.
@@ -74,8 +74,8 @@ pub struct Blocked {
 }
 
 /// A friend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Friend<'a> {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Friend {
     /// The friend.
     pub peer: UserId,
     /// The id of the friendship, `<offerer>:<version>`.
@@ -84,7 +84,7 @@ pub struct Friend<'a> {
     pub since: Timestamp,
     /// What is noted about the friend: those that are set of `remark`, `groups`, `source`,
     /// `wording`, `custom`, `added_at` and `remark_at`, as in stored events. `null` if none is.
-    pub card: Option<&'a Card>,
+    pub card: Option<Card>,
 }
 
 /// An offer of the user's.
@@ -150,7 +150,7 @@ impl<'a> State<'a> {
             peer: friend.peer,
             edge: friend.edge(user.id()),
             since: since(friend.at),
-            card: friend.card.as_deref(),
+            card: friend.card().map(Card::from),
         });
         let offers = user.offers().map(|offer| Offer {
             peer: offer.peer,
@@ -231,7 +231,7 @@ pub(super) fn write_table(state: &State<'_>, out: &mut dyn Write) -> Result<(), 
     }
     row(out, "friends", state.friends.len())?;
     for Friend { peer, edge, since, card } in &state.friends {
-        writeln!(out, "  {peer:<20}  since {since}, edge {edge}{}", Noted(*card))?;
+        writeln!(out, "  {peer:<20}  since {since}, edge {edge}{}", Noted(card.as_ref()))?;
     }
     row(out, "offers", state.offers.len())?;
     for Offer { peer, edge, form, forced, state, card } in &state.offers {

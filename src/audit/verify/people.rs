@@ -312,13 +312,8 @@ impl People {
                 problems.add(Rule::NeverBlockedAndFriends, place, detail);
             }
             let edge = friend.edge(key.user);
-            let held = other.and_then(|other| {
-                other
-                    .state
-                    .friends()
-                    .find(|back| back.peer == key.user)
-                    .map(|back| back.edge(*peer))
-            });
+            let held = other.and_then(|other| other.state.friend(&key.user));
+            let held = held.map(|back| back.edge(*peer));
             let left =
                 other.and_then(|other| other.notes.get(&key.user)).and_then(|note| note.left);
             if form == Some(OfferForm::TwoWay) && held != Some(edge) && left != Some(edge) {

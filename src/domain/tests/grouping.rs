@@ -17,7 +17,7 @@ fn update(peer: &str, change: CardChange) -> Command {
 
 fn groups_of(who: &Someone, peer: &str) -> Vec<String> {
     let friend = who.user.friend(&id(peer)).expect("a friend");
-    friend.groups().iter().map(ToString::to_string).collect()
+    friend.groups().map(ToString::to_string).collect()
 }
 
 fn amy() -> Someone {
@@ -97,7 +97,7 @@ fn an_update_records_what_is_new_about_friends_only() {
     };
     amy.when(&update("bob", cleared));
     let friend = amy.user.friend(&id("bob")).expect("a friend");
-    assert_eq!(friend.card, None, "an empty record takes no room");
+    assert_eq!(friend.card(), None, "an empty record takes no room");
     assert_eq!(amy.outcomes(&update("dan", change)), [Err(Rejection::NotFriend)]);
 }
 

@@ -94,7 +94,7 @@ impl Someone {
     }
 
     fn offer_state(&self, peer: &str) -> Option<OfferState> {
-        Some(self.user.offers.get(&id(peer))?.state)
+        Some(self.user.rare.offers.get(&id(peer))?.state)
     }
 
     fn page(&self, start: usize, max: usize) -> Vec<String> {
