@@ -1,5 +1,6 @@
 //! The room through its own door, over the embedded journal.
 
+mod again;
 mod cluster;
 mod play;
 mod shared;
