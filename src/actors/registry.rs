@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
 use foldhash::fast::RandomState;
+use tokio::sync::Notify;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
@@ -88,6 +89,8 @@ pub(super) struct Registry {
     ring: RefCell<Vec<UserKey>>,
     hand: Cell<usize>,
     saved: Cell<u64>,
+    /// Rings when a checkpoint is written, and when there is nobody any more to wait for one.
+    rewritten: Notify,
     bytes: Rc<Cell<usize>>,
 }
 
@@ -99,6 +102,7 @@ impl Registry {
             ring: RefCell::default(),
             hand: Cell::new(0),
             saved: Cell::new(0),
+            rewritten: Notify::new(),
             bytes: Rc::default(),
         })
     }
@@ -209,6 +213,12 @@ impl Registry {
     /// A checkpoint holds every record up to `n`.
     pub(super) fn note_saved(&self, n: u64) {
         self.saved.set(n);
+        self.rewritten.notify_waiters();
+    }
+
+    /// Returns behind the next checkpoint, or when the partition is lost.
+    pub(super) async fn next_save(&self) {
+        self.rewritten.notified().await;
     }
 
     /// The last record that a checkpoint holds.
@@ -223,6 +233,7 @@ impl Registry {
         self.ring.borrow_mut().clear();
         self.hand.set(0);
         self.saved.set(0);
+        self.rewritten.notify_waiters();
         self.ledger.context.metrics.resident.dec_by(count as i64);
     }
 

@@ -2,6 +2,7 @@
 
 mod again;
 mod cluster;
+mod memory;
 mod play;
 mod shared;
 mod snapshots;
