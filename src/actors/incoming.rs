@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -13,14 +12,12 @@ use super::ledger::Ledger;
 use super::registry::Registry;
 use super::user::{Applied, Apply, Forget};
 use crate::domain::{Effect, UserKey};
-use crate::journal::Partition;
+use crate::journal::{Offset, Partition};
 use crate::pairing::OwedEffect;
 use crate::store::Tables;
 
 /// Users told of a deleted account between two looks at the store.
 const FORGET_CHUNK: usize = 500;
-/// How often a deletion looks whether its checkpoint is written.
-const FORGET_POLL: Duration = Duration::from_millis(2);
 /// Effects of one user on one other that are answered by one record.
 const RUN_MAX: usize = 100;
 
@@ -46,15 +43,7 @@ pub(super) async fn drain(
             if ledger.era() != era {
                 return;
             }
-            let (room, made) = oneshot::channel();
-            ledger.when_final(
-                ledger.sent(),
-                Box::new(move |_| {
-                    // The effects may be dropped meanwhile.
-                    let _ = room.send(());
-                }),
-            );
-            if made.await.is_err() {
+            if !all_final(ledger).await {
                 return;
             }
         }
@@ -105,6 +94,17 @@ pub(super) async fn drain(
     }
 }
 
+/// Returns when everything that is sent now is final; answers whether it is.
+async fn all_final(ledger: &Ledger) -> bool {
+    let (done, settled) = oneshot::channel();
+    let after = move |offset: Option<Offset>| {
+        // Whoever waits may have been dropped meanwhile.
+        let _ = done.send(offset.is_some());
+    };
+    ledger.when_final(ledger.sent(), Box::new(after));
+    settled.await.unwrap_or(false)
+}
+
 /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
 /// meanwhile, or its store fails; then the effect is not done with and comes again.
 ///
@@ -118,12 +118,16 @@ async fn forget(
 ) -> Option<()> {
     let (partition, era) = (ledger.partition, ledger.era());
     let target = ledger.sent();
+    if !all_final(ledger).await {
+        return None;
+    }
     while registry.saved() < target {
+        // If it cannot be written now, the partition's own next one will do.
+        write_checkpoint(ledger, registry, pace, 1);
+        registry.next_save().await;
         if ledger.era() != era {
             return None;
         }
-        write_checkpoint(ledger, registry, pace, 1);
-        tokio::time::sleep(FORGET_POLL).await;
     }
     let (app, peer) = (effect.app, effect.from);
     let mut after = None;

@@ -3,6 +3,7 @@
 //! [`Users`] is the only door: execute a command on one user, or ask about some. Answers speak of
 //! durable facts only.
 
+mod again;
 mod checkpoint;
 pub mod elsewhere;
 mod gathering;

@@ -327,10 +327,8 @@ async fn take_settlements(
 /// The next `count` records stand at `first` and behind it.
 async fn settle(ledger: &Rc<Ledger>, first: Offset, count: u64) -> Option<Ending> {
     loop {
-        let (ack, outgoing) = ledger.acknowledged(first, count);
-        ledger.context.send_all(ledger.partition, outgoing);
-        match ack {
-            Ack::Final { .. } => break,
+        match take_in(ledger, first, count) {
+            Ack::Final { .. } => return None,
             Ack::Gap { from, to } => {
                 if let Some(ending) = read_gap(ledger, from, to).await {
                     return Some(ending);
@@ -339,10 +337,17 @@ async fn settle(ledger: &Rc<Ledger>, first: Offset, count: u64) -> Option<Ending
             Ack::Doubt => return Some(Ending::Doubt),
         }
     }
-    if ledger.context.journal.durability() == Durability::PerPartition {
+}
+
+/// Tells everybody what is final now, if it is: of a gap nobody knows yet.
+pub(super) fn take_in(ledger: &Ledger, first: Offset, count: u64) -> Ack {
+    let (ack, outgoing) = ledger.acknowledged(first, count);
+    ledger.context.send_all(ledger.partition, outgoing);
+    let per_partition = ledger.context.journal.durability() == Durability::PerPartition;
+    if matches!(ack, Ack::Final { .. }) && per_partition {
         ledger.context.send_all(ledger.partition, ledger.outgoing());
     }
-    None
+    ack
 }
 
 /// Somebody else has written behind everything that is known, and nothing of our own is in flight.

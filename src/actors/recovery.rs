@@ -519,7 +519,8 @@ impl Following {
             None => {
                 self.changed.push(commit.key);
                 let (key, events, scratch) = (commit.key, &commit.events, &mut self.scratch);
-                *before = Some(Before::look_for_events(partition, key, *head, user, events, scratch));
+                *before =
+                    Some(Before::look_for_events(partition, key, *head, user, events, scratch));
             }
         }
         user.replay(commit.version, &commit.events, commit.at);

@@ -10,6 +10,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
 use foldhash::fast::RandomState;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
@@ -138,6 +139,8 @@ pub(super) struct Registry {
     ring: RefCell<Vec<Rc<Residence>>>,
     hand: Cell<usize>,
     saved: Cell<u64>,
+    /// Rings when a checkpoint is written, and when there is nobody any more to wait for one.
+    rewritten: Notify,
     total: Rc<Total>,
     began: Instant,
 }
@@ -157,6 +160,7 @@ impl Registry {
             ring: RefCell::default(),
             hand: Cell::new(0),
             saved: Cell::new(0),
+            rewritten: Notify::new(),
             total: Rc::new(Total { bytes: Cell::new(0), gauge }),
             began: Instant::now(),
         })
@@ -300,6 +304,12 @@ impl Registry {
     /// A checkpoint holds every record up to `n`.
     pub(super) fn note_saved(&self, n: u64) {
         self.saved.set(n);
+        self.rewritten.notify_waiters();
+    }
+
+    /// Returns behind the next checkpoint, or when the partition is lost.
+    pub(super) async fn next_save(&self) {
+        self.rewritten.notified().await;
     }
 
     /// The last record that a checkpoint holds.
@@ -314,6 +324,7 @@ impl Registry {
         self.ring.take().iter().for_each(|residence| residence.retire());
         self.hand.set(0);
         self.saved.set(0);
+        self.rewritten.notify_waiters();
         self.ledger.context.metrics.resident.dec_by(count as i64);
     }
 

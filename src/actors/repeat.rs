@@ -121,8 +121,8 @@ struct Call {
     request: Uuid,
     /// Whom its events are about.
     peers: SmallVec<[UserId; 2]>,
-    /// It has an event about the account itself.
-    account: bool,
+    /// It has an event about what is the user's own.
+    own: bool,
     /// It holds what was said to it beforehand.
     judged: bool,
     offers: SmallVec<[(UserId, EdgeId); 1]>,
@@ -132,7 +132,7 @@ impl Call {
     /// The same call has done more, when it was asked again.
     fn go_on(&mut self, more: Self) {
         self.peers.extend(more.peers);
-        self.account |= more.account;
+        self.own |= more.own;
         self.judged |= more.judged;
         self.offers.extend(more.offers);
     }
@@ -158,11 +158,8 @@ impl Done {
             .collect();
         let call = commit.cause.is_none().then(|| Call {
             request: commit.by.request,
-            peers: commit.events.iter().filter_map(Event::peer).collect(),
-            account: commit
-                .events
-                .iter()
-                .any(|event| matches!(event, Event::AccountImported {} | Event::AccountDeleted {})),
+            peers: commit.events.iter().flat_map(Event::peers).copied().collect(),
+            own: commit.events.iter().any(Event::is_own),
             judged: verdict_of(commit).is_some(),
             offers: commit
                 .events
@@ -205,14 +202,21 @@ fn verdict_of(commit: &Commit) -> Option<&Verdict> {
 }
 
 /// What a call that is asked again has done before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DoneBefore {
     peers: SmallVec<[UserId; 2]>,
-    account: bool,
+    own: bool,
     judged: bool,
-    offered: SmallVec<[UserId; 1]>,
-    answered: SmallVec<[(UserId, Result<(), Rejection>); 1]>,
-    made_friends: bool,
+    /// Its offers, and what came of them; unknown of a call that is known by its key alone.
+    offers: Option<SmallVec<[Offered; 1]>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offered {
+    pub(super) peer: UserId,
+    pub(super) edge: EdgeId,
+    /// What the peer answered, if that is known.
+    pub(super) came_to: Option<Result<(), Rejection>>,
 }
 
 impl DoneBefore {
@@ -220,17 +224,15 @@ impl DoneBefore {
     pub(super) fn of_kept(traces: &Traces) -> Self {
         Self {
             peers: SmallVec::from_slice(&traces.peers),
-            account: traces.account,
+            own: traces.account,
             judged: traces.verdict.is_some(),
-            offered: SmallVec::new(),
-            answered: SmallVec::new(),
-            made_friends: true,
+            offers: None,
         }
     }
 
-    /// Whether a peer that it touched, and that is a friend now, became one by it.
-    pub(super) fn made_friends(&self) -> bool {
-        self.made_friends
+    /// Whom it did something about, in the order of the events.
+    pub(super) fn peers(&self) -> &[UserId] {
+        &self.peers
     }
 
     /// Whether it did something about `peer`.
@@ -238,9 +240,9 @@ impl DoneBefore {
         self.peers.contains(peer)
     }
 
-    /// Whether it did something about the account itself.
-    pub(super) fn touched_account(&self) -> bool {
-        self.account
+    /// Whether it did something about what is the user's own.
+    pub(super) fn touched_own(&self) -> bool {
+        self.own
     }
 
     /// Whether what was said to it beforehand is kept already.
@@ -248,14 +250,9 @@ impl DoneBefore {
         self.judged
     }
 
-    /// Whether it made an offer to `peer`, as far as that is known.
-    pub(super) fn offered(&self, peer: &UserId) -> bool {
-        self.offered.contains(peer)
-    }
-
-    /// What `peer` answered to its offer, if that is known.
-    pub(super) fn answer_of(&self, peer: &UserId) -> Option<Result<(), Rejection>> {
-        self.answered.iter().find(|(known, _)| known == peer).map(|(_, came_to)| *came_to)
+    /// The offers that it made, as far as that is known.
+    pub(super) fn offers(&self) -> Option<&[Offered]> {
+        self.offers.as_deref()
     }
 }
 
@@ -380,17 +377,16 @@ impl Repeats {
     /// What `request` has done to `key` already.
     pub(super) fn find(&self, request: Uuid, key: UserKey) -> Option<DoneBefore> {
         let call = self.calls.get(&(request, key))?;
-        let answered = call
-            .offers
-            .iter()
-            .filter_map(|(peer, edge)| Some((*peer, *self.answers.get(&(key, *peer, *edge))?)));
+        let offered = |(peer, edge): &(UserId, EdgeId)| Offered {
+            peer: *peer,
+            edge: *edge,
+            came_to: self.answers.get(&(key, *peer, *edge)).copied(),
+        };
         Some(DoneBefore {
             peers: call.peers.clone(),
-            account: call.account,
+            own: call.own,
             judged: call.judged,
-            offered: call.offers.iter().map(|(peer, _)| *peer).collect(),
-            answered: answered.collect(),
-            made_friends: false,
+            offers: Some(call.offers.iter().map(offered).collect()),
         })
     }
 }
@@ -416,7 +412,7 @@ mod tests {
         let call = Call {
             request: Uuid::from_u128(number),
             peers: SmallVec::new(),
-            account: true,
+            own: true,
             judged: false,
             offers: SmallVec::from_iter([(id("bob"), edge(7))]),
         };
@@ -434,7 +430,7 @@ mod tests {
         let mut repeats = Repeats::default();
         repeats.note(done(1, 0));
         let before = repeats.find(Uuid::from_u128(1), key()).expect("it was done");
-        assert!(before.touched_account() && !before.touched(&id("bob")));
+        assert!(before.touched_own() && !before.touched(&id("bob")));
         assert_eq!(repeats.find(Uuid::from_u128(2), key()), None);
         assert_eq!(repeats.find(Uuid::from_u128(1), UserKey { user: id("bob"), ..key() }), None);
     }
@@ -455,7 +451,8 @@ mod tests {
         };
         repeats.note(answered(6, Ok(())));
         let answer = |repeats: &Repeats| {
-            repeats.find(Uuid::from_u128(1), key()).expect("it was done").answer_of(&id("bob"))
+            let before = repeats.find(Uuid::from_u128(1), key()).expect("it was done");
+            before.offers().expect("they are known")[0].came_to
         };
         assert_eq!(answer(&repeats), None);
         repeats.note(answered(7, Err(Rejection::AlreadyFriend)));

@@ -48,19 +48,7 @@ impl Standby {
         checkpoint_interval: Duration,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (orders, queue) = sync_channel(ORDERS_MAX);
-        let follower = Follower {
-            journal,
-            archive,
-            store,
-            seats,
-            checkpoint_interval,
-            wanted: BTreeSet::new(),
-            followed: BTreeMap::new(),
-            reader: None,
-            heard: BTreeMap::new(),
-            broken: BTreeMap::new(),
-            checkpointed: Instant::now(),
-        };
+        let follower = Follower::new(journal, archive, store, seats, checkpoint_interval);
         let thread = std::thread::Builder::new()
             .name("standby".into())
             .spawn(move || follower.run(&queue))?;
@@ -90,7 +78,7 @@ impl Standby {
     }
 }
 
-struct Follower {
+pub(super) struct Follower {
     journal: Arc<dyn Journal>,
     archive: Option<Arc<dyn Archive>>,
     store: Store,
@@ -108,6 +96,28 @@ struct Follower {
 }
 
 impl Follower {
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        archive: Option<Arc<dyn Archive>>,
+        store: Store,
+        seats: Arc<Seats>,
+        checkpoint_interval: Duration,
+    ) -> Self {
+        Self {
+            journal,
+            archive,
+            store,
+            seats,
+            checkpoint_interval,
+            wanted: BTreeSet::new(),
+            followed: BTreeMap::new(),
+            reader: None,
+            heard: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            checkpointed: Instant::now(),
+        }
+    }
+
     fn run(mut self, orders: &Receiver<Order>) {
         let mut wait = Duration::ZERO;
         loop {
@@ -119,12 +129,8 @@ impl Follower {
             while let Some(taken) = order {
                 match taken {
                     Order::Follow(wanted) => self.wanted = wanted,
-                    Order::LetGo(partition, reply) => {
-                        self.wanted.remove(&partition);
-                        self.drop_followed(partition);
-                        // Whoever claims it may have given up meanwhile.
-                        let _ = reply.send(self.heard.remove(&partition).unwrap_or_default());
-                    }
+                    // Whoever claims it may have given up meanwhile.
+                    Order::LetGo(partition, reply) => drop(reply.send(self.let_go(partition))),
                     Order::Stop => return self.checkpoint_all(),
                 }
                 order = orders.try_recv().ok();
@@ -135,6 +141,13 @@ impl Follower {
                 self.checkpoint_all();
             }
         }
+    }
+
+    /// See [`Standby::let_go`].
+    pub(super) fn let_go(&mut self, partition: Partition) -> Repeats {
+        self.wanted.remove(&partition);
+        self.drop_followed(partition);
+        self.heard.remove(&partition).unwrap_or_default()
     }
 
     fn drop_followed(&mut self, partition: Partition) {
@@ -149,19 +162,7 @@ impl Follower {
 
     /// Follows what is wanted and nothing else.
     fn adjust(&mut self) {
-        let extra: Vec<Partition> =
-            self.followed.keys().filter(|known| !self.wanted.contains(known)).copied().collect();
-        extra.into_iter().for_each(|partition| self.drop_followed(partition));
-        let now = Instant::now();
-        self.broken.retain(|_, until| *until > now);
-        let missing: Vec<Partition> = self
-            .wanted
-            .iter()
-            .filter(|wanted| {
-                !self.followed.contains_key(wanted) && !self.broken.contains_key(wanted)
-            })
-            .copied()
-            .collect();
+        let missing = self.missing();
         if missing.is_empty() {
             return;
         }
@@ -171,9 +172,26 @@ impl Follower {
             // Whoever waits for it does so below.
             let _ = done.send(());
         };
-        if self.store.run(barrier).is_err() || written.recv().is_err() {
-            return;
+        if self.store.run(barrier).is_ok() && written.recv().is_ok() {
+            self.begin(missing);
         }
+    }
+
+    /// Lets go of what is not wanted; answers what is and is not followed yet.
+    fn missing(&mut self) -> Vec<Partition> {
+        let extra: Vec<Partition> =
+            self.followed.keys().filter(|known| !self.wanted.contains(known)).copied().collect();
+        extra.into_iter().for_each(|partition| self.drop_followed(partition));
+        let now = Instant::now();
+        self.broken.retain(|_, until| *until > now);
+        let is_missing = |wanted: &&Partition| {
+            !self.followed.contains_key(wanted) && !self.broken.contains_key(wanted)
+        };
+        self.wanted.iter().filter(is_missing).copied().collect()
+    }
+
+    /// Begins to follow `missing`, whose rows are all written.
+    fn begin(&mut self, missing: Vec<Partition>) {
         let archive = self.archive.as_deref();
         match Following::begin(&*self.journal, archive, self.store.tables(), &missing) {
             Ok(begun) => {
@@ -190,9 +208,8 @@ impl Follower {
             }
             Err(error) => {
                 tracing::warn!(%error, "the journal cannot be followed");
-                for partition in missing {
-                    self.broken.insert(partition, now + RETRY);
-                }
+                let until = Instant::now() + RETRY;
+                self.broken.extend(missing.into_iter().map(|partition| (partition, until)));
             }
         }
     }
@@ -209,8 +226,27 @@ impl Follower {
         self.broken.insert(partition, Instant::now() + RETRY);
     }
 
+    /// Follows exactly `wanted`, whose rows are all written.
+    #[cfg(test)]
+    pub(super) fn follow(&mut self, wanted: BTreeSet<Partition>) {
+        self.wanted = wanted;
+        let missing = self.missing();
+        self.begin(missing);
+    }
+
+    #[cfg(test)]
+    pub(super) fn follows(&self, partition: Partition) -> bool {
+        self.followed.contains_key(&partition)
+    }
+
+    /// Whether anything was wrong lately.
+    #[cfg(test)]
+    pub(super) fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
     /// Reads a little more. Answers whether there was something.
-    fn step(&mut self) -> bool {
+    pub(super) fn step(&mut self) -> bool {
         if self.followed.is_empty() {
             return false;
         }
@@ -257,7 +293,7 @@ impl Follower {
         reader.next(READ_BYTES)
     }
 
-    fn checkpoint_all(&mut self) {
+    pub(super) fn checkpoint_all(&mut self) {
         self.checkpointed = Instant::now();
         let mut failed = Vec::new();
         for (partition, following) in &mut self.followed {

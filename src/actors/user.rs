@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, Message};
 
+use super::again::{Again, Rest};
 use super::gathering::Gathering;
-use super::ledger::{Draft, Ledger, Plan};
+use super::ledger::{Draft, Ledger, Owing, Plan};
 use super::registry::Residence;
 use super::repeat::DoneBefore;
 use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{
-    BlocklistOrder, CallKey, Command, Event, NewFriend, Offer, Outcome, Rejection, User, UserId,
-    Verdict, Version,
+    BlocklistOrder, CallKey, Command, Event, Outcome, Rejection, User, UserId, Verdict, Version,
 };
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
@@ -136,7 +136,18 @@ impl Handler<Run> for UserActor {
             return;
         }
         let done = self.ledger.done_before(origin.request, self.residence.key).or(kept);
-        let (command, settled) = self.without_what_is_done(command, done.as_ref());
+        let rest = match &done {
+            Some(done) => {
+                Again { ledger: &self.ledger, key: self.residence.key, user: &self.user, done }
+                    .rest_of(command)
+            }
+            None => Rest { command: Some(command), settled: Vec::new() },
+        };
+        let Rest { command: Some(command), settled } = rest else {
+            let plans: Vec<Plan> = rest.settled.into_iter().map(|(_, plan)| plan).collect();
+            self.ledger.answer_after(self.residence.changed(), self.residence.key, reply, &plans);
+            return;
+        };
         let mut scope = self.user.scope(&command);
         if let Some(call) = &call {
             let bytes = match &*command {
@@ -152,18 +163,9 @@ impl Handler<Run> for UserActor {
                 Err(rejection) => {
                     let lost = context.interrupted();
                     let answer = move |offset: Option<Offset>| {
-                        let answer = match (offset, done) {
-                            // What it was judged on may never have happened.
-                            (None, _) => Err(lost),
-                            // The account that is unknown now is the one that this call has deleted.
-                            (Some(_), Some(done)) if done.touched_account() => Ok(Executed {
-                                outcomes: vec![Ok(())],
-                                position: None,
-                                sent_at: None,
-                            }),
-                            (Some(_), _) => Err(ExecuteError::Rejected(rejection)),
-                        };
-                        drop(reply.reply.send(answer));
+                        // What it was judged on may never have happened.
+                        let answer = offset.map_or(lost, |_| ExecuteError::Rejected(rejection));
+                        drop(reply.reply.send(Err(answer)));
                     };
                     self.ledger.when_final(self.residence.changed(), Box::new(answer));
                     return;
@@ -191,7 +193,7 @@ impl Handler<Run> for UserActor {
             }
             (Some(_) | None, _) => {}
         }
-        let mut plans = self.plans(command.parts().0, decision.outcomes, done.as_ref());
+        let mut plans = self.plans(command.parts().0, decision.outcomes);
         for (slot, plan) in settled {
             plans.insert(slot, plan);
         }
@@ -209,173 +211,45 @@ impl Handler<Run> for UserActor {
 }
 
 impl UserActor {
-    /// The command without what this very call has done already, when its own answer was lost; and
-    /// the places of that, in order. Asked again, the peer would say that the friendship exists; and
-    /// what somebody else has undone since would be done a second time.
-    fn without_what_is_done(
-        &self,
-        command: Arc<Command>,
-        done: Option<&DoneBefore>,
-    ) -> (Arc<Command>, Vec<(usize, Plan)>) {
-        let Some(done) = done else { return (command, Vec::new()) };
-        let (bare, verdict) = command.parts();
-        let (rest, settled) = match bare {
-            Command::AddFriends { items, form, forced } => {
-                let (items, settled) = self.without_answered_offers(items, done);
-                (Command::AddFriends { items, form: *form, forced: *forced }, settled)
-            }
-            Command::Block { targets } => {
-                let is_owed = |peer| self.ledger.owes_sever(self.residence.key, peer);
-                let first = |peer| match is_owed(peer) {
-                    true => Plan::OwedSever(peer),
-                    false => Plan::Done(Ok(())),
-                };
-                let again = Rejection::AlreadyBlocked;
-                let (targets, settled) =
-                    without_touched(targets, |one| one.user, first, again, done);
-                (Command::Block { targets }, settled)
-            }
-            Command::Unblock { targets } => {
-                let first = |_| Plan::Done(Ok(()));
-                let again = Rejection::NotBlocked;
-                let (targets, settled) =
-                    without_touched(targets, |one| one.user, first, again, done);
-                (Command::Unblock { targets }, settled)
-            }
-            Command::RemoveFriends { targets, both } => {
-                let first = |_| Plan::Done(Ok(()));
-                let again = Rejection::NotFriend;
-                let (targets, settled) =
-                    without_touched(targets, |one| one.user, first, again, done);
-                (Command::RemoveFriends { targets, both: *both }, settled)
-            }
-            _ => return (command, Vec::new()),
-        };
-        if settled.is_empty() {
-            return (command, settled);
-        }
-        let rest = match verdict {
-            Some(verdict) => rest.under(verdict.clone()),
-            None => rest,
-        };
-        (Arc::new(rest), settled)
-    }
-
-    fn without_answered_offers(
-        &self,
-        items: &[NewFriend],
-        done: &DoneBefore,
-    ) -> (Vec<NewFriend>, Vec<(usize, Plan)>) {
-        let (mut rest, mut settled) = (Vec::new(), Vec::new());
-        for (slot, item) in items.iter().enumerate() {
-            let made = done.made_friends() && done.touched(&item.user);
-            let made = (made && self.user.has_friend(&item.user)).then_some(Ok(()));
-            let open = |offer: &Offer| offer.peer == item.user && offer.is_unanswered();
-            match done.answer_of(&item.user).or(made) {
-                Some(came_to) => {
-                    settled.push((slot, Plan::Done(came_to.map_err(ItemError::Rejected))));
-                }
-                // Taken back by a removal since. Whoever still wants the friendship asks again.
-                None if done.offered(&item.user) && !self.user.offers().any(open) => {
-                    settled.push((slot, Plan::Done(Err(ItemError::Owed))));
-                }
-                None => rest.push(item.clone()),
-            }
-        }
-        (rest, settled)
-    }
-
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
     /// waits for the same removal.
-    /// An item that this very call has done before, when its answer was lost, is a success.
-    fn plans(
-        &self,
-        command: &Command,
-        outcomes: Vec<Result<Outcome, Rejection>>,
-        done: Option<&DoneBefore>,
-    ) -> Vec<Plan> {
-        let blocked = |slot: usize| match command {
-            Command::Block { targets } => targets.get(slot).map(|target| target.user),
-            _ => None,
-        };
-        let already = |slot: usize, rejection: Rejection| match (command, rejection) {
-            (Command::Block { targets }, Rejection::AlreadyBlocked)
-            | (Command::Unblock { targets }, Rejection::NotBlocked) => {
-                targets.get(slot).map(|target| target.user)
-            }
-            (Command::RemoveFriends { targets, .. }, Rejection::NotFriend) => {
-                targets.get(slot).map(|target| target.user)
-            }
-            (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
-                items.get(slot).map(|item| item.user)
-            }
-            _ => None,
-        };
-        let owed_answer = |slot: usize| match command {
-            Command::AnswerRequests { items } => items.get(slot),
-            _ => None,
-        };
-        // Each of what was done before answers one item: a second one about the same peer finds it so.
-        let mut answered: Vec<UserId> = Vec::new();
-        let mut plan = |(slot, outcome)| match outcome {
+    fn plans(&self, command: &Command, outcomes: Vec<Result<Outcome, Rejection>>) -> Vec<Plan> {
+        let plan = |(slot, outcome)| match outcome {
             Ok(Outcome::Recorded) => Plan::Done(Ok(())),
             Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
             Ok(Outcome::Answering { peer }) => Plan::Answer(peer),
             Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
             Ok(Outcome::Forgetting) => Plan::Forgetting,
             Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
-            Err(rejection) => {
-                if rejection == Rejection::AlreadyBlocked
-                    && let Some(peer) = blocked(slot)
-                    && self.ledger.owes_sever(self.residence.key, peer)
-                {
-                    return Plan::OwedSever(peer);
-                }
-                if rejection == Rejection::RequestUnknown
-                    && let Some(item) = owed_answer(slot)
-                    && self.ledger.owes_answer(self.residence.key, item.user, item.agreement)
-                {
-                    return Plan::OwedAnswer(item.user);
-                }
-                match already(slot, rejection) {
-                    Some(peer)
-                        if done.is_some_and(|done| done.touched(&peer))
-                            && !answered.contains(&peer) =>
-                    {
-                        answered.push(peer);
-                        Plan::Done(Ok(()))
-                    }
-                    Some(_) | None => Plan::Done(Err(ItemError::Rejected(rejection))),
-                }
-            }
+            Err(rejection) => match self.owed(command, slot, rejection) {
+                Some((what, peer)) => Plan::Owed(what, peer),
+                None => Plan::Done(Err(ItemError::Rejected(rejection))),
+            },
         };
-        outcomes.into_iter().enumerate().map(&mut plan).collect()
+        outcomes.into_iter().enumerate().map(plan).collect()
     }
-}
 
-/// The items about whom the call has done nothing yet, and what the others come to: the `first` one
-/// about a peer was done, and a second one about the same peer found it so `again`.
-fn without_touched<T: Copy>(
-    items: &[T],
-    user: impl Fn(&T) -> UserId,
-    first: impl Fn(UserId) -> Plan,
-    again: Rejection,
-    done: &DoneBefore,
-) -> (Vec<T>, Vec<(usize, Plan)>) {
-    let (mut rest, mut settled) = (Vec::new(), Vec::new());
-    let mut told: Vec<UserId> = Vec::new();
-    for (slot, item) in items.iter().enumerate() {
-        let peer = user(item);
-        if !done.touched(&peer) {
-            rest.push(*item);
-        } else if told.contains(&peer) {
-            settled.push((slot, Plan::Done(Err(ItemError::Rejected(again)))));
-        } else {
-            told.push(peer);
-            settled.push((slot, first(peer)));
+    /// What is still owed of that which an earlier call has done in place of this item.
+    fn owed(
+        &self,
+        command: &Command,
+        slot: usize,
+        rejection: Rejection,
+    ) -> Option<(Owing, UserId)> {
+        match (command, rejection) {
+            (Command::Block { targets }, Rejection::AlreadyBlocked) => {
+                let peer = targets.get(slot)?.user;
+                let is_owed = self.ledger.owes(self.residence.key, peer, Owing::Block);
+                is_owed.then_some((Owing::Block, peer))
+            }
+            (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
+                let item = items.get(slot)?;
+                let is_owed = self.ledger.owes_answer(self.residence.key, item.user, item.agreement);
+                is_owed.then_some((Owing::Answer, item.user))
+            }
+            _ => None,
         }
     }
-    (rest, settled)
 }
 
 /// Effects of one user's facts on this one, in order.

@@ -285,8 +285,39 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whom the event is about, each of them.
+    pub fn peers(&self) -> &[UserId] {
+        match self {
+            Self::FriendsGrouped { peers, .. } => peers,
+            event => event.peer_named().map_or(&[], std::slice::from_ref),
+        }
+    }
+
+    /// Whether a command of the owner's asked for it, and it is about no one peer: for the account, its
+    /// profile, its friend groups, an app's subscriptions.
+    pub fn is_own(&self) -> bool {
+        matches!(
+            self,
+            Self::AccountImported {}
+                | Self::AccountDeleted {}
+                | Self::ProfileChanged(_)
+                | Self::GroupsAdded { .. }
+                | Self::FriendsGrouped { .. }
+                | Self::GroupsRemoved { .. }
+                | Self::SubscriptionSet(_)
+                | Self::SubscriptionDeleted { .. }
+                | Self::SubscriptionMoved(_)
+                | Self::ReplayBegun(_)
+                | Self::ReplayEnded { .. }
+        )
+    }
+
     /// The peer whose row the event is about, if it is about one.
     pub fn peer(&self) -> Option<UserId> {
+        self.peer_named().copied()
+    }
+
+    fn peer_named(&self) -> Option<&UserId> {
         match self {
             Self::AccountImported {}
             | Self::ProfileChanged(_)
@@ -323,7 +354,7 @@ impl Event {
             | Self::OfferEnded { peer, .. }
             | Self::OfferWithdrawn { peer, .. }
             | Self::PeerForgotten { peer }
-            | Self::RequestDropped { peer, .. } => Some(*peer),
+            | Self::RequestDropped { peer, .. } => Some(peer),
         }
     }
 }

@@ -288,7 +288,8 @@ impl User {
     }
 
     /// Removes all friends; with `both`, the user from their lists as well. Offers to others stay.
-    /// One outcome per friend; one if there is none. Rule: rest-api.md 4.6.
+    /// One outcome per friend; one if there is none. If one has to come again, none is removed: a
+    /// record of this is of all that there were. Rule: rest-api.md 4.6.
     pub(super) fn clear_friends(&self, both: bool) -> Vec<(Vec<Event>, Outcome)> {
         let reason = if both { RemovalReason::ClearedBoth } else { RemovalReason::ClearedSingle };
         let cleared = self.friends.iter().map(|friend| {
@@ -297,6 +298,10 @@ impl User {
             self.part(&friend, reason, outcome)
         });
         let mut cleared: Vec<(Vec<Event>, Outcome)> = cleared.collect();
+        let occupied = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Occupied { .. });
+        if let Some((_, occupied)) = cleared.iter().find(|one| occupied(one)).cloned() {
+            return vec![(Vec::new(), occupied); cleared.len()];
+        }
         if cleared.is_empty() {
             cleared.push((Vec::new(), Outcome::Recorded));
         }

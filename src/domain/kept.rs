@@ -77,7 +77,7 @@ pub struct Kept {
 pub struct Traces {
     /// Whom it did something about.
     pub peers: Vec<UserId>,
-    /// It did something about the account itself.
+    /// It did something about the account itself: its profile and its friend groups, too.
     pub account: bool,
     /// The `MsgTime` of the message that it sent.
     pub sent_at: Option<u32>,
@@ -185,8 +185,10 @@ impl Traces {
                 Event::FriendOffered { over: Some(_), .. } => {}
                 Event::MessageAccepted(message) => traces.sent_at = Some(message.time),
                 Event::VerdictGiven(verdict) => traces.verdict = Some(Box::new(verdict.clone())),
-                Event::AccountImported {} | Event::AccountDeleted {} => traces.account = true,
-                event => traces.peers.extend(event.peer()),
+                event => {
+                    traces.account |= event.is_own();
+                    traces.peers.extend(event.peers());
+                }
             }
         }
         traces.peers.sort_unstable();

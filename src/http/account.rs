@@ -114,23 +114,22 @@ fn settle(call: &Call<'_>, executed: Result<Executed, ExecuteError>) -> Done {
     }
 }
 
-/// Executes a command on each of `users`, or fails it with the code that stands there.
+/// Executes a command on each user. Each stands there once: a second command of one call on one user
+/// would be taken for the first one, asked again.
 async fn execute_all(
     call: &Call<'_>,
-    users: Vec<Result<(UserId, Command), ErrorCode>>,
-) -> Vec<Done> {
-    let commands = users.into_iter().map(|user| async move {
-        match user {
-            Ok((user, command)) => settle(call, call.execute(user, command).await),
-            Err(code) => Done { verdict: Err(code), position: None },
-        }
+    commands: impl IntoIterator<Item = (UserId, Command)>,
+) -> Vec<(UserId, Done)> {
+    let done = commands.into_iter().map(|(user, command)| async move {
+        (user, settle(call, call.execute(user, command).await))
     });
-    stream::iter(commands).buffered(ACCOUNTS_IN_FLIGHT_MAX).collect().await
+    stream::iter(done).buffered(ACCOUNTS_IN_FLIGHT_MAX).collect().await
 }
 
 /// `multiaccount_import`.
 ///
-/// An illegal name or too long a value fails its account alone. The answer has no room for the
+/// An illegal name or too long a value fails its entry alone; of several for one account the last one
+/// counts. The answer has no room for the
 /// reason, so if the actors failed and not one account was imported, the call fails with their code.
 pub(super) async fn import_many(call: &Call<'_>, body: &str) -> Answered {
     let asked: ImportMany<'_> = call.parse(body)?;
@@ -148,24 +147,31 @@ pub(super) async fn import_many(call: &Call<'_>, body: &str) -> Answered {
         return Err(illegal);
     }
     let names: Vec<&str> = accounts.iter().map(|(name, _)| *name).collect();
-    let users = accounts.into_iter().map(|(name, change)| {
+    let mut changes = BTreeMap::new();
+    let entries = accounts.into_iter().map(|(name, change)| {
         let user = legal(name).ok_or(code::ACCOUNT_PARAMETER_ILLEGAL)?;
-        Ok((user, Command::ImportAccount(change?)))
+        changes.insert(user, change?);
+        Ok(user)
     });
-    let done = execute_all(call, users.collect()).await;
-    if done.iter().all(|done| done.verdict.is_err()) {
+    let entries: Vec<Result<UserId, ErrorCode>> = entries.collect();
+    let commands = changes.into_iter().map(|(user, change)| (user, Command::ImportAccount(change)));
+    let done = execute_all(call, commands).await;
+    let verdicts: BTreeMap<UserId, Result<(), ErrorCode>> =
+        done.iter().map(|(user, done)| (*user, done.verdict)).collect();
+    let verdicts = entries.into_iter().map(|entry| verdicts[&entry?]);
+    let verdicts: Vec<Result<(), ErrorCode>> = verdicts.collect();
+    let codes = || verdicts.iter().filter_map(|verdict| verdict.err());
+    if verdicts.iter().all(Result::is_err) {
         let of_request = [code::ACCOUNT_PARAMETER_ILLEGAL, code::PROFILE_VALUE_TOO_LONG];
-        let faults = done.iter().filter_map(|done| done.verdict.err());
-        if let Some(fault) = faults.into_iter().find(|code| !of_request.contains(code)) {
+        if let Some(fault) = codes().find(|code| !of_request.contains(code)) {
             return call.fails(fault);
         }
     }
-    let failed = names.into_iter().zip(&done).filter(|(_, done)| done.verdict.is_err());
+    let failed = names.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_err());
     let failed = failed.map(|(name, _)| name).collect();
-    let positions = done.iter().filter_map(|done| done.position);
+    let positions = done.iter().filter_map(|(_, done)| done.position);
     let mut answer = call.success(&ImportedMany { failed }).at(positions);
-    let codes = done.iter().filter_map(|done| done.verdict.err());
-    answer.unsettled = codes.into_iter().any(|code| is_trouble(code.number));
+    answer.unsettled = codes().any(|code| is_trouble(code.number));
     Ok(answer)
 }
 
@@ -200,10 +206,9 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let mut each = users.clone();
     each.sort_unstable();
     each.dedup();
-    let commands = each.iter().map(|user| Ok((*user, Command::DeleteAccount)));
-    let done = execute_all(call, commands.collect()).await;
+    let done = execute_all(call, each.into_iter().map(|user| (user, Command::DeleteAccount))).await;
     let mut verdicts: BTreeMap<UserId, Result<(), ErrorCode>> =
-        each.into_iter().zip(done.iter().map(|done| done.verdict)).collect();
+        done.iter().map(|(user, done)| (*user, done.verdict)).collect();
     let items = names.into_iter().zip(users).map(|(name, user)| {
         // An entry that repeats one before it finds the account gone.
         let gone = Err(code::ACCOUNT_UNKNOWN);
@@ -214,7 +219,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
         Item::of(name, verdict, call)
     });
     let items = items.collect();
-    let positions = done.iter().filter_map(|done| done.position);
+    let positions = done.iter().filter_map(|(_, done)| done.position);
     Ok(call.success(&Deleted { items }).at(positions))
 }
 

@@ -170,6 +170,15 @@ impl Store {
         Ok(Self { tables, jobs, thread: Arc::new(std::sync::Mutex::new(Some(thread))) })
     }
 
+    /// The same without a thread: what is handed over waits for [`Hand::work`].
+    #[cfg(test)]
+    pub(crate) fn by_hand(settings: &Settings) -> Result<(Self, Hand), StoreError> {
+        let tables = Tables::open(settings)?;
+        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let hand = Hand { tables: tables.clone(), queue };
+        Ok((Self { tables, jobs, thread: Arc::default() }, hand))
+    }
+
     /// The tables, to read from.
     pub fn tables(&self) -> &Tables {
         &self.tables
@@ -192,6 +201,23 @@ impl Store {
             && thread.join().is_err()
         {
             tracing::error!("the state store's thread has panicked");
+        }
+    }
+}
+
+/// What takes the place of the store's thread, for tests in which nothing happens by itself.
+#[cfg(test)]
+pub(crate) struct Hand {
+    tables: Tables,
+    queue: Receiver<Job>,
+}
+
+#[cfg(test)]
+impl Hand {
+    /// Does everything that was handed over.
+    pub(crate) fn work(&self) {
+        while let Ok(Job::Work(job)) = self.queue.try_recv() {
+            job(&self.tables);
         }
     }
 }

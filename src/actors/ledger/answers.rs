@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::channels::{answers, severs};
-use super::{After, Ledger, Plan};
+use super::channels::forgets;
+use super::{After, Ledger, Plan, State};
 use crate::actors::ItemError;
 use crate::actors::waiting::{ReplyBy, Slot, Ticket};
 use crate::domain::{Event, Rejection, UserId, UserKey};
@@ -44,12 +44,10 @@ impl Ledger {
     pub(super) fn wait(&self, key: UserKey, reply: ReplyBy, plans: &[Plan]) -> u64 {
         let slots = plans.iter().map(|plan| match plan {
             Plan::Done(result) => Slot::Done(*result),
-            Plan::Sever(_)
-            | Plan::OwedSever(_)
-            | Plan::Answer(_)
-            | Plan::OwedAnswer(_)
-            | Plan::Offer(..) => Slot::Open(1),
-            Plan::Forgetting => Slot::Open(u32::from(self.context.partitions)),
+            Plan::Sever(_) | Plan::Answer(_) | Plan::Owed(..) | Plan::Offer(..) => Slot::Open(1),
+            Plan::Forgetting | Plan::OwedForgetting => {
+                Slot::Open(u32::from(self.context.partitions))
+            }
         });
         let ReplyBy { reply, deadline } = reply;
         let mut state = self.state.borrow_mut();
@@ -61,19 +59,24 @@ impl Ledger {
                 Plan::Offer(peer, edge) => {
                     state.desk.await_offer((key, *peer, edge.version), ticket);
                 }
-                Plan::OwedSever(peer) | Plan::OwedAnswer(peer) => {
-                    let is_owed = match plan {
-                        Plan::OwedSever(_) => severs,
-                        _ => answers,
-                    };
+                Plan::Owed(what, peer) => {
                     let destination = self.destination(key, *peer);
                     let owed = state.outbox[destination]
                         .iter_mut()
                         .rev()
-                        .find(|owed| is_owed(&owed.effect, &key, peer));
+                        .find(|owed| what.is(&owed.effect, &key, peer));
                     match owed {
                         Some(owed) => owed.waiters.push(ticket),
                         None => state.desk.fill(ticket, Ok(()), self.partition),
+                    }
+                }
+                Plan::OwedForgetting => {
+                    let State { outbox, desk, .. } = &mut *state;
+                    for outbox in outbox {
+                        match outbox.iter_mut().find(|owed| forgets(&owed.effect, &key)) {
+                            Some(owed) => owed.waiters.push(ticket),
+                            None => desk.fill(ticket, Ok(()), self.partition),
+                        }
                     }
                 }
             }
@@ -133,7 +136,7 @@ impl Awaited {
                 Plan::Sever(peer) => awaited.severing.push((*peer, slot)),
                 Plan::Answer(peer) => awaited.answering.push((*peer, slot)),
                 Plan::Forgetting => awaited.forgetting = Some(slot),
-                Plan::Done(_) | Plan::OwedSever(_) | Plan::OwedAnswer(_) | Plan::Offer(..) => {}
+                Plan::Done(_) | Plan::Owed(..) | Plan::Offer(..) | Plan::OwedForgetting => {}
             }
         }
         awaited

@@ -57,11 +57,11 @@ impl Ledger {
         });
     }
 
-    /// Whether an earlier block of `peer` by `key` still waits for the peer's side.
-    pub(in crate::actors) fn owes_sever(&self, key: UserKey, peer: UserId) -> bool {
+    /// Whether an earlier call of `key`'s still waits for the peer's side.
+    pub(in crate::actors) fn owes(&self, key: UserKey, peer: UserId, what: Owing) -> bool {
         let destination = self.destination(key, peer);
         let mut state = self.state.borrow_mut();
-        state.outbox[destination].iter_mut().any(|owed| severs(&owed.effect, &key, &peer))
+        state.outbox[destination].iter_mut().any(|owed| what.is(&owed.effect, &key, &peer))
     }
 
     /// Whether an earlier answer of `key`'s to a request of `peer`'s, with this agreement or a refusal,
@@ -80,7 +80,7 @@ impl Ledger {
                 Effect::Refuse { .. } => agreement.is_none(),
                 _ => false,
             };
-            same && answers(&owed.effect, &key, &peer)
+            same && Owing::Answer.is(&owed.effect, &key, &peer)
         })
     }
 
@@ -89,13 +89,10 @@ impl Ledger {
     pub(in crate::actors) fn owes_forget(&self, key: UserKey) -> bool {
         let mut state = self.state.borrow_mut();
         state.owed > 0
-            && state.outbox.iter_mut().any(|outbox| {
-                outbox.iter_mut().any(|owed| {
-                    matches!(owed.effect.effect, Effect::Forget)
-                        && owed.effect.from == key.user
-                        && owed.effect.app == key.app
-                })
-            })
+            && state
+                .outbox
+                .iter_mut()
+                .any(|outbox| outbox.iter_mut().any(|owed| forgets(&owed.effect, &key)))
     }
 
     pub(super) fn destination(&self, key: UserKey, peer: UserId) -> usize {
@@ -264,20 +261,35 @@ impl Ledger {
     }
 }
 
-/// Whether `owed` is an answer of `key`'s to a request of `peer`'s that waited.
-pub(super) fn answers(owed: &OwedEffect, key: &UserKey, peer: &UserId) -> bool {
-    let is_answer = match owed.effect {
-        Effect::Confirm { agreement, .. } => agreement.is_some(),
-        Effect::Refuse { why, .. } => why == Rejection::Declined,
-        _ => false,
-    };
-    owed.to == *peer && owed.from == key.user && owed.app == key.app && is_answer
+/// What an earlier call may still owe to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::actors) enum Owing {
+    /// The removal that comes of a block.
+    Block,
+    /// A removal from both lists.
+    Removal,
+    /// The answer to a request that waited.
+    Answer,
 }
 
-/// Whether `owed` is the removal that a block of `peer` by `key` owes.
-pub(super) fn severs(owed: &OwedEffect, key: &UserKey, peer: &UserId) -> bool {
-    owed.to == *peer
-        && owed.from == key.user
-        && owed.app == key.app
-        && matches!(owed.effect, Effect::Sever { why: Severance::Blocked, .. })
+impl Owing {
+    /// Whether `owed` is that, by `key` to `peer`.
+    pub(super) fn is(self, owed: &OwedEffect, key: &UserKey, peer: &UserId) -> bool {
+        let severs = |wanted| matches!(owed.effect, Effect::Sever { why, .. } if why == wanted);
+        let fits = match self {
+            Self::Block => severs(Severance::Blocked),
+            Self::Removal => severs(Severance::Deleted),
+            Self::Answer => match owed.effect {
+                Effect::Confirm { agreement, .. } => agreement.is_some(),
+                Effect::Refuse { why, .. } => why == Rejection::Declined,
+                _ => false,
+            },
+        };
+        owed.to == *peer && owed.from == key.user && owed.app == key.app && fits
+    }
+}
+
+/// Whether `owed` tells a partition that the account `key` is deleted.
+pub(super) fn forgets(owed: &OwedEffect, key: &UserKey) -> bool {
+    matches!(owed.effect, Effect::Forget) && owed.from == key.user && owed.app == key.app
 }

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use answers::Awaited;
+pub(in crate::actors) use channels::Owing;
 use channels::RESEND_MIN;
 
 use crate::actors::recovery::Recovered;
@@ -160,16 +161,16 @@ pub(in crate::actors) enum Plan {
     Done(Result<(), ItemError>),
     /// For the peer's side of a severed friendship.
     Sever(UserId),
-    /// For the same, owed since an earlier call.
-    OwedSever(UserId),
     /// For the peer to have heard an answer.
     Answer(UserId),
-    /// For the same, owed since an earlier call.
-    OwedAnswer(UserId),
+    /// For what is owed to the peer since an earlier call.
+    Owed(Owing, UserId),
     /// For the answer to an offer.
     Offer(UserId, EdgeId),
     /// For every partition to have forgotten the account.
     Forgetting,
+    /// For the same, owed since an earlier call.
+    OwedForgetting,
 }
 
 /// Something to send to another partition, on this node or another one.

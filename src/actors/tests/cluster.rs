@@ -10,10 +10,10 @@ use crate::domain::{Event, Ground, Matter, Refusal, Verdict};
 use crate::journal::record::decode;
 use crate::journal::{Admitted, Body, ReaderRule};
 
-const PARTITIONS: u16 = 4;
+pub(super) const PARTITIONS: u16 = 4;
 /// Short, so that waiting it out takes no time; long enough for a busy machine to keep it.
 const LEASE: Duration = Duration::from_millis(400);
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// All rooms, each reachable by all others.
 #[derive(Default)]
@@ -56,24 +56,24 @@ impl Elsewhere for Others {
     }
 }
 
-struct Node {
-    users: Users,
+pub(super) struct Node {
+    pub(super) users: Users,
     journal: Arc<Handle>,
     store: Store,
     _folder: tempfile::TempDir,
 }
 
-struct Cluster {
+pub(super) struct Cluster {
     shared: Shared,
     network: Arc<Network>,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { shared: Shared::new(PARTITIONS, LEASE), network: Arc::default() }
     }
 
-    fn node(&self, name: &str) -> Node {
+    pub(super) fn node(&self, name: &str) -> Node {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = store::Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
         let store = Store::open(&settings).expect("the store opens");
@@ -96,7 +96,7 @@ impl Cluster {
     }
 
     /// The valid records of all users, in order per partition.
-    fn valid(&self) -> Vec<crate::journal::Commit> {
+    pub(super) fn valid(&self) -> Vec<crate::journal::Commit> {
         let mut commits = Vec::new();
         for partition in partitions() {
             let mut rule = ReaderRule::default();
@@ -118,7 +118,7 @@ fn partitions() -> impl Iterator<Item = Partition> {
 }
 
 impl Node {
-    async fn claim_all(&self) {
+    pub(super) async fn claim_all(&self) {
         partitions().for_each(|partition| self.users.claim(partition));
         self.until("all is served", |seats| seats.iter().all(serves)).await;
     }
@@ -134,7 +134,7 @@ impl Node {
         assert!(waited.is_ok(), "{what}: {:?}", self.users.seats());
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.users.stop().await;
         self.store.close();
     }

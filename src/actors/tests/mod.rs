@@ -1,6 +1,8 @@
 //! The room through its own door, over the embedded journal.
 
+mod again;
 mod cluster;
+mod memory;
 mod play;
 mod shared;
 mod snapshots;

@@ -2,27 +2,26 @@
 //! through a handle of its own, that can be cut off, lose acknowledgements and write late.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::memory::{Log, lock};
 use crate::journal::{
-    Durability, Entry, Journal, JournalError, Offset, Partition, ReadJournal, Reader, Settlement,
+    Durability, Journal, JournalError, Offset, Partition, ReadJournal, Reader, Settlement,
 };
-
-type Log = Vec<Vec<Vec<u8>>>;
 
 /// What all handles share.
 pub(super) struct Shared {
-    log: Arc<Mutex<Log>>,
+    log: Log,
     lease: Duration,
 }
 
 /// One room's way to the journal.
 pub(super) struct Handle {
-    log: Arc<Mutex<Log>>,
+    log: Log,
     lease: Duration,
     state: Mutex<State>,
     progress: watch::Sender<u64>,
@@ -38,19 +37,14 @@ struct State {
     loses: Option<(Partition, bool)>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     pub(super) fn new(partitions: u16, lease: Duration) -> Self {
-        Self { log: Arc::new(Mutex::new(vec![Vec::new(); usize::from(partitions)])), lease }
+        Self { log: Log::new(partitions), lease }
     }
 
     pub(super) fn handle(&self) -> Arc<Handle> {
-        let partitions = lock(&self.log).len();
         let state = State {
-            attached: vec![None; partitions],
+            attached: vec![None; usize::from(self.log.partitions())],
             cut: false,
             waiting: VecDeque::new(),
             loses: None,
@@ -64,7 +58,7 @@ impl Shared {
     }
 
     pub(super) fn records(&self, partition: Partition) -> Vec<Vec<u8>> {
-        lock(&self.log)[usize::from(partition.0)].clone()
+        self.log.records(partition, 0)
     }
 }
 
@@ -95,11 +89,7 @@ impl Handle {
 
     fn store(&self, state: &mut State, partition: Partition, record: Vec<u8>) {
         let index = usize::from(partition.0);
-        let offset = {
-            let mut log = lock(&self.log);
-            log[index].push(record);
-            Offset(log[index].len() as u64 - 1)
-        };
+        let offset = self.log.push(partition, record);
         let loses = state.loses.take_if(|(loses, _)| *loses == partition);
         let lost = loses.is_some();
         state.cut |= loses.is_some_and(|(_, cut)| cut);
@@ -124,37 +114,17 @@ impl Handle {
 
 impl ReadJournal for Handle {
     fn partitions(&self) -> u16 {
-        lock(&self.log).len() as u16
+        self.log.partitions()
     }
 
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
         self.reachable()?;
-        Ok(Box::new(MemoryReader { log: self.log.clone(), from: from.to_vec() }))
+        self.log.reader(from)
     }
 
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
         self.reachable()?;
-        Ok(Offset(lock(&self.log)[usize::from(partition.0)].len() as u64))
-    }
-}
-
-struct MemoryReader {
-    log: Arc<Mutex<Log>>,
-    from: Vec<(Partition, Offset)>,
-}
-
-impl Reader for MemoryReader {
-    fn next(&mut self, _: usize) -> Result<Vec<Entry>, JournalError> {
-        let log = lock(&self.log);
-        let mut entries = Vec::new();
-        for (partition, next) in &mut self.from {
-            for bytes in log[usize::from(partition.0)].iter().skip(next.0 as usize) {
-                let bytes = bytes.clone();
-                entries.push(Entry { partition: *partition, offset: *next, bytes });
-                next.0 += 1;
-            }
-        }
-        Ok(entries)
+        self.log.end(partition)
     }
 }
 

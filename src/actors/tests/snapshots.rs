@@ -10,7 +10,7 @@ use crate::journal::{Archive, JournalError};
 
 /// What was published, in order.
 #[derive(Default)]
-struct Shelf(Mutex<BTreeMap<Partition, Vec<Kept>>>);
+pub(super) struct Shelf(Mutex<BTreeMap<Partition, Vec<Kept>>>);
 
 impl Archive for Shelf {
     fn publish(

@@ -199,7 +199,14 @@ impl People {
             Some(before) => before.look_also(&person.state, &commit.events, &mut self.scratch),
             before => {
                 let (head, state, events) = (person.head, &person.state, &commit.events);
-                *before = Some(Before::look_for_events(place.0, key, head, state, events, &mut self.scratch));
+                *before = Some(Before::look_for_events(
+                    place.0,
+                    key,
+                    head,
+                    state,
+                    events,
+                    &mut self.scratch,
+                ));
                 self.changed[usize::from(place.0.0)].push(key);
             }
         }

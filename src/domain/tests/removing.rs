@@ -96,3 +96,16 @@ fn a_removal_from_one_list_waits_while_offers_cross() {
     let decision = amy.when(&remove(&["bob"], true, &["bob"]));
     assert_eq!(decision.outcomes, [Ok(Outcome::Severing { peer: id("bob") })]);
 }
+
+#[test]
+fn a_list_is_cleared_as_a_whole_or_not_at_all() {
+    let mut amy = someone("amy")
+        .given(&[offered("bob", edge("amy", 2), OfferForm::TwoWay)])
+        .with_friend("bob", edge("bob", 7))
+        .with_friend("cyd", edge("cyd", 3));
+    let decision = amy.when(&Command::ClearFriends { both: false });
+    let occupied = Ok(Outcome::Occupied { peer: id("bob") });
+    assert_eq!(decision, Decision { events: vec![], outcomes: vec![occupied; 2] });
+    let decision = amy.when(&Command::ClearFriends { both: true });
+    assert!(decision.outcomes.iter().all(|one| matches!(one, Ok(Outcome::Severing { .. }))));
+}

@@ -1,23 +1,22 @@
 //! A journal in memory whose disk, or brokers, are moved by hand: what is appended waits until
 //! somebody says that it became durable, that nobody knows, or that its writer died.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use crate::actors::tests::memory::{Log, lock};
 use crate::journal::{
-    Durability, Entry, Journal, JournalError, Offset, Partition, ReadJournal, Reader, Settlement,
+    Durability, Journal, JournalError, Offset, Partition, ReadJournal, Reader, Settlement,
 };
-
-type Log = Vec<Vec<Vec<u8>>>;
 
 /// What all nodes share.
 #[derive(Clone)]
 pub(super) struct Medium {
-    log: Arc<Mutex<Log>>,
+    log: Log,
     durability: Durability,
     lease: Duration,
 }
@@ -57,18 +56,13 @@ struct Waiting {
     bytes: Vec<u8>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Medium {
     pub(super) fn new(partitions: u16, durability: Durability, lease: Duration) -> Self {
-        let log = vec![Vec::new(); usize::from(partitions)];
-        Self { log: Arc::new(Mutex::new(log)), durability, lease }
+        Self { log: Log::new(partitions), durability, lease }
     }
 
     pub(super) fn handle(&self) -> Arc<Handle> {
-        let lanes = lock(&self.log).iter().map(|_| Lane::default()).collect();
+        let lanes = (0..self.log.partitions()).map(|_| Lane::default()).collect();
         let state = State { lanes, queue: VecDeque::new(), dead: false };
         Arc::new(Handle {
             medium: self.clone(),
@@ -79,8 +73,7 @@ impl Medium {
 
     /// The records of `partition` from `from` on.
     pub(super) fn records(&self, partition: Partition, from: usize) -> Vec<Vec<u8>> {
-        let log = lock(&self.log);
-        log[usize::from(partition.0)].iter().skip(from).cloned().collect()
+        self.log.records(partition, from)
     }
 }
 
@@ -89,6 +82,11 @@ impl Handle {
     pub(super) fn waiting(&self, of: Option<Partition>) -> usize {
         let state = lock(&self.state);
         state.queue.iter().filter(|one| of.is_none_or(|of| one.partition == of)).count()
+    }
+
+    /// The partitions of which records wait.
+    pub(super) fn busy(&self) -> BTreeSet<Partition> {
+        lock(&self.state).queue.iter().map(|one| one.partition).collect()
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -156,10 +154,7 @@ impl Handle {
     }
 
     fn store(&self, one: &Waiting) -> Offset {
-        let mut log = lock(&self.medium.log);
-        let records = &mut log[usize::from(one.partition.0)];
-        records.push(one.bytes.clone());
-        Offset(records.len() as u64 - 1)
+        self.medium.log.push(one.partition, one.bytes.clone())
     }
 }
 
@@ -183,35 +178,15 @@ impl State {
 
 impl ReadJournal for Medium {
     fn partitions(&self) -> u16 {
-        lock(&self.log).len() as u16
+        self.log.partitions()
     }
 
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
-        Ok(Box::new(MemoryReader { log: self.log.clone(), from: from.to_vec() }))
+        self.log.reader(from)
     }
 
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
-        Ok(Offset(lock(&self.log)[usize::from(partition.0)].len() as u64))
-    }
-}
-
-struct MemoryReader {
-    log: Arc<Mutex<Log>>,
-    from: Vec<(Partition, Offset)>,
-}
-
-impl Reader for MemoryReader {
-    fn next(&mut self, _: usize) -> Result<Vec<Entry>, JournalError> {
-        let log = lock(&self.log);
-        let mut entries = Vec::new();
-        for (partition, next) in &mut self.from {
-            for bytes in log[usize::from(partition.0)].iter().skip(next.0 as usize) {
-                let bytes = bytes.clone();
-                entries.push(Entry { partition: *partition, offset: *next, bytes });
-                next.0 += 1;
-            }
-        }
-        Ok(entries)
+        self.log.end(partition)
     }
 }
 

@@ -11,9 +11,10 @@
 //! incoming effects, channels, memory of calls, recovery and store, reader and writer rule, seats and
 //! leases, records, audit. What is re-enacted: the order of the steps of `ownership` ([`node`]),
 //! because it waits on threads (each step is its own code); the door's asking again; the journal's
-//! medium ([`journal`]), the wire and the callers. One thread, and no time but the play's: a tick is an
-//! hour for everything that looks at a clock, so what the play itself takes is nothing. Not played:
-//! deleted accounts, standbys, snapshots, keys of callers, answers to requests that wait.
+//! medium ([`journal`]), the wire and the callers; the threads of the store, of the standby and of the
+//! snapshots, whose work is done when the play says so. One thread, and no time but the play's: a tick
+//! is an hour for everything that looks at a clock, so what the play itself takes is nothing. Not played:
+//! groups, messages, verdicts, the book in which answers to calls with keys are kept.
 //!
 //! Laws, after every step:
 //!
@@ -21,13 +22,17 @@
 //! - What is answered stands in the journal where the answer says, durable and valid (promises 1, 4).
 //! - What is read is what some moment between question and answer had, by the durable valid records
 //!   alone: no older, and nothing that is not durable yet.
+//! - Whoever is told that a request is answered: the asker's side is closed.
+//! - From the answer to a removal or a deletion on, until a friendship is wanted, nobody reads one; and
+//!   until an import, nobody reads that the account exists.
 //! - From the answer to a block on, until an unblock is asked for, nobody reads a friendship between
 //!   the two, on either side and from whoever believes to own it, and nobody is told of a new one
 //!   (promise 2).
 //!
 //! And once nothing breaks any more and all has come to rest, which it has to within a bound:
 //!
-//! - Nobody blocks and is friends, no offer is open, everybody's last word is what callers know.
+//! - Nobody blocks and is friends, what waits for an answer does so on both sides, of a deleted account
+//!   nothing is left, everybody's last word is what callers know.
 //! - What was acknowledged is in the journal, and no call did anything twice, however often it was
 //!   asked (promises 1, 3).
 //! - A replay from zero has the row hashes of the living, and so has another one, partition by
@@ -109,11 +114,12 @@ async fn play(seed: u64, durability: Durability, shelf: &Shelf) -> Result<Tally,
 
 impl Shelf {
     fn open(folder: &Path) -> Self {
-        let open = |name: &str| {
-            let settings = store::Settings { dir: folder.join(name), cache_bytes: 1 << 20 };
-            Store::open(&settings).expect("the store opens")
-        };
-        Self { nodes: [open("one"), open("two")], replay: open("replay") }
+        let settings =
+            |name: &str| store::Settings { dir: folder.join(name), cache_bytes: 1 << 20 };
+        let by_hand = |name: &str| Store::by_hand(&settings(name)).expect("the store opens");
+        let [(one, first), (two, second)] = ["one", "two"].map(by_hand);
+        let replay = Store::open(&settings("replay")).expect("the store opens");
+        Self { nodes: [one, two], hands: [first, second], replay }
     }
 
     fn close(&self) {

@@ -19,14 +19,17 @@ use super::journal::Handle;
 use crate::actors::elsewhere::{Asked, Question};
 use crate::actors::known::Known;
 use crate::actors::ledger::{Confirmation, Status};
-use crate::actors::ownership::{ClaimError, Keeping, Terms, drop_all, has_claim, take_office};
+use crate::actors::ownership::{
+    ClaimError, Keeping, Terms, drop_all, has_claim, take_in, take_office,
+};
 use crate::actors::partition::{Answered, Confirm, Effects, Execute, PartitionActor, Standings};
 use crate::actors::recovery::{Recovered, recover};
 use crate::actors::seats::Seats;
+use crate::actors::standby::Follower;
 use crate::actors::{Context, Elsewhere, ExecuteError, Metrics, PairMessage, Settings};
 use crate::clock::Clock;
 use crate::journal::record::encode;
-use crate::journal::{Ack, Body, Durability, Epoch, Offset, Partition, ReadJournal, Settlement};
+use crate::journal::{Ack, Archive, Body, Epoch, Offset, Partition, ReadJournal, Settlement};
 use crate::store::Store;
 
 /// Messages that may be on their way at once; more are lost.
@@ -110,6 +113,8 @@ pub(super) struct Office {
 
 pub(super) struct Node {
     pub(super) handle: Arc<Handle>,
+    /// Its standby, without the thread.
+    pub(super) follower: Follower,
     pub(super) context: Rc<Context>,
     pub(super) offices: Vec<Office>,
 }
@@ -121,8 +126,17 @@ impl Node {
         store: Store,
         clock: Clock,
         wire: Arc<Wire>,
+        archive: Arc<dyn Archive>,
     ) -> Self {
         let partitions = handle.partitions();
+        let seats = Arc::new(Seats::new(partitions));
+        let follower = Follower::new(
+            handle.clone(),
+            Some(archive.clone()),
+            store.clone(),
+            seats.clone(),
+            Duration::ZERO,
+        );
         let settings = Settings { residents_max: 3, ..Settings::default() };
         let context = Rc::new(Context {
             node: name.into(),
@@ -136,16 +150,30 @@ impl Node {
             followers: Arc::from(["main".to_owned()]),
             alone: false,
             known: Arc::new(Known::new(16)),
-            seats: Arc::new(Seats::new(partitions)),
+            seats,
             standby: None,
-            archive: None,
+            archive: Some(archive),
             recoveries: Arc::new(Semaphore::new(1)),
             elsewhere: Arc::new(Link { wire, handle: handle.clone() }),
             directory: Arc::new((0..partitions).map(|_| Default::default()).collect()),
         });
         let office = |partition| Office::new(context.clone(), Partition(partition));
         let offices = (0..partitions).map(office).collect();
-        Self { handle, context, offices }
+        Self { handle, follower, context, offices }
+    }
+
+    /// Begins to own a partition that may have been followed so far.
+    pub(super) fn claim(&mut self, one: usize, now: Instant) {
+        let office = &mut self.offices[one];
+        let done = self.follower.let_go(office.partition);
+        office.keeping.ledger.remember(done);
+        office.claim(now);
+    }
+
+    /// Follows whatever others may own.
+    pub(super) fn follow(&mut self) {
+        let vacant = self.offices.iter().filter(|office| matches!(office.phase, Phase::Vacant));
+        self.follower.follow(vacant.map(|office| office.partition).collect());
     }
 
     /// Nothing of it does anything any more.
@@ -216,12 +244,13 @@ impl Office {
         if self.keeping.ledger.rebuild.replace(false) {
             tables.clear(self.partition).expect("memory is writable");
         }
-        let states = recover(&*context.journal, None, tables, &[self.partition]);
+        let archive = context.archive.as_deref();
+        let states = recover(&*context.journal, archive, tables, &[self.partition]);
         states.expect("the journal is right").pop().expect("one was asked for")
     }
 
     /// `ownership::claim`, up to where it waits for the journal.
-    pub(super) fn claim(&mut self, now: Instant) {
+    fn claim(&mut self, now: Instant) {
         let context = self.context();
         let recovered = self.recovered();
         let judged = self.terms.before_claim(&recovered);
@@ -257,6 +286,12 @@ impl Office {
                 self.terms = Terms::default();
             }
         }
+    }
+
+    /// Whether there is a settlement to be taken.
+    pub(super) fn is_told(&self) -> bool {
+        let waits = matches!(self.phase, Phase::Waiting { .. });
+        !waits && self.told.as_ref().is_some_and(|told| !told.is_empty())
     }
 
     /// Takes the next settlement, if there is one; answers whether there was.
@@ -336,10 +371,8 @@ impl Office {
     fn settle(&mut self, first: Offset, count: u64) -> Option<Ending> {
         let ledger = self.keeping.ledger.clone();
         loop {
-            let (ack, outgoing) = ledger.acknowledged(first, count);
-            ledger.context.send_all(ledger.partition, outgoing);
-            match ack {
-                Ack::Final { .. } => break,
+            match take_in(&ledger, first, count) {
+                Ack::Final { .. } => return None,
                 Ack::Gap { from, to } => {
                     if let Some(ending) = self.read_gap(from, to) {
                         return Some(ending);
@@ -348,10 +381,6 @@ impl Office {
                 Ack::Doubt => return Some(Ending::Doubt),
             }
         }
-        if ledger.context.journal.durability() == Durability::PerPartition {
-            ledger.context.send_all(ledger.partition, ledger.outgoing());
-        }
-        None
     }
 
     /// `ownership::read_gap`.

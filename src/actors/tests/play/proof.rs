@@ -73,7 +73,7 @@ impl Story {
         let records = &self.partitions[usize::from(at.0.0)].records;
         match records.get(at.1.0 as usize) {
             Some((Record { body: Body::Commit(commit), .. }, true))
-                if commit.key.user == call.owner && commit.by.request == call.request =>
+                if commit.key.user == call.owner && call.requests.contains(&commit.by.request) =>
             {
                 Ok(())
             }
@@ -90,22 +90,48 @@ impl Story {
         from: usize,
         seen: Standing,
     ) -> bool {
-        let mut now = (false, false);
+        let mut now = (false, false, false);
         let mut explained = false;
-        let wanted = (seen.blocks, seen.has_friend);
+        let wanted = (seen.owner_imported, seen.blocks, seen.has_friend);
         for (index, commit) in self.commits(partition(owner)) {
             explained |= index >= from && now == wanted;
             for event in commit.events.iter().filter(|_| commit.key.user == owner) {
                 match event {
-                    Event::UserBlocked { target, .. } if *target == peer => now.0 = true,
-                    Event::UserUnblocked { target } if *target == peer => now.0 = false,
-                    Event::FriendAdded { peer: friend, .. } if *friend == peer => now.1 = true,
-                    Event::FriendRemoved { peer: friend, .. } if *friend == peer => now.1 = false,
+                    Event::AccountImported {} => now.0 = true,
+                    Event::AccountDeleted {} => now = (false, false, false),
+                    Event::UserBlocked { target, .. } if *target == peer => now.1 = true,
+                    Event::UserUnblocked { target } if *target == peer => now.1 = false,
+                    Event::FriendAdded { peer: friend, .. } if *friend == peer => now.2 = true,
+                    Event::FriendRemoved { peer: friend, .. } if *friend == peer => now.2 = false,
+                    Event::PeerForgotten { peer: gone } if *gone == peer => {
+                        now = (now.0, false, false)
+                    }
                     _ => {}
                 }
             }
         }
         explained || now == wanted
+    }
+
+    /// Whether the offer of `asker`'s that `call` has answered is closed on their side as well.
+    pub(super) fn has_heard(&self, asker: UserId, call: &Call) -> bool {
+        let own = self.commits(partition(call.owner)).filter(|(_, commit)| {
+            commit.key.user == call.owner && call.requests.contains(&commit.by.request)
+        });
+        let answered = own.flat_map(|(_, commit)| &commit.events).find_map(|event| match event {
+            Event::FriendAccepted { peer, offer, .. }
+            | Event::FriendRefused { peer, offer, .. } => (*peer == asker).then_some(*offer),
+            _ => None,
+        });
+        // Another call's answer is what that one speaks of.
+        answered.is_none_or(|offer| {
+            self.ever(asker, |event| match event {
+                Event::OfferConfirmed { edge, .. }
+                | Event::OfferEnded { edge, .. }
+                | Event::OfferWithdrawn { edge, .. } => *edge == offer,
+                _ => false,
+            })
+        })
     }
 
     /// Promise 1, and that a call that was asked again is done once.
@@ -117,53 +143,85 @@ impl Story {
                 known.extend(&commit.events);
             }
         }
-        let none = Vec::new();
         for call in calls {
-            let own = facts.get(&(call.request, call.owner)).unwrap_or(&none);
-            let count = |target: UserId| {
-                let is_it = |event: &&&Event| match (call.deed, event) {
+            let own: Vec<&Event> = call
+                .requests
+                .iter()
+                .filter_map(|request| facts.get(&(*request, call.owner)))
+                .flatten()
+                .copied()
+                .collect();
+            if let Some(event) = twice(&own, call.key.is_some()) {
+                return Err(format!("done twice: {event:?}: {call:?}"));
+            }
+            let is_done = |target: UserId| {
+                own.iter().any(|event| match (call.deed, event) {
                     (Deed::Block, Event::UserBlocked { target: peer, .. })
                     | (Deed::Unblock, Event::UserUnblocked { target: peer })
                     | (Deed::Add(_), Event::FriendOffered { peer, .. })
+                    | (Deed::Answer(Some(_)), Event::FriendAccepted { peer, .. })
+                    | (Deed::Answer(None), Event::FriendRefused { peer, .. })
                     | (
                         Deed::Remove { .. },
                         Event::FriendRemoved { peer, .. } | Event::UnfriendAsked { peer },
                     ) => *peer == target,
                     _ => false,
-                };
-                own.iter().filter(is_it).count()
+                })
             };
-            for &target in &call.targets {
-                if count(target) > 1 {
-                    return Err(format!("done {} times: {call:?}", count(target)));
-                }
-            }
+            let ever = |is_it: &dyn Fn(&Event) -> bool| self.ever(call.owner, is_it);
             for (target, outcome) in call.items() {
-                let (refused, done) = (count(target) == 0, count(target) == 1);
+                let done = is_done(target);
+                let waits = Err(ItemError::Rejected(Rejection::ConfirmationNeeded));
                 let right = match (call.deed, outcome) {
                     (Deed::Unblock, Ok(())) => done,
                     // It may have waited for what another call has done.
                     (Deed::Block, Ok(()) | Err(ItemError::Owed)) => {
-                        done || self.ever(call.owner, |event| {
-                            matches!(event, Event::UserBlocked { target: t, .. } if *t == target)
+                        done || ever(
+                            &|event| matches!(event, Event::UserBlocked { target: t, .. } if *t == target),
+                        )
+                    }
+                    (Deed::Answer(_), Ok(()) | Err(ItemError::Owed)) => {
+                        done || ever(&|event| match event {
+                            Event::FriendAccepted { peer, .. }
+                            | Event::FriendRefused { peer, .. } => *peer == target,
+                            _ => false,
                         })
                     }
-                    (Deed::Block | Deed::Unblock, Err(ItemError::Rejected(_))) => refused,
+                    (
+                        Deed::Block | Deed::Unblock | Deed::Answer(_),
+                        Err(ItemError::Rejected(_)),
+                    ) => !done,
                     (Deed::Add(OfferForm::Import), _) => true,
-                    (Deed::Add(_), Ok(())) => self.ever(call.owner, |event| {
-                        matches!(event, Event::OfferConfirmed { peer, .. } if *peer == target)
-                    }),
+                    (Deed::Add(_), Ok(())) => ever(
+                        &|event| matches!(event, Event::OfferConfirmed { peer, .. } if *peer == target),
+                    ),
+                    (Deed::Add(_), outcome) if outcome == waits => ever(
+                        &|event| matches!(event, Event::OfferPending { peer, .. } if *peer == target),
+                    ),
                     _ => true,
                 };
                 if !right {
                     return Err(format!("{target}: {outcome:?}, {own:?}: {call:?}"));
                 }
             }
-            if let Some(Outcome::Refused(rejection)) = &call.outcome
+            let refused = match &call.outcome {
+                Some(Outcome::Refused(rejection)) => Some(*rejection),
+                _ => None,
+            };
+            // The rest of it may have come to an account that was deleted meanwhile.
+            let whole = matches!(call.deed, Deed::Import | Deed::Delete | Deed::Confirms(_));
+            if let Some(rejection) = refused
                 && !own.is_empty()
-                && *rejection != Rejection::AccountUnknown
+                && (whole || rejection != Rejection::AccountUnknown)
             {
                 return Err(format!("refused and done: {call:?}"));
+            }
+            let deletes = |event: &&Event| matches!(event, Event::AccountDeleted {});
+            if call.deed == Deed::Delete
+                && matches!(call.outcome, Some(Outcome::Done(_)))
+                && !own.iter().any(deletes)
+            {
+                return Err(format!("said to be done: {call:?}"));
             }
         }
         Ok(())
@@ -173,6 +231,25 @@ impl Story {
         let mut commits = self.commits(partition(owner));
         commits.any(|(_, commit)| commit.key.user == owner && commit.events.iter().any(&is_it))
     }
+}
+
+/// An event of a call that says again what one before it has said.
+///
+/// Not held: of an offer over a friendship of the owner's alone a key keeps nothing, and the peer is
+/// asked again.
+fn twice<'e>(events: &[&'e Event], has_key: bool) -> Option<&'e Event> {
+    let mut said = Vec::new();
+    let told_once = |event: &&&Event| {
+        !matches!(event, Event::CallDone { .. } | Event::CallsForgotten { .. })
+            && !matches!(event, Event::OffersSettled { .. })
+            && !(has_key && matches!(event, Event::FriendOffered { over: Some(_), .. }))
+    };
+    events.iter().filter(told_once).copied().find(|event| {
+        let is_new = (std::mem::discriminant(*event), event.peer());
+        let known = said.contains(&is_new);
+        said.push(is_new);
+        known
+    })
 }
 
 impl fmt::Display for Story {
@@ -237,8 +314,8 @@ pub(super) fn check_journal(
     Ok(())
 }
 
-/// Promise 2 by the states themselves: nobody blocks whom they, or who, has as a friend; and no
-/// offer is open.
+/// Promise 2 by the states themselves: nobody blocks whom they, or who, has as a friend; what waits
+/// for an answer does so on both sides; and of a deleted account nothing is left.
 pub(super) fn check_people(store: &Store, names: &[UserId]) -> Result<(), String> {
     let mut users = BTreeMap::new();
     for &name in names {
@@ -247,12 +324,29 @@ pub(super) fn check_people(store: &Store, names: &[UserId]) -> Result<(), String
         users.insert(name, user);
     }
     for (amy, one) in &users {
-        if let Some(offer) = one.offers().next() {
-            return Err(format!("{amy}'s offer is open: {offer:?}"));
+        for offer in one.offers() {
+            let waits = users.get(&offer.peer).is_some_and(|peer| {
+                peer.requests().any(|request| request.peer == *amy && request.edge == offer.edge)
+            });
+            if !offer.is_pending() || !waits {
+                return Err(format!("{amy}'s offer is open: {offer:?}"));
+            }
+        }
+        for request in one.requests() {
+            let waits = users.get(&request.peer).is_some_and(|peer| {
+                peer.offers().any(|offer| offer.peer == *amy && offer.edge == request.edge)
+            });
+            if !waits {
+                return Err(format!("{amy} is asked, and nobody asks: {request:?}"));
+            }
         }
         for (bob, other) in users.iter().filter(|(bob, _)| *bob != amy) {
             if one.blocks(bob) && (one.has_friend(bob) || other.has_friend(amy)) {
                 return Err(format!("{amy} blocks {bob}, and they are friends"));
+            }
+            let gone = !one.is_imported();
+            if gone && (one.has_friend(bob) || one.blocks(bob) || other.has_friend(amy)) {
+                return Err(format!("{amy} is gone, and something is left about {bob}"));
             }
         }
     }
