@@ -244,7 +244,8 @@ impl UserActor {
             }
             (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
                 let item = items.get(slot)?;
-                let is_owed = self.ledger.owes_answer(self.residence.key, item.user, item.agreement);
+                let is_owed =
+                    self.ledger.owes_answer(self.residence.key, item.user, item.agreement);
                 is_owed.then_some((Owing::Answer, item.user))
             }
             _ => None,

@@ -28,6 +28,7 @@ use crate::actors::seats::Seats;
 use crate::actors::standby::Follower;
 use crate::actors::{Context, Elsewhere, ExecuteError, Metrics, PairMessage, Settings};
 use crate::clock::Clock;
+use crate::domain::UserKey;
 use crate::journal::record::encode;
 use crate::journal::{Ack, Archive, Body, Epoch, Offset, Partition, ReadJournal, Settlement};
 use crate::store::Store;
@@ -217,7 +218,17 @@ impl Office {
         actix::Handler::handle(&mut self.actor, message, &mut self.here);
     }
 
+    /// As at the door of a node: what is known there is answered there.
     pub(super) fn look(&mut self, message: Standings) {
+        let context = self.context();
+        if context.seats.lease_holds(self.partition)
+            && let [(owner, peer)] = message.pairs[..]
+            && let key = (UserKey { app: message.app, user: owner })
+            && let Some(standing) = context.known.standing(key, peer)
+        {
+            let _ = message.reply.send(Ok(vec![standing]));
+            return;
+        }
         actix::Handler::handle(&mut self.actor, message, &mut self.here);
     }
 
