@@ -207,3 +207,40 @@ impl Serialize for CardView<'_> {
         card.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = Box<str>> {
+        prop_oneof![Just(""), Just("AddSource_Type_"), Just("AddSource_Type_Web"), Just("ö")]
+            .prop_map(Into::into)
+    }
+
+    fn texts() -> impl Strategy<Value = Vec<Box<str>>> {
+        prop::collection::vec(text(), 0..3)
+    }
+
+    proptest! {
+        /// Whatever is set, a card is read and written as the one that was packed.
+        #[test]
+        fn a_card_is_read_as_it_was_packed(
+            (remark, source, wording) in (text(), text(), text()),
+            (groups, tags) in (texts(), texts()),
+            (added_at, remark_at) in any::<(Option<u32>, Option<u32>)>(),
+        ) {
+            let custom = tags.iter().map(|tag| (tag.clone(), "value".into())).collect();
+            let card = Card { remark, groups, source, wording, custom, added_at, remark_at };
+            let mut packed = Vec::new();
+            pack(&card, &mut packed);
+            prop_assert_eq!(packed.is_empty(), card.is_empty());
+            let view = CardView::read(Unpack::of(&packed));
+            prop_assert_eq!(view.map(Card::from).unwrap_or_default(), card.clone());
+            if let Some(view) = view {
+                prop_assert_eq!(postcard::to_stdvec(&view), postcard::to_stdvec(&card));
+            }
+        }
+    }
+}

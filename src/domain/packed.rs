@@ -121,6 +121,11 @@ impl<T> PackedRoll<T> {
         self.len as usize
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The peers, by name.
     pub fn peers(&self) -> impl Iterator<Item = UserId> {
         self.lying().map(|(_, entry)| UserId::of_valid(entry.name))
@@ -312,6 +317,11 @@ pub struct Unpack<'a>(&'a [u8]);
 
 impl<'a> Unpack<'a> {
     pub(super) const NOTHING: Self = Self(&[]);
+
+    #[cfg(test)]
+    pub(super) fn of(packed: &'a [u8]) -> Self {
+        Self(packed)
+    }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

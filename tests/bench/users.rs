@@ -57,6 +57,8 @@ async fn start(dir: &Path, cache_bytes: u64) -> (Users, Store, Metrics) {
         settings: Settings {
             residents_max: usize::MAX,
             resident_bytes_max: usize::MAX,
+            // A slow disk is no matter here.
+            time_limit: Duration::from_secs(60),
             ..Settings::default()
         },
         metrics: metrics.clone(),
