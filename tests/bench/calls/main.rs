@@ -13,10 +13,15 @@
 //! | `BENCH_CONNECTIONS` | `1 8 32 128` | |
 //! | `BENCH_ACCOUNTS` | 20000 | the ring of accounts |
 //! | `BENCH_WORK` | all | parts of names of loads, with commas between them; `restart` for what comes last |
+//! | `BENCH_KAFKA` | | if set, the product over a Kafka broker of its own as well; see `tests/it/support/kafka` |
 //! | `BENCH_BESIDE` | | other servers, like `rival=127.0.0.1:8081`; they must take the same app and key |
 //! | `BENCH_OUT` | in `target/tmp` | the file with all figures |
 
 mod ceiling;
+// What tests need of it is more than a bench does.
+#[allow(dead_code)]
+#[path = "../../it/support/kafka/mod.rs"]
+mod kafka;
 mod load;
 mod noop;
 mod restart;
@@ -159,6 +164,16 @@ fn main() {
         writer: Writer::new(plan.ring, keeps),
     };
     let mut all = vec![started("cordon", cordon, true)];
+    if let Some(bootstrap) = std::env::var_os("BENCH_KAFKA").and_then(|_| kafka::shared()) {
+        let settings = [
+            ("CORDON_JOURNAL", "kafka"),
+            ("CORDON_KAFKA_BROKERS", bootstrap),
+            ("CORDON_KAFKA_DEVELOPMENT", "true"),
+            ("CORDON_NODE_SECRET", server::KEY),
+        ];
+        let over_kafka = Server::cordon(&dir.path().join("kafka"), &settings);
+        all.push(started("kafka", over_kafka, true));
+    }
     for (name, address) in &plan.beside {
         let door = Door { address: address.parse().expect("an address"), query: server::query() };
         let writer = Writer::new(plan.ring, true);
