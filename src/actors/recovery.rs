@@ -25,8 +25,8 @@ const STEP_BYTES: usize = 64 << 10;
 /// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
 const RECORDS_PER_CHECKPOINT: u64 = 20_000;
 /// Users that a recovery keeps from one checkpoint to the next instead of reading their rows again, by
-/// the memory that they take, over all partitions.
-const KEPT_BYTES_MAX: usize = 256 << 20;
+/// the memory that they take, over all its partitions.
+const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// A partition's state behind the last record of the journal.
 pub struct Recovered {

@@ -225,7 +225,9 @@ fn turned(value: &Value, by: usize) -> String {
             format!("[{}]", list(items.iter().map(|item| turned(item, by)).collect()))
         }
         Value::Object(members) => {
-            let member = |(name, value)| format!("{}: {}", Value::from(&**name), turned(value, by));
+            let member = |(name, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(name.as_str()), turned(value, by))
+            };
             let mut members: Vec<String> = members.iter().map(member).collect();
             let by = by % members.len().max(1);
             members.rotate_left(by);

@@ -1,3 +1,6 @@
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
 use super::*;
 use crate::domain::{OfferForm, RemovalReason};
 use crate::journal::record::{decode, encode};
@@ -132,5 +135,33 @@ fn what_is_no_record_is_none_here_either() {
         assert_ne!(other, text);
         assert_eq!(read(other.as_bytes()), None, "{other}");
         decode(other.as_bytes()).expect_err("it is no record");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn whatever_is_read_here_is_read_the_same_by_the_other_reader(
+        (at, from, to) in any::<(Index, Index, Index)>(),
+        change in 0..4_usize,
+        byte in prop_oneof![any::<u8>(), select(br#"0123456789"\{}[],:-+.eZ tfn"#.to_vec())],
+    ) {
+        let mut bytes = written(events()).1.into_bytes();
+        let places: Vec<usize> =
+            (0..bytes.len()).filter(|at| b",{[]}".contains(&bytes[*at])).collect();
+        let (from, to) = (*from.get(&places), *to.get(&places));
+        let part = bytes[from.min(to)..from.max(to)].to_vec();
+        match change {
+            0 => *at.get_mut(&mut bytes) = byte,
+            1 => bytes.insert(at.index(bytes.len()), byte),
+            2 => drop(bytes.drain(from.min(to)..from.max(to))),
+            _ => drop(bytes.splice(from..from, part)),
+        }
+        if let Some(record) = read(&bytes) {
+            // With a space in front it is none of this reader's.
+            let other = decode(&[b" ", &*bytes].concat());
+            prop_assert_eq!(other.ok(), Some(record), "{}", String::from_utf8_lossy(&bytes));
+        }
     }
 }
