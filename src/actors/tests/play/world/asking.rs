@@ -14,7 +14,6 @@ use crate::journal::Partition;
 
 impl World<'_> {
     pub(super) fn ask_anew(&mut self, owner: UserId, deed: Deed, targets: Vec<UserId>) {
-        // The answer to what nobody can name is not asked for again.
         let key = UserId::parse(&format!("{:032x}", self.calls.len())).expect("digits are a name");
         let key = self.random.one_in(3).then_some(CallKey { key, asked: key });
         let call = Call {
@@ -299,8 +298,8 @@ impl World<'_> {
         let home = partition(owner);
         let Some(mut node) = self.owner(home) else { return };
         let serves = |node: usize| self.nodes[node].offices[usize::from(home.0)].serves();
-        let others = (0..self.nodes.len()).filter(|other| Some(*other) != answered);
-        if let Some(other) = answered.and(others.filter(|other| serves(*other)).next()) {
+        let mut others = (0..self.nodes.len()).filter(|other| Some(*other) != answered);
+        if let Some(other) = answered.and(others.find(|other| serves(*other))) {
             node = other;
         }
         self.story.read_on(&self.medium);
