@@ -11,6 +11,7 @@ pub mod domain;
 pub mod http;
 pub mod journal;
 pub mod pairing;
+pub mod patience;
 pub mod store;
 pub mod tags;
 pub mod telemetry;

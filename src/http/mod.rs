@@ -30,7 +30,6 @@ mod message;
 mod message_check;
 mod metrics;
 pub mod ops;
-mod patience;
 mod profile;
 mod query;
 mod raw;
@@ -55,9 +54,9 @@ use actix_web::rt::net::TcpStream;
 use self::answer::Answered;
 use self::call::Call;
 use self::edge::Edge;
-use self::patience::{Limits as Patience, Patient, Standing};
 use crate::actors::Users;
 use crate::clock::Clock;
+use crate::patience::{Limits as Patience, Patient, Standing};
 use crate::webhooks::{Consultant, Desks};
 
 pub use self::error_code::ErrorCode;

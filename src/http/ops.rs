@@ -4,16 +4,28 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::dev::Server;
 use actix_web::http::header::ContentType;
 use actix_web::web::{Data, get};
-use actix_web::{App, HttpResponse, HttpServer};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+use crate::patience::{self, Limits, Terms};
+
 /// Open connections at most: a handful of probes and scrapers.
 const CONNECTIONS_MAX: usize = 256;
+
+/// How long the head of a question may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long nothing of an answer may be taken.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to close.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long running answers may take to finish once the server is asked to stop.
 const SHUTDOWN_TIMEOUT_S: u64 = 1;
@@ -43,19 +55,20 @@ pub fn serve(
     registry: Arc<Registry>,
     listener: TcpListener,
 ) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(Data::new(readiness.clone()))
+    let terms = Terms {
+        limits: Limits { head: HEAD_TIMEOUT, idle: KEEP_ALIVE, answer: ANSWER_TIMEOUT },
+        disconnect: DISCONNECT_TIMEOUT,
+        workers: 1,
+        connections_max: CONNECTIONS_MAX,
+        shutdown_timeout_s: SHUTDOWN_TIMEOUT_S,
+    };
+    patience::serve(terms, listener, None, move |app| {
+        app.app_data(Data::new(readiness.clone()))
             .app_data(Data::from(Arc::clone(&registry)))
             .route("/healthz", get().to(healthz))
             .route("/readyz", get().to(readyz))
-            .route("/metrics", get().to(metrics))
+            .route("/metrics", get().to(metrics));
     })
-    .workers(1)
-    .max_connections(CONNECTIONS_MAX)
-    .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
-    .disable_signals();
-    Ok(server.listen(listener)?.run())
 }
 
 async fn healthz() -> HttpResponse {

@@ -199,7 +199,7 @@ impl<C: Cursors> Dispatcher<C> {
             let hub = &self.tools.hub;
             self.gauges.note(&self.line, |partition| hub.next(partition));
             let quiet_since = self.line.quiet_since();
-            self.listener.is_quiet_since(quiet_since.map(|since| self.at(since)));
+            self.listener.note_quiet(quiet_since.map(|since| self.at(since)));
             if self.ending && self.line.partitions().is_empty() && self.work.is_empty() {
                 return;
             }

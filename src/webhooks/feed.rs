@@ -420,7 +420,7 @@ impl Feed {
         self.tail.next()
     }
 
-    /// How far everybody has been told.
+    /// Up to which offset everybody has been told, for whoever looks at it later as well.
     pub(super) fn mark(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.mark)
     }

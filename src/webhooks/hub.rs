@@ -74,7 +74,7 @@ pub(super) struct Listener {
 impl Listener {
     /// Since when nobody came through, if anybody tried. What is sent to a receiver that does not
     /// answer costs the most, so its news is for when the others have had theirs.
-    pub(super) fn is_quiet_since(&self, since: Option<Instant>) {
+    pub(super) fn note_quiet(&self, since: Option<Instant>) {
         self.quiet_since.set(since);
     }
 }

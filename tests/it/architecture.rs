@@ -11,6 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("usersig", &["domain"]),
     ("clock", &["domain"]),
     ("tags", &["domain"]),
+    ("patience", &[]),
     ("config", &["domain"]),
     ("telemetry", &["config"]),
     ("journal", &["domain"]),
@@ -18,11 +19,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The store keeps what a checkpoint has to know of the channels.
     ("store", &["domain", "journal", "pairing"]),
     ("actors", &["clock", "domain", "journal", "pairing", "store"]),
-    ("cluster", &["actors", "clock", "domain", "journal"]),
+    ("cluster", &["actors", "clock", "domain", "journal", "patience"]),
     ("webhooks", &["clock", "domain", "journal", "tags"]),
     // The audit folds the journal as a node does, channels, rows and calls included.
     ("audit", &["domain", "journal", "pairing", "store", "webhooks"]),
-    ("http", &["actors", "clock", "domain", "journal", "tags", "usersig", "webhooks"]),
+    ("http", &["actors", "clock", "domain", "journal", "patience", "tags", "usersig", "webhooks"]),
     (
         "app",
         &[
@@ -80,9 +81,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("kafka::", &["app", "cli", "journal"]),
     ("embedded::", &["app", "cli", "journal"]),
     ("fjall::", &["store"]),
-    ("actix_http", &["http"]),
-    // The API edge, and the listener for other nodes.
-    ("HttpServer", &["cluster", "http"]),
+    ("actix_http", &["http", "patience"]),
     ("actix::", &["actors"]),
     ("awc::", &["cluster", "webhooks"]),
     ("rdkafka", &["journal"]),

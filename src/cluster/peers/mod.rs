@@ -20,6 +20,8 @@ mod metrics;
 mod replay;
 mod server;
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use actix_web::dev::Server;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Data, Payload, get, post};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -28,6 +28,7 @@ use crate::actors::{ExecuteError, PairMessage};
 use crate::clock::Clock;
 use crate::cluster::routes::Routes;
 use crate::domain::Timestamp;
+use crate::patience::{self, Limits, Terms};
 
 /// Threads that take calls. Most of a call's work is done by the partitions' threads.
 const WORKERS: usize = 2;
@@ -41,7 +42,7 @@ const BODIES_BYTES_MAX: usize = 128 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long the head of a call may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long its body may take.
+/// How long its body may take, and nothing of an answer be taken.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -83,27 +84,21 @@ pub fn serve<H: Here>(
         calls: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
     });
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(Data::from(Arc::clone(&gate)))
+    let terms = Terms {
+        limits: Limits { head: HEAD_TIMEOUT, idle: KEEP_ALIVE, answer: BODY_TIMEOUT },
+        disconnect: DISCONNECT_TIMEOUT,
+        workers: WORKERS,
+        connections_max: CONNECTIONS_MAX,
+        shutdown_timeout_s: SHUTDOWN_TIMEOUT_S,
+    };
+    let server = patience::serve(terms, listener, tls, move |app| {
+        app.app_data(Data::from(Arc::clone(&gate)))
             .app_data(Data::new(here.clone()))
             .route(ASK, post().to(ask::<H>))
             .route(PAIRING, post().to(pairing::<H>))
-            .route(PING, get().to(ping))
-    })
-    .workers(WORKERS)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-    .max_connections(CONNECTIONS_MAX)
-    .tcp_nodelay(true)
-    .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
-    .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls),
-        None => server.listen(listener),
-    };
-    Ok(server.map_err(PeersError::Listener)?.run())
+            .route(PING, get().to(ping));
+    });
+    server.map_err(PeersError::Listener)
 }
 
 /// What all calls pass.

@@ -144,6 +144,10 @@ fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
 
     let kinds = KINDS.iter().cycle().take(count);
     let mut slow: Vec<Slow> = kinds.map(|kind| Slow::new(*kind, node.address)).collect();
+    // Where operators ask nobody reads bodies.
+    let ops = node.ops_address();
+    let of_ops = KINDS.iter().filter(|kind| **kind != Kind::Body);
+    slow.extend(of_ops.map(|kind| Slow::new(*kind, ops)));
     let mut caller = node.caller();
     let began = Instant::now();
     let mut most = 0;

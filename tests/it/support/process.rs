@@ -122,8 +122,13 @@ impl TestProcess {
         self.child.try_wait().expect("it can be waited for").is_some()
     }
 
-    /// Asks the listener for operators, whose address stands in the log.
+    /// Asks the listener for operators.
     pub(crate) fn ops(&self, path: &str) -> Message {
+        ask_once(self.ops_address(), "GET", path).expect("the ops listener answers")
+    }
+
+    /// Where operators ask, as it stands in the log.
+    pub(crate) fn ops_address(&self) -> SocketAddr {
         let mut address: Option<SocketAddr> = None;
         eventually("the log says where operators ask", || {
             let log = fs::read_to_string(log_path(&self.setup)).unwrap_or_default();
@@ -132,7 +137,7 @@ impl TestProcess {
             address = text.and_then(|text| text.parse().ok());
             address.is_some()
         });
-        ask_once(address.expect("it was found"), "GET", path).expect("the ops listener answers")
+        address.expect("it was found")
     }
 
     /// Waits until it has ended by itself.

@@ -45,8 +45,11 @@
 //! number further; a gap in the journal that nobody looks into; an acknowledgement of effects
 //! without a record; a read that does not wait for what it saw; a recovery that forgets which calls
 //! were done; effects of records that are not final over a journal without one order; a checkpoint
-//! behind an acknowledged effect; a call that does again what somebody has undone. Not found within
-//! 200: an owner that does not wait for the lease of the one before it.
+//! behind an acknowledged effect; a call that does again what somebody has undone; a deletion that nobody
+//! hears of; a call with a key of which only the request is remembered; a standby's checkpoint that
+//! lacks a row, and a snapshot that does. Not found within 200: an owner that does not wait for the
+//! lease of the one before it; a deletion, or a removal from both lists, that is answered too early
+//! when it comes again.
 //!
 //! `CORDON_SIMULATION_SEEDS` plays more, `CORDON_SIMULATION_SEED` one alone, and then tells its records
 //! if it fails.

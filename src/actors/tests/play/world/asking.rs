@@ -3,7 +3,7 @@
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use uuid::Uuid;
 
-use super::{ASKS_MAX, CALLS_MAX, TICK, TIME_LIMIT, World};
+use super::{ASKS_MAX, CALLS_MAX, LEASE_WAIT, QUIET_ROUNDS, TICK, TIME_LIMIT, World, partitions};
 use crate::actors::partition::{Execute, Standings};
 use crate::actors::tests::play::clients::{Call, Deed, Look, Outcome, Said};
 use crate::actors::tests::play::{APP, NAMES, partition, user_id, user_key};
@@ -14,7 +14,6 @@ use crate::journal::Partition;
 
 impl World<'_> {
     pub(super) fn ask_anew(&mut self, owner: UserId, deed: Deed, targets: Vec<UserId>) {
-        // The answer to what nobody can name is not asked for again.
         let key = UserId::parse(&format!("{:032x}", self.calls.len())).expect("digits are a name");
         let key = self.random.one_in(3).then_some(CallKey { key, asked: key });
         let call = Call {
@@ -47,6 +46,9 @@ impl World<'_> {
             return self.delete_or_import(owner);
         }
         let first = self.random.below(NAMES.len());
+        if self.careful && self.random.one_in(4) {
+            return self.answer_a_request(owner, Vec::new());
+        }
         let count = 1 + self.random.below(2);
         let others = (0..NAMES.len()).map(|step| user_id(NAMES[(first + step) % NAMES.len()]));
         let targets: Vec<UserId> = others.filter(|other| *other != owner).take(count).collect();
@@ -93,6 +95,9 @@ impl World<'_> {
             waiting.map(|(asked, _)| (asked, vec![call.owner]))
         });
         let (owner, targets) = asked.unwrap_or((owner, targets));
+        if targets.is_empty() {
+            return;
+        }
         let agreement = match self.random.below(4) {
             0 => None,
             1 if self.one_way => Some(Agreement::OneWay),
@@ -129,30 +134,64 @@ impl World<'_> {
             let call = &self.calls[index];
             let home = partition(call.owner);
             let Some(owner) = self.owner(home) else { continue };
-            let call = &mut self.calls[index];
-            if call.asks >= ASKS_MAX {
-                call.outcome = Some(Outcome::Unknown);
+            if self.calls[index].asks >= ASKS_MAX {
+                self.calls[index].outcome = Some(Outcome::Unknown);
                 continue;
             }
-            call.asks += 1;
-            call.node = owner;
-            self.tally.again += usize::from(call.asks > 1);
-            // Whoever has a key may have lost everything else.
-            if call.requests.is_empty() || (call.key.is_some() && self.random.one_in(2)) {
-                self.requests += 1;
-                call.requests.push(Uuid::from_u128(self.requests));
-            }
-            let (reply, answer) = oneshot::channel();
-            call.answer = Some(answer);
-            let deadline = self.base + TICK * (self.tick as u32 + TIME_LIMIT);
-            let message = Execute {
-                key: user_key(call.owner),
-                command: call.command(),
-                origin: call.origin(),
-                call: call.key,
-                reply: ReplyBy { reply, deadline },
+            self.ask_at(index, owner);
+        }
+    }
+
+    fn ask_at(&mut self, index: usize, owner: usize) {
+        let call = &mut self.calls[index];
+        let home = partition(call.owner);
+        call.asks += 1;
+        call.node = owner;
+        self.tally.again += usize::from(call.asks > 1);
+        // Whoever has a key may have lost everything else.
+        if call.requests.is_empty() || (call.key.is_some() && self.random.one_in(2)) {
+            self.requests += 1;
+            call.requests.push(Uuid::from_u128(self.requests));
+        }
+        let (reply, answer) = oneshot::channel();
+        call.answer = Some(answer);
+        let deadline = self.base + TICK * (self.tick as u32 + TIME_LIMIT);
+        let message = Execute {
+            key: user_key(call.owner),
+            command: call.command(),
+            origin: call.origin(),
+            call: call.key,
+            reply: ReplyBy { reply, deadline },
+        };
+        self.nodes[owner].offices[usize::from(home.0)].execute(message);
+    }
+
+    /// Where two believe to own a partition, the later one changes something, and whoever hears of it
+    /// looks at the earlier one.
+    pub(super) async fn rivalry(&mut self) {
+        for one in partitions() {
+            let index = usize::from(one.0);
+            let epoch = |node: &usize| self.nodes[*node].offices[index].keeping.ledger.epoch();
+            let serves = |node: &usize| self.nodes[*node].offices[index].serves();
+            let owners: Vec<usize> = (0..self.nodes.len()).filter(serves).collect();
+            let (2.., Some(later)) = (owners.len(), owners.into_iter().max_by_key(epoch)) else {
+                continue;
             };
-            self.nodes[owner].offices[usize::from(home.0)].execute(message);
+            let names = NAMES.map(user_id);
+            let Some(&owner) = names.iter().find(|name| partition(**name) == one) else { continue };
+            let target = names[self.random.below(names.len())];
+            if target == owner {
+                continue;
+            }
+            let blocked = self.known.said(owner, target).is_some_and(|said| said.blocked);
+            let deed = if blocked { Deed::Unblock } else { Deed::Block };
+            self.ask_anew(owner, deed, vec![target]);
+            self.ask_at(self.calls.len() - 1, later);
+            self.turns(QUIET_ROUNDS).await;
+            self.nodes[later].handle.sync(Some(one), usize::MAX);
+            while self.nodes[later].offices[index].take_settlement(self.tick, LEASE_WAIT) {}
+            self.hear();
+            self.look_at(owner, target, Some(later));
         }
     }
 
@@ -259,8 +298,8 @@ impl World<'_> {
         let home = partition(owner);
         let Some(mut node) = self.owner(home) else { return };
         let serves = |node: usize| self.nodes[node].offices[usize::from(home.0)].serves();
-        let others = (0..self.nodes.len()).filter(|other| Some(*other) != answered);
-        if let Some(other) = answered.and(others.filter(|other| serves(*other)).next()) {
+        let mut others = (0..self.nodes.len()).filter(|other| Some(*other) != answered);
+        if let Some(other) = answered.and(others.find(|other| serves(*other))) {
             node = other;
         }
         self.story.read_on(&self.medium);

@@ -232,6 +232,9 @@ impl<'s> World<'s> {
         if self.random.one_in(2) {
             self.ask(false);
         }
+        if self.random.one_in(3) {
+            self.rivalry().await;
+        }
         let rounds = self.random.below(12);
         self.turns(rounds).await;
         let again = self.random.one_in(2);
