@@ -17,7 +17,7 @@ pub(super) struct Rest {
     /// What is to be done; nothing if all of it is.
     pub(super) command: Option<Arc<Command>>,
     /// What the items that are done come to, by their places, in order.
-    pub(super) settled: Vec<(usize, Plan)>,
+    pub(super) settled: Settled,
 }
 
 /// A call of `key`'s that has `done` something before.
@@ -27,6 +27,9 @@ pub(super) struct Again<'a> {
     pub(super) user: &'a User,
     pub(super) done: &'a DoneBefore,
 }
+
+/// What items come to, by their places.
+type Settled = Vec<(usize, Plan)>;
 
 const FINE: Plan = Plan::Done(Ok(()));
 
@@ -44,7 +47,7 @@ impl Again<'_> {
     }
 
     /// The rest of a command, if there is any, and what is settled. Nothing if nothing is.
-    fn split(&self, command: &Command) -> Option<(Option<Command>, Vec<(usize, Plan)>)> {
+    fn split(&self, command: &Command) -> Option<(Option<Command>, Settled)> {
         let (rest, settled) = match command {
             Command::Block { targets } => {
                 let plan = |peer| self.owed(Owing::Block, peer);

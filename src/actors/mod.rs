@@ -174,7 +174,7 @@ impl Default for Settings {
             residents_max: 12_500,
             resident_bytes_max: 32 << 20,
             idle_max: Duration::from_secs(300),
-            mailbox_max: 64,
+            mailbox_max: 1024,
             partition_mailbox_max: 10_000,
             in_flight_max: 20_000,
             in_flight_bytes_max: 2 << 20,

@@ -235,12 +235,7 @@ impl Registry {
         residence.expect();
         residence.changed.set(changed);
         let actor = UserActor::new(self.ledger.clone(), residence.clone(), user, head);
-        let mailbox = context.settings.mailbox_max;
-        let addr = UserActor::create(|here: &mut Context<UserActor>| {
-            here.set_mailbox_capacity(mailbox);
-            actor
-        });
-        residence.addr.replace(Some(addr));
+        residence.addr.replace(Some(actor.start()));
         self.residents.borrow_mut().insert(Resident(residence.clone()));
         self.ring.borrow_mut().push(residence.clone());
         context.metrics.started.inc();
@@ -259,7 +254,7 @@ impl Registry {
     }
 
     /// Hands `message` to the actor of `key`, starting it if need be.
-    /// Errors: `Overloaded` when its mailbox is full; the message comes back.
+    /// Errors: `Overloaded` when as many as may wait are on their way to it; the message comes back.
     pub(super) fn send<M>(&self, key: UserKey, message: M) -> Result<(), (ExecuteError, M)>
     where
         M: Message + Send + 'static,
@@ -274,16 +269,20 @@ impl Registry {
                 return Err((ExecuteError::Unavailable, message));
             }
         };
-        let Some(addr) = residence.addr() else {
-            return Err((ExecuteError::Unavailable, message));
-        };
-        addr.try_send(message).map_err(|error| {
+        // actix bounds the messages of each sender, and would let every clone of an address send one.
+        if residence.pending.get() as usize > self.ledger.context.settings.mailbox_max {
             residence.arrived();
-            (ExecuteError::Overloaded, error.into_inner())
-        })
+            return Err((ExecuteError::Overloaded, message));
+        }
+        let addr = residence.addr.borrow();
+        match &*addr {
+            Some(addr) => addr.do_send(message),
+            None => return Err((ExecuteError::Unavailable, message)),
+        }
+        Ok(())
     }
 
-    /// Asks the actor of `key`, waiting for a place in its mailbox. Nothing if it is gone meanwhile.
+    /// Asks the actor of `key`. Nothing if it is gone meanwhile.
     pub(super) async fn ask<M>(&self, key: UserKey, message: M) -> Option<M::Result>
     where
         M: Message + Send + 'static,

@@ -113,7 +113,7 @@ section! {
         /// How long a user nobody asks for stays in memory.
         idle_s: u64 = 300, in 1..=86_400, unit "s";
         /// Commands that wait for one user.
-        mailbox_max: usize = 64, in 1..=65_536, unit "commands";
+        mailbox_max: usize = 1024, in 1..=65_536, unit "commands";
         /// Commands that wait for one partition.
         partition_mailbox_max: usize = 10_000, in 1..=1_000_000, unit "commands";
         /// Records of one partition that are appended and not yet durable.

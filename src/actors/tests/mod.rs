@@ -51,6 +51,11 @@ impl std::ops::Deref for Room {
 }
 
 impl Room {
+    fn arbiter(&self) -> actix::ArbiterHandle {
+        let threads = self.users.threads.lock().expect("nobody panics with it");
+        threads.arbiters[0].handle()
+    }
+
     async fn stop(self) {
         self.users.stop().await;
         self.store.close();
@@ -58,6 +63,10 @@ impl Room {
 }
 
 async fn start(dir: &Path) -> Room {
+    start_with(dir, Settings::default()).await
+}
+
+async fn start_with(dir: &Path, limits: Settings) -> Room {
     let journal = embedded::Journal::open(embedded::Settings {
         partitions: 16,
         ..embedded::Settings::new(dir.join("journal"))
@@ -71,7 +80,7 @@ async fn start(dir: &Path) -> Room {
         store: store.clone(),
         clock: Clock::system(),
         policies: Policies::new(),
-        settings: Settings::default(),
+        settings: limits,
         metrics: Metrics::default(),
         followers: Vec::new(),
         elsewhere: Arc::new(Alone),
@@ -104,6 +113,30 @@ fn unblock(name: &str) -> Command {
 fn add(name: &str) -> Command {
     let item = NewFriend { user: id(name), imported: true, card: Card::default() };
     Command::AddFriends { items: vec![item], form: OfferForm::TwoWay, forced: false }
+}
+
+#[actix::test]
+async fn no_more_commands_wait_for_one_user_than_may() {
+    const MAX: usize = 3;
+    let dir = tempfile::tempdir().expect("a folder");
+    let room = start_with(dir.path(), Settings { mailbox_max: MAX, ..Settings::default() }).await;
+    import(&room, &["amy", "bob"]).await;
+    // The thread of all partitions is busy until every command has come.
+    let (go, busy) = std::sync::mpsc::channel::<()>();
+    room.arbiter().spawn_fn(move || {
+        let _ = busy.recv();
+    });
+    let calls = (0..2 * MAX).map(|_| room.users.execute(key("amy"), block("bob"), origin()));
+    let calls = join_all(calls);
+    let free = async move {
+        tokio::task::yield_now().await;
+        drop(go);
+    };
+    let (answers, ()) = futures_util::future::join(calls, free).await;
+    let refused = |answer: &&Result<Executed, _>| **answer == Err(ExecuteError::Overloaded);
+    assert_eq!(answers.iter().filter(refused).count(), MAX, "{answers:?}");
+    assert!(answers[..MAX].iter().all(Result::is_ok), "{answers:?}");
+    room.stop().await;
 }
 
 async fn standing(users: &Users, owner: &str, peer: &str) -> Standing {

@@ -239,10 +239,12 @@ impl Story {
 /// asked again.
 fn twice<'e>(events: &[&'e Event], has_key: bool) -> Option<&'e Event> {
     let mut said = Vec::new();
-    let told_once = |event: &&&Event| {
-        !matches!(event, Event::CallDone { .. } | Event::CallsForgotten { .. })
-            && !matches!(event, Event::OffersSettled { .. })
-            && !(has_key && matches!(event, Event::FriendOffered { over: Some(_), .. }))
+    let told_once = |event: &&&Event| match event {
+        Event::CallDone { .. } | Event::CallsForgotten { .. } | Event::OffersSettled { .. } => {
+            false
+        }
+        Event::FriendOffered { over: Some(_), .. } => !has_key,
+        _ => true,
     };
     events.iter().filter(told_once).copied().find(|event| {
         let is_new = (std::mem::discriminant(*event), event.peer());
