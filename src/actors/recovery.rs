@@ -304,7 +304,11 @@ impl Following {
                     Some(archive) if end > Offset(0) && restore(archive, tables, partition) => {
                         tables.mark(partition)?.unwrap_or_default()
                     }
-                    Some(_) | None => Mark::default(),
+                    Some(_) | None => {
+                        // Rows without a mark are left of a restore that was cut short.
+                        tables.clear(partition)?;
+                        Mark::default()
+                    }
                 },
                 Err(error) => {
                     tracing::warn!(%error, journal.partition = %partition, "rebuilding the state from zero");

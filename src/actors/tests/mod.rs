@@ -231,6 +231,69 @@ async fn a_deleted_account_is_forgotten_by_all_who_name_it_before_that_is_answer
 }
 
 #[actix::test]
+async fn rows_that_no_checkpoint_speaks_of_count_for_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let room = start(dir.path()).await;
+    import(&room, &["amy", "bob", "carl"]).await;
+    assert_eq!(run(&room, "amy", block("bob")).await, [Ok(())]);
+    room.stop().await;
+
+    // All that the store has is a row that was never true, and no mark.
+    let settings = store::Settings { dir: dir.path().join("state"), cache_bytes: 8 << 20 };
+    let home = partition_of(&key("amy"), 16);
+    let row = |peer| crate::store::rows::relation_key(home, &key("amy"), &id(peer));
+    let store = Store::open(&settings).expect("the store opens");
+    let known = store.tables().partition_rows(home).map(|row| row.expect("it is readable"));
+    let (_, value) = known.into_iter().find(|known| known.0 == row("bob")).expect("it is there");
+    store.close();
+    drop(store);
+    std::fs::remove_dir_all(&settings.dir).expect("the store can be deleted");
+    let store = Store::open(&settings).expect("an empty store");
+    let mut rows = crate::store::rows::RowChanges::default();
+    rows.push(&row("carl"), Some(&value));
+    store.tables().fill(&rows).expect("it takes rows");
+    store.close();
+    drop(store);
+
+    let room = start(dir.path()).await;
+    assert!(standing(&room, "amy", "bob").await.blocks);
+    assert!(!standing(&room, "amy", "carl").await.blocks);
+    room.stop().await;
+}
+
+#[actix::test]
+async fn who_follows_a_partition_may_write_a_checkpoint_behind_any_record() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let room = start(dir.path()).await;
+    import(&room, &["amy", "bob"]).await;
+    for command in [block("bob"), unblock("bob"), block("bob")] {
+        assert_eq!(run(&room, "amy", command).await, [Ok(())]);
+    }
+    room.stop().await;
+
+    let settings = embedded::Settings::new(dir.path().join("journal"));
+    let journal = embedded::Journal::open(embedded::Settings { partitions: 16, ..settings })
+        .expect("the journal opens again");
+    let settings = store::Settings { dir: dir.path().join("other"), cache_bytes: 8 << 20 };
+    let store = Store::open(&settings).expect("an empty store");
+    let (tables, home) = (store.tables(), partition_of(&key("amy"), 16));
+    let begun = recovery::Following::begin(&*journal, None, tables, &[home]);
+    let (_, following) = begun.expect("it begins").pop().expect("one was asked for");
+    let mut following = following.expect("nothing is wrong with it");
+    let mut reader =
+        crate::journal::ReadJournal::reader(&*journal, &[(home, Offset(0))]).expect("a reader");
+    while !following.caught_up() {
+        for entry in reader.next(1 << 20).expect("entries") {
+            following.apply(&entry, tables).expect("it follows from those before it");
+            following.checkpoint(tables).expect("it is written");
+        }
+    }
+    let row = tables.relation(home, &key("amy"), &id("bob")).expect("it is readable");
+    assert!(row.is_some_and(|row| row.block.is_some()));
+    store.close();
+}
+
+#[actix::test]
 async fn a_store_that_has_lost_a_row_in_silence_is_found_out_and_rebuilt() {
     let dir = tempfile::tempdir().expect("a folder");
     let room = start(dir.path()).await;
