@@ -190,7 +190,11 @@ async fn a_connection_that_breaks_after_the_question_leaves_it_open() {
     drop(raw.accept().await);
     assert_eq!(asked.await.unwrap(), Err(ExecuteError::Interrupted));
     // An answer that nobody can read does so, too.
-    for text in ["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "HTTP/1.1 500 X\r\n\r\n", "x"] {
+    for text in [
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 500 X\r\n\r\n",
+        "x",
+    ] {
         let asked = actix_web::rt::spawn(caller.ask(0));
         let (mut stream, _) = raw.accept().await;
         stream.write_all(text.as_bytes()).unwrap();
