@@ -308,11 +308,6 @@ impl Context {
         if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted }
     }
 
-    /// The partition may not be this node's any more: what is known of its users may be wrong.
-    fn forget_known(&self, partition: Partition) {
-        self.known.forget_partition(partition, self.partitions);
-    }
-
     /// Sends what one partition has for others. What does not arrive is sent again later.
     fn send_all(&self, from: Partition, outgoing: Vec<Outgoing>) {
         for message in outgoing {
@@ -454,7 +449,7 @@ impl Users {
             }
         };
         threads.sweeper = sweeper;
-        let known = Arc::new(Known::new(parts.settings.accounts_max));
+        let known = Arc::new(Known::new(parts.settings.accounts_max, partitions));
         let policies = Arc::new(parts.policies);
         let followers: Arc<[String]> = parts.followers.into();
         let recoveries = Arc::new(Semaphore::new(RECOVERIES_MAX));
@@ -516,7 +511,7 @@ impl Users {
     pub(crate) fn nobody() -> Self {
         Self {
             directory: Arc::new(vec![OnceLock::new()]),
-            known: Arc::new(Known::new(1)),
+            known: Arc::new(Known::new(1, 1)),
             seats: Arc::new(Seats::new(1)),
             standby: None,
             elsewhere: Arc::new(Alone),

@@ -189,8 +189,6 @@ pub(super) fn drop_all(keeping: &Keeping) {
         source.borrow_mut().queue.clear();
     }
     pace.borrow_mut().writing = false;
-    // Another owner may change what this node would go on to believe in.
-    ledger.context.forget_known(ledger.partition);
 }
 
 /// Why a claim did not take effect.
@@ -219,6 +217,10 @@ async fn claim(
     let (context, partition) = (&ledger.context, ledger.partition);
     if let Some(standby) = &context.standby {
         ledger.remember(standby.let_go(partition).await);
+    }
+    if ledger.rebuild.get() {
+        // Its rows are about to be cleared: nobody is answered from them.
+        drop_all(keeping);
     }
     let recovered = recovered(ledger).await?;
     let (epoch, vacated) = terms.before_claim(&recovered)?;

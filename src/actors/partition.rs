@@ -185,14 +185,14 @@ impl PartitionActor {
         let (context, partition) = (&self.ledger.context, self.ledger.partition);
         let tables = context.store.tables();
         let relation = tables.relation(partition, &key, &peer)?.unwrap_or_default();
-        let owner_imported = context.known.has_account(&key)
+        let owner_imported = context.known.has_account(partition, &key)
             || tables.head(partition, &key)?.is_some_and(|head| head.is_imported());
         let standing = Standing {
             owner_imported,
             blocks: relation.block.is_some(),
             has_friend: relation.friend.is_some(),
         };
-        context.known.note(key, peer, standing);
+        context.known.note(partition, key, peer, standing);
         Ok(standing)
     }
 }

@@ -19,7 +19,8 @@ impl Users {
     pub async fn imported(&self, app: AppId, users: &[UserId]) -> Result<Vec<bool>, ExecuteError> {
         let known = |user: &UserId| {
             let key = UserKey { app, user: *user };
-            self.may_know(self.partition(&key)) && self.known.has_account(&key)
+            let home = self.partition(&key);
+            self.may_know(home) && self.known.has_account(home, &key)
         };
         let mut imported: Vec<bool> = users.iter().map(known).collect();
         let unknown: Vec<usize> = (0..users.len()).filter(|index| !imported[*index]).collect();
@@ -46,7 +47,7 @@ impl Users {
             let owner = UserKey { app, user: *owner };
             let partition = self.partition(&owner);
             let may_know = self.may_know(partition);
-            match may_know.then(|| self.known.standing(owner, *peer)).flatten() {
+            match may_know.then(|| self.known.standing(partition, owner, *peer)).flatten() {
                 Some(known) => standings[index] = known,
                 None => places.push((partition, index)),
             }

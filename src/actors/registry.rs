@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
-use super::user::UserActor;
+use super::user::{Run, UserActor};
 use crate::domain::{User, UserKey};
 use crate::store::StoreError;
 use crate::store::rows::RowHash;
@@ -31,7 +31,9 @@ pub(super) struct Residence {
     /// The way to the actor, until it is retired: an actor ends when there is no way to it any more, and
     /// it holds its residence itself.
     addr: RefCell<Option<Addr<UserActor>>>,
+    /// Messages on their way to it, and commands among them.
     pending: Cell<u32>,
+    commands: Cell<u32>,
     /// When it was used last, in seconds since the registry's beginning.
     used: Cell<u32>,
     changed: Cell<u64>,
@@ -65,6 +67,7 @@ impl Residence {
             key,
             addr: RefCell::default(),
             pending: Cell::new(0),
+            commands: Cell::new(0),
             used: Cell::new(used),
             changed: Cell::new(0),
             bytes: Cell::new(0),
@@ -89,6 +92,12 @@ impl Residence {
     /// A message has reached the actor, or will not.
     pub(super) fn arrived(&self) {
         self.pending.set(self.pending.get().saturating_sub(1));
+    }
+
+    /// A command has reached the actor.
+    pub(super) fn command_arrived(&self) {
+        self.arrived();
+        self.commands.set(self.commands.get().saturating_sub(1));
     }
 
     /// The actor appended record `n`.
@@ -253,32 +262,25 @@ impl Registry {
         self.ledger.lost.notify_one();
     }
 
-    /// Hands `message` to the actor of `key`, starting it if need be.
-    /// Errors: `Overloaded` when as many as may wait are on their way to it; the message comes back.
-    pub(super) fn send<M>(&self, key: UserKey, message: M) -> Result<(), (ExecuteError, M)>
-    where
-        M: Message + Send + 'static,
-        M::Result: Send,
-        UserActor: Handler<M>,
-        Context<UserActor>: ToEnvelope<UserActor, M>,
-    {
+    /// Hands a command to the actor of `key`, starting it if need be. Errors: `Overloaded` when as many
+    /// as may wait are on their way to it; the command comes back.
+    pub(super) fn send(&self, key: UserKey, run: Run) -> Result<(), (ExecuteError, Run)> {
         let residence = match self.resident(key) {
             Ok(residence) => residence,
             Err(error) => {
                 self.store_failed(&error);
-                return Err((ExecuteError::Unavailable, message));
+                return Err((ExecuteError::Unavailable, run));
             }
         };
         // actix bounds the messages of each sender, and would let every clone of an address send one.
-        if residence.pending.get() as usize > self.ledger.context.settings.mailbox_max {
+        if residence.commands.get() as usize >= self.ledger.context.settings.mailbox_max {
             residence.arrived();
-            return Err((ExecuteError::Overloaded, message));
+            return Err((ExecuteError::Overloaded, run));
         }
         let addr = residence.addr.borrow();
-        match &*addr {
-            Some(addr) => addr.do_send(message),
-            None => return Err((ExecuteError::Unavailable, message)),
-        }
+        let Some(addr) = &*addr else { return Err((ExecuteError::Unavailable, run)) };
+        residence.commands.set(residence.commands.get() + 1);
+        addr.do_send(run);
         Ok(())
     }
 

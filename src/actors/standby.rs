@@ -151,11 +151,18 @@ impl Follower {
     }
 
     fn drop_followed(&mut self, partition: Partition) {
-        let Some(mut following) = self.followed.remove(&partition) else { return };
-        self.reader = None;
-        if let Err(error) = following.checkpoint(self.store.tables()) {
+        if let Some(following) = self.followed.get_mut(&partition)
+            && let Err(error) = following.checkpoint(self.store.tables())
+        {
             tracing::warn!(%error, journal.partition = %partition, "the standby's checkpoint");
         }
+        self.forget_followed(partition);
+    }
+
+    /// Follows a partition no further; what was read behind the last checkpoint counts for nothing.
+    fn forget_followed(&mut self, partition: Partition) {
+        let Some(following) = self.followed.remove(&partition) else { return };
+        self.reader = None;
         self.seats.stand_by(partition, Seat::Vacant);
         self.heard.entry(partition).or_default().absorb(following.take_done());
     }
@@ -217,7 +224,8 @@ impl Follower {
     /// Never skipped in silence: the partition is not followed further, and the log says why.
     fn give_up(&mut self, partition: Partition, error: &RecoveryError) {
         tracing::error!(%error, journal.partition = %partition, "this node cannot stand by");
-        self.drop_followed(partition);
+        // A checkpoint now would stand behind a record whose rows it lacks.
+        self.forget_followed(partition);
         if matches!(error, RecoveryError::Diverged { .. })
             && let Err(error) = self.store.tables().clear(partition)
         {

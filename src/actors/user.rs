@@ -89,7 +89,7 @@ impl Handler<Run> for UserActor {
 
     fn handle(&mut self, run: Run, _: &mut Context<Self>) {
         let Run { command, origin, call, reply } = run;
-        self.residence.arrived();
+        self.residence.command_arrived();
         let admitted =
             if self.is_stale() { Err(self.ledger.context.not_here()) } else { self.ledger.admit() };
         if let Err(error) = admitted {
@@ -366,7 +366,8 @@ impl Handler<LookAt> for UserActor {
         };
         let n = self.residence.changed();
         if self.ledger.is_final(n) {
-            self.ledger.context.known.note(self.residence.key, peer, standing);
+            let (known, home) = (&self.ledger.context.known, self.ledger.partition);
+            known.note(home, self.residence.key, peer, standing);
         }
         into.put(slot, standing, n, &self.ledger);
     }

@@ -305,6 +305,16 @@ impl User {
         if cleared.is_empty() {
             cleared.push((Vec::new(), Outcome::Recorded));
         }
+        // Each friend of a request would announce all of them.
+        let mut announced = Vec::new();
+        for (events, _) in &mut cleared {
+            events.retain(|event| {
+                let Event::OffersSettled { offered, waited, .. } = event else { return true };
+                let is_new = !announced.contains(&(*offered, *waited));
+                announced.push((*offered, *waited));
+                is_new
+            });
+        }
         cleared
     }
 

@@ -240,9 +240,14 @@ impl Ledger {
         self.state.borrow().status
     }
 
-    /// Takes no new commands; what is in flight goes on.
+    /// Takes no new commands and, where another node takes over, answers no questions; what is in
+    /// flight goes on.
     pub(in crate::actors) fn leave(&self) {
-        self.state.borrow_mut().status = Status::Leaving;
+        let mut state = self.state.borrow_mut();
+        state.status = Status::Leaving;
+        state.confirmation = None;
+        // The door, too, has nothing to say any more.
+        self.context.seats.end_lease(self.partition);
     }
 
     /// Forgets everything that is not final and answers all who wait that nothing can be said. The
@@ -257,6 +262,7 @@ impl Ledger {
             state.final_rows = 0;
             state.unsaved_records = 0;
             state.confirmation = None;
+            self.context.known.forget_partition(self.partition);
             state.desk.abandon(&self.context.interrupted());
             std::mem::take(&mut state.in_flight)
         };
@@ -275,6 +281,7 @@ impl Ledger {
         &self,
         recovered: Recovered,
     ) -> HashMap<UserKey, (User, RowHash)> {
+        self.context.known.forget_partition(self.partition);
         let mut state = self.state.borrow_mut();
         state.hash = recovered.hash;
         state.final_hash = recovered.hash;

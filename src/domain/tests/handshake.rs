@@ -110,6 +110,20 @@ fn a_friendship_is_announced_before_its_end() {
 }
 
 #[test]
+fn who_clears_all_friends_announces_those_of_one_request_once() {
+    for both in [false, true] {
+        let mut amy = someone("amy");
+        amy.when(&add(TWO_WAY, &["bob", "cyd", "dan"]));
+        amy.hears("bob", &[confirm(edge("amy", 2))]);
+        amy.hears("cyd", &[confirm(edge("amy", 2))]);
+        let events = amy.events(&Command::ClearFriends { both });
+        let announced = |event: &&Event| matches!(event, Event::OffersSettled { .. });
+        let all: Vec<&Event> = events.iter().filter(announced).collect();
+        assert_eq!(all, [&settled(2, &[("bob", true, true), ("cyd", true, true)])], "{both}");
+    }
+}
+
+#[test]
 fn a_run_that_confirms_a_friendship_and_ends_it_changes_the_rows_of_the_whole_request() {
     let mut amy = someone("amy");
     amy.when(&add(TWO_WAY, &["bob", "cyd"]));

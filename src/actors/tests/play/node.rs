@@ -150,7 +150,7 @@ impl Node {
             metrics: Metrics::default(),
             followers: Arc::from(["main".to_owned()]),
             alone: false,
-            known: Arc::new(Known::new(16)),
+            known: Arc::new(Known::new(16, partitions)),
             seats,
             standby: None,
             archive: Some(archive),
@@ -224,7 +224,7 @@ impl Office {
         if context.seats.lease_holds(self.partition)
             && let [(owner, peer)] = message.pairs[..]
             && let key = (UserKey { app: message.app, user: owner })
-            && let Some(standing) = context.known.standing(key, peer)
+            && let Some(standing) = context.known.standing(self.partition, key, peer)
         {
             let _ = message.reply.send(Ok(vec![standing]));
             return;
