@@ -68,8 +68,12 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ),
     // The audit compares rows and never opens a store.
     ("audit", "store", &["StoreError", "Tables", "rows"]),
-    // It derives calls and follows nothing.
-    ("audit", "webhooks", &["CallbackCommand", "MAIN", "Switches", "digest", "payload"]),
+    // It derives calls, knows their limits, and follows nothing.
+    (
+        "audit",
+        "webhooks",
+        &["CallbackCommand", "MAIN", "PARKED_USERS_MAX", "Switches", "digest", "payload"],
+    ),
     // Settings are about the values of the core, not about its rules.
     ("config", "domain", &["AllowType", "AppId", "FailurePolicy", "Fallback", "Format", "UserId"]),
     ("usersig", "domain", &["AppId"]),

@@ -294,6 +294,38 @@ async fn who_follows_a_partition_may_write_a_checkpoint_behind_any_record() {
 }
 
 #[actix::test]
+async fn a_standby_that_cannot_go_on_leaves_its_checkpoint_where_it_was() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (state, other) = (dir.path().join("state"), dir.path().join("other"));
+    let room = start(dir.path()).await;
+    import(&room, &["amy", "bob"]).await;
+    room.stop().await;
+    let copied = std::process::Command::new("cp").arg("-r").args([&state, &other]).status();
+    assert!(copied.expect("cp runs").success());
+    let room = start(dir.path()).await;
+    assert_eq!(run(&room, "amy", block("bob")).await, [Ok(())]);
+    room.stop().await;
+
+    // The standby stands before the block, and cannot read who blocks.
+    let store = Store::open(&store::Settings { dir: other, cache_bytes: 8 << 20 }).expect("a copy");
+    let home = partition_of(&key("amy"), 16);
+    let mut broken = crate::store::rows::RowChanges::default();
+    broken.push(&crate::store::rows::head_key(home, &key("amy")), Some(&[0xff; 3]));
+    store.tables().fill(&broken).expect("a row can be spoilt");
+    let before = store.tables().mark(home).expect("a mark").expect("there is one");
+    let settings = embedded::Settings::new(dir.path().join("journal"));
+    let journal = embedded::Journal::open(embedded::Settings { partitions: 16, ..settings })
+        .expect("the journal opens again");
+    let seats = Arc::new(Seats::new(16));
+    let mut standby =
+        standby::Follower::new(journal, None, store.clone(), seats, Duration::from_secs(60));
+    standby.follow(BTreeSet::from([home]));
+    while standby.step() {}
+    assert_eq!(store.tables().mark(home).expect("a mark"), Some(before));
+    store.close();
+}
+
+#[actix::test]
 async fn a_store_that_has_lost_a_row_in_silence_is_found_out_and_rebuilt() {
     let dir = tempfile::tempdir().expect("a folder");
     let room = start(dir.path()).await;
