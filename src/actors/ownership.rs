@@ -459,8 +459,8 @@ pub(super) async fn leave(keeping: Keeping, era: u64) {
         context.settings.time_limit
     } else {
         // Others wait for the partition: nothing new is taken from here on.
-        context.seats.set(ledger.partition, Seat::Leaving);
         ledger.leave();
+        context.seats.set(ledger.partition, Seat::Leaving);
         HAND_OVER_PATIENCE
     };
     let until = Instant::now() + patience;

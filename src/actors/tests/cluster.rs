@@ -192,6 +192,24 @@ async fn a_partition_that_is_handed_over_goes_on_elsewhere_without_waiting_for_a
 }
 
 #[actix::test]
+async fn a_partition_that_is_being_handed_over_has_nothing_to_say_at_the_door() {
+    let cluster = Cluster::new();
+    let one = cluster.node("one");
+    one.claim_all().await;
+    let home = Partition(0);
+    assert!(one.users.may_know(home));
+    // What is known would count for another lease, and the next owner need not wait for that.
+    one.journal.cut();
+    let users = one.users.clone();
+    let leaving = actix::spawn(async move { users.release(home).await });
+    one.until("it is being handed over", |seats| seats[0] == Seat::Leaving).await;
+    assert!(!one.users.may_know(home));
+    one.journal.heal();
+    leaving.await.expect("it is handed over");
+    one.stop().await;
+}
+
+#[actix::test]
 async fn whoever_takes_over_without_a_release_waits_until_the_former_owner_is_silent() {
     let cluster = Cluster::new();
     let (one, two) = (cluster.node("one"), cluster.node("two"));
