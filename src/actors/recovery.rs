@@ -253,7 +253,7 @@ fn read_to_the_end(
 type Begun = (Partition, Result<Following, RecoveryError>);
 
 /// A user while records are read.
-struct Known {
+struct Folded {
     user: User,
     /// The hash of the head row, as it is in the hash of all rows.
     head: RowHash,
@@ -267,7 +267,7 @@ struct Known {
 /// be compared, and before a checkpoint.
 pub(super) struct Following {
     recovered: Recovered,
-    users: HashMap<UserKey, Known, foldhash::fast::RandomState>,
+    users: HashMap<UserKey, Folded, foldhash::fast::RandomState>,
     /// Those of them whose rows have changed.
     changed: Vec<UserKey>,
     /// Everybody of whom something is recorded is among the users: the store need not be asked.
@@ -390,7 +390,7 @@ impl Following {
             return Ok(());
         }
         self.hash();
-        let bytes = |known: &Known| known.user.heap_bytes();
+        let bytes = |known: &Folded| known.user.heap_bytes();
         if self.users.values().map(bytes).sum::<usize>() > self.kept_bytes_max {
             self.users = HashMap::default();
             self.knows_all = false;
@@ -498,7 +498,7 @@ impl Following {
     ) -> Result<(), RecoveryError> {
         let partition = self.recovered.partition;
         let total = self.recovered.outbox.len() as u16;
-        let Known { user, head, before } = match self.users.entry(commit.key) {
+        let Folded { user, head, before } = match self.users.entry(commit.key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => {
                 let (user, head) = if self.knows_all {
@@ -506,7 +506,7 @@ impl Following {
                 } else {
                     tables.user(partition, &commit.key)?
                 };
-                free.insert(Known { user, head, before: None })
+                free.insert(Folded { user, head, before: None })
             }
         };
         if user.version().next() != commit.version {

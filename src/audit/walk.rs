@@ -13,7 +13,8 @@ use crate::journal::{
 };
 
 /// About how many bytes are read at a time. Few: the allocator gives larger heaps of small records back to
-/// the system as soon as they are looked at, and clearing fresh memory was a third of an audit.
+/// the system as soon as they are looked at, and has to clear fresh memory for the next ones. An audit
+/// of 4.0 s took 2.8 with that switched off; what these steps alone gain was not measured.
 const READ_BYTES_MAX: usize = 64 << 10;
 
 /// All partitions of `journal`.
