@@ -2,20 +2,32 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::ledger::Ledger;
 use super::registry::Registry;
+use crate::journal::Partition;
 use crate::store::Tables;
 
 /// When checkpoints and hash records are due.
 pub(super) struct Pace {
     pub(super) writing: bool,
     pub(super) failing: bool,
-    pub(super) last: Instant,
+    pub(super) interval: Duration,
+    pub(super) due: Instant,
     pub(super) last_hash: Instant,
+}
+
+impl Pace {
+    /// Checkpoints `interval` apart, the first of them as much sooner as `partition` comes before the
+    /// last of `partitions`: one after the other they disturb nobody.
+    pub(super) fn new(interval: Duration, partition: Partition, partitions: u16) -> Self {
+        let now = Instant::now();
+        let first = interval * (u32::from(partition.0) + 1) / u32::from(partitions.max(1));
+        Self { writing: false, failing: false, interval, due: now + first, last_hash: now }
+    }
 }
 
 /// Hands what is final and not in the store to the store's thread, if it is enough.
@@ -29,14 +41,16 @@ pub(super) fn write_checkpoint(
         return;
     }
     let Some(checkpoint) = ledger.checkpoint(records_min) else { return };
-    pace.borrow_mut().writing = true;
-    pace.borrow_mut().last = Instant::now();
+    {
+        let mut pace = pace.borrow_mut();
+        (pace.writing, pace.due) = (true, Instant::now() + pace.interval);
+    }
     let (partition, era, n) = (ledger.partition, ledger.era(), checkpoint.mark.n);
     let (done, written) = oneshot::channel();
     let work = move |tables: &Tables| {
-        let result = tables.write(partition, &checkpoint.changes, &checkpoint.mark);
+        let result = tables.write(partition, &checkpoint.rows, &checkpoint.mark);
         // The partition may be gone by now.
-        let _ = done.send(result.map_err(|error| (error, checkpoint.changes)));
+        let _ = done.send(result.map_err(|error| (error, checkpoint.rows)));
     };
     if let Err(error) = ledger.context.store.run(work) {
         tracing::warn!(%error, journal.partition = %partition, "checkpoint put off");
@@ -54,7 +68,7 @@ pub(super) fn write_checkpoint(
                 pace.borrow_mut().failing = false;
                 registry.note_saved(n);
             }
-            Ok(Err((error, changes))) => {
+            Ok(Err((error, rows))) => {
                 // The journal has it all; the rows go with the next checkpoint.
                 if !std::mem::replace(&mut pace.borrow_mut().failing, true) {
                     tracing::error!(
@@ -64,7 +78,7 @@ pub(super) fn write_checkpoint(
                          there is room on the disk, restart the node"
                     );
                 }
-                ledger.keep_changes(changes);
+                ledger.keep_unsaved(rows);
             }
             Err(_) => {}
         }

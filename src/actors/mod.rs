@@ -180,7 +180,7 @@ impl Default for Settings {
             in_flight_bytes_max: 2 << 20,
             outbox_max: 200_000,
             time_limit: Duration::from_secs(3),
-            checkpoint_interval: Duration::from_secs(1),
+            checkpoint_interval: Duration::from_secs(10),
             checkpoint_records: 10_000,
             accounts_max: 1_000_000,
             snapshot_records: 1_000_000,

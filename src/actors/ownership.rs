@@ -485,7 +485,13 @@ pub(super) async fn leave(keeping: Keeping, era: u64) {
     if ledger.era() != era {
         return;
     }
-    pace.borrow_mut().writing = false;
+    // The one that is being written first: if it fails, its rows go with this one.
+    while pace.borrow().writing {
+        tokio::time::sleep(LEAVE_POLL).await;
+        if ledger.era() != era {
+            return;
+        }
+    }
     write_checkpoint(ledger, registry, pace, 1);
     ledger.left.notify_one();
 }

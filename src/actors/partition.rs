@@ -43,17 +43,12 @@ pub(super) struct PartitionActor {
 impl PartitionActor {
     pub(super) fn new(context: Rc<Context>, partition: Partition) -> Self {
         let count = context.partitions;
+        let pace = Pace::new(context.settings.checkpoint_interval, partition, count);
         let ledger = Ledger::new(context, partition);
-        let now = Instant::now();
         Self {
             registry: Registry::new(ledger.clone()),
             incoming: (0..count).map(|_| Rc::default()).collect(),
-            checkpoint: Rc::new(RefCell::new(Pace {
-                writing: false,
-                failing: false,
-                last: now,
-                last_hash: now,
-            })),
+            checkpoint: Rc::new(RefCell::new(pace)),
             ledger,
         }
     }
@@ -90,7 +85,7 @@ impl PartitionActor {
         let (due, hash_due) = {
             let pace = self.checkpoint.borrow();
             (
-                pace.last.elapsed() >= settings.checkpoint_interval,
+                Instant::now() >= pace.due || self.registry.is_cramped(),
                 pace.last_hash.elapsed() >= HASH_RECORD_INTERVAL,
             )
         };

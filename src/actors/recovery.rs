@@ -14,6 +14,7 @@ use crate::journal::{
     Place, ReaderRule, RecordError,
 };
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect, owed_by};
+use crate::store::row_set::RowSet;
 use crate::store::rows::{Before, RowChanges, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark, StoreError, Tables};
 
@@ -64,7 +65,7 @@ pub struct Unsaved {
     /// The users, with the hash of their head rows.
     pub users: HashMap<UserKey, (User, RowHash)>,
     /// The rows that changed.
-    pub changes: RowChanges,
+    pub rows: RowSet,
 }
 
 /// Why a partition cannot be recovered. None of these is ever passed over in silence.
@@ -396,8 +397,8 @@ impl Following {
             self.knows_all = false;
         }
         self.since_checkpoint = 0;
-        let changes = std::mem::take(&mut self.changes);
-        Ok(tables.write(self.recovered.partition, &changes, &self.recovered.mark())?)
+        let rows = RowSet::from(&std::mem::take(&mut self.changes));
+        Ok(tables.write(self.recovered.partition, &rows, &self.recovered.mark())?)
     }
 
     /// The last checkpoint. If the store cannot be written, what it lacks goes along instead: a full
@@ -406,12 +407,13 @@ impl Following {
         if self.since_checkpoint > 0 {
             self.hash();
             let mark = self.recovered.mark();
-            if let Err(error) = tables.write(self.recovered.partition, &self.changes, &mark) {
+            let rows = RowSet::from(&self.changes);
+            if let Err(error) = tables.write(self.recovered.partition, &rows, &mark) {
                 let partition = self.recovered.partition;
                 tracing::warn!(%error, journal.partition = %partition, "rows stay in memory");
                 let users = self.users.into_iter();
                 let users = users.map(|(key, known)| (key, (known.user, known.head))).collect();
-                self.recovered.unsaved = Unsaved { users, changes: self.changes };
+                self.recovered.unsaved = Unsaved { users, rows };
             }
         }
         Ok(self.recovered)

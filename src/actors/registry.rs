@@ -148,6 +148,8 @@ pub(super) struct Registry {
     ring: RefCell<Vec<Rc<Residence>>>,
     hand: Cell<usize>,
     saved: Cell<u64>,
+    /// An actor that is one too many stays, because its last record is in no checkpoint.
+    cramped: Cell<bool>,
     /// Rings when a checkpoint is written, and when there is nobody any more to wait for one.
     rewritten: Notify,
     total: Rc<Total>,
@@ -169,6 +171,7 @@ impl Registry {
             ring: RefCell::default(),
             hand: Cell::new(0),
             saved: Cell::new(0),
+            cramped: Cell::new(false),
             rewritten: Notify::new(),
             total: Rc::new(Total { bytes: Cell::new(0), gauge }),
             began: Instant::now(),
@@ -305,7 +308,13 @@ impl Registry {
     /// A checkpoint holds every record up to `n`.
     pub(super) fn note_saved(&self, n: u64) {
         self.saved.set(n);
+        self.cramped.set(false);
         self.rewritten.notify_waiters();
+    }
+
+    /// Whether a checkpoint is wanted before its time, because more actors than there may be wait for it.
+    pub(super) fn is_cramped(&self) -> bool {
+        self.cramped.get()
     }
 
     /// Returns behind the next checkpoint, or when the partition is lost.
@@ -344,7 +353,11 @@ impl Registry {
             let idle = Duration::from_secs(now.saturating_sub(residence.used.get()).into());
             let crowded = residents.len() > settings.residents_max
                 || self.total.bytes.get() > settings.resident_bytes_max;
-            let free = residence.pending.get() == 0 && residence.changed() <= self.saved.get();
+            let saved = residence.changed() <= self.saved.get();
+            if crowded && !saved {
+                self.cramped.set(true);
+            }
+            let free = residence.pending.get() == 0 && saved;
             if free && (idle >= idle_max || crowded) {
                 residents.remove(&residence.key);
                 residence.retire();

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seats::Seats;
 use crate::journal::{Archive, JournalError, Offset, Partition};
+use crate::store::row_set::RowSet;
 use crate::store::rows::{LAYOUT, RowChanges, RowHash};
 use crate::store::{Mark, Store, StoreError, Tables};
 
@@ -230,7 +231,7 @@ impl Filling<'_> {
             return wrong("its rows are not those of its checkpoint");
         }
         // Only now do the rows count.
-        self.tables.write(self.partition, &RowChanges::default(), &mark)?;
+        self.tables.write(self.partition, &RowSet::default(), &mark)?;
         Ok(self.rows)
     }
 }

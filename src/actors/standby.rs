@@ -23,6 +23,8 @@ const ORDERS_MAX: usize = 4096;
 /// How often the thread looks for new records when there were none: the delay that a standby adds to
 /// a hand-over.
 const POLL: Duration = Duration::from_millis(10);
+/// Time between two of a standby's checkpoints at most: what is in none yet delays a take-over.
+const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// How long a partition or a journal that could not be read is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -108,7 +110,7 @@ impl Follower {
             archive,
             store,
             seats,
-            checkpoint_interval,
+            checkpoint_interval: checkpoint_interval.min(CHECKPOINT_INTERVAL_MAX),
             wanted: BTreeSet::new(),
             followed: BTreeMap::new(),
             reader: None,

@@ -125,7 +125,7 @@ section! {
     /// The state store: a checkpoint of what the journal says.
     pub struct Store {
         /// The longest time between two checkpoints while something changes.
-        checkpoint_interval_ms: u64 = 1000, in 10..=600_000, unit "ms";
+        checkpoint_interval_ms: u64 = 10_000, in 10..=600_000, unit "ms";
         /// The most records between two checkpoints.
         checkpoint_records: u64 = 10_000, in 1..=10_000_000, unit "records";
         /// With a journal in Kafka: records of a partition after which its owner writes a snapshot of it,

@@ -5,9 +5,9 @@
 //! on purpose: the journal is the truth, and a store that was lost, or lags, costs time alone.
 //! Writing happens on one thread of its own; reading on any. It knows nothing of actors.
 
+pub mod row_set;
 pub mod rows;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
 use crate::journal::{Cursor, Epoch, Offset, Partition, Place};
 use crate::pairing::OwedEffect;
+use row_set::RowSet;
 use rows::{RowChanges, RowHash};
 
 /// Checkpoints and recoveries that may wait for the store's thread.
@@ -266,18 +267,15 @@ impl Tables {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Writes a checkpoint: all of it or nothing. Later changes of a row win.
+    /// Writes a checkpoint: all of it or nothing.
     pub fn write(
         &self,
         partition: Partition,
-        changes: &RowChanges,
+        rows: &RowSet,
         mark: &Mark,
     ) -> Result<(), StoreError> {
-        let mut last: HashMap<&[u8], Option<&[u8]>, foldhash::fast::RandomState> =
-            HashMap::with_capacity_and_hasher(changes.len(), Default::default());
-        last.extend(changes.iter());
         let mut batch = self.database.batch();
-        for (key, value) in last {
+        for (key, value) in rows.iter() {
             match value {
                 Some(value) => batch.insert(&self.rows, key, value),
                 None => batch.remove(&self.rows, key),

@@ -8,6 +8,7 @@ use std::fmt;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
+use super::row_set::RowSet;
 use crate::domain::{AppId, Event, Head, Relation, User, UserId, UserKey};
 use crate::journal::Partition;
 
@@ -47,16 +48,17 @@ impl fmt::Display for RowHash {
 }
 
 /// Rows that got a new value, or none any more, in the order of their changes. They lie in one piece
-/// of memory: a row of its own for each would cost two allocations, and their release on the store's
-/// thread.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// of memory: a row of its own for each would cost two allocations.
+#[derive(Clone, Debug, Default)]
 pub struct RowChanges {
     bytes: Vec<u8>,
     rows: Vec<Span>,
+    /// The first row that is still here.
+    first: usize,
 }
 
 /// Where a row lies in the bytes: behind the one before it, key and value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Span {
     key_bytes: u32,
     gone: bool,
@@ -66,18 +68,23 @@ struct Span {
 impl RowChanges {
     /// How many changes there are.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.len() - self.first
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
+    }
+
+    /// Where the bytes of the first row begin.
+    fn start(&self) -> usize {
+        self.first.checked_sub(1).map_or(0, |last| self.rows[last].end)
     }
 
     /// Key and new value of each.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let mut start = 0;
-        self.rows.iter().map(move |span| {
+        let mut start = self.start();
+        self.rows[self.first..].iter().map(move |span| {
             let row = &self.bytes[std::mem::replace(&mut start, span.end)..span.end];
             let (key, value) = row.split_at(span.key_bytes as usize);
             (key, (!span.gone).then_some(value))
@@ -100,23 +107,23 @@ impl RowChanges {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.rows.clear();
+        self.first = 0;
     }
 
-    /// Takes the first `count` of them out.
-    pub fn take_first(&mut self, count: usize) -> Self {
-        let mut rest = self.rows.split_off(count.min(self.rows.len()));
-        let start = self.rows.last().map_or(0, |last| last.end);
-        rest.iter_mut().for_each(|span| span.end -= start);
-        let rest = Self { bytes: self.bytes.split_off(start), rows: rest };
-        std::mem::replace(self, rest)
-    }
-
-    /// Adds those of `others` behind these.
-    pub fn append(&mut self, others: &Self) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&others.bytes);
-        let moved = others.rows.iter().map(|span| Span { end: start + span.end, ..*span });
-        self.rows.extend(moved);
+    /// Takes the first `count` of them out, into `rows`.
+    pub fn move_first(&mut self, count: usize, rows: &mut RowSet) {
+        self.iter().take(count).for_each(|(key, value)| rows.put(key, value));
+        self.first += count.min(self.len());
+        if self.is_empty() {
+            self.clear();
+        } else if self.first > self.len() {
+            // What is left is moved to the front, less often than it is taken from there.
+            let start = self.start();
+            self.bytes.drain(..start);
+            self.rows.drain(..self.first);
+            self.rows.iter_mut().for_each(|span| span.end -= start);
+            self.first = 0;
+        }
     }
 }
 
@@ -389,18 +396,20 @@ mod tests {
     }
 
     #[test]
-    fn changes_keep_their_order_when_some_are_taken_and_others_added() {
+    fn changes_leave_in_their_order_and_others_may_come_behind() {
         let rows: [(&[u8], Option<&[u8]>); 4] =
             [(b"a", Some(b"1")), (b"b", None), (b"cc", Some(b"")), (b"d", Some(b"22"))];
         for count in 0..=5 {
-            let mut rest = RowChanges::default();
-            rows.iter().for_each(|(key, value)| rest.push(key, *value));
-            let mut first = rest.take_first(count);
-            assert_eq!((first.len(), rest.len()), (count.min(4), 4 - count.min(4)));
-            rest.push(b"e", None);
-            first.append(&rest);
-            assert_eq!(first.iter().take(4).collect::<Vec<_>>(), rows, "{count}");
-            assert_eq!(first.iter().last(), Some((&b"e"[..], None)));
+            let (mut changes, mut moved) = (RowChanges::default(), RowSet::default());
+            rows.iter().for_each(|(key, value)| changes.push(key, *value));
+            changes.move_first(count, &mut moved);
+            changes.push(b"e", None);
+            let count = count.min(rows.len());
+            assert_eq!(moved.iter().collect::<Vec<_>>(), rows[..count], "{count}");
+            let left: Vec<_> = changes.iter().collect();
+            assert_eq!(left.len(), changes.len());
+            assert_eq!(left[..left.len() - 1], rows[count..], "{count}");
+            assert_eq!(left.last(), Some(&(&b"e"[..], None)));
         }
     }
 

@@ -32,6 +32,7 @@ use crate::journal::{
     Ack, Body, Cause, Commit, Cursor, Offset, Origin, Partition, Place, WriterRule,
 };
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
+use crate::store::row_set::RowSet;
 use crate::store::rows::{Before, RowChanges, RowHash};
 use crate::store::{CursorMark, Mark, OutboxMark};
 
@@ -97,9 +98,10 @@ struct State {
     /// Effects acknowledged since then.
     unrecorded_acks: usize,
     cursors: BTreeMap<String, Cursor>,
-    /// The rows that are in no checkpoint: first those of final records, then those in flight.
+    /// The rows that records in flight change.
     changes: RowChanges,
-    final_rows: usize,
+    /// The rows that final records have changed and no checkpoint holds.
+    unsaved: RowSet,
     unsaved_records: u64,
     desk: Desk,
     repeats: Repeats,
@@ -181,7 +183,7 @@ pub(in crate::actors) enum Outgoing {
 
 /// A checkpoint to be written.
 pub(in crate::actors) struct Checkpoint {
-    pub(in crate::actors) changes: RowChanges,
+    pub(in crate::actors) rows: RowSet,
     pub(in crate::actors) mark: Mark,
 }
 
@@ -206,7 +208,7 @@ impl Ledger {
             unrecorded_acks: 0,
             cursors: BTreeMap::new(),
             changes: RowChanges::default(),
-            final_rows: 0,
+            unsaved: RowSet::default(),
             unsaved_records: 0,
             desk: Desk::default(),
             repeats: Repeats::default(),
@@ -259,7 +261,7 @@ impl Ledger {
             state.in_flight_bytes = 0;
             state.unmarked.clear();
             state.changes = RowChanges::default();
-            state.final_rows = 0;
+            state.unsaved = RowSet::default();
             state.unsaved_records = 0;
             state.confirmation = None;
             self.context.known.forget_partition(self.partition);
@@ -305,9 +307,9 @@ impl Ledger {
         state.repeats.absorb(recovered.done);
         state.lately = recovered.lately;
         state.cursors = recovered.cursors;
-        state.unsaved_records = u64::from(!recovered.unsaved.changes.is_empty());
-        state.changes = recovered.unsaved.changes;
-        state.final_rows = state.changes.len();
+        state.unsaved_records = u64::from(!recovered.unsaved.rows.is_empty());
+        state.changes = RowChanges::default();
+        state.unsaved = recovered.unsaved.rows;
         state.status = Status::ReadOnly;
         recovered.unsaved.users
     }
@@ -434,7 +436,7 @@ impl Ledger {
         if state.in_flight.len() >= limits.in_flight_max
             || state.in_flight_bytes >= limits.in_flight_bytes_max
             || state.owed >= limits.outbox_max
-            || state.changes.len() >= CHANGES_MAX
+            || state.changes.len() + state.unsaved.len() >= CHANGES_MAX
         {
             return Err(ExecuteError::Overloaded);
         }
@@ -590,6 +592,7 @@ impl Ledger {
             let state = &mut *state;
             let ack = state.writer.acknowledge(first, count);
             let Ack::Final { .. } = ack else { return (ack, Vec::new()) };
+            let mut rows = 0;
             for index in 0..count {
                 let Some(record) = state.in_flight.pop_front() else { break };
                 let offset = Offset(first.0 + index);
@@ -597,7 +600,7 @@ impl Ledger {
                 state.final_hash = record.hash;
                 state.unsaved_records += 1;
                 state.released = record.release;
-                state.final_rows += record.rows;
+                rows += record.rows;
                 for (source, seq) in record.seen {
                     let answer = state.inbox[usize::from(source.0)].note_durable(seq);
                     match answers.iter_mut().find(|known| known.0 == source) {
@@ -622,6 +625,7 @@ impl Ledger {
                 }
                 afters.extend(record.after.into_iter().map(|after| (after, offset)));
             }
+            state.changes.move_first(rows, &mut state.unsaved);
             self.compare(state);
             ack
         };
@@ -727,16 +731,13 @@ impl Ledger {
             outbox: outbox.collect(),
             cursors: state.cursors.iter().map(|(name, at)| CursorMark::new(name, at)).collect(),
         };
-        let count = std::mem::take(&mut state.final_rows);
-        Some(Checkpoint { changes: state.changes.take_first(count), mark })
+        Some(Checkpoint { rows: std::mem::take(&mut state.unsaved), mark })
     }
 
     /// A checkpoint could not be written: its rows go with the next one.
-    pub(in crate::actors) fn keep_changes(&self, mut changes: RowChanges) {
+    pub(in crate::actors) fn keep_unsaved(&self, rows: RowSet) {
         let mut state = self.state.borrow_mut();
-        changes.append(&state.changes);
-        state.final_rows += changes.len() - state.changes.len();
-        state.changes = changes;
+        state.unsaved.put_below(rows);
         state.unsaved_records += 1;
     }
 }

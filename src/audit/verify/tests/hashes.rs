@@ -43,6 +43,7 @@ fn a_folder_is_verified_beside_the_process_that_owns_it() {
     use crate::journal::Journal as _;
     use crate::journal::embedded::{Journal, ReadOnly, Settings};
     use crate::store;
+    use crate::store::row_set::RowSet;
     use crate::store::rows::RowChanges;
 
     let mut world = friends();
@@ -75,7 +76,7 @@ fn a_folder_is_verified_beside_the_process_that_owns_it() {
     world.rows(home).iter().for_each(|(key, value)| rows.push(key, Some(value)));
     let next = Offset(world.last(home).1.0 + 1);
     let mark = store::Mark { next, ..store::Mark::default() };
-    store.tables().write(home, &rows, &mark).expect("written");
+    store.tables().write(home, &RowSet::from(&rows), &mark).expect("written");
     let verify = || {
         let read = |partition| StoredRows::read(store.tables(), Partition(partition));
         let stored: Vec<StoredRows> = (0..3).filter_map(|p| read(p).expect("readable")).collect();
@@ -90,7 +91,7 @@ fn a_folder_is_verified_beside_the_process_that_owns_it() {
     assert_eq!(owned.partitions, found.partitions);
     let mut lost = RowChanges::default();
     lost.push(rows.iter().next().expect("a row").0, None);
-    store.tables().write(home, &lost, &mark).expect("written");
+    store.tables().write(home, &RowSet::from(&lost), &mark).expect("written");
     assert_eq!(rules(&verify().problems), BTreeSet::from([Rule::StoreHash]));
     store.close();
 }
