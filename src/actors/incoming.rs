@@ -1,14 +1,14 @@
 //! Effects of other partitions' records, applied in order.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::checkpoint::{Pace, write_checkpoint};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Outgoing, Status};
 use super::registry::Registry;
 use super::user::{Applied, Apply, Forget};
 use crate::domain::{Effect, UserKey};
@@ -16,157 +16,267 @@ use crate::journal::{Offset, Partition};
 use crate::pairing::OwedEffect;
 use crate::store::Tables;
 
+/// Effects of one source that may wait here; more are sent again later.
+const WAITING_MAX: usize = 100_000;
 /// Users told of a deleted account between two looks at the store.
 const FORGET_CHUNK: usize = 500;
 /// Effects of one user on one other that are answered by one record.
 const RUN_MAX: usize = 100;
 
+/// What a partition takes from others, and from itself.
+pub(super) struct Incoming {
+    ledger: Rc<Ledger>,
+    registry: Rc<Registry>,
+    pace: Rc<RefCell<Pace>>,
+    /// By source.
+    channels: Box<[RefCell<Channel>]>,
+    /// Users that were told of effects and have not answered.
+    told: Cell<usize>,
+}
+
 /// Effects from one source partition, taken and not yet applied.
 #[derive(Default)]
-pub(super) struct Incoming {
-    pub(super) queue: VecDeque<(u64, Arc<OwedEffect>)>,
-    pub(super) draining: bool,
+struct Channel {
+    queue: VecDeque<(u64, Arc<OwedEffect>)>,
+    /// Some of them are being applied, in order.
+    busy: bool,
 }
 
-/// Applies the effects of one source in order: the record of one is appended before the next is
-/// handed to its user, because the journal says how far a channel has come by its last record.
-pub(super) async fn drain(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    pace: &Rc<RefCell<Pace>>,
-    incoming: &RefCell<Incoming>,
-    source: Partition,
-) {
-    let era = ledger.era();
-    loop {
-        while !ledger.admits_effects() {
-            if ledger.era() != era {
-                return;
-            }
-            if !all_final(ledger).await {
+/// Some effects of one user on one other, the number of the last, and whom they are for.
+struct Run {
+    key: UserKey,
+    effects: Vec<Arc<OwedEffect>>,
+    seq: u64,
+}
+
+/// Rings if effects get lost on their way to a user: what was taken and not applied may only be
+/// forgotten together with the inbox.
+pub(super) struct Unheard(Option<Arc<Notify>>);
+
+impl Unheard {
+    /// They have arrived.
+    pub(super) fn heard(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(lost) = &self.0 {
+            lost.notify_one();
+        }
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(
+        ledger: Rc<Ledger>,
+        registry: Rc<Registry>,
+        pace: Rc<RefCell<Pace>>,
+    ) -> Rc<Self> {
+        let channels = (0..ledger.context.partitions).map(|_| RefCell::default()).collect();
+        Rc::new(Self { ledger, registry, pace, channels, told: Cell::new(0) })
+    }
+
+    /// Takes what another partition of this thread has for this one.
+    pub(super) fn take_in(self: &Rc<Self>, from: Partition, message: Outgoing) {
+        match message {
+            Outgoing::Effects { prev, effects, .. } => self.take(from, prev, effects),
+            Outgoing::Answer { answer, .. } => self.ledger.take_answer(from, answer),
+        }
+    }
+
+    /// Takes effects of `source`, numbered from `prev + 1` on.
+    pub(super) fn take(
+        self: &Rc<Self>,
+        source: Partition,
+        prev: u64,
+        effects: Vec<Arc<OwedEffect>>,
+    ) {
+        let Some(channel) = self.channels.get(usize::from(source.0)) else { return };
+        // Whoever gets no answer sends again.
+        if self.ledger.status() != Status::Serving
+            || channel.borrow().queue.len() + effects.len() > WAITING_MAX
+        {
+            return;
+        }
+        if let Err(answer) = self.ledger.take_effects(source, prev, effects.len()) {
+            let (context, here) = (&self.ledger.context, self.ledger.partition);
+            context.send_all(here, vec![Outgoing::Answer { to: source, answer }]);
+            return;
+        }
+        {
+            let mut channel = channel.borrow_mut();
+            channel.queue.extend((prev + 1..).zip(effects));
+            if std::mem::replace(&mut channel.busy, true) {
                 return;
             }
         }
-        let (key, seq, effects) = {
-            let mut incoming = incoming.borrow_mut();
-            let Some((mut seq, first)) = incoming.queue.pop_front() else { return };
-            let mut effects = vec![first];
-            while effects.len() < RUN_MAX
-                && incoming.queue.front().is_some_and(|(_, next)| {
-                    next.to == effects[0].to
-                        && next.from == effects[0].from
-                        && next.app == effects[0].app
-                        && !matches!(effects[0].effect, Effect::Forget)
-                        && !matches!(next.effect, Effect::Forget)
-                })
-                && let Some((next_seq, next)) = incoming.queue.pop_front()
-            {
-                seq = next_seq;
-                effects.push(next);
+        self.go_on(source);
+    }
+
+    /// Forgets what was taken.
+    pub(super) fn clear(&self) {
+        self.channels.iter().for_each(|channel| drop(channel.take()));
+        self.ledger.context.turns.answered(self.told.take());
+    }
+
+    /// Tells the next user of what is for them. The record of one is appended before the next is told,
+    /// because the journal says how far a channel has come by its last record.
+    fn go_on(self: &Rc<Self>, source: Partition) {
+        loop {
+            if !self.ledger.admits_effects() {
+                actix::spawn(Rc::clone(self).go_on_later(source));
+                return;
             }
-            (UserKey { app: effects[0].app, user: effects[0].to }, seq, effects)
+            let Some(run) = self.next(source) else { return };
+            if matches!(run.effects[0].effect, Effect::Forget) {
+                actix::spawn(Rc::clone(self).forget_and_go_on(source, run));
+                return;
+            }
+            if self.nothing_to_sever(&run) {
+                self.ledger.mark_seen(source, run.seq);
+                continue;
+            }
+            let Run { key, effects, seq } = run;
+            let unheard = Unheard(Some(self.ledger.lost.clone()));
+            if self.registry.tell(key, Apply { source, effects, seq, unheard }) {
+                self.told.set(self.told.get() + 1);
+                self.ledger.context.turns.tell();
+            }
+            return;
+        }
+    }
+
+    /// The user has answered the effects of `source` up to `seq`.
+    pub(super) fn applied(self: &Rc<Self>, source: Partition, seq: u64, applied: Applied) {
+        self.told.set(self.told.get().saturating_sub(1));
+        self.ledger.context.turns.answered(1);
+        if applied == Applied::Nothing {
+            self.ledger.mark_seen(source, seq);
+        }
+        self.go_on(source);
+    }
+
+    /// The next effects of `source` that one record may answer. Without one the channel rests.
+    fn next(&self, source: Partition) -> Option<Run> {
+        let mut channel = self.channels[usize::from(source.0)].borrow_mut();
+        let Some((mut seq, first)) = channel.queue.pop_front() else {
+            channel.busy = false;
+            return None;
         };
-        if matches!(effects[0].effect, Effect::Forget) {
-            match forget(ledger, registry, pace, &effects[0]).await {
-                _ if ledger.era() != era => return,
-                Some(()) => ledger.mark_seen(source, seq),
-                None => {
-                    ledger.lost.notify_one();
-                    return;
-                }
-            }
-            continue;
+        let mut effects = vec![first];
+        while effects.len() < RUN_MAX
+            && channel.queue.front().is_some_and(|(_, next)| {
+                next.to == effects[0].to
+                    && next.from == effects[0].from
+                    && next.app == effects[0].app
+                    && !matches!(effects[0].effect, Effect::Forget)
+                    && !matches!(next.effect, Effect::Forget)
+            })
+            && let Some((next_seq, next)) = channel.queue.pop_front()
+        {
+            seq = next_seq;
+            effects.push(next);
         }
-        if nothing_to_sever(ledger, registry, &key, &effects) {
-            ledger.mark_seen(source, seq);
-            continue;
-        }
-        match registry.ask(key, Apply { source, effects, seq }).await {
-            _ if ledger.era() != era => return,
-            Some(Applied::Recorded) => {}
-            Some(Applied::Nothing) => ledger.mark_seen(source, seq),
-            Some(Applied::Stale) | None => {
-                // What was taken and not applied may only be forgotten together with the inbox.
-                ledger.lost.notify_one();
+        Some(Run { key: UserKey { app: effects[0].app, user: effects[0].to }, effects, seq })
+    }
+
+    /// The same when there is room for one more record.
+    async fn go_on_later(self: Rc<Self>, source: Partition) {
+        let era = self.ledger.era();
+        while !self.ledger.admits_effects() {
+            if !self.all_final().await {
                 return;
             }
         }
+        if self.ledger.era() == era {
+            self.go_on(source);
+        }
     }
-}
 
-/// Returns when everything that is sent now is final; answers whether it is.
-async fn all_final(ledger: &Ledger) -> bool {
-    let (done, settled) = oneshot::channel();
-    let after = move |offset: Option<Offset>| {
-        // Whoever waits may have been dropped meanwhile.
-        let _ = done.send(offset.is_some());
-    };
-    ledger.when_final(ledger.sent(), Box::new(after));
-    settled.await.unwrap_or(false)
-}
-
-/// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
-/// meanwhile, or its store fails; then the effect is not done with and comes again.
-///
-/// Found by a scan of the store's rows on the store's thread, a bounded number of users at a time,
-/// after a checkpoint of everything that was recorded before.
-async fn forget(
-    ledger: &Rc<Ledger>,
-    registry: &Rc<Registry>,
-    pace: &Rc<RefCell<Pace>>,
-    effect: &OwedEffect,
-) -> Option<()> {
-    let (partition, era) = (ledger.partition, ledger.era());
-    let target = ledger.sent();
-    if !all_final(ledger).await {
-        return None;
+    async fn forget_and_go_on(self: Rc<Self>, source: Partition, run: Run) {
+        let era = self.ledger.era();
+        let forgotten = self.forget(&run.effects[0]).await;
+        if self.ledger.era() != era {
+            return;
+        }
+        match forgotten {
+            Some(()) => {
+                self.ledger.mark_seen(source, run.seq);
+                self.go_on(source);
+            }
+            None => self.ledger.lost.notify_one(),
+        }
     }
-    while registry.saved() < target {
-        // If it cannot be written now, the partition's own next one will do.
-        write_checkpoint(ledger, registry, pace, 1);
-        registry.next_save().await;
-        if ledger.era() != era {
+
+    /// Returns when everything that is sent now is final; answers whether it is.
+    async fn all_final(&self) -> bool {
+        let (done, settled) = oneshot::channel();
+        let after = move |offset: Option<Offset>| {
+            // Whoever waits may have been dropped meanwhile.
+            let _ = done.send(offset.is_some());
+        };
+        self.ledger.when_final(self.ledger.sent(), Box::new(after));
+        settled.await.unwrap_or(false)
+    }
+
+    /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
+    /// meanwhile, or its store fails; then the effect is not done with and comes again.
+    ///
+    /// Found by a scan of the store's rows on the store's thread, a bounded number of users at a time,
+    /// after a checkpoint of everything that was recorded before.
+    async fn forget(&self, effect: &OwedEffect) -> Option<()> {
+        let Self { ledger, registry, pace, .. } = self;
+        let (partition, era) = (ledger.partition, ledger.era());
+        let target = ledger.sent();
+        if !self.all_final().await {
             return None;
         }
-    }
-    let (app, peer) = (effect.app, effect.from);
-    let mut after = None;
-    loop {
-        let (done, owners) = oneshot::channel();
-        let scan = move |tables: &Tables| {
-            // The partition may be gone by now.
-            let _ = done.send(tables.who_names(partition, app, &peer, after, FORGET_CHUNK));
-        };
-        ledger.context.store.run(scan).ok()?;
-        let owners = owners.await.ok()?.map_err(|error| registry.store_failed(&error)).ok()?;
-        after = owners.last().copied();
-        let last = owners.len() < FORGET_CHUNK;
-        for owner in owners {
-            let message = Forget { peer, by: effect.origin.clone() };
-            match registry.ask(owner, message).await? {
-                Applied::Recorded | Applied::Nothing => {}
-                Applied::Stale => return None,
+        while registry.saved() < target {
+            // If it cannot be written now, the partition's own next one will do.
+            write_checkpoint(ledger, registry, pace, 1);
+            registry.next_save().await;
+            if ledger.era() != era {
+                return None;
             }
         }
-        if last {
-            return Some(());
+        let (app, peer) = (effect.app, effect.from);
+        let mut after = None;
+        loop {
+            let (done, owners) = oneshot::channel();
+            let scan = move |tables: &Tables| {
+                // The partition may be gone by now.
+                let _ = done.send(tables.who_names(partition, app, &peer, after, FORGET_CHUNK));
+            };
+            ledger.context.store.run(scan).ok()?;
+            let owners = owners.await.ok()?.map_err(|error| registry.store_failed(&error)).ok()?;
+            after = owners.last().copied();
+            let last = owners.len() < FORGET_CHUNK;
+            for owner in owners {
+                let message = Forget { peer, by: effect.origin.clone() };
+                match registry.ask(owner, message).await? {
+                    Applied::Recorded | Applied::Nothing => {}
+                    Applied::Stale => return None,
+                }
+            }
+            if last {
+                return Some(());
+            }
         }
     }
-}
 
-/// A user without an actor whose rows hold nothing about the peer has nothing to let go of: most of
-/// a batch against strangers ends here, without waking anybody.
-fn nothing_to_sever(
-    ledger: &Ledger,
-    registry: &Registry,
-    key: &UserKey,
-    effects: &[Arc<OwedEffect>],
-) -> bool {
-    if registry.is_resident(key)
-        || !effects.iter().all(|owed| matches!(owed.effect, Effect::Sever { .. }))
-    {
-        return false;
+    /// A user without an actor whose rows hold nothing about the peer has nothing to let go of: most of
+    /// a batch against strangers ends here, without waking anybody.
+    fn nothing_to_sever(&self, run: &Run) -> bool {
+        let Self { ledger, registry, .. } = self;
+        if registry.is_resident(&run.key)
+            || !run.effects.iter().all(|owed| matches!(owed.effect, Effect::Sever { .. }))
+        {
+            return false;
+        }
+        let tables = ledger.context.store.tables();
+        let row = tables.relation(ledger.partition, &run.key, &run.effects[0].from);
+        row.is_ok_and(|row| row.is_none())
     }
-    let tables = ledger.context.store.tables();
-    tables.relation(ledger.partition, key, &effects[0].from).is_ok_and(|row| row.is_none())
 }

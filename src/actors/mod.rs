@@ -22,12 +22,14 @@ mod snapshot;
 mod standby;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod user;
 mod view;
 mod waiting;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -47,6 +49,7 @@ use crate::domain::{AppId, CallKey, Command, Policy, Rejection, UserKey};
 use crate::journal::{Archive, Journal, Offset, Origin, Partition, partition_of};
 use crate::store::Store;
 pub use elsewhere::{Alone, CursorsSeen, Elsewhere, Message as PairMessage, Question, Reply};
+use incoming::Incoming;
 use known::Known;
 use lease::keep_leases;
 use ledger::Outgoing;
@@ -59,6 +62,8 @@ pub use seats::Seat;
 use seats::Seats;
 use snapshot::{Schedule, Sweeper};
 use standby::Standby;
+use turns::Turns;
+use user::Applied;
 pub use view::{
     BlocklistPage, FriendRecord, FriendsPage, GroupSeen, Groups, RequestSeen, RequestsPage, View,
     Viewed,
@@ -283,6 +288,9 @@ pub(crate) struct Context {
     recoveries: Arc<Semaphore>,
     elsewhere: Arc<dyn Elsewhere>,
     directory: Arc<Directory>,
+    turns: Turns,
+    /// What the partitions of this thread take, by partition.
+    neighbours: RefCell<Vec<Weak<Incoming>>>,
 }
 
 type Directory = Vec<OnceLock<Addr<PartitionActor>>>;
@@ -308,9 +316,33 @@ impl Context {
         if self.alone { ExecuteError::Unavailable } else { ExecuteError::Interrupted }
     }
 
+    /// Lets the partitions of this thread find `incoming`, that of `partition`.
+    fn settle_in(&self, partition: Partition, incoming: &Rc<Incoming>) {
+        let mut neighbours = self.neighbours.borrow_mut();
+        neighbours.resize(usize::from(self.partitions), Weak::new());
+        neighbours[usize::from(partition.0)] = Rc::downgrade(incoming);
+    }
+
+    fn neighbour(&self, partition: Partition) -> Option<Rc<Incoming>> {
+        self.neighbours.borrow().get(usize::from(partition.0))?.upgrade()
+    }
+
+    /// A user of `home` has answered effects of `source` up to `seq`.
+    fn applied(&self, home: Partition, source: Partition, seq: u64, applied: Applied) {
+        if let Some(incoming) = self.neighbour(home) {
+            incoming.applied(source, seq, applied);
+        }
+    }
+
     /// Sends what one partition has for others. What does not arrive is sent again later.
     fn send_all(&self, from: Partition, outgoing: Vec<Outgoing>) {
         for message in outgoing {
+            let (Outgoing::Effects { to, .. } | Outgoing::Answer { to, .. }) = message;
+            let is_here = self.alone || matches!(self.seats.get(to), Seat::Serving { .. });
+            if is_here && let Some(neighbour) = self.neighbour(to) {
+                neighbour.take_in(from, message);
+                continue;
+            }
             let message = match message {
                 Outgoing::Effects { to, prev, effects } => {
                     PairMessage::Effects { source: from, destination: to, prev, effects }
@@ -319,7 +351,7 @@ impl Context {
                     PairMessage::Answered { source: to, destination: from, answer }
                 }
             };
-            if self.alone || matches!(self.seats.get(message.to()), Seat::Serving { .. }) {
+            if is_here {
                 deliver(&self.directory, message);
             } else {
                 self.elsewhere.send(message);
@@ -454,19 +486,20 @@ impl Users {
         let followers: Arc<[String]> = parts.followers.into();
         let recoveries = Arc::new(Semaphore::new(RECOVERIES_MAX));
         threads.arbiters = (0..parts.settings.arbiters.max(1)).map(|_| Arbiter::new()).collect();
-        for partition in all {
-            let arbiter = &threads.arbiters[usize::from(partition.0) % threads.arbiters.len()];
+        for (place, arbiter) in threads.arbiters.iter().enumerate() {
             let (node, journal, store) =
                 (parts.node.clone(), parts.journal.clone(), parts.store.clone());
             let (clock, settings) = (parts.clock.clone(), parts.settings.clone());
             let (policies, known) = (policies.clone(), known.clone());
-            let (metrics, others) = (parts.metrics.clone(), directory.clone());
+            let (metrics, directory) = (parts.metrics.clone(), directory.clone());
             let followers = followers.clone();
             let (seats, standby) = (seats.clone(), standby.clone());
             let (recoveries, elsewhere) = (recoveries.clone(), parts.elsewhere.clone());
             let archive = parts.archive.clone();
-            let addr = PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| {
-                let context = Context {
+            let arbiters = threads.arbiters.len();
+            let (done, started) = std::sync::mpsc::channel();
+            arbiter.spawn_fn(move || {
+                let context = Rc::new(Context {
                     node,
                     partitions,
                     journal,
@@ -483,12 +516,19 @@ impl Users {
                     archive,
                     recoveries,
                     elsewhere,
-                    directory: others,
-                };
-                PartitionActor::new(Rc::new(context), partition)
+                    directory,
+                    turns: Turns::default(),
+                    neighbours: RefCell::default(),
+                });
+                for partition in (0..partitions).map(Partition).skip(place).step_by(arbiters) {
+                    let addr = PartitionActor::new(context.clone(), partition).start();
+                    // Each slot is filled once, here.
+                    let _ = context.directory[usize::from(partition.0)].set(addr);
+                }
+                // Whoever starts the room waits for it.
+                let _ = done.send(());
             });
-            // Each slot is filled once, here.
-            let _ = directory[usize::from(partition.0)].set(addr);
+            started.recv().map_err(std::io::Error::other)?;
         }
         let users = Self {
             directory,

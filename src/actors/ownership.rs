@@ -37,7 +37,7 @@ const LEAVE_POLL: Duration = Duration::from_millis(5);
 pub(super) struct Keeping {
     pub(super) ledger: Rc<Ledger>,
     pub(super) registry: Rc<Registry>,
-    pub(super) incoming: Rc<[Rc<RefCell<Incoming>>]>,
+    pub(super) incoming: Rc<Incoming>,
     pub(super) pace: Rc<RefCell<Pace>>,
 }
 
@@ -185,9 +185,7 @@ pub(super) fn drop_all(keeping: &Keeping) {
     let Keeping { ledger, registry, incoming, pace } = keeping;
     ledger.drop_unconfirmed();
     registry.clear();
-    for source in incoming.iter() {
-        source.borrow_mut().queue.clear();
-    }
+    incoming.clear();
     pace.borrow_mut().writing = false;
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::{Pace, write_checkpoint};
 use super::gathering::{Gathering, Reply};
-use super::incoming::{Incoming, drain};
-use super::ledger::{Confirmation, Ledger, Outgoing, Status};
+use super::incoming::Incoming;
+use super::ledger::{Confirmation, Ledger, Status};
 use super::ownership::{Keeping, keep, leave};
 use super::registry::Registry;
 use super::user::{LookAt, Run, Show};
@@ -27,8 +27,6 @@ use crate::store::StoreError;
 const TICK: Duration = Duration::from_millis(100);
 /// How often the row hash is written into the journal, for audits.
 const HASH_RECORD_INTERVAL: Duration = Duration::from_secs(600);
-/// Effects of one source that may wait here; more are sent again later.
-const INCOMING_MAX: usize = 100_000;
 /// Followers that have a cursor in a partition, at most.
 const CURSORS_MAX: usize = 8192;
 
@@ -36,21 +34,19 @@ const CURSORS_MAX: usize = 8192;
 pub(super) struct PartitionActor {
     ledger: Rc<Ledger>,
     registry: Rc<Registry>,
-    incoming: Rc<[Rc<RefCell<Incoming>>]>,
+    incoming: Rc<Incoming>,
     checkpoint: Rc<RefCell<Pace>>,
 }
 
 impl PartitionActor {
     pub(super) fn new(context: Rc<Context>, partition: Partition) -> Self {
-        let count = context.partitions;
-        let pace = Pace::new(context.settings.checkpoint_interval, partition, count);
-        let ledger = Ledger::new(context, partition);
-        Self {
-            registry: Registry::new(ledger.clone()),
-            incoming: (0..count).map(|_| Rc::default()).collect(),
-            checkpoint: Rc::new(RefCell::new(pace)),
-            ledger,
-        }
+        let interval = context.settings.checkpoint_interval;
+        let pace = Rc::new(RefCell::new(Pace::new(interval, partition, context.partitions)));
+        let ledger = Ledger::new(context.clone(), partition);
+        let registry = Registry::new(ledger.clone());
+        let incoming = Incoming::new(ledger.clone(), registry.clone(), pace.clone());
+        context.settle_in(partition, &incoming);
+        Self { ledger, registry, incoming, checkpoint: pace }
     }
 
     /// Whether questions may be answered. Where nobody else can own the partition, that is whenever
@@ -242,31 +238,7 @@ impl Handler<Effects> for PartitionActor {
 
     fn handle(&mut self, message: Effects, _: &mut ActorContext<Self>) {
         let Effects { source, prev, effects } = message;
-        let Some(incoming) = self.incoming.get(usize::from(source.0)) else { return };
-        // Whoever gets no answer sends again.
-        if self.ledger.status() != Status::Serving
-            || incoming.borrow().queue.len() + effects.len() > INCOMING_MAX
-        {
-            return;
-        }
-        let here = self.ledger.partition;
-        if let Err(answer) = self.ledger.take_effects(source, prev, effects.len()) {
-            self.ledger.context.send_all(here, vec![Outgoing::Answer { to: source, answer }]);
-            return;
-        }
-        {
-            let mut incoming = incoming.borrow_mut();
-            incoming.queue.extend((prev + 1..).zip(effects));
-            if std::mem::replace(&mut incoming.draining, true) {
-                return;
-            }
-        }
-        let (ledger, registry) = (self.ledger.clone(), self.registry.clone());
-        let (pace, incoming) = (self.checkpoint.clone(), incoming.clone());
-        actix::spawn(async move {
-            drain(&ledger, &registry, &pace, &incoming, source).await;
-            incoming.borrow_mut().draining = false;
-        });
+        self.incoming.take(source, prev, effects);
     }
 }
 

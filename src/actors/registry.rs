@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
-use super::user::{Run, UserActor};
+use super::user::{Apply, Run, UserActor};
 use crate::domain::{User, UserKey};
 use crate::store::StoreError;
 use crate::store::rows::RowHash;
@@ -285,6 +285,21 @@ impl Registry {
         residence.commands.set(residence.commands.get() + 1);
         addr.do_send(run);
         Ok(())
+    }
+
+    /// Tells the actor of `key` of effects, starting it if need be. If the store fails it is not told, and
+    /// the partition is read anew.
+    pub(super) fn tell(&self, key: UserKey, apply: Apply) -> bool {
+        match self.resident(key) {
+            Ok(residence) => residence.addr.borrow().as_ref().is_some_and(|addr| {
+                addr.do_send(apply);
+                true
+            }),
+            Err(error) => {
+                self.store_failed(&error);
+                false
+            }
+        }
     }
 
     /// Asks the actor of `key`. Nothing if it is gone meanwhile.

@@ -7,6 +7,7 @@ use actix::{Actor, Context, Handler, Message};
 
 use super::again::{Again, Rest};
 use super::gathering::Gathering;
+use super::incoming::Unheard;
 use super::ledger::{Draft, Ledger, Owing, Plan};
 use super::registry::Residence;
 use super::repeat::DoneBefore;
@@ -255,12 +256,13 @@ impl UserActor {
 
 /// Effects of one user's facts on this one, in order.
 #[derive(Message)]
-#[rtype(result = "Applied")]
+#[rtype(result = "()")]
 pub(super) struct Apply {
     pub(super) source: Partition,
     pub(super) effects: Vec<Arc<OwedEffect>>,
     /// The channel number of the last one.
     pub(super) seq: u64,
+    pub(super) unheard: Unheard,
 }
 
 /// What effects came to.
@@ -275,13 +277,22 @@ pub(super) enum Applied {
 }
 
 impl Handler<Apply> for UserActor {
-    type Result = Applied;
+    type Result = ();
 
-    fn handle(&mut self, Apply { source, effects, seq }: Apply, _: &mut Context<Self>) -> Applied {
+    fn handle(&mut self, apply: Apply, _: &mut Context<Self>) {
+        let Apply { source, effects, seq, unheard } = apply;
         self.residence.arrived();
-        if self.is_stale() {
-            return Applied::Stale;
+        // What a lost era has taken nobody waits for any more.
+        if !self.is_stale() {
+            let applied = self.apply(source, &effects, seq);
+            self.ledger.context.applied(self.ledger.partition, source, seq, applied);
         }
+        unheard.heard();
+    }
+}
+
+impl UserActor {
+    fn apply(&mut self, source: Partition, effects: &[Arc<OwedEffect>], seq: u64) -> Applied {
         let Some(last) = effects.last() else { return Applied::Nothing };
         let context = self.ledger.context.clone();
         let at = context.clock.now();

@@ -131,7 +131,9 @@ mod tests {
         vec![number; usize::from(number) + 1]
     }
 
-    fn last<'a>(changes: impl IntoIterator<Item = &'a Change>) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+    fn last<'a>(
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
         changes.into_iter().map(|(key, value)| (key_of(*key), value.clone())).collect()
     }
 

@@ -20,9 +20,6 @@ const ACKS_PER_RECORD: usize = 4096;
 /// The shortest time after which unacknowledged effects are sent again; it doubles up to the longest.
 pub(super) const RESEND_MIN: Duration = Duration::from_millis(50);
 const RESEND_MAX: Duration = Duration::from_secs(2);
-/// Rounds of the arbiter's queue between sending effects and closing the batch: the receiving
-/// partition, its user actor, and one to spare.
-const SETTLE_ROUNDS: usize = 4;
 
 impl Ledger {
     /// Puts the record's effects into the outboxes, with the request that waits for them. The
@@ -187,7 +184,7 @@ impl Ledger {
     }
 
     /// Appends one watermark record for everything that changed nothing since the last one.
-    pub(super) fn append_watermarks(&self) {
+    fn append_watermarks(&self) {
         let seen: Vec<(Partition, u64)> =
             std::mem::take(&mut self.state.borrow_mut().unmarked).into_iter().collect();
         if !seen.is_empty() {
@@ -238,26 +235,10 @@ impl Ledger {
         }
     }
 
-    /// Lets the actors that are ready have their turns, then sends what they owe to other partitions,
-    /// then, when those have reacted too, lets the batch go to the journal: what belongs together is
-    /// made durable together, and an idle node waits for nothing.
-    pub(in crate::actors) fn schedule_turn(self: &Rc<Self>) {
-        if self.turn.replace(true) {
-            return;
-        }
-        let ledger = self.clone();
-        actix::spawn(async move {
-            tokio::task::yield_now().await;
-            // What is appended from here on gets a turn of its own.
-            ledger.turn.set(false);
-            ledger.context.send_all(ledger.partition, ledger.outgoing());
-            for _ in 0..SETTLE_ROUNDS {
-                tokio::task::yield_now().await;
-            }
-            ledger.append_watermarks();
-            ledger.append_acknowledged(ACKS_PER_RECORD);
-            ledger.context.journal.flush();
-        });
+    /// Puts the last records of a batch behind the others.
+    pub(in crate::actors) fn close_turn(&self) {
+        self.append_watermarks();
+        self.append_acknowledged(ACKS_PER_RECORD);
     }
 }
 

@@ -124,12 +124,13 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) partition: Partition,
     state: RefCell<State>,
     scratch: RefCell<Vec<u8>>,
-    turn: Cell<bool>,
+    /// It waits for a turn in [`crate::actors::turns`].
+    pub(in crate::actors) turn: Cell<bool>,
     era: Cell<u64>,
     /// The state store has an unreadable row: the next recovery starts from zero.
     pub(in crate::actors) rebuild: Cell<bool>,
     /// Rings when the partition has to find out from the journal what became of it.
-    pub(in crate::actors) lost: Notify,
+    pub(in crate::actors) lost: Arc<Notify>,
     /// Whether this node shall own the partition.
     pub(in crate::actors) wanted: Cell<bool>,
     /// Rings when that changes.
@@ -223,7 +224,7 @@ impl Ledger {
             turn: Cell::new(false),
             era: Cell::new(0),
             rebuild: Cell::new(false),
-            lost: Notify::new(),
+            lost: Arc::default(),
             wanted: Cell::new(false),
             ordered: Notify::new(),
             left: Notify::new(),

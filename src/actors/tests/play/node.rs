@@ -157,6 +157,8 @@ impl Node {
             recoveries: Arc::new(Semaphore::new(1)),
             elsewhere: Arc::new(Link { wire, handle: handle.clone() }),
             directory: Arc::new((0..partitions).map(|_| Default::default()).collect()),
+            turns: Default::default(),
+            neighbours: Default::default(),
         });
         let office = |partition| Office::new(context.clone(), Partition(partition));
         let offices = (0..partitions).map(office).collect();
