@@ -49,7 +49,9 @@ impl Ledger {
                     _ => {}
                 }
             }
-            state.outbox[usize::from(to.0)].push(n, Owed { n, effect: Arc::new(effect), waiters });
+            let index = usize::from(to.0);
+            state.outbox[index].push(n, Owed { n, effect: Arc::new(effect), waiters });
+            state.stir(index);
             state.owed += 1;
         });
     }
@@ -148,6 +150,7 @@ impl Ledger {
             state.resend[index] = (Instant::now() + RESEND_MIN, RESEND_MIN);
         }
         if answer.refused.is_some() {
+            state.stir(index);
             self.schedule_turn();
         }
     }
@@ -165,20 +168,21 @@ impl Ledger {
             Durability::PerPartition => state.writer.acknowledged(),
         };
         let mut outgoing = Vec::new();
-        for (index, outbox) in state.outbox.iter_mut().enumerate() {
-            if outbox.len() == outbox.in_flight() {
-                continue;
-            }
+        for index in std::mem::take(&mut state.stirred) {
+            let to = Partition(index);
+            let index = usize::from(index);
+            let outbox = &mut state.outbox[index];
             let idle = outbox.in_flight() == 0;
             while let Some(batch) = outbox.batch(ready, EFFECTS_PER_BATCH) {
                 let effects = batch.entries.iter().map(|owed| owed.effect.clone()).collect();
-                let to = Partition(index as u16);
                 outgoing.push(Outgoing::Effects { to, prev: batch.prev, effects });
             }
             if idle {
                 let (due, wait) = &mut state.resend[index];
                 *due = Instant::now() + *wait;
             }
+            // What follows from a record that is not final stays.
+            state.stir(index);
         }
         outgoing
     }
@@ -219,7 +223,8 @@ impl Ledger {
         let state = &mut *state;
         state.desk.expire(now, self.partition);
         let mut again = false;
-        for (outbox, (due, wait)) in state.outbox.iter_mut().zip(&mut state.resend) {
+        for index in 0..state.outbox.len() {
+            let (outbox, (due, wait)) = (&mut state.outbox[index], &mut state.resend[index]);
             if outbox.is_empty() {
                 continue;
             }
@@ -228,6 +233,7 @@ impl Ledger {
                 *wait = (*wait * 2).min(RESEND_MAX);
                 *due = now + *wait;
             }
+            state.stir(index);
             again = true;
         }
         if again {

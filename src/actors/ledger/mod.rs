@@ -7,9 +7,12 @@
 
 mod answers;
 mod channels;
+mod cursors;
+mod saving;
+mod term;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,20 +24,17 @@ use uuid::Uuid;
 use answers::Awaited;
 pub(in crate::actors) use channels::Owing;
 use channels::RESEND_MIN;
+pub(in crate::actors) use term::Confirmation;
 
-use crate::actors::recovery::Recovered;
-use crate::actors::repeat::{Done, DoneBefore, LATELY, Lately, Repeats};
+use crate::actors::repeat::{Done, DoneBefore, Lately, Repeats};
 use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
-use crate::domain::{EdgeId, Event, Message, Timestamp, User, UserId, UserKey, Verdict, Version};
+use crate::domain::{EdgeId, Event, Message, Timestamp, UserId, UserKey, Verdict, Version};
 use crate::journal::record::encode;
-use crate::journal::{
-    Ack, Body, Cause, Commit, Cursor, Offset, Origin, Partition, Place, WriterRule,
-};
+use crate::journal::{Ack, Body, Cause, Commit, Cursor, Offset, Origin, Partition, WriterRule};
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
 use crate::store::row_set::RowSet;
-use crate::store::rows::{Before, RowChanges, RowHash};
-use crate::store::{CursorMark, Mark, OutboxMark};
+use crate::store::rows::{RowChanges, RowHash};
 
 /// Changed rows that may wait for the store before commands are refused.
 const CHANGES_MAX: usize = 1_000_000;
@@ -89,6 +89,8 @@ struct State {
     inbox: Vec<Inbox>,
     unmarked: BTreeMap<Partition, u64>,
     outbox: Vec<Outbox<Owed>>,
+    /// The destinations that something is to be sent to, once each.
+    stirred: Vec<u16>,
     resend: Vec<(Instant, Duration)>,
     owed: usize,
     /// The highest number of a record with an effect that its destination has acknowledged.
@@ -107,15 +109,6 @@ struct State {
     repeats: Repeats,
     lately: Lately,
     confirmation: Option<Confirmation>,
-}
-
-/// The journal's end, as asked for by the keeper of the leases.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::actors) struct Confirmation {
-    /// When it was asked for.
-    pub(in crate::actors) asked: Instant,
-    /// What was answered.
-    pub(in crate::actors) end: Offset,
 }
 
 /// See the module.
@@ -182,12 +175,6 @@ pub(in crate::actors) enum Outgoing {
     Answer { to: Partition, answer: Answer },
 }
 
-/// A checkpoint to be written.
-pub(in crate::actors) struct Checkpoint {
-    pub(in crate::actors) rows: RowSet,
-    pub(in crate::actors) mark: Mark,
-}
-
 impl Ledger {
     pub(in crate::actors) fn new(context: Rc<Context>, partition: Partition) -> Rc<Self> {
         let count = usize::from(context.partitions);
@@ -202,6 +189,7 @@ impl Ledger {
             inbox: vec![Inbox::default(); count],
             unmarked: BTreeMap::new(),
             outbox: (0..count).map(|_| Outbox::default()).collect(),
+            stirred: Vec::new(),
             resend: vec![(Instant::now(), RESEND_MIN); count],
             owed: 0,
             acked_n: 0,
@@ -232,187 +220,6 @@ impl Ledger {
             suspicion: Notify::new(),
             counted: Cell::new(0),
         })
-    }
-
-    /// Grows with each recovery: an actor of an earlier era may not act any more.
-    pub(in crate::actors) fn era(&self) -> u64 {
-        self.era.get()
-    }
-
-    pub(in crate::actors) fn status(&self) -> Status {
-        self.state.borrow().status
-    }
-
-    /// Takes no new commands and, where another node takes over, answers no questions; what is in
-    /// flight goes on.
-    pub(in crate::actors) fn leave(&self) {
-        let mut state = self.state.borrow_mut();
-        state.status = Status::Leaving;
-        state.confirmation = None;
-        // The door, too, has nothing to say any more.
-        self.context.seats.end_lease(self.partition);
-    }
-
-    /// Forgets everything that is not final and answers all who wait that nothing can be said. The
-    /// partition's actors go with it: they may hold what is not recorded.
-    pub(in crate::actors) fn drop_unconfirmed(&self) {
-        let in_flight = {
-            let mut state = self.state.borrow_mut();
-            state.status = Status::Recovering;
-            state.in_flight_bytes = 0;
-            state.unmarked.clear();
-            state.changes = RowChanges::default();
-            state.unsaved = RowSet::default();
-            state.unsaved_records = 0;
-            state.confirmation = None;
-            self.context.known.forget_partition(self.partition);
-            state.desk.abandon(&self.context.interrupted());
-            std::mem::take(&mut state.in_flight)
-        };
-        self.era.set(self.era.get() + 1);
-        for record in in_flight {
-            if let Some(done) = &record.done {
-                self.state.borrow_mut().repeats.take_back(done);
-            }
-            record.after.into_iter().for_each(|after| after(None));
-        }
-    }
-
-    /// Starts from what was recovered, without the right to write yet. Answers the users that have to
-    /// be resident, because the store lacks rows of theirs.
-    pub(in crate::actors) fn restore(
-        &self,
-        recovered: Recovered,
-    ) -> HashMap<UserKey, (User, RowHash)> {
-        self.context.known.forget_partition(self.partition);
-        let mut state = self.state.borrow_mut();
-        state.hash = recovered.hash;
-        state.final_hash = recovered.hash;
-        state.released = recovered.released;
-        state.inbox = recovered.inbox;
-        state.outbox = recovered
-            .outbox
-            .into_iter()
-            .map(|mut known| {
-                let mut outbox = Outbox::restore(known.acked());
-                for effect in known.iter_mut() {
-                    outbox.push(0, Owed { n: 0, effect: effect.clone(), waiters: SmallVec::new() });
-                }
-                outbox
-            })
-            .collect();
-        state.owed = state.outbox.iter().map(Outbox::len).sum();
-        state.acked_n = 0;
-        state.recorded_acks = state.outbox.iter().map(Outbox::acked).collect();
-        state.unrecorded_acks = 0;
-        state.repeats.absorb(recovered.done);
-        state.lately = recovered.lately;
-        state.cursors = recovered.cursors;
-        state.unsaved_records = u64::from(!recovered.unsaved.rows.is_empty());
-        state.changes = RowChanges::default();
-        state.unsaved = recovered.unsaved.rows;
-        state.status = Status::ReadOnly;
-        recovered.unsaved.users
-    }
-
-    /// Remembers commands that were read by the standby, and are in the store already.
-    pub(in crate::actors) fn remember(&self, done: Repeats) {
-        self.state.borrow_mut().repeats.absorb(done);
-    }
-
-    /// The claim took effect: the partition takes commands.
-    pub(in crate::actors) fn claimed(&self, writer: WriterRule) {
-        let mut state = self.state.borrow_mut();
-        state.writer = writer;
-        state.released = false;
-        state.status = Status::Serving;
-    }
-
-    /// Gives each follower that has none yet a cursor in front of everything that this term of office
-    /// will record: a partition serves nobody before those who follow it have a place in it.
-    pub(in crate::actors) fn begin_cursors(&self) {
-        for name in self.context.followers.iter() {
-            self.begin_cursor(name, None);
-        }
-    }
-
-    /// Gives a follower a cursor in front of everything that is not final yet, if it has none;
-    /// `after` is called once it has one that is durable.
-    pub(in crate::actors) fn begin_cursor(&self, name: &str, after: Option<After>) {
-        let known = self.state.borrow().cursors.contains_key(name);
-        if known {
-            // Whatever made it known may be in flight.
-            let sent = self.sent();
-            if let Some(after) = after {
-                self.when_final(sent, after);
-            }
-            return;
-        }
-        let cursor = Cursor::begin(self.position());
-        let body = Body::Cursor { subscription: name.to_owned(), cursor: Box::new(cursor.clone()) };
-        self.append_control(&body, after);
-        self.state.borrow_mut().cursors.insert(name.to_owned(), cursor);
-    }
-
-    /// The hash of all rows, as of the last record appended.
-    pub(in crate::actors) fn hash(&self) -> RowHash {
-        self.state.borrow().hash
-    }
-
-    /// Looks at the rows about `peers` before `user` changes in a turn.
-    pub(in crate::actors) fn look(
-        &self,
-        key: UserKey,
-        head: RowHash,
-        user: &User,
-        peers: Vec<UserId>,
-    ) -> Before {
-        let mut scratch = self.scratch.borrow_mut();
-        Before::look(self.partition, key, head, user, peers, &mut scratch)
-    }
-
-    /// Notes the rows that have changed since; answers the hash of the head row, the hash of all rows,
-    /// and how many have changed. The turn's record has to follow.
-    pub(in crate::actors) fn note_rows(
-        &self,
-        before: Before,
-        user: &User,
-    ) -> (RowHash, RowHash, usize) {
-        before.peers().for_each(|(owner, peer)| self.context.known.forget_pair(owner, peer));
-        let mut state = self.state.borrow_mut();
-        let (mut hash, known) = (state.hash, state.changes.len());
-        let head = before.compare(user, &mut hash, &mut state.changes);
-        (head, hash, state.changes.len() - known)
-    }
-
-    /// Where the follower `subscription` stands, by its last final record.
-    pub(in crate::actors) fn cursor(&self, subscription: &str) -> Option<Cursor> {
-        self.state.borrow().cursors.get(subscription).cloned()
-    }
-
-    /// Place and term of that cursor.
-    pub(in crate::actors) fn cursor_place(&self, subscription: &str) -> Option<(u32, Place)> {
-        let state = self.state.borrow();
-        state.cursors.get(subscription).map(|cursor| (cursor.term, cursor.place))
-    }
-
-    /// How many followers have a cursor here.
-    pub(in crate::actors) fn cursors_count(&self) -> usize {
-        self.state.borrow().cursors.len()
-    }
-
-    /// The cursors of the followers whose names begin with `prefix`, by name.
-    pub(in crate::actors) fn cursors(&self, prefix: &str) -> Vec<(String, Cursor)> {
-        let state = self.state.borrow();
-        let from = state.cursors.range(prefix.to_owned()..);
-        let found = from.take_while(|(name, _)| name.starts_with(prefix));
-        found.map(|(name, cursor)| (name.clone(), cursor.clone())).collect()
-    }
-
-    /// The first offset not known yet, with the epoch and number before it.
-    pub(in crate::actors) fn position(&self) -> Place {
-        let writer = self.state.borrow().writer;
-        Place { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
     }
 
     /// Effects that no destination has acknowledged yet.
@@ -637,43 +444,6 @@ impl Ledger {
         (ack, answers.map(|(to, answer)| Outgoing::Answer { to, answer }).collect())
     }
 
-    /// Whether the partition may answer questions now. Rule: cluster.md 6.
-    pub(in crate::actors) fn lease_holds(&self) -> bool {
-        if self.context.alone || self.context.seats.lease_holds(self.partition) {
-            return true;
-        }
-        self.context.metrics.lease_refusals.inc();
-        false
-    }
-
-    /// The journal's end was asked for: if nobody else has written behind what this owner knows, it
-    /// still was the owner when the question was asked.
-    pub(in crate::actors) fn confirm(&self, confirmation: Confirmation) {
-        let mut state = self.state.borrow_mut();
-        if state.status != Status::Serving {
-            return;
-        }
-        state.confirmation = Some(confirmation);
-        self.compare(&mut state);
-        if state.confirmation.is_some() && state.in_flight.is_empty() {
-            state.confirmation = None;
-            self.foreign.set(Some(confirmation));
-            self.suspicion.notify_one();
-        }
-    }
-
-    /// Everything before the end that was asked for is known: the lease begins anew.
-    fn compare(&self, state: &mut State) {
-        if let Some(Confirmation { asked, end }) = state.confirmation
-            && state.writer.next_offset() >= end
-        {
-            state.confirmation = None;
-            if let Some(lease) = self.context.journal.lease() {
-                self.context.seats.extend_lease(self.partition, asked, lease);
-            }
-        }
-    }
-
     /// What `request` has done to the user `key` already, if it was heard before.
     pub(in crate::actors) fn done_before(&self, request: Uuid, key: UserKey) -> Option<DoneBefore> {
         if self.context.alone {
@@ -692,58 +462,17 @@ impl Ledger {
     ) -> Option<u32> {
         self.state.borrow().repeats.sent_before(key, message, verdict, now)
     }
-
-    /// A gap in the journal was read and holds no claim.
-    pub(in crate::actors) fn gap_is_rubbish(&self, to: Offset) {
-        self.state.borrow_mut().writer.gap_is_rubbish(to);
-    }
-
-    pub(in crate::actors) fn epoch(&self) -> crate::journal::Epoch {
-        self.state.borrow().writer.epoch()
-    }
-
-    /// Takes what a checkpoint holds, if there is enough to write one.
-    pub(in crate::actors) fn checkpoint(&self, records_min: u64) -> Option<Checkpoint> {
-        let mut state = self.state.borrow_mut();
-        let n = state.writer.acknowledged();
-        // A destination on another thread may have been told first that both its record and ours
-        // are durable. Its acknowledgement speaks of a record that this checkpoint would leave out:
-        // recovery would number that record's effects again, behind those acknowledged.
-        if state.unsaved_records < records_min.max(1) || state.acked_n > n {
-            return None;
-        }
-        state.unsaved_records = 0;
-        let (next, epoch) = (state.writer.next_offset(), state.writer.epoch());
-        let here = Place { next, epoch, n };
-        let commands = if self.context.alone { Duration::ZERO } else { LATELY };
-        let lately = state.lately.note(here, commands);
-        let outbox = state.outbox.iter().map(|outbox| OutboxMark {
-            acked: outbox.acked(),
-            owed: outbox.owed(n).map(|owed| owed.effect.clone()).collect(),
-        });
-        let mark = Mark {
-            next,
-            epoch,
-            n,
-            lately,
-            hash: state.final_hash.0,
-            released: state.released,
-            inbox: state.inbox.iter().map(Inbox::durable).collect(),
-            outbox: outbox.collect(),
-            cursors: state.cursors.iter().map(|(name, at)| CursorMark::new(name, at)).collect(),
-        };
-        Some(Checkpoint { rows: std::mem::take(&mut state.unsaved), mark })
-    }
-
-    /// A checkpoint could not be written: its rows go with the next one.
-    pub(in crate::actors) fn keep_unsaved(&self, rows: RowSet) {
-        let mut state = self.state.borrow_mut();
-        state.unsaved.put_below(rows);
-        state.unsaved_records += 1;
-    }
 }
 
 impl State {
+    /// If something is to be sent to the destination `index`, the next turn looks at it.
+    fn stir(&mut self, index: usize) {
+        let outbox = &self.outbox[index];
+        if outbox.len() > outbox.in_flight() && !self.stirred.contains(&(index as u16)) {
+            self.stirred.push(index as u16);
+        }
+    }
+
     /// The record `n` of this epoch, while it is in flight.
     fn in_flight_at(&mut self, n: u64) -> Option<&mut InFlight> {
         let index = n.checked_sub(self.writer.acknowledged() + 1)?;

@@ -10,12 +10,16 @@ mod snapshots;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Card, FormerFriend, NewFriend, OfferForm, ProfileChange, Target, UserId};
-use crate::journal::embedded;
-use crate::store;
+use crate::clock::Clock;
+use crate::domain::{
+    AppId, Card, FormerFriend, NewFriend, OfferForm, ProfileChange, Rejection, Target, UserId,
+};
+use crate::journal::{Offset, embedded};
+use crate::store::{self, Store};
 
 const APP: AppId = AppId(1_400_000_001);
 

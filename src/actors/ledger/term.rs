@@ -1,0 +1,174 @@
+//! A term of office: how it begins and ends, and whether it still lasts.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::{Ledger, Owed, State, Status};
+use crate::actors::recovery::Recovered;
+use crate::actors::repeat::Repeats;
+use crate::domain::{User, UserKey};
+use crate::journal::{Epoch, Offset, Place, WriterRule};
+use crate::pairing::Outbox;
+use crate::store::row_set::RowSet;
+use crate::store::rows::{RowChanges, RowHash};
+
+/// The journal's end, as asked for by the keeper of the leases.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::actors) struct Confirmation {
+    /// When it was asked for.
+    pub(in crate::actors) asked: Instant,
+    /// What was answered.
+    pub(in crate::actors) end: Offset,
+}
+
+impl Ledger {
+    /// Grows with each recovery: an actor of an earlier era may not act any more.
+    pub(in crate::actors) fn era(&self) -> u64 {
+        self.era.get()
+    }
+
+    pub(in crate::actors) fn status(&self) -> Status {
+        self.state.borrow().status
+    }
+
+    /// Takes no new commands and, where another node takes over, answers no questions; what is in
+    /// flight goes on.
+    pub(in crate::actors) fn leave(&self) {
+        let mut state = self.state.borrow_mut();
+        state.status = Status::Leaving;
+        state.confirmation = None;
+        // The door, too, has nothing to say any more.
+        self.context.seats.end_lease(self.partition);
+    }
+
+    /// Forgets everything that is not final and answers all who wait that nothing can be said. The
+    /// partition's actors go with it: they may hold what is not recorded.
+    pub(in crate::actors) fn drop_unconfirmed(&self) {
+        let in_flight = {
+            let mut state = self.state.borrow_mut();
+            state.status = Status::Recovering;
+            state.in_flight_bytes = 0;
+            state.unmarked.clear();
+            state.changes = RowChanges::default();
+            state.unsaved = RowSet::default();
+            state.unsaved_records = 0;
+            state.confirmation = None;
+            self.context.known.forget_partition(self.partition);
+            state.desk.abandon(&self.context.interrupted());
+            std::mem::take(&mut state.in_flight)
+        };
+        self.era.set(self.era.get() + 1);
+        for record in in_flight {
+            if let Some(done) = &record.done {
+                self.state.borrow_mut().repeats.take_back(done);
+            }
+            record.after.into_iter().for_each(|after| after(None));
+        }
+    }
+
+    /// Starts from what was recovered, without the right to write yet. Answers the users that have to
+    /// be resident, because the store lacks rows of theirs.
+    pub(in crate::actors) fn restore(
+        &self,
+        recovered: Recovered,
+    ) -> HashMap<UserKey, (User, RowHash)> {
+        self.context.known.forget_partition(self.partition);
+        let mut state = self.state.borrow_mut();
+        state.hash = recovered.hash;
+        state.final_hash = recovered.hash;
+        state.released = recovered.released;
+        state.inbox = recovered.inbox;
+        state.outbox = recovered
+            .outbox
+            .into_iter()
+            .map(|mut known| {
+                let mut outbox = Outbox::restore(known.acked());
+                for effect in known.iter_mut() {
+                    outbox.push(0, Owed { n: 0, effect: effect.clone(), waiters: SmallVec::new() });
+                }
+                outbox
+            })
+            .collect();
+        state.owed = state.outbox.iter().map(Outbox::len).sum();
+        state.stirred.clear();
+        (0..state.outbox.len()).for_each(|index| state.stir(index));
+        state.acked_n = 0;
+        state.recorded_acks = state.outbox.iter().map(Outbox::acked).collect();
+        state.unrecorded_acks = 0;
+        state.repeats.absorb(recovered.done);
+        state.lately = recovered.lately;
+        state.cursors = recovered.cursors;
+        state.unsaved_records = u64::from(!recovered.unsaved.rows.is_empty());
+        state.changes = RowChanges::default();
+        state.unsaved = recovered.unsaved.rows;
+        state.status = Status::ReadOnly;
+        recovered.unsaved.users
+    }
+
+    /// Remembers commands that were read by the standby, and are in the store already.
+    pub(in crate::actors) fn remember(&self, done: Repeats) {
+        self.state.borrow_mut().repeats.absorb(done);
+    }
+
+    /// The claim took effect: the partition takes commands.
+    pub(in crate::actors) fn claimed(&self, writer: WriterRule) {
+        let mut state = self.state.borrow_mut();
+        state.writer = writer;
+        state.released = false;
+        state.status = Status::Serving;
+    }
+
+    /// The first offset not known yet, with the epoch and number before it.
+    pub(in crate::actors) fn position(&self) -> Place {
+        let writer = self.state.borrow().writer;
+        Place { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
+    }
+
+    pub(in crate::actors) fn epoch(&self) -> Epoch {
+        self.state.borrow().writer.epoch()
+    }
+
+    /// A gap in the journal was read and holds no claim.
+    pub(in crate::actors) fn gap_is_rubbish(&self, to: Offset) {
+        self.state.borrow_mut().writer.gap_is_rubbish(to);
+    }
+
+    /// Whether the partition may answer questions now. Rule: cluster.md 6.
+    pub(in crate::actors) fn lease_holds(&self) -> bool {
+        if self.context.alone || self.context.seats.lease_holds(self.partition) {
+            return true;
+        }
+        self.context.metrics.lease_refusals.inc();
+        false
+    }
+
+    /// The journal's end was asked for: if nobody else has written behind what this owner knows, it
+    /// still was the owner when the question was asked.
+    pub(in crate::actors) fn confirm(&self, confirmation: Confirmation) {
+        let mut state = self.state.borrow_mut();
+        if state.status != Status::Serving {
+            return;
+        }
+        state.confirmation = Some(confirmation);
+        self.compare(&mut state);
+        if state.confirmation.is_some() && state.in_flight.is_empty() {
+            state.confirmation = None;
+            self.foreign.set(Some(confirmation));
+            self.suspicion.notify_one();
+        }
+    }
+
+    /// Everything before the end that was asked for is known: the lease begins anew.
+    pub(super) fn compare(&self, state: &mut State) {
+        if let Some(Confirmation { asked, end }) = state.confirmation
+            && state.writer.next_offset() >= end
+        {
+            state.confirmation = None;
+            if let Some(lease) = self.context.journal.lease() {
+                self.context.seats.extend_lease(self.partition, asked, lease);
+            }
+        }
+    }
+}
