@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The longest [`UserId`], in bytes. Rule: rest-api.md 1.4.
@@ -250,8 +250,37 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Its text in RFC 3339, in the years from 0 to 9999. Each record has one, so it is not put together
+    /// by chrono's formats.
+    fn text(self) -> Option<[u8; 24]> {
+        let moment = DateTime::from_timestamp_millis(self.0)?;
+        let year = u32::try_from(moment.year()).ok().filter(|year| *year <= 9999)?;
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut put = |last: usize, digits: usize, mut number: u32| {
+            for place in (last + 1 - digits..=last).rev() {
+                text[place] += (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        put(3, 4, year);
+        put(6, 2, moment.month());
+        put(9, 2, moment.day());
+        put(12, 2, moment.hour());
+        put(15, 2, moment.minute());
+        put(18, 2, moment.second());
+        put(22, 3, moment.timestamp_subsec_millis());
+        Some(text)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.text()
+            && let Ok(text) = std::str::from_utf8(&text)
+        {
+            return f.write_str(text);
+        }
         match DateTime::from_timestamp_millis(self.0) {
             Some(moment) => f.write_str(&moment.to_rfc3339_opts(SecondsFormat::Millis, true)),
             None => write!(f, "{} ms", self.0),
@@ -286,5 +315,27 @@ impl<'de> Deserialize<'de> for Timestamp {
             }
         }
         deserializer.deserialize_str(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// From the year -100 to 10100.
+    const MOMENTS: std::ops::Range<i64> = -65_000_000_000_000..256_000_000_000_000;
+
+    proptest! {
+        #[test]
+        fn a_moment_is_written_as_rfc_3339_has_it_and_read_again(ms in MOMENTS) {
+            let moment = DateTime::from_timestamp_millis(ms).expect("chrono knows these years");
+            let text = Timestamp(ms).to_string();
+            prop_assert_eq!(&text, &moment.to_rfc3339_opts(SecondsFormat::Millis, true));
+            if (0..=9999).contains(&moment.year()) {
+                prop_assert_eq!(text.parse(), Ok(Timestamp(ms)));
+            }
+        }
     }
 }
