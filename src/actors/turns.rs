@@ -1,7 +1,7 @@
 //! One task per thread lets go of what the thread's partitions have appended and owe.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use super::Context;
@@ -14,7 +14,8 @@ const ROUNDS_MAX: usize = 4;
 /// The partitions of a thread that have something to let go of.
 #[derive(Default)]
 pub(crate) struct Turns {
-    waiting: RefCell<Vec<Rc<Ledger>>>,
+    /// Held weakly: they hold this.
+    waiting: RefCell<Vec<Weak<Ledger>>>,
     running: Cell<bool>,
     /// Effects that users of this thread were told of and have not answered.
     told: Cell<usize>,
@@ -41,7 +42,7 @@ impl Ledger {
             return;
         }
         let turns = &self.context.turns;
-        turns.waiting.borrow_mut().push(self.clone());
+        turns.waiting.borrow_mut().push(Rc::downgrade(self));
         if !turns.running.replace(true) {
             actix::spawn(run(self.context.clone()));
         }
@@ -61,12 +62,12 @@ async fn run(context: Rc<Context>) {
                 if begun.is_empty() {
                     break;
                 }
-                for ledger in &begun {
+                for ledger in begun.iter().filter_map(Weak::upgrade) {
                     // What is appended from here on gets a turn of its own.
                     ledger.turn.set(false);
                     context.send_all(ledger.partition, ledger.outgoing());
+                    batch.push(ledger);
                 }
-                batch.extend(begun);
             }
             if turns.told.get() == 0 || round == ROUNDS_MAX {
                 break;
