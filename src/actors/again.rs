@@ -169,18 +169,10 @@ impl Again<'_> {
 
     /// What came of the call's offer to `peer`, or of its import of who was a friend already.
     fn offered(&self, peer: UserId) -> Plan {
-        let open = self.user.offers().find(|offer| offer.peer == peer && offer.is_unanswered());
-        let Some(offers) = self.done.offers() else {
-            return match open {
-                Some(offer) if offer.is_pending() => refuse(Rejection::ConfirmationNeeded),
-                Some(offer) => Plan::Offer(peer, offer.edge),
-                None if self.user.has_friend(&peer) => FINE,
-                // Refused, or made and ended since: nobody knows any more.
-                None => Plan::Done(Err(ItemError::Owed)),
-            };
-        };
-        let Some(mine) = offers.iter().find(|offer| offer.peer == peer) else { return FINE };
-        let is_open = open.is_some_and(|offer: &Offer| offer.edge == mine.edge);
+        let mut offers = self.done.offers().iter();
+        let Some(mine) = offers.find(|offer| offer.peer == peer) else { return FINE };
+        let is_mine = |offer: &Offer| offer.peer == peer && offer.edge == mine.edge;
+        let is_open = self.user.offers().any(|offer| is_mine(offer) && offer.is_unanswered());
         match mine.came_to {
             Some(Ok(())) => FINE,
             Some(Err(rejection)) => refuse(rejection),

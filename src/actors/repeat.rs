@@ -13,7 +13,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::domain::{
-    EdgeId, Event, Message, Rejection, Timestamp, Traces, UserId, UserKey, Verdict,
+    CameTo, EdgeId, Event, Message, Rejection, Timestamp, Traces, UserId, UserKey, Verdict, Wanted,
 };
 use crate::journal::Commit;
 use crate::journal::Place;
@@ -207,8 +207,8 @@ pub(super) struct DoneBefore {
     peers: SmallVec<[UserId; 2]>,
     own: bool,
     judged: bool,
-    /// Its offers, and what came of them; unknown of a call that is known by its key alone.
-    offers: Option<SmallVec<[Offered; 1]>>,
+    /// Its offers, and what came of them.
+    offers: SmallVec<[Offered; 1]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,13 +220,23 @@ pub(super) struct Offered {
 }
 
 impl DoneBefore {
-    /// What is kept of a call with a key, which nobody was told the end of.
-    pub(super) fn of_kept(traces: &Traces) -> Self {
+    /// What the user `offerer` keeps of a call with a key, which nobody was told the end of.
+    pub(super) fn of_kept(offerer: UserId, traces: &Traces) -> Self {
+        let offered = |one: &Wanted| Offered {
+            peer: one.peer,
+            edge: EdgeId { offerer, version: one.offered },
+            came_to: match one.came_to {
+                CameTo::Open => None,
+                CameTo::Made => Some(Ok(())),
+                CameTo::Refused(why) => Some(Err(why)),
+            },
+        };
+        let wanted = traces.wanted.iter();
         Self {
-            peers: SmallVec::from_slice(&traces.peers),
+            peers: traces.peers.iter().copied().chain(wanted.clone().map(|one| one.peer)).collect(),
             own: traces.account,
             judged: traces.verdict.is_some(),
-            offers: None,
+            offers: wanted.map(offered).collect(),
         }
     }
 
@@ -250,9 +260,9 @@ impl DoneBefore {
         self.judged
     }
 
-    /// The offers that it made, as far as that is known.
-    pub(super) fn offers(&self) -> Option<&[Offered]> {
-        self.offers.as_deref()
+    /// The offers that it made.
+    pub(super) fn offers(&self) -> &[Offered] {
+        &self.offers
     }
 }
 
@@ -386,7 +396,7 @@ impl Repeats {
             peers: call.peers.clone(),
             own: call.own,
             judged: call.judged,
-            offers: Some(call.offers.iter().map(offered).collect()),
+            offers: call.offers.iter().map(offered).collect(),
         })
     }
 }
@@ -452,7 +462,7 @@ mod tests {
         repeats.note(answered(6, Ok(())));
         let answer = |repeats: &Repeats| {
             let before = repeats.find(Uuid::from_u128(1), key()).expect("it was done");
-            before.offers().expect("they are known")[0].came_to
+            before.offers()[0].came_to
         };
         assert_eq!(answer(&repeats), None);
         repeats.note(answered(7, Err(Rejection::AlreadyFriend)));

@@ -122,7 +122,7 @@ impl Handler<Run> for UserActor {
             Some(verdict) => Arc::new(command.under(verdict.clone())),
             None => command,
         };
-        let kept = kept.map(|kept| DoneBefore::of_kept(&kept.traces));
+        let kept = kept.map(|kept| DoneBefore::of_kept(self.user.id(), &kept.traces));
         if let (Command::Send(message), verdict) = command.parts()
             && verdict.is_none_or(Verdict::allows_all)
             && let Some(time) = sent_at
@@ -136,7 +136,8 @@ impl Handler<Run> for UserActor {
             self.ledger.when_final(self.residence.changed(), Box::new(answer));
             return;
         }
-        let done = self.ledger.done_before(origin.request, self.residence.key).or(kept);
+        // What is kept knows the whole call; the other memory may have lost a part of it.
+        let done = kept.or_else(|| self.ledger.done_before(origin.request, self.residence.key));
         let rest = match &done {
             Some(done) => {
                 Again { ledger: &self.ledger, key: self.residence.key, user: &self.user, done }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{AllowType, Event, Gender, ProfileChange, RemovalReason};
 use super::id::UserId;
+use super::kept::CameTo;
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::user::User;
@@ -229,10 +230,14 @@ impl User {
     }
 
     /// What is left of a deleted account is its version, so that the stream goes on without a gap
-    /// and no edge id is ever used again; and its calls with keys, because they may come again.
+    /// and no edge id is ever used again; and its calls with keys, because they may come again: an
+    /// offer of theirs that is open came to nothing.
     pub(super) fn forget_everything(&mut self) {
         let calls = std::mem::take(&mut self.rare.calls);
         *self = Self { version: self.version, ..Self::new(self.id) };
-        self.rare.calls = calls;
+        if !calls.is_empty() {
+            self.rare.calls = calls;
+            self.rare.calls.close_offers(CameTo::Refused(Rejection::AccountUnknown));
+        }
     }
 }

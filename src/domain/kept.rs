@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::event::Event;
-use super::id::{Timestamp, UserId};
+use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::rejection::Rejection;
 use super::roll::{Entry, Roll};
 use super::user::User;
@@ -75,7 +75,7 @@ pub struct Kept {
 /// What a call has done, as far as a repeat of it would find it done already.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Traces {
-    /// Whom it did something about.
+    /// Whom it did something about, but for those it wanted as friends.
     pub peers: Vec<UserId>,
     /// It did something about the account itself: its profile and its friend groups, too.
     pub account: bool,
@@ -84,19 +84,48 @@ pub struct Traces {
     /// What was said to it beforehand: it stands, and nobody is asked again.
     #[serde(default)]
     pub verdict: Option<Box<Verdict>>,
+    /// Whom it wanted as friends.
+    #[serde(default)]
+    pub wanted: Vec<Wanted>,
+}
+
+/// A friend that a call wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The wanted friend.
+    pub peer: UserId,
+    /// The version of the record with the offer.
+    pub offered: Version,
+    /// What came of it.
+    pub came_to: CameTo,
+}
+
+/// What came of a wish for a friend: what the call is answered, however often it comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CameTo {
+    /// The peer has not answered the offer, or the user has taken it back before that.
+    Open,
+    /// The friend was there already, or the peer's answer was yes.
+    Made,
+    /// The offer was refused, or waits for the peer.
+    Refused(Rejection),
 }
 
 impl Serialize for Traces {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { peers, account, sent_at, verdict } = self;
+        let Self { peers, account, sent_at, verdict, wanted } = self;
         let whole = !serializer.is_human_readable();
-        let mut traces = serializer.serialize_struct("Traces", 4)?;
+        let mut traces = serializer.serialize_struct("Traces", 5)?;
         traces.serialize_field("peers", peers)?;
         traces.serialize_field("account", account)?;
         traces.serialize_field("sent_at", sent_at)?;
         // The rows of the state store have no names of fields; texts leave out what they never had.
         if whole || verdict.is_some() {
             traces.serialize_field("verdict", verdict)?;
+        }
+        if whole || !wanted.is_empty() {
+            traces.serialize_field("wanted", wanted)?;
         }
         traces.end()
     }
@@ -146,6 +175,34 @@ impl KeptCalls {
         Some(kept)
     }
 
+    /// The calls with an offer to `peer` that is not answered.
+    fn awaiting(&self, peer: &UserId) -> impl Iterator<Item = UserId> {
+        let awaits = |kept: &&Kept| kept.traces.wanted.iter().any(|one| one.awaits(peer));
+        self.list.iter().filter(awaits).map(|kept| kept.call.key)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// What came of all offers that are not answered.
+    pub(super) fn close_offers(&mut self, came_to: CameTo) {
+        for kept in self.list.iter_mut() {
+            let wanted = kept.traces.wanted.iter_mut();
+            let open = wanted.filter(|one| one.came_to == CameTo::Open);
+            open.for_each(|one| one.came_to = came_to);
+        }
+    }
+
+    /// What came of the offer to `peer` that was made at `offered`, if nothing has yet.
+    fn note_came_to(&mut self, peer: &UserId, offered: Version, came_to: CameTo) {
+        for kept in self.list.iter_mut() {
+            let wanted = kept.traces.wanted.iter_mut();
+            let answered = wanted.filter(|one| one.awaits(peer) && one.offered == offered);
+            answered.for_each(|one| one.came_to = came_to);
+        }
+    }
+
     /// A rough count of the bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.list.heap_bytes() + self.bytes
@@ -170,19 +227,29 @@ impl Kept {
     }
 }
 
+impl Wanted {
+    fn awaits(&self, peer: &UserId) -> bool {
+        self.peer == *peer && self.came_to == CameTo::Open
+    }
+}
+
 impl Traces {
     fn bytes(&self) -> usize {
         let verdict = self.verdict.as_ref().map_or(0, |verdict| verdict.bytes());
-        self.peers.len() * size_of::<UserId>() + verdict
+        let wanted = self.wanted.len() * size_of::<Wanted>();
+        self.peers.len() * size_of::<UserId>() + wanted + verdict
     }
 
-    /// What `events` of one record leave behind. A friendship that the user had a part of before is
-    /// none of it: the peer alone says what comes of that.
-    fn of(events: &[Event]) -> Self {
+    /// What `events` of one record, which has this `version`, leave behind.
+    fn of(events: &[Event], version: Version) -> Self {
         let mut traces = Self::default();
         for event in events {
             match event {
-                Event::FriendOffered { over: Some(_), .. } => {}
+                Event::FriendOffered { peer, edge, .. } => {
+                    traces.want(*peer, edge.version, CameTo::Open);
+                }
+                // Of an import: nobody is asked.
+                Event::FriendUpdated { peer, .. } => traces.want(*peer, version, CameTo::Made),
                 Event::MessageAccepted(message) => traces.sent_at = Some(message.time),
                 Event::VerdictGiven(verdict) => traces.verdict = Some(Box::new(verdict.clone())),
                 event => {
@@ -191,9 +258,18 @@ impl Traces {
                 }
             }
         }
-        traces.peers.sort_unstable();
-        traces.peers.dedup();
+        let Self { peers, wanted, .. } = &mut traces;
+        peers.retain(|peer| wanted.iter().all(|one| one.peer != *peer));
+        peers.sort_unstable();
+        peers.dedup();
         traces
+    }
+
+    /// The first item about a peer is the one that counts.
+    fn want(&mut self, peer: UserId, offered: Version, came_to: CameTo) {
+        if self.wanted.iter().all(|one| one.peer != peer) {
+            self.wanted.push(Wanted { peer, offered, came_to });
+        }
     }
 }
 
@@ -243,7 +319,7 @@ impl User {
         events: &mut Vec<Event>,
         at: Timestamp,
     ) {
-        let traces = Traces::of(events);
+        let traces = Traces::of(events, self.version.next());
         let bytes = traces.bytes();
         self.keep(&call, Event::CallDone { call, request, traces }, bytes, events, at);
     }
@@ -308,6 +384,17 @@ impl User {
         outdated.map(|kept| kept.call.key).collect()
     }
 
+    /// The calls whose rows change when an offer to one of `peers` is answered.
+    pub(super) fn calls_awaiting(&self, peers: &[UserId]) -> Vec<UserId> {
+        peers.iter().flat_map(|peer| self.rare.calls.awaiting(peer)).collect()
+    }
+
+    pub(super) fn note_came_to(&mut self, peer: &UserId, edge: &EdgeId, came_to: CameTo) {
+        if self.rare.calls.awaiting(peer).next().is_some() {
+            self.rare.calls.note_came_to(peer, edge.version, came_to);
+        }
+    }
+
     pub(super) fn note_call(
         &mut self,
         call: CallKey,
@@ -320,12 +407,13 @@ impl User {
         let known = known.filter(|known| known.call == call && known.is_fresh(at));
         let known = known.map(|known| (known.traces, known.answer));
         let (mut all, answered) = known.unwrap_or_default();
-        if let Some(Traces { peers, account, sent_at, verdict }) = traces {
+        if let Some(Traces { peers, account, sent_at, verdict, wanted }) = traces {
             all.peers.extend(peers);
             all.peers.sort_unstable();
             all.peers.dedup();
             all.account |= account;
             all.sent_at = all.sent_at.or(*sent_at);
+            wanted.iter().for_each(|one| all.want(one.peer, one.offered, one.came_to));
             // The first one stands.
             all.verdict = all.verdict.or_else(|| verdict.clone());
         }

@@ -42,7 +42,7 @@ pub use friend::{Friend, FriendView};
 pub use friendship::{Offer, OfferState, Request};
 pub use group::Group;
 pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
-pub use kept::{CallKey, Kept, KeptAnswer, Traces, book_of, is_book};
+pub use kept::{CallKey, CameTo, Kept, KeptAnswer, Traces, Wanted, book_of, is_book};
 pub use message::Message;
 pub use policy::Policy;
 pub use rejection::Rejection;

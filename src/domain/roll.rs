@@ -85,6 +85,11 @@ impl<T: Entry> Roll<T> {
         self.0.iter()
     }
 
+    /// All entries, by peer, to change in what is not the peer.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
+        self.0.iter_mut()
+    }
+
     /// The bytes on the heap that the entries themselves take.
     pub fn heap_bytes(&self) -> usize {
         self.0.capacity() * size_of::<T>()

@@ -10,7 +10,7 @@ use super::event::{Event, OfferForm};
 use super::friend::{Friend, FriendView};
 use super::friendship::{Offer, OfferState, Request};
 use super::id::{EdgeId, Timestamp, UserId, Version};
-use super::kept::Kept;
+use super::kept::{CameTo, Kept};
 use super::packed::PackedRoll;
 use super::policy::Policy;
 use super::rare::Rare;
@@ -280,6 +280,11 @@ impl User {
                     named.push(call.key);
                 }
                 Event::CallsForgotten { keys } => named.extend(keys),
+                Event::OfferConfirmed { peer, .. }
+                | Event::OfferPending { peer, .. }
+                | Event::OfferEnded { peer, .. } => {
+                    named.extend(self.calls_awaiting(&[*peer]));
+                }
                 _ => {}
             }
         }
@@ -305,6 +310,7 @@ impl User {
     fn with_offers(&self, mut named: Vec<UserId>) -> Vec<UserId> {
         named.sort_unstable();
         named.dedup();
+        let calls = self.calls_awaiting(&named);
         let mut settling: Vec<Version> = Vec::new();
         for offer in named.iter().filter_map(|peer| self.rare.offers.get(peer)) {
             let version = offer.edge.version;
@@ -318,10 +324,11 @@ impl User {
                 settling.push(version);
             }
         }
-        if !settling.is_empty() {
+        if !settling.is_empty() || !calls.is_empty() {
             for version in settling {
                 named.extend(self.offered_at(version));
             }
+            named.extend(calls);
             named.sort_unstable();
             named.dedup();
         }
@@ -654,15 +661,20 @@ impl User {
             Event::FriendRemoved { peer, .. } => self.note_unfriended(peer),
             Event::OfferPending { peer, edge } => {
                 self.note_offer(peer, *edge, OfferState::Pending);
+                let waits = CameTo::Refused(Rejection::ConfirmationNeeded);
+                self.note_came_to(peer, edge, waits);
             }
             Event::OfferConfirmed { peer, edge, mine, theirs, agreement } => {
                 let waited = agreement.is_some();
                 let state = OfferState::Confirmed { mine: *mine, theirs: *theirs, waited };
                 self.note_offer(peer, *edge, state);
+                self.note_came_to(peer, edge, CameTo::Made);
             }
-            Event::OfferEnded { peer, edge, .. } | Event::OfferWithdrawn { peer, edge } => {
+            Event::OfferEnded { peer, edge, why } => {
                 self.drop_offer(peer, edge);
+                self.note_came_to(peer, edge, CameTo::Refused(*why));
             }
+            Event::OfferWithdrawn { peer, edge } => self.drop_offer(peer, edge),
             Event::OffersSettled { offered, waited, .. } => self.note_settled(*offered, *waited),
             Event::PeerForgotten { peer } => self.note_forgotten(peer),
             // The journal hands messages on; nothing here depends on them.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cordon::domain::{
-    Agreement, AllowType, AppId, BeforeTerms, CallKey, Card, CardChange, DeliveryTerms, EdgeId,
-    Event, FailurePolicy, Fallback, Format, Gender, Ground, KeptAnswer, Matter, Message, OfferForm,
-    ProfileChange, Refusal, Rejection, RemovalReason, Replay, SealedSecret, Seek, SeekTo, Settled,
-    Subscription, Timestamp, Traces, UserId, UserKey, Verdict, Version, Words,
+    Agreement, AllowType, AppId, BeforeTerms, CallKey, CameTo, Card, CardChange, DeliveryTerms,
+    EdgeId, Event, FailurePolicy, Fallback, Format, Gender, Ground, KeptAnswer, Matter, Message,
+    OfferForm, ProfileChange, Refusal, Rejection, RemovalReason, Replay, SealedSecret, Seek,
+    SeekTo, Settled, Subscription, Timestamp, Traces, UserId, UserKey, Verdict, Version, Wanted,
+    Words,
 };
 use cordon::journal::{
     Body, Cause, Commit, Cursor, Epoch, Kind, Offset, Origin, Partition, Place, Record, record,
@@ -559,8 +560,19 @@ prop_compose! {
         account in any::<bool>(),
         sent_at in option::of(any::<u32>()),
         verdict in option::of(verdict()),
+        wanted in vec(wanted(), 0..3),
     ) -> Traces {
-        Traces { peers, account, sent_at, verdict: verdict.map(Box::new) }
+        Traces { peers, account, sent_at, verdict: verdict.map(Box::new), wanted }
+    }
+}
+
+prop_compose! {
+    fn wanted()(
+        peer in user(),
+        offered in any::<u64>(),
+        came_to in select(vec![CameTo::Open, CameTo::Made]),
+    ) -> Wanted {
+        Wanted { peer, offered: Version(offered), came_to }
     }
 }
 

@@ -226,14 +226,36 @@ async fn an_offer_that_comes_again_after_the_friendship_ended_makes_none() {
         assert_eq!(ask(&node, &call, &first_origin, key).await, [Ok(())]);
         let end = (id(&amy), remove(&bob, true));
         assert_eq!(ask(&node, &end, &origin(), None).await, [Ok(())]);
-        // What the peer said is remembered for some time; a key says only that there was an offer.
-        let (again, expected) = match by_key {
-            true => (origin(), Err(ItemError::Owed)),
-            false => (first_origin, Ok(())),
-        };
-        assert_eq!(ask(&node, &call, &again, key).await, [expected]);
+        let again = if by_key { origin() } else { first_origin };
+        assert_eq!(ask(&node, &call, &again, key).await, [Ok(())]);
         assert!(!standing(&node.users, &amy, &bob).await.has_friend);
     }
+    node.stop().await;
+}
+
+/// The memory of requests knows nothing of these repeats: they come under other ids.
+#[actix::test]
+async fn an_offer_with_a_key_is_answered_by_what_came_of_it_and_never_made_again() {
+    let cluster = Cluster::new();
+    let node = cluster.node("one");
+    node.claim_all().await;
+    let People { amy, bob, cat } = people(&node, 0).await;
+    let allow_type = Some(AllowType::DenyAny);
+    run(&node.users, &cat, profile(ProfileChange { allow_type, ..ProfileChange::default() })).await;
+    run(&node.users, &amy, import_friend(&bob, "x")).await;
+    let refused = Err(ItemError::Rejected(Rejection::PeerAcceptsNobody));
+    let calls = [(call_key(1), add(&bob), Ok(())), (call_key(2), add(&cat), refused)];
+    for (key, call, expected) in &calls {
+        let first = ask(&node, &(id(&amy), call.clone()), &origin(), Some(*key)).await;
+        assert_eq!(first, [*expected]);
+    }
+    run(&node.users, &amy, remove(&bob, true)).await;
+    let facts = cluster.valid().len();
+    for (key, call, expected) in calls {
+        let again = ask(&node, &(id(&amy), call), &origin(), Some(key)).await;
+        assert_eq!(again, [expected]);
+    }
+    assert_eq!(cluster.valid().len(), facts);
     node.stop().await;
 }
 

@@ -42,15 +42,65 @@ fn the_first_answer_stays_and_what_was_done_before_it_is_known() {
     assert_eq!(kept.traces.peers, [id("bob")], "and nothing is forgotten with it");
 }
 
-#[test]
-fn a_friendship_that_was_there_before_leaves_no_trace() {
-    let mut amy = someone("amy").with_friend("bob", edge("amy", 1));
-    let item = |name: &str| NewFriend { user: id(name), imported: true, card: Card::default() };
-    let items = vec![item("bob"), item("cyd")];
-    let add = Command::AddFriends { items, form: OfferForm::TwoWay, forced: false };
-    let mut events = amy.user.perform(&add, &amy.policy, NOW).expect("decided").events;
+/// Amy asks under the key "k", and these are friends that she wanted, in request order.
+fn ask(amy: &mut Someone, command: &Command) {
+    let mut events = amy.user.perform(command, &amy.policy, NOW).expect("decided").events;
     amy.user.keep_call(call("k", "this"), Uuid::nil(), &mut events, NOW);
-    assert_eq!(amy.user.kept(&id("k")).expect("it is kept").traces.peers, [id("cyd")]);
+    amy.close(&events);
+}
+
+/// What came of the friends that the call wanted.
+fn came_to(amy: &Someone) -> Vec<(String, CameTo)> {
+    let traces = &amy.user.kept(&id("k")).expect("it is kept").traces;
+    assert_eq!(traces.peers, []);
+    traces.wanted.iter().map(|one| (one.peer.to_string(), one.came_to)).collect()
+}
+
+fn named(peer: &str, came_to: CameTo) -> (String, CameTo) {
+    (peer.to_owned(), came_to)
+}
+
+#[test]
+fn an_offer_is_known_by_its_key_also_over_a_friend_of_the_user_s_alone() {
+    let mut amy = someone("amy").with_friend("bob", edge("amy", 1));
+    ask(&mut amy, &add(OfferForm::TwoWay, &["bob", "cyd", "bob"]));
+    assert_eq!(came_to(&amy), [named("bob", CameTo::Open), named("cyd", CameTo::Open)]);
+    let friend = wanted("bob", Card::default());
+    let import =
+        Command::AddFriends { items: vec![friend], form: OfferForm::Import, forced: false };
+    let mut amy = someone("amy").with_friend("bob", edge("amy", 1));
+    ask(&mut amy, &import);
+    assert_eq!(came_to(&amy), [named("bob", CameTo::Made)]);
+}
+
+#[test]
+fn the_first_thing_that_came_of_an_offer_stays() {
+    let answers = |amy: &mut Someone, offer: EdgeId| {
+        amy.hears("bob", &[confirm(offer)]);
+        let why = Rejection::PeerAcceptsNobody;
+        amy.hears("cyd", &[Effect::Refuse { offer, why }]);
+        amy.hears("dan", &[Effect::Pend { offer }]);
+        amy.hears("dan", &[confirm(offer)]);
+    };
+    let mut amy = someone("amy");
+    let offer = edge("amy", 2);
+    ask(&mut amy, &add(OfferForm::TwoWay, &["bob", "cyd", "dan", "eve"]));
+    answers(&mut amy, edge("amy", 1));
+    let all = ["bob", "cyd", "dan", "eve"];
+    assert_eq!(came_to(&amy), all.map(|peer| named(peer, CameTo::Open)), "of other offers");
+    answers(&mut amy, offer);
+    let known = [
+        named("bob", CameTo::Made),
+        named("cyd", CameTo::Refused(Rejection::PeerAcceptsNobody)),
+        named("dan", CameTo::Refused(Rejection::ConfirmationNeeded)),
+    ];
+    let open = |open| [&known[..], &[named("eve", open)]].concat();
+    assert_eq!(came_to(&amy), open(CameTo::Open));
+    let mut blocks = amy.clone();
+    blocks.when(&block(&["bob", "eve"]));
+    assert_eq!(came_to(&blocks), open(CameTo::Refused(Rejection::PeerBlocked)));
+    amy.when(&Command::DeleteAccount);
+    assert_eq!(came_to(&amy), open(CameTo::Refused(Rejection::AccountUnknown)));
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Story {
                 .flatten()
                 .copied()
                 .collect();
-            if let Some(event) = twice(&own, call.key.is_some()) {
+            if let Some(event) = twice(&own) {
                 return Err(format!("done twice: {event:?}: {call:?}"));
             }
             let is_done = |target: UserId| {
@@ -234,16 +234,12 @@ impl Story {
 }
 
 /// An event of a call that says again what one before it has said.
-///
-/// Not held: of an offer over a friendship of the owner's alone a key keeps nothing, and the peer is
-/// asked again.
-fn twice<'e>(events: &[&'e Event], has_key: bool) -> Option<&'e Event> {
+fn twice<'e>(events: &[&'e Event]) -> Option<&'e Event> {
     let mut said = Vec::new();
     let told_once = |event: &&&Event| match event {
         Event::CallDone { .. } | Event::CallsForgotten { .. } | Event::OffersSettled { .. } => {
             false
         }
-        Event::FriendOffered { over: Some(_), .. } => !has_key,
         _ => true,
     };
     events.iter().filter(told_once).copied().find(|event| {
