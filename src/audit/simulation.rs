@@ -221,10 +221,10 @@ impl World {
         self.append_bytes(partition, bytes)
     }
 
-    /// Puts a record at the end of `partition` that never counts: its number was given before.
+    /// Puts a record at the end of `partition` that never counts: its owner was deposed before.
     pub(super) fn append_void(&mut self, partition: Partition, body: &Body) -> Offset {
         let (epoch, n) = self.terms[usize::from(partition.0)];
-        self.append_numbered(partition, epoch, n, body)
+        self.append_numbered(partition, Epoch(epoch.0 - 1), n + 1, body)
     }
 
     /// A node takes `partition` over.

@@ -11,6 +11,7 @@
 mod channels;
 mod cursors;
 mod hashes;
+mod numbers;
 mod people;
 mod promise;
 mod report;
@@ -24,6 +25,7 @@ use std::time::Instant;
 use channels::Channels;
 use cursors::Cursors;
 use hashes::Hashes;
+use numbers::Numbers;
 use people::People;
 use promise::{Seen, promises};
 
@@ -102,9 +104,7 @@ struct Check<'a> {
     partitions: u16,
     /// The first offset of each partition that was not read.
     ends: Vec<Offset>,
-    epochs: Vec<Epoch>,
-    /// The number of the last record of the epoch in force that counts; none once one is missing.
-    numbers: Vec<Option<u64>>,
+    numbers: Vec<Numbers>,
     seen: Seen,
     /// The latest time of each partition.
     times: Vec<Option<Timestamp>>,
@@ -129,8 +129,7 @@ impl<'a> Check<'a> {
             journal,
             partitions,
             ends: vec![Offset(0); count],
-            epochs: vec![Epoch(0); count],
-            numbers: vec![Some(0); count],
+            numbers: vec![Numbers::default(); count],
             seen: Seen::default(),
             times: vec![None; count],
             channels: Channels::new(partitions),
@@ -173,11 +172,16 @@ impl<'a> Check<'a> {
         };
         match admitted {
             Admitted::Void => {
-                self.look_at_void(place, &record);
+                let numbers = &mut self.numbers[usize::from(place.0.0)];
+                let (problems, warnings) = (&mut self.problems, &mut self.warnings);
+                numbers.void(place, &record, &step.bytes, problems, warnings);
                 self.void(place);
             }
             Admitted::Claimed => self.claimed(place, record.epoch),
-            Admitted::Valid => self.valid(place, record),
+            Admitted::Valid => {
+                self.numbers[usize::from(place.0.0)].valid(record.n, &step.bytes);
+                self.valid(place, record);
+            }
         }
         Ok(())
     }
@@ -191,23 +195,6 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// That it counts for nobody is right; how it came about may not be.
-    fn look_at_void(&mut self, place: (Partition, Offset), record: &Record) {
-        let index = usize::from(place.0.0);
-        let (epoch, n, known) = (record.epoch, record.n, self.epochs[index]);
-        if epoch > known {
-            let detail = format!("is of epoch {epoch}, which nobody has claimed after {known}");
-            self.problems.add(Rule::WrittenUnderClaim, place, detail);
-        }
-        // Said once of an epoch: nothing behind the gap can fit any more.
-        if epoch == known
-            && let Some(last) = self.numbers[index].take_if(|last| n > *last + 1)
-        {
-            let detail = format!("has number {n} of epoch {epoch}, where {} follows", last + 1);
-            self.warnings.add(Rule::NumbersWithoutGap, place, detail);
-        }
-    }
-
     fn void(&mut self, place: (Partition, Offset)) {
         self.report.voids += 1;
         self.cursors.void(place);
@@ -215,20 +202,18 @@ impl<'a> Check<'a> {
 
     fn claimed(&mut self, place: (Partition, Offset), epoch: Epoch) {
         self.report.claims += 1;
-        let known = &mut self.epochs[usize::from(place.0.0)];
+        let numbers = &mut self.numbers[usize::from(place.0.0)];
+        let known = numbers.epoch();
         if epoch.0 != known.0 + 1 {
             let detail = format!("claims epoch {epoch} after epoch {known}");
             self.warnings.add(Rule::NextEpoch, place, detail);
         }
-        *known = epoch;
-        self.numbers[usize::from(place.0.0)] = Some(0);
+        numbers.claimed(epoch);
         self.cursors.claimed(place, epoch);
     }
 
     fn valid(&mut self, place: (Partition, Offset), record: Record) {
-        let index = usize::from(place.0.0);
-        self.numbers[index] = Some(record.n);
-        if self.epochs[index] == Epoch(0) {
+        if self.numbers[usize::from(place.0.0)].epoch() == Epoch(0) {
             let detail = "is written before anybody has claimed the partition".to_owned();
             self.problems.add(Rule::WrittenUnderClaim, place, detail);
         }

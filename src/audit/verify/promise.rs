@@ -97,7 +97,9 @@ impl Rule {
             | Self::VersionsWithoutGap
             | Self::AnswersForward
             | Self::CauseMatches => Promise::SameUserOneOrder,
-            Self::NextEpoch | Self::WrittenUnderClaim => Promise::OneWriter,
+            Self::NextEpoch | Self::WrittenUnderClaim | Self::OneRecordPerNumber => {
+                Promise::OneWriter
+            }
             Self::CursorForward
             | Self::CursorInsideJournal
             | Self::CursorPlace

@@ -25,6 +25,8 @@ pub enum Rule {
     /// The records of an epoch have no gap in their numbers (a warning: what stands behind one counts
     /// for nobody, and nobody was told of it).
     NumbersWithoutGap,
+    /// No two records have the same epoch and number, unless one repeats the other.
+    OneRecordPerNumber,
     /// A claim takes the next epoch (a warning: readers go by the order alone).
     NextEpoch,
     /// Nobody writes in an epoch that was not claimed.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::UserKey;
-use crate::journal::{Cursor, Filter, Parked, Place, Progress};
+use crate::journal::{Cursor, Entry, Filter, Parked, Place, Progress};
 
 type At = (Partition, Offset);
 
@@ -147,6 +147,50 @@ fn more_parked_users_than_the_limit_break_bounded() {
     expect_clean(&world.memory);
     let place = (only, world.append(only, &more));
     expect(&world.memory, Promise::Bounded, place, None);
+}
+
+#[test]
+fn a_second_record_with_a_number_is_a_problem_unless_it_repeats_the_first() {
+    let mut world = friends();
+    let home = world.home("amy");
+    let written = world.last(home);
+    let bytes = world.memory.entries[world.memory.index(written)].bytes.clone();
+    let n = crate::journal::record::decode(&bytes).expect("a record").n;
+    world.append_bytes(home, bytes);
+    assert_eq!(expect_clean(&world.memory).voids, 1);
+    world.append_numbered(home, Epoch(1), n, &Body::Watermark { seen: Vec::new() });
+    let found = report(&world.memory);
+    assert_eq!(rules(&found.problems), BTreeSet::from([Rule::OneRecordPerNumber]));
+    assert_eq!(
+        (found.problems.first[0].partition, found.problems.first[0].offset),
+        world.last(home)
+    );
+    // Nothing is said of what was written under another claim.
+    world.memory.entries.pop();
+    world.claim(home);
+    world.append_numbered(home, Epoch(1), n, &Body::Watermark { seen: Vec::new() });
+    expect_clean(&world.memory);
+}
+
+#[test]
+fn a_record_before_any_claim_is_a_problem() {
+    let mut world = friends();
+    let home = world.home("amy");
+    let claims = |world: &World| {
+        let is_claim = |entry: &Entry| {
+            let record = crate::journal::record::decode(&entry.bytes).expect("a record");
+            entry.partition == home && matches!(record.body, Body::Claim { .. })
+        };
+        world.memory.entries.iter().position(is_claim)
+    };
+    let first = claims(&world).expect("it was claimed");
+    let mut bytes = Vec::new();
+    encode(Epoch(0), 1, &Body::Watermark { seen: Vec::new() }, &mut bytes);
+    world.memory.entries[first].bytes = bytes;
+    let found = report(&world.memory);
+    assert!(rules(&found.problems).contains(&Rule::WrittenUnderClaim), "{:#?}", found.problems);
+    let named = found.problems.first.iter().find(|one| one.rule == Rule::WrittenUnderClaim);
+    assert_eq!(named.map(|one| (one.partition, one.offset)), Some((home, Offset(0))));
 }
 
 #[test]
