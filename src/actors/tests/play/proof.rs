@@ -236,11 +236,12 @@ impl Story {
 /// An event of a call that says again what one before it has said.
 fn twice<'e>(events: &[&'e Event]) -> Option<&'e Event> {
     let mut said = Vec::new();
-    let told_once = |event: &&&Event| match event {
-        Event::CallDone { .. } | Event::CallsForgotten { .. } | Event::OffersSettled { .. } => {
-            false
-        }
-        _ => true,
+    let told_once = |event: &&&Event| {
+        let again = matches!(
+            event,
+            Event::CallDone { .. } | Event::CallsForgotten { .. } | Event::OffersSettled { .. }
+        );
+        !again
     };
     events.iter().filter(told_once).copied().find(|event| {
         let is_new = (std::mem::discriminant(*event), event.peer());
