@@ -106,8 +106,8 @@ impl Context {
                 continue;
             }
             let message = match message {
-                Outgoing::Effects { to, prev, effects } => {
-                    PairMessage::Effects { source: from, destination: to, prev, effects }
+                Outgoing::Effects { to, prev, effects, losses } => {
+                    PairMessage::Effects { source: from, destination: to, prev, effects, losses }
                 }
                 Outgoing::Answer { to, answer } => {
                     PairMessage::Answered { source: to, destination: from, answer }
@@ -127,9 +127,9 @@ pub(super) fn deliver(directory: &Directory, message: PairMessage) {
     let to = message.to();
     let Some(addr) = addr(directory, to) else { return };
     let sent = match message {
-        PairMessage::Effects { source, prev, effects, .. } => {
-            addr.try_send(Effects { source, prev, effects }).map_err(|error| error.to_string())
-        }
+        PairMessage::Effects { source, prev, effects, losses, .. } => addr
+            .try_send(Effects { source, prev, effects, losses })
+            .map_err(|error| error.to_string()),
         PairMessage::Answered { destination, answer, .. } => {
             addr.try_send(Answered { destination, answer }).map_err(|error| error.to_string())
         }

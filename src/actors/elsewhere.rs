@@ -94,6 +94,10 @@ pub enum Message {
         prev: u64,
         /// The effects, numbered `prev + 1` and so on.
         effects: Vec<Arc<OwedEffect>>,
+        /// How often the journal had lost what was in flight when the source began to write it. Other
+        /// nodes are told of final records alone, and need not know.
+        #[serde(skip)]
+        losses: u64,
     },
     /// How far `destination` has come with the effects of `source`.
     Answered {

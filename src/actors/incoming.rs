@@ -81,21 +81,27 @@ impl Incoming {
     /// Takes what another partition of this thread has for this one.
     pub(super) fn take_in(self: &Rc<Self>, from: Partition, message: Outgoing) {
         match message {
-            Outgoing::Effects { prev, effects, .. } => self.take(from, prev, effects),
+            Outgoing::Effects { prev, effects, losses, .. } => {
+                self.take(from, prev, effects, losses);
+            }
             Outgoing::Answer { answer, .. } => self.ledger.take_answer(from, answer),
         }
     }
 
-    /// Takes effects of `source`, numbered from `prev + 1` on.
+    /// Takes effects of `source`, numbered from `prev + 1` on, if the source has begun to write the
+    /// journal behind as many losses as this partition: one that has not heard of a loss yet speaks of
+    /// records that will never be there.
     pub(super) fn take(
         self: &Rc<Self>,
         source: Partition,
         prev: u64,
         effects: Vec<Arc<OwedEffect>>,
+        losses: u64,
     ) {
         let Some(channel) = self.channels.get(usize::from(source.0)) else { return };
         // Whoever gets no answer sends again.
         if self.ledger.status() != Status::Serving
+            || losses != self.ledger.losses()
             || channel.borrow().queue.len() + effects.len() > WAITING_MAX
         {
             return;

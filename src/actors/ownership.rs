@@ -224,7 +224,7 @@ async fn claim(
     let (epoch, vacated) = terms.before_claim(&recovered)?;
     registry.adopt(ledger.restore(recovered));
     let (told, mut settlements) = unbounded_channel();
-    context.journal.attach(partition, told);
+    ledger.attach(told);
     let nonce = Uuid::now_v7();
     terms.note_sent(nonce);
     let mut bytes = Vec::new();

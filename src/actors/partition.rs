@@ -231,14 +231,15 @@ pub(super) struct Effects {
     pub(super) source: Partition,
     pub(super) prev: u64,
     pub(super) effects: Vec<Arc<OwedEffect>>,
+    pub(super) losses: u64,
 }
 
 impl Handler<Effects> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, message: Effects, _: &mut ActorContext<Self>) {
-        let Effects { source, prev, effects } = message;
-        self.incoming.take(source, prev, effects);
+        let Effects { source, prev, effects, losses } = message;
+        self.incoming.take(source, prev, effects, losses);
     }
 }
 

@@ -142,6 +142,12 @@ pub trait Journal: ReadJournal {
     /// Attaching again is also how an owner says that it has heard of a loss and starts afresh.
     fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>);
 
+    /// How often everything in flight was lost, where one loss is everybody's ([`Durability::Prefix`]):
+    /// counted before anybody is told of it.
+    fn losses(&self) -> u64 {
+        0
+    }
+
     /// Puts one encoded record behind all that were appended to `partition` before.
     ///
     /// Errors: [`JournalError::Full`] when more is in flight than the adapter takes,

@@ -175,7 +175,8 @@ impl Ledger {
             let idle = outbox.in_flight() == 0;
             while let Some(batch) = outbox.batch(ready, EFFECTS_PER_BATCH) {
                 let effects = batch.entries.iter().map(|owed| owed.effect.clone()).collect();
-                outgoing.push(Outgoing::Effects { to, prev: batch.prev, effects });
+                let (prev, losses) = (batch.prev, self.losses());
+                outgoing.push(Outgoing::Effects { to, prev, effects, losses });
             }
             if idle {
                 let (due, wait) = &mut state.resend[index];

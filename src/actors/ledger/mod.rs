@@ -120,6 +120,7 @@ pub(in crate::actors) struct Ledger {
     /// It waits for a turn in [`crate::actors::turns`].
     pub(in crate::actors) turn: Cell<bool>,
     era: Cell<u64>,
+    losses: Cell<u64>,
     /// The state store has an unreadable row: the next recovery starts from zero.
     pub(in crate::actors) rebuild: Cell<bool>,
     /// Rings when the partition has to find out from the journal what became of it.
@@ -171,7 +172,7 @@ pub(in crate::actors) enum Plan {
 
 /// Something to send to another partition, on this node or another one.
 pub(in crate::actors) enum Outgoing {
-    Effects { to: Partition, prev: u64, effects: Vec<Arc<OwedEffect>> },
+    Effects { to: Partition, prev: u64, effects: Vec<Arc<OwedEffect>>, losses: u64 },
     Answer { to: Partition, answer: Answer },
 }
 
@@ -211,6 +212,7 @@ impl Ledger {
             scratch: RefCell::default(),
             turn: Cell::new(false),
             era: Cell::new(0),
+            losses: Cell::new(0),
             rebuild: Cell::new(false),
             lost: Arc::default(),
             wanted: Cell::new(false),

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use smallvec::SmallVec;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Ledger, Owed, State, Status};
 use crate::actors::recovery::Recovered;
 use crate::actors::repeat::Repeats;
 use crate::domain::{User, UserKey};
-use crate::journal::{Epoch, Offset, Place, WriterRule};
+use crate::journal::{Epoch, Offset, Place, Settlement, WriterRule};
 use crate::pairing::Outbox;
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
@@ -27,6 +28,19 @@ impl Ledger {
     /// Grows with each recovery: an actor of an earlier era may not act any more.
     pub(in crate::actors) fn era(&self) -> u64 {
         self.era.get()
+    }
+
+    /// How often the journal had lost what was in flight when this partition began to write it.
+    pub(in crate::actors) fn losses(&self) -> u64 {
+        self.losses.get()
+    }
+
+    /// The fate of this partition's records is told to `settlements` from now on.
+    pub(in crate::actors) fn attach(&self, settlements: UnboundedSender<Settlement>) {
+        let journal = &self.context.journal;
+        journal.attach(self.partition, settlements);
+        // In this order: a loss in between is told to this partition, too.
+        self.losses.set(journal.losses());
     }
 
     pub(in crate::actors) fn status(&self) -> Status {

@@ -26,7 +26,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -123,6 +123,7 @@ impl Journal {
             wake: Condvar::new(),
             asleep: AtomicBool::new(false),
             attached: Mutex::new(vec![None; usize::from(partitions)]),
+            losses: AtomicU64::new(0),
             progress: watch::Sender::new(index.end().group - 1),
             index: Mutex::new(index),
             metrics,
@@ -177,6 +178,10 @@ impl super::Journal for Journal {
 
     fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
         self.shared.attach(partition, settlements);
+    }
+
+    fn losses(&self) -> u64 {
+        self.shared.losses.load(Ordering::SeqCst)
     }
 
     fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {

@@ -1,7 +1,7 @@
 //! The thread that makes batches durable, and what it shares with the rest of the program.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) asleep: AtomicBool,
     /// Where the fate of records is told, by partition. Locked before the queue where both are.
     pub(super) attached: Mutex<Vec<Option<UnboundedSender<Settlement>>>>,
+    /// How often everything in flight was lost. Changed with `attached` locked.
+    pub(super) losses: AtomicU64,
     pub(super) index: Mutex<Index>,
     /// The number of durable groups.
     pub(super) progress: watch::Sender<u64>,
@@ -97,6 +99,7 @@ impl Shared {
     /// Drops what is in flight, and tells every partition.
     fn lose(&self, health: Health) {
         let mut attached = lock(&self.attached);
+        self.losses.fetch_add(1, Ordering::SeqCst);
         lock(&self.queue).lose(health);
         self.metrics.writable.set(0);
         for settlements in attached.iter_mut() {

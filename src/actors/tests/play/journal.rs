@@ -33,6 +33,8 @@ struct State {
     /// Appended and not durable, in the order of the appends.
     queue: VecDeque<Waiting>,
     dead: bool,
+    /// Of everything that waited, in the one order of all.
+    losses: u64,
 }
 
 #[derive(Default)]
@@ -63,7 +65,7 @@ impl Medium {
 
     pub(super) fn handle(&self) -> Arc<Handle> {
         let lanes = (0..self.log.partitions()).map(|_| Lane::default()).collect();
-        let state = State { lanes, queue: VecDeque::new(), dead: false };
+        let state = State { lanes, queue: VecDeque::new(), dead: false, losses: 0 };
         Arc::new(Handle {
             medium: self.clone(),
             state: Mutex::new(state),
@@ -127,6 +129,7 @@ impl Handle {
             Some(Late::Whole) => 0,
         };
         state.take(partition, gone);
+        state.losses += u64::from(partition.is_none());
         for (index, lane) in state.lanes.iter_mut().enumerate() {
             if partition.is_none_or(|partition| usize::from(partition.0) == index)
                 && let Some(told) = lane.told.take()
@@ -211,6 +214,10 @@ impl Journal for Handle {
 
     fn lease(&self) -> Option<Duration> {
         Some(self.medium.lease)
+    }
+
+    fn losses(&self) -> u64 {
+        lock(&self.state).losses
     }
 
     fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {

@@ -25,6 +25,7 @@
 //! - Whoever is told that a request is answered: the asker's side is closed.
 //! - From the answer to a removal or a deletion on, until a friendship is wanted, nobody reads one; and
 //!   until an import, nobody reads that the account exists.
+//! - Once an account is there again, nobody forgets it with the one before it.
 //! - From the answer to a block on, until an unblock is asked for, nobody reads a friendship between
 //!   the two, on either side and from whoever believes to own it, and nobody is told of a new one
 //!   (promise 2).

@@ -95,6 +95,20 @@ pub(super) enum Phase {
     },
 }
 
+impl Phase {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Vacant => "vacant",
+            Self::Doubtful => "doubtful",
+            Self::Claiming { .. } => "claiming",
+            Self::Waiting { .. } => "waiting",
+            Self::Serving => "serving",
+            Self::Leaving { released: None } => "leaving",
+            Self::Leaving { released: Some(_) } => "released",
+        }
+    }
+}
+
 enum Ending {
     Doubt,
     Fenced,
@@ -236,8 +250,8 @@ impl Office {
 
     pub(super) fn deliver(&mut self, message: PairMessage) {
         match message {
-            PairMessage::Effects { source, prev, effects, .. } => {
-                let message = Effects { source, prev, effects };
+            PairMessage::Effects { source, prev, effects, losses, .. } => {
+                let message = Effects { source, prev, effects, losses };
                 actix::Handler::handle(&mut self.actor, message, &mut self.here);
             }
             PairMessage::Answered { destination, answer, .. } => {
@@ -271,7 +285,7 @@ impl Office {
         let Keeping { ledger, registry, .. } = &self.keeping;
         registry.adopt(ledger.restore(recovered));
         let (told, settlements) = unbounded_channel();
-        context.journal.attach(self.partition, told);
+        ledger.attach(told);
         self.told = Some(settlements);
         let nonce = Uuid::now_v7();
         self.terms.note_sent(nonce);

@@ -21,6 +21,10 @@ use crate::store::rows::RowHash;
 #[derive(Default)]
 pub(super) struct Story {
     partitions: Vec<Chapter>,
+    /// How often was read on.
+    readings: u64,
+    /// Accounts that are there, and in which reading that was read.
+    risen: BTreeMap<UserId, u64>,
 }
 
 #[derive(Default)]
@@ -31,18 +35,40 @@ struct Chapter {
 
 impl Story {
     pub(super) fn new() -> Self {
-        Self { partitions: (0..PARTITIONS).map(|_| Chapter::default()).collect() }
+        let partitions = (0..PARTITIONS).map(|_| Chapter::default()).collect();
+        Self { partitions, ..Self::default() }
     }
 
-    /// Reads what has become durable since.
-    pub(super) fn read_on(&mut self, medium: &Medium) {
+    /// Reads what has become durable since. Answers what is wrong with it: an account that is there
+    /// is forgotten with the one before it. Partitions are read one after the other, so only
+    /// what earlier readings have shown counts as before.
+    pub(super) fn read_on(&mut self, medium: &Medium) -> Option<String> {
+        self.readings += 1;
+        let mut forgotten = Vec::new();
         for (index, chapter) in self.partitions.iter_mut().enumerate() {
             for bytes in medium.records(Partition(index as u16), chapter.records.len()) {
                 let record = decode(&bytes).expect("what was written is readable");
                 let counts = chapter.rule.admit(&record) != Admitted::Void;
+                if let Body::Commit(commit) = &record.body
+                    && counts
+                {
+                    for event in &commit.events {
+                        match event {
+                            Event::AccountImported {} => {
+                                self.risen.insert(commit.key.user, self.readings);
+                            }
+                            Event::AccountDeleted {} => drop(self.risen.remove(&commit.key.user)),
+                            Event::PeerForgotten { peer } => forgotten.push(*peer),
+                            _ => {}
+                        }
+                    }
+                }
                 chapter.records.push((record, counts));
             }
         }
+        let is_there =
+            |peer: &UserId| self.risen.get(peer).is_some_and(|since| *since < self.readings);
+        forgotten.into_iter().find(is_there).map(|peer| format!("{peer} is forgotten and there"))
     }
 
     pub(super) fn len(&self, partition: Partition) -> usize {

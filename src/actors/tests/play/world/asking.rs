@@ -46,8 +46,8 @@ impl World<'_> {
             return self.delete_or_import(owner);
         }
         let first = self.random.below(NAMES.len());
-        if self.careful && self.random.one_in(4) {
-            return self.answer_a_request(owner, Vec::new());
+        if self.careful && self.random.one_in(2) && self.answer_a_request() {
+            return;
         }
         let count = 1 + self.random.below(2);
         let others = (0..NAMES.len()).map(|step| user_id(NAMES[(first + step) % NAMES.len()]));
@@ -63,7 +63,8 @@ impl World<'_> {
             14 if self.random.one_in(2) => Deed::Clear { both: self.both_ways() },
             14 => return self.delete_or_import(owner),
             15 => return self.ask_again(),
-            _ => return self.answer_a_request(owner, targets),
+            _ if self.random.one_in(2) && self.answer_a_request() => return,
+            _ => Deed::Answer(Some(Agreement::Both)),
         };
         let alone = matches!(deed, Deed::Clear { .. } | Deed::Confirms(_));
         let targets = if alone { Vec::new() } else { targets };
@@ -76,34 +77,48 @@ impl World<'_> {
 
     fn delete_or_import(&mut self, owner: UserId) {
         let of = self.calls.iter().rev().filter(|call| call.targets.is_empty());
+        // Also one of whom others have still to hear.
         let gone = of.filter(|call| call.outcome != Some(Outcome::Unknown)).find_map(|call| {
-            let done = matches!(call.outcome, Some(Outcome::Done(_)));
+            let done = matches!(call.outcome, None | Some(Outcome::Done(_)));
             (call.deed == Deed::Delete && done).then_some(call.owner)
         });
         let (owner, deed) = match gone {
-            Some(gone) if self.random.one_in(2) => (gone, Deed::Import),
+            Some(gone) if !self.random.one_in(3) => (gone, Deed::Import),
             _ => (owner, Deed::Delete),
         };
         self.ask_anew(owner, deed, Vec::new());
     }
 
-    /// Whoever is asked for a friendship says something to that; else it is said to whoever comes.
-    fn answer_a_request(&mut self, owner: UserId, targets: Vec<UserId>) {
+    /// Somebody who is asked for a friendship, and has said nothing to that yet, does; answers whether
+    /// there was one.
+    fn answer_a_request(&mut self) -> bool {
         let waits = Err(ItemError::Rejected(Rejection::ConfirmationNeeded));
-        let asked = self.calls.iter().rev().find_map(|call| {
-            let waiting = call.items().find(|(_, outcome)| *outcome == waits);
-            waiting.map(|(asked, _)| (asked, vec![call.owner]))
-        });
-        let (owner, targets) = asked.unwrap_or((owner, targets));
-        if targets.is_empty() {
-            return;
+        let mut waiting = Vec::new();
+        for call in &self.calls {
+            match call.deed {
+                Deed::Answer(_) => {
+                    let is_answered =
+                        |(asked, asker)| asked == call.owner && call.targets.contains(&asker);
+                    waiting.retain(|pair| !is_answered(*pair));
+                }
+                _ => waiting.extend(
+                    call.items()
+                        .filter(|(_, outcome)| *outcome == waits)
+                        .map(|(asked, _)| (asked, call.owner)),
+                ),
+            }
         }
+        if waiting.is_empty() {
+            return false;
+        }
+        let (owner, asker) = waiting[self.random.below(waiting.len())];
         let agreement = match self.random.below(4) {
             0 => None,
             1 if self.one_way => Some(Agreement::OneWay),
             _ => Some(Agreement::Both),
         };
-        self.ask_anew(owner, Deed::Answer(agreement), targets);
+        self.ask_anew(owner, Deed::Answer(agreement), vec![asker]);
+        true
     }
 
     /// A call with a key comes again although it was answered: nobody heard that.
@@ -204,7 +219,9 @@ impl World<'_> {
 
     /// Takes in what was answered meanwhile.
     pub(super) fn hear(&mut self) {
-        self.story.read_on(&self.medium);
+        if let Some(problem) = self.story.read_on(&self.medium) {
+            self.complain(problem);
+        }
         for index in 0..self.calls.len() {
             let call = &mut self.calls[index];
             let Some(answer) = &mut call.answer else { continue };
@@ -224,6 +241,7 @@ impl World<'_> {
             };
             call.outcome = Some(outcome);
             self.answered(index);
+            self.look_behind(index);
         }
         let mut index = 0;
         while index < self.looks.len() {
@@ -272,6 +290,25 @@ impl World<'_> {
         problems.into_iter().for_each(|problem| self.complain(problem));
     }
 
+    /// Whoever hears that something ended on both sides looks at the other one at once.
+    fn look_behind(&mut self, index: usize) {
+        let call = &self.calls[index];
+        let Some(Outcome::Done(executed)) = &call.outcome else { return };
+        let ended = matches!(
+            call.deed,
+            Deed::Delete | Deed::Remove { both: true, .. } | Deed::Clear { both: true }
+        );
+        if !ended || !executed.outcomes.iter().all(Result::is_ok) {
+            return;
+        }
+        let (owner, named) = (call.owner, call.targets.clone());
+        let others = match named.is_empty() {
+            true => NAMES.map(user_id).into_iter().filter(|other| *other != owner).collect(),
+            false => named,
+        };
+        others.into_iter().for_each(|other| self.look_at(other, owner, None));
+    }
+
     /// Somebody looks at what one user has about another: often where something has just happened.
     pub(super) fn look(&mut self) {
         let (mut owner, mut peer) = (self.pick(), self.pick());
@@ -302,7 +339,9 @@ impl World<'_> {
         if let Some(other) = answered.and(others.find(|other| serves(*other))) {
             node = other;
         }
-        self.story.read_on(&self.medium);
+        if let Some(problem) = self.story.read_on(&self.medium) {
+            self.complain(problem);
+        }
         let (reply, answer) = oneshot::channel();
         let (asked, durable) = (self.step, self.story.len(home));
         self.looks.push(Look { owner, peer, asked, durable, answer });

@@ -1,5 +1,6 @@
 //! How a play comes to rest, and what has to hold then.
 
+use super::super::node::Node;
 use super::{LEASE_WAIT, LOOKS_MAX, QUIET_ROUNDS, REST_TICKS, Tally, World, partitions};
 use crate::actors::tests::play::clients::Outcome;
 use crate::actors::tests::play::node::Phase;
@@ -52,7 +53,20 @@ impl World<'_> {
             }
             self.move_clock();
         }
-        self.complain("it does not come to rest".into());
+        let busy = |of: &Node| {
+            let busy = of.offices.iter().map(|office| {
+                let ledger = &office.keeping.ledger;
+                (office.phase.name(), ledger.status(), ledger.owed(), ledger.is_settled())
+            });
+            busy.collect::<Vec<_>>()
+        };
+        let offices: Vec<_> = self.nodes.iter().map(busy).collect();
+        let open = self.calls.iter().find(|call| call.outcome.is_none());
+        let call = open.map(|call| (call.owner, &call.deed, &call.targets));
+        self.complain(format!(
+            "it does not come to rest: {call:?} is not answered; of each node's partitions, how \
+             it stands, how many effects it owes, and whether all is final: {offices:?}"
+        ));
     }
 
     fn is_at_rest(&self, heirs: &[usize]) -> bool {

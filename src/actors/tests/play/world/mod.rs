@@ -16,7 +16,7 @@ use super::{NAMES, PARTITIONS, user_id};
 use crate::actors::ledger::Confirmation;
 use crate::actors::tests::snapshots;
 use crate::clock::Clock;
-use crate::domain::Timestamp;
+use crate::domain::{OfferForm, Timestamp};
 use crate::journal::{Durability, Partition};
 use crate::store::{Hand, Store};
 
@@ -195,7 +195,7 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Everybody exists, and everything is served by somebody.
+    /// Everybody exists and wants somebody, and everything is served by somebody.
     pub(super) async fn begin(&mut self) {
         for name in NAMES {
             self.ask_anew(user_id(name), Deed::Import, Vec::new());
@@ -204,6 +204,16 @@ impl<'s> World<'s> {
             self.come_to_rest().await;
             for name in NAMES {
                 self.ask_anew(user_id(name), Deed::Confirms(true), Vec::new());
+            }
+        }
+        self.come_to_rest().await;
+        // What may end, or be answered: everybody wants the next one, and has the one behind that alone.
+        let names = NAMES.map(user_id);
+        for (index, name) in names.into_iter().enumerate() {
+            let other = |steps: usize| vec![names[(index + steps) % names.len()]];
+            self.ask_anew(name, Deed::Add(OfferForm::TwoWay), other(1));
+            if self.one_way {
+                self.ask_anew(name, Deed::Add(OfferForm::Import), other(2));
             }
         }
         self.come_to_rest().await;
