@@ -68,6 +68,7 @@ fn what_piles_up_behind_a_failing_write_is_lost_with_it() {
         assert!(taken < 1_000_000, "the failure is noticed");
     }
     assert_eq!(next(&mut one), Settlement::Lost);
+    assert_eq!(journal.losses(), 1, "counted before it is told");
     assert_eq!(one.blocking_recv(), None);
     faults.set(Plan::default());
     wait_until_writable(&journal);
