@@ -54,7 +54,8 @@ pub use caller::{
     Bounds, Caller, Certificate, CertificateError, Failure, Link, Outcome, Post, Tls, TlsError,
 };
 pub use command::{BeforeCommand, CallbackCommand, Switches};
-pub use consult::question::{Question, Unreadable};
+pub use consult::answer::Unreadable;
+pub use consult::question::Question;
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
 pub use count::count;
 pub use cursor::{CursorError, Cursors};

@@ -5,8 +5,10 @@
 //! on this node with room for so many open questions, and one who counts as down is not waited for.
 //!
 //! [`Desks`] is what a node has; a [`Consultant`] is what each of its threads has, because the HTTP
-//! client cannot leave its thread. [`question`] says what is asked and how answers are read.
+//! client cannot leave its thread. [`question`] says what is asked, and [`answer`] how
+//! answers are read.
 
+pub mod answer;
 mod metrics;
 pub mod question;
 
@@ -19,8 +21,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::Bytes;
 
+use self::answer::{Reply, Unreadable, read_refusals, read_reply};
 use self::metrics::Labels;
-use self::question::{Question, Reply, Unreadable, read_refusals, read_reply};
+use self::question::Question;
 use super::breaker::{Breaker, Fault};
 use super::caller::{Bounds, Caller, Failure, Post, Tls};
 use super::command::BeforeCommand;

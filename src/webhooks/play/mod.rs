@@ -7,29 +7,29 @@
 //! every durable cursor's count is what the journal says (`balances`); and the audit of all that was
 //! written finds nothing wrong.
 
+mod laws;
+mod shelf;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use self::shelf::Shelf;
 use super::breaker::{FAILURES_IN_A_ROW_MAX, Fault};
 use super::command::{CallbackCommand, Switches};
 use super::digest::{CallId, hash};
 use super::endpoint::Endpoint;
-use super::feed::{Fed, Said};
+use super::feed::Said;
 use super::format::Signer;
 use super::guard::Guard;
 use super::line::{Line, Next, SaveToken, Sent, Verdict};
 use super::subscription::Subscription;
-use crate::audit::webhooks::{Options, Report, reconcile};
 use crate::domain::{
     AppId, DeliveryTerms, Event, FailurePolicy, Seek, SeekTo, Timestamp, UserId, UserKey, Version,
 };
-use crate::journal::{
-    Body, Commit, Cursor, Entry, Epoch, JournalError, Offset, Origin, Partition, Place,
-    ReadJournal, Reader, ReaderRule, Tally, record,
-};
+use crate::journal::{Body, Commit, Cursor, Origin, Partition};
 
 const APP: AppId = AppId(7);
 const PARTITIONS: u16 = 2;
@@ -76,67 +76,6 @@ enum Mood {
     Hates(usize),
     /// It asks for patience.
     Busy,
-}
-
-/// One partition: its records, and its cursor.
-#[derive(Default)]
-struct Shelf {
-    fed: Vec<Fed>,
-    /// What was written, byte for byte.
-    entries: Vec<Entry>,
-    n: u64,
-    rule: ReaderRule,
-    cursor: Option<Cursor>,
-    /// Every durable cursor, for the laws.
-    cursors: Vec<Cursor>,
-}
-
-impl Shelf {
-    fn put(&mut self, partition: Partition, body: &Body) {
-        let (mut bytes, claims) = (Vec::new(), matches!(body, Body::Claim { .. }));
-        if !claims {
-            self.n += 1;
-        }
-        record::encode(Epoch(1), if claims { 0 } else { self.n }, body, &mut bytes);
-        let entry = Entry { partition, offset: Offset(self.fed.len() as u64), bytes };
-        let fed = Fed::of(&entry, self.rule);
-        self.rule = fed.after;
-        self.fed.push(fed);
-        self.entries.push(entry);
-    }
-
-    fn end(&self) -> Place {
-        Place::new(Offset(self.fed.len() as u64), self.rule)
-    }
-}
-
-/// All that was written, as an audit reads it.
-struct Written(Vec<Vec<Entry>>);
-
-/// What an audit has before it.
-struct Rest(Vec<Entry>);
-
-impl ReadJournal for Written {
-    fn partitions(&self) -> u16 {
-        self.0.len() as u16
-    }
-
-    fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
-        let part = |(partition, offset): &(Partition, Offset)| {
-            self.0[usize::from(partition.0)].iter().skip(offset.0 as usize).cloned()
-        };
-        Ok(Box::new(Rest(from.iter().flat_map(part).collect())))
-    }
-
-    fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
-        Ok(Offset(self.0[usize::from(partition.0)].len() as u64))
-    }
-}
-
-impl Reader for Rest {
-    fn next(&mut self, _: usize) -> Result<Vec<Entry>, JournalError> {
-        Ok(std::mem::take(&mut self.0))
-    }
 }
 
 struct World {
@@ -483,143 +422,6 @@ impl World {
         }
         panic!("seed {}: it does not come to rest", self.seed);
     }
-
-    fn check(&self) {
-        for (index, shelf) in self.shelves.iter().enumerate() {
-            let partition = Partition(index as u16);
-            for pair in shelf.cursors.windows(2) {
-                let place = |cursor: &Cursor| (cursor.term, cursor.place.next);
-                assert!(place(&pair[0]) <= place(&pair[1]), "seed {}: back", self.seed);
-            }
-            let mut filters: BTreeMap<(Offset, Offset), Switches> = BTreeMap::new();
-            for cursor in &shelf.cursors {
-                balances(self.seed, partition, &shelf.fed, cursor, &mut filters);
-            }
-            let last = shelf.cursors.last().expect("a cursor");
-            // A lane that was moved to a moment that no record has come to yet has no cursor since.
-            let term = self.subscription.seek.as_ref().map_or(0, |seek| seek.term);
-            let searches = last.term < term;
-            assert!(searches || last.progress.parked.is_empty(), "seed {}: {last:?}", self.seed);
-        }
-        self.audit();
-        if !self.moved {
-            self.check_all_told();
-        }
-        if !self.moved && !self.changed {
-            for ((partition, seq), (id, prev)) in &self.chain {
-                let before = self.chain.get(&(*partition, seq - 1)).map(|(id, _)| *id);
-                if before.is_some() {
-                    assert_eq!(*prev, before, "seed {}: the chain before {id}", self.seed);
-                }
-                assert!((*seq == 1) == prev.is_none(), "seed {}: {id}", self.seed);
-            }
-        }
-    }
-
-    /// The audit comes to the same end: all balance, and nothing waits. Of a world without moves and
-    /// changes it counts exactly the calls that were made.
-    fn audit(&self) -> Report {
-        let written = Written(self.shelves.iter().map(|shelf| shelf.entries.clone()).collect());
-        let report = reconcile(&written, &Options::default()).expect("memory is readable");
-        assert!(report.balanced, "seed {}: {:#?}", self.seed, report.findings);
-        let [one] = &report.subscriptions[..] else { panic!("seed {}: {report:#?}", self.seed) };
-        let counts = one.counts;
-        // Before it has found the moment that it was moved to, a follower says nothing new.
-        assert!(counts.balance() && (self.moved || one.lag == 0), "seed {}: {counts:?}", self.seed);
-        if !self.moved && !self.changed {
-            let owed =
-                self.shelves.iter().flat_map(|shelf| &shelf.fed).map(|fed| match &fed.said {
-                    Said::Commit { calls: Some(calls), .. } if calls.app == APP => {
-                        calls.calls.len()
-                    }
-                    _ => 0,
-                });
-            assert_eq!(counts.delivered + counts.dead, owed.sum::<usize>() as u64);
-            assert!(counts.dead <= self.dead.len() as u64, "seed {}: {counts:?}", self.seed);
-        }
-        report
-    }
-
-    /// Nothing is lost, and per user the order is the journal's.
-    fn check_all_told(&self) {
-        let mut last: BTreeMap<UserId, (Offset, usize)> = BTreeMap::new();
-        for (id, user) in &self.accepted {
-            let place = CallbackCommand::ALL.iter().position(|command| *command == id.command);
-            // What was not asked for when it was passed, and is asked for after a crash, comes late.
-            if self.changed && id.command != CallbackCommand::BlackListAdd {
-                continue;
-            }
-            let here = (id.offset, place.expect("a command"));
-            let before = last.insert(*user, here);
-            assert!(before.is_none_or(|before| before < here), "seed {}: {id}", self.seed);
-        }
-        let always: Switches = if self.changed {
-            [CallbackCommand::BlackListAdd].into_iter().collect()
-        } else {
-            Switches::ALL
-        };
-        for (index, shelf) in self.shelves.iter().enumerate() {
-            let partition = Partition(index as u16);
-            for fed in &shelf.fed {
-                let Said::Commit { calls: Some(calls), .. } = &fed.said else { continue };
-                for (_, command) in calls.wanted(always).filter(|_| calls.app == APP) {
-                    let id = CallId { partition, offset: fed.offset, command };
-                    let told = self.accepted.iter().any(|(known, _)| *known == id);
-                    let dead = self.dead.contains(&id.to_string());
-                    assert!(told || dead, "seed {}: {id} is lost", self.seed);
-                }
-            }
-        }
-    }
-}
-
-/// The law of a cursor's count: what the records before it owe is delivered, dead, or parked.
-fn balances(
-    seed: u64,
-    partition: Partition,
-    fed: &[Fed],
-    cursor: &Cursor,
-    filters: &mut BTreeMap<(Offset, Offset), Switches>,
-) {
-    let progress = &cursor.progress;
-    if progress.filters.is_empty() {
-        return;
-    }
-    // Of a change that was lost with a crash, the later word counts.
-    if let Some(first) = progress.filters.first() {
-        filters.retain(|(since, from), _| *since == progress.since && *from < first.from);
-    }
-    for filter in &progress.filters {
-        let names = filter.commands.iter();
-        let commands = names.filter_map(|name| CallbackCommand::from_name(name)).collect();
-        filters.insert((progress.since, filter.from), commands);
-    }
-    let (mut owed, mut waiting) = (Tally::default(), Tally::default());
-    for fed in fed.iter().take(cursor.place.next.0 as usize).skip(progress.since.0 as usize) {
-        let Said::Commit { calls: Some(calls), .. } = &fed.said else { continue };
-        if calls.app != APP {
-            continue;
-        }
-        let want = filters.range(..=(progress.since, fed.offset)).next_back();
-        let want = want.map_or_else(Switches::default, |(_, commands)| *commands);
-        let parked = progress.parked.iter().find(|parked| parked.user == calls.user);
-        for (place, (index, command)) in calls.wanted(want).enumerate() {
-            let hash =
-                hash(CallId { partition, offset: fed.offset, command }, &calls.calls[index].body);
-            owed.add(hash);
-            let waits = parked.is_some_and(|parked| {
-                fed.offset > parked.first
-                    || (fed.offset == parked.first && place as u64 >= parked.done)
-            });
-            if waits {
-                waiting.add(hash);
-            }
-        }
-    }
-    let mut said = progress.delivered;
-    said.add_all(progress.dead);
-    said.add_all(waiting);
-    assert_eq!(said, owed, "seed {seed}: partition {partition}: {cursor:?}");
 }
 
 fn play(seed: u64, policy: FailurePolicy, moved: bool, changed: bool) {

@@ -1,6 +1,9 @@
 //! Serves one subscription: reads records, sends what they cause, saves cursors. One task, all of
 //! whose waiting is in one place; what is done when is decided by the [`Line`].
 
+mod reading;
+mod sending;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
@@ -15,13 +18,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::FollowError;
-use super::breaker::Fault;
-use super::caller::{Caller, Link, Outcome, Post};
+use super::caller::{Caller, Outcome};
 use super::cursor::{CursorError, Cursors};
-use super::feed::{Fed, Tail, Together, read_again};
+use super::feed::{Tail, Together};
 use super::hub::{Hub, Listener};
-use super::lane::Call;
-use super::line::{Line, Millis, Next, SaveToken, Sent, Verdict};
+use super::line::{Line, Millis, SaveToken, Sent};
 use super::metrics::{Counts, Gauges, Metrics};
 use super::subscription::Subscription;
 use crate::clock::Clock;
@@ -29,9 +30,6 @@ use crate::journal::{Cursor, Partition, Place};
 
 /// How long a journal that could not be read is left alone, in milliseconds.
 const READ_RETRY_MS: Millis = 1_000;
-
-/// Records of one partition that are read before the others have their turn.
-const TURN_RECORDS: usize = 64;
 
 /// How long loading a cursor, or saving one, may take, in milliseconds.
 const CURSOR_TIMEOUT_MS: u64 = 2_000;
@@ -86,29 +84,6 @@ pub(super) struct Tools<C> {
     pub(super) cursors: C,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
-}
-
-/// A lane's turn of reading, behind which the others have theirs.
-struct Turn<'a> {
-    line: &'a mut Line,
-    partition: Partition,
-    left: usize,
-}
-
-impl<'a> Turn<'a> {
-    fn new(line: &'a mut Line, partition: Partition) -> Self {
-        Self { line, partition, left: TURN_RECORDS }
-    }
-
-    /// Takes a record. Answers whether it takes another one.
-    fn take(&mut self, fed: &Fed) -> bool {
-        self.left -= 1;
-        self.line.take(self.partition, fed) && !self.is_over()
-    }
-
-    fn is_over(&self) -> bool {
-        self.left == 0
-    }
 }
 
 /// See the module.
@@ -380,191 +355,6 @@ impl<C: Cursors> Dispatcher<C> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Reads on, as far as the windows allow. Answers whether more may be there already.
-    fn read(&mut self, now: Millis) -> bool {
-        // What is read too early is memory that has grown cold when its turn comes.
-        if self.line.has_enough() {
-            return false;
-        }
-        let mut more = false;
-        let hub = Rc::clone(&self.tools.hub);
-        let mut behind = self.line.reads();
-        behind.retain(|(partition, place)| {
-            if self.unreadable.get(partition).is_some_and(|at| *at > now) {
-                return false;
-            }
-            let mut turn = Turn::new(&mut self.line, *partition);
-            let is_near = hub.give(*partition, place.next, |fed| turn.take(fed));
-            more |= turn.is_over();
-            if is_near {
-                self.tails.remove(partition);
-                self.unreadable.remove(partition);
-                leave(&mut self.together, *partition);
-            }
-            !is_near
-        });
-        self.together.take_if(|together| together.is_empty());
-        let mut others: BTreeMap<Partition, Place> = behind.iter().copied().collect();
-        others.retain(|partition, _| !self.tails.contains_key(partition));
-        if self.together.is_none()
-            && others.len() > 1
-            && let Some(seat) = hub.seat()
-        {
-            let (journal, news) = (Arc::clone(&hub.journal), Arc::clone(&self.listener.news));
-            self.together = Together::begin(journal, others, news, seat).ok();
-        }
-        for (partition, place) in behind {
-            let mut turn = Turn::new(&mut self.line, partition);
-            let take = |fed: &Fed| turn.take(fed);
-            let together =
-                self.together.as_mut().filter(|together| together.serves(partition, place.next));
-            if let Some(together) = together {
-                match together.give(partition, take) {
-                    Ok(some) => {
-                        more |= some;
-                        continue;
-                    }
-                    // Whose error it is shows when each is read by itself.
-                    Err(_) => self.together = None,
-                }
-            }
-            more |= self.read_alone(partition, place, now);
-        }
-        more
-    }
-
-    /// Reads a partition by itself. Answers whether more may be there already.
-    fn read_alone(&mut self, partition: Partition, place: Place, now: Millis) -> bool {
-        leave(&mut self.together, partition);
-        let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
-        let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
-        let mut turn = Turn::new(&mut self.line, partition);
-        let given = tail.give(&*self.tools.hub.journal, |fed| turn.take(fed));
-        self.tails.insert(partition, tail);
-        match given {
-            Ok(some) => {
-                self.unreadable.remove(&partition);
-                some
-            }
-            Err(error) => {
-                if self.unreadable.insert(partition, now + READ_RETRY_MS).is_none() {
-                    tracing::error!(
-                        webhook.subscription = &*self.name,
-                        journal.partition = partition.0,
-                        %error,
-                        "the journal cannot be read for a webhook"
-                    );
-                }
-                false
-            }
-        }
-    }
-
-    /// Sends off as many calls as may be out.
-    fn launch(&mut self, now: Millis) {
-        while let Some(next) = self.line.next(now) {
-            match next {
-                Next::Send(sent) => {
-                    let (caller, clock) = (Rc::clone(&self.caller), self.tools.clock.clone());
-                    self.work.push(Box::pin(async move {
-                        let began = Instant::now();
-                        let outcome = caller.attempt(&post(&sent.call), clock.now()).await;
-                        Happened::Attempted { sent, outcome, took: began.elapsed() }
-                    }));
-                }
-                Next::Fetch(fetching) => {
-                    let journal = &*self.tools.hub.journal;
-                    let calls = match read_again(journal, fetching.partition, fetching.offset) {
-                        Ok(calls) => calls,
-                        Err(error) => {
-                            tracing::warn!(
-                                webhook.subscription = &*self.name,
-                                journal.partition = fetching.partition.0,
-                                journal.offset = fetching.offset.0,
-                                %error,
-                                "a record cannot be read again for a webhook"
-                            );
-                            None
-                        }
-                    };
-                    self.line.fetched(fetching, calls, now);
-                }
-            }
-        }
-    }
-
-    fn settle(&mut self, sent: &Sent, outcome: &Outcome, took: Duration) {
-        let at = self.tools.clock.now();
-        self.counts.attempted(outcome, took.as_secs_f64());
-        let was_down = self.line.is_down();
-        let verdict = verdict(outcome, self.subscription.delivery.call_once);
-        let settled = self.line.settle(sent, &verdict, self.now(), at);
-        self.log(sent, outcome, took, was_down);
-        let command = sent.call.id.command;
-        if outcome.is_delivered() {
-            self.counts.done(command, true);
-        }
-        let name = &*self.name;
-        if settled.gave_up {
-            self.counts.done(command, false);
-            tracing::warn!(
-                webhook.subscription = name,
-                webhook.id = %sent.call.id,
-                ?outcome,
-                "a call is given up: it is a dead letter"
-            );
-        }
-        if settled.went_down {
-            tracing::warn!(
-                webhook.subscription = name,
-                ?outcome,
-                "the receiver seems to be down: one attempt at a time from now on, none is spent"
-            );
-        }
-        if settled.came_back {
-            tracing::info!(webhook.subscription = name, "the receiver is back");
-        }
-        if settled.halted {
-            tracing::error!(
-                webhook.subscription = name,
-                journal.partition = sent.partition.0,
-                webhook.id = %sent.call.id,
-                "a call has failed too often: the subscription stops in this partition until it is moved"
-            );
-        }
-    }
-
-    /// A call that fails is told once, when it begins to fail, and again when it has come through;
-    /// of a receiver that is down, or asks for patience, not every call is told. No body, token or
-    /// signature ever is.
-    fn log(&mut self, sent: &Sent, outcome: &Outcome, took: Duration, was_down: bool) {
-        macro_rules! tell {
-            ($level:ident, $message:literal) => {
-                tracing::$level!(
-                    webhook.subscription = &*self.name,
-                    webhook.id = %sent.call.id,
-                    webhook.attempt = sent.call.attempts + 1,
-                    duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                    ?outcome,
-                    $message
-                )
-            };
-        }
-        let asks = matches!(outcome, Outcome::Busy { .. });
-        if asks && !std::mem::replace(&mut self.put_off, asks) {
-            tell!(warn, "the receiver asks for patience");
-            return;
-        }
-        self.put_off &= !outcome.is_delivered();
-        match (outcome.is_delivered(), sent.call.attempts) {
-            _ if asks => tell!(debug, "webhook put off"),
-            (true, 0) => tell!(debug, "webhook delivered"),
-            (true, _) => tell!(info, "webhook delivered after failures"),
-            (false, 0) if !was_down => tell!(warn, "webhook not delivered"),
-            (false, _) => tell!(debug, "webhook not delivered"),
-        }
-    }
-
     /// Saves the cursors that moved, each at most once in a while.
     fn save(&mut self, now: Millis) {
         if self.dismissed {
@@ -620,37 +410,6 @@ impl<C: Cursors> Dispatcher<C> {
         {
             // Who asked may have gone away.
             let _ = reply.send(());
-        }
-    }
-}
-
-fn post(call: &Call) -> Post {
-    let (record, delivery) = (call.record(), call.delivery());
-    Post {
-        id: call.id.to_string().into(),
-        command: call.id.command.name(),
-        at: record.at,
-        body: delivery.body.clone(),
-        by: Arc::clone(&record.by),
-        link: Some(Link { partition: call.id.partition, seq: call.seq, prev: call.prev }),
-        attempt: call.attempts.saturating_add(1),
-    }
-}
-
-/// What an outcome means. Where each call is made once, whatever comes of it, a receiver that asks for
-/// patience has refused it.
-fn verdict(outcome: &Outcome, call_once: bool) -> Verdict {
-    let failed = |fault| Verdict::Failed { fault, error: outcome.to_string() };
-    match outcome {
-        Outcome::Delivered => Verdict::Accepted,
-        Outcome::Busy { retry_after } if !call_once => {
-            Verdict::PutOff { wait_ms: retry_after.as_millis() as Millis }
-        }
-        Outcome::Busy { .. } | Outcome::Refused { .. } | Outcome::Malformed { .. } => {
-            failed(Fault::Answer)
-        }
-        Outcome::TimedOut | Outcome::Unreachable { .. } | Outcome::Guarded(_) => {
-            failed(Fault::Silence)
         }
     }
 }

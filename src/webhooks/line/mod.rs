@@ -2,12 +2,15 @@
 //! again, and whether the receiver counts as down. No IO; the time is handed in, so that every
 //! interleaving of answers, crashes and lost partitions can be played through.
 
+mod verdict;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::breaker::{Breaker, FAILURES_IN_A_ROW_MAX, Fault};
+pub(super) use self::verdict::Verdict;
+use super::breaker::Breaker;
 use super::feed::{Calls, Fed};
 use super::lane::{Call, Lane, SaveMark, Start};
 use super::retry::Schedule;
@@ -20,8 +23,6 @@ pub(super) type Millis = u64;
 
 /// How long a record that could not be read again waits, in milliseconds.
 const FETCH_AGAIN_MS: Millis = 1_000;
-/// How much of what went wrong is kept, in bytes.
-const ERROR_BYTES_MAX: usize = 120;
 
 /// How a subscription is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,25 +38,6 @@ pub(super) struct Terms {
     pub(super) in_flight_max: usize,
     /// Calls per second, if that is limited.
     pub(super) per_second: Option<u32>,
-}
-
-/// What came of one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It was accepted.
-    Accepted,
-    /// The receiver asks for patience.
-    PutOff {
-        /// For how long.
-        wait_ms: Millis,
-    },
-    /// It failed.
-    Failed {
-        /// Where that lay.
-        fault: Fault,
-        /// What happened, for people.
-        error: String,
-    },
 }
 
 /// A call that is out.
@@ -99,19 +81,6 @@ pub(super) struct Saving {
 pub(super) struct SaveToken {
     mark: SaveMark,
     lane: u64,
-}
-
-/// What a settled call meant for its subscription.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Settled {
-    /// The receiver counts as down from now on.
-    pub(super) went_down: bool,
-    /// It is back.
-    pub(super) came_back: bool,
-    /// The call is a dead letter.
-    pub(super) gave_up: bool,
-    /// Nothing goes out any more in this partition.
-    pub(super) halted: bool,
 }
 
 struct Served {
@@ -320,103 +289,6 @@ impl Line {
         self.tokens = self.tokens.saturating_add(passed * per_second).min(per_second * 1000);
     }
 
-    /// Takes note of what came of a call.
-    pub(super) fn settle(
-        &mut self,
-        sent: &Sent,
-        verdict: &Verdict,
-        now: Millis,
-        at: Timestamp,
-    ) -> Settled {
-        self.out -= 1;
-        let mut settled = Settled::default();
-        let streak = self.breaker.streak();
-        let was_down = self.breaker.is_open();
-        match verdict {
-            Verdict::Accepted => {
-                self.quiet_since = None;
-                self.breaker.succeeded();
-                settled.came_back = self.down_since.take().is_some();
-            }
-            Verdict::PutOff { wait_ms } => {
-                self.quiet_since = None;
-                self.breaker.put_off();
-                self.paused_until = self.paused_until.max(now + wait_ms);
-            }
-            Verdict::Failed { fault, error } => {
-                self.error = Some(short(error).into());
-                // The reference's way: a call is done with, whatever comes of it.
-                if !self.terms.call_once {
-                    settled.went_down = self.breaker.failed(now, sent.user, *fault);
-                }
-            }
-        }
-        let (partition, user) = (sent.partition, sent.user);
-        // A partition that was left meanwhile: whoever serves it makes the call again.
-        let served = self.lanes.get_mut(&partition).filter(|served| served.id == sent.lane);
-        let ready = served.is_some_and(|served| {
-            let lane = &mut served.lane;
-            let Verdict::Failed { error, .. } = verdict else {
-                return match verdict {
-                    Verdict::Accepted => lane.accepted(user),
-                    _ => lane.put_back(user),
-                };
-            };
-            let error = short(error);
-            if self.terms.call_once {
-                settled.gave_up = true;
-                return lane.give_up_at_once(user, at, error);
-            }
-            if was_down {
-                return lane.put_back(user);
-            }
-            // An attempt that failed while nobody came through may be the receiver's fault. If the
-            // receiver answers, and would count as down by now if it were down, it is not.
-            let (sure, all) = lane.weigh(user, streak);
-            let answers = matches!(verdict, Verdict::Failed { fault: Fault::Answer, .. });
-            let judged = sure >= self.terms.attempts_max
-                || (answers && all > self.terms.attempts_max.max(FAILURES_IN_A_ROW_MAX));
-            let judged = judged && !settled.went_down;
-            if judged && self.terms.policy == FailurePolicy::Skip {
-                settled.gave_up = true;
-                return lane.give_up(user, at, error);
-            }
-            let attempts = lane.failed(user, streak, at, error);
-            if judged && self.terms.policy == FailurePolicy::Halt {
-                settled.halted = true;
-                lane.halt(&format!("{} has failed {attempts} times: {error}", sent.call.id));
-            }
-            let wait = self.terms.schedule.wait(attempts, &sent.call.id.to_string());
-            self.waiting.push(Reverse((now + wait.as_millis() as Millis, partition, user)));
-            false
-        });
-        if ready {
-            self.ready.push_back((partition, user));
-        }
-        if settled.went_down {
-            self.down_since.get_or_insert(at);
-            self.end_waits(|lane| lane.pardon(streak));
-        }
-        if settled.came_back {
-            // Nobody waits for the end of a wait that the outage caused.
-            self.end_waits(|_| {});
-        }
-        settled
-    }
-
-    fn end_waits(&mut self, also: impl Fn(&mut Lane)) {
-        for served in self.lanes.values_mut() {
-            also(&mut served.lane);
-        }
-        for Reverse((_, partition, user)) in std::mem::take(&mut self.waiting) {
-            if let Some(served) = self.lanes.get_mut(&partition)
-                && served.lane.unpark(user)
-            {
-                self.ready.push_back((partition, user));
-            }
-        }
-    }
-
     /// A record was read again, or could not be.
     pub(super) fn fetched(&mut self, fetching: Fetching, calls: Option<Arc<Calls>>, now: Millis) {
         let Fetching { partition, user, lane, .. } = fetching;
@@ -567,9 +439,4 @@ impl Line {
     pub(super) fn is_halted(&self) -> bool {
         self.lanes.values().any(|served| served.lane.halted().is_some())
     }
-}
-
-/// The beginning of a text that is kept.
-fn short(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
 }

@@ -1,0 +1,153 @@
+//! Sends calls, and takes note of what came of each.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Dispatcher, Happened};
+use crate::webhooks::breaker::Fault;
+use crate::webhooks::caller::{Link, Outcome, Post};
+use crate::webhooks::cursor::Cursors;
+use crate::webhooks::feed::read_again;
+use crate::webhooks::lane::Call;
+use crate::webhooks::line::{Millis, Next, Sent, Verdict};
+
+impl<C: Cursors> Dispatcher<C> {
+    /// Sends off as many calls as may be out.
+    pub(super) fn launch(&mut self, now: Millis) {
+        while let Some(next) = self.line.next(now) {
+            match next {
+                Next::Send(sent) => {
+                    let (caller, clock) = (Rc::clone(&self.caller), self.tools.clock.clone());
+                    self.work.push(Box::pin(async move {
+                        let began = Instant::now();
+                        let outcome = caller.attempt(&post(&sent.call), clock.now()).await;
+                        Happened::Attempted { sent, outcome, took: began.elapsed() }
+                    }));
+                }
+                Next::Fetch(fetching) => {
+                    let journal = &*self.tools.hub.journal;
+                    let calls = match read_again(journal, fetching.partition, fetching.offset) {
+                        Ok(calls) => calls,
+                        Err(error) => {
+                            tracing::warn!(
+                                webhook.subscription = &*self.name,
+                                journal.partition = fetching.partition.0,
+                                journal.offset = fetching.offset.0,
+                                %error,
+                                "a record cannot be read again for a webhook"
+                            );
+                            None
+                        }
+                    };
+                    self.line.fetched(fetching, calls, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn settle(&mut self, sent: &Sent, outcome: &Outcome, took: Duration) {
+        let at = self.tools.clock.now();
+        self.counts.attempted(outcome, took.as_secs_f64());
+        let was_down = self.line.is_down();
+        let verdict = verdict(outcome, self.subscription.delivery.call_once);
+        let settled = self.line.settle(sent, &verdict, self.now(), at);
+        self.log(sent, outcome, took, was_down);
+        let command = sent.call.id.command;
+        if outcome.is_delivered() {
+            self.counts.done(command, true);
+        }
+        let name = &*self.name;
+        if settled.gave_up {
+            self.counts.done(command, false);
+            tracing::warn!(
+                webhook.subscription = name,
+                webhook.id = %sent.call.id,
+                ?outcome,
+                "a call is given up: it is a dead letter"
+            );
+        }
+        if settled.went_down {
+            tracing::warn!(
+                webhook.subscription = name,
+                ?outcome,
+                "the receiver seems to be down: one attempt at a time from now on, none is spent"
+            );
+        }
+        if settled.came_back {
+            tracing::info!(webhook.subscription = name, "the receiver is back");
+        }
+        if settled.halted {
+            tracing::error!(
+                webhook.subscription = name,
+                journal.partition = sent.partition.0,
+                webhook.id = %sent.call.id,
+                "a call has failed too often: the subscription stops in this partition until it is moved"
+            );
+        }
+    }
+
+    /// A call that fails is told once, when it begins to fail, and again when it has come through;
+    /// of a receiver that is down, or asks for patience, not every call is told. No body, token or
+    /// signature ever is.
+    fn log(&mut self, sent: &Sent, outcome: &Outcome, took: Duration, was_down: bool) {
+        macro_rules! tell {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    webhook.subscription = &*self.name,
+                    webhook.id = %sent.call.id,
+                    webhook.attempt = sent.call.attempts + 1,
+                    duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    ?outcome,
+                    $message
+                )
+            };
+        }
+        let asks = matches!(outcome, Outcome::Busy { .. });
+        if asks && !std::mem::replace(&mut self.put_off, asks) {
+            tell!(warn, "the receiver asks for patience");
+            return;
+        }
+        self.put_off &= !outcome.is_delivered();
+        match (outcome.is_delivered(), sent.call.attempts) {
+            _ if asks => tell!(debug, "webhook put off"),
+            (true, 0) => tell!(debug, "webhook delivered"),
+            (true, _) => tell!(info, "webhook delivered after failures"),
+            (false, 0) if !was_down => tell!(warn, "webhook not delivered"),
+            (false, _) => tell!(debug, "webhook not delivered"),
+        }
+    }
+}
+
+fn post(call: &Call) -> Post {
+    let (record, delivery) = (call.record(), call.delivery());
+    Post {
+        id: call.id.to_string().into(),
+        command: call.id.command.name(),
+        at: record.at,
+        body: delivery.body.clone(),
+        by: Arc::clone(&record.by),
+        link: Some(Link { partition: call.id.partition, seq: call.seq, prev: call.prev }),
+        attempt: call.attempts.saturating_add(1),
+    }
+}
+
+/// What an outcome means. Where each call is made once, whatever comes of it, a receiver that asks for
+/// patience has refused it.
+fn verdict(outcome: &Outcome, call_once: bool) -> Verdict {
+    let failed = |fault| Verdict::Failed { fault, error: outcome.to_string() };
+    match outcome {
+        Outcome::Delivered => Verdict::Accepted,
+        Outcome::Busy { retry_after } if !call_once => {
+            Verdict::PutOff { wait_ms: retry_after.as_millis() as Millis }
+        }
+        Outcome::Busy { .. } | Outcome::Refused { .. } | Outcome::Malformed { .. } => {
+            failed(Fault::Answer)
+        }
+        Outcome::TimedOut | Outcome::Unreachable { .. } | Outcome::Guarded(_) => {
+            failed(Fault::Silence)
+        }
+    }
+}
