@@ -10,8 +10,9 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 
+use super::plain::Plain;
 use super::replay::write_fields;
-use super::story::{Plain, demand, sentence};
+use super::story::{demand, sentence};
 use super::walk::{Reading, Walk, all_partitions};
 use super::{AuditError, Format, until_closed};
 use crate::domain::{AppId, Timestamp, UserId, UserKey, Version};

@@ -10,6 +10,7 @@
 
 pub mod filter;
 pub mod history;
+mod plain;
 mod progress;
 pub mod replay;
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{AllowType, Event, Gender, ProfileChange, RemovalReason};
+use super::event::{Event, RemovalReason};
 use super::id::UserId;
 use super::kept::CameTo;
 use super::policy::Policy;
+use super::profile::{AllowType, Gender, ProfileChange};
 use super::rejection::Rejection;
 use super::user::User;
 

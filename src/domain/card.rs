@@ -1,15 +1,90 @@
-//! A friend's record, packed into a few bytes: most hold a source and nothing else.
+//! A friend's record, also packed into a few bytes: most hold a source and nothing else.
 
 use std::fmt;
 
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::event::Card;
 use super::packed::{Unpack, pack_number, pack_text};
 
 /// What sources begin with. Rule: rest-api.md 4.2.
 const SOURCE_PREFIX: &str = "AddSource_Type_";
+
+/// What a user keeps about one friend, or sends along with a request. Texts that people read leave
+/// empty fields out.
+///
+/// Units: `added_at` and `remark_at` are unix seconds, absent = the record's own time or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
+pub struct Card {
+    /// The remark, at most 96 bytes.
+    pub remark: Box<str>,
+    /// Friend groups that hold the friend.
+    pub groups: Vec<Box<str>>,
+    /// `AddSource_Type_…`.
+    pub source: Box<str>,
+    /// The words of the request, at most 256 bytes.
+    pub wording: Box<str>,
+    /// Custom fields: tag and value.
+    pub custom: Vec<(Box<str>, Box<str>)>,
+    /// When the friend was added, if not at the time of the record.
+    pub added_at: Option<u32>,
+    /// When the remark was made.
+    pub remark_at: Option<u32>,
+}
+
+impl Serialize for Card {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { remark, groups, source, wording, custom, added_at, remark_at } = self;
+        // The rows of the state store have no names of fields: a field left out there would be read
+        // from the bytes of the next one.
+        let whole = !serializer.is_human_readable();
+        let mut card = serializer.serialize_struct("Card", 7)?;
+        if whole || !remark.is_empty() {
+            card.serialize_field("remark", remark)?;
+        }
+        if whole || !groups.is_empty() {
+            card.serialize_field("groups", groups)?;
+        }
+        if whole || !source.is_empty() {
+            card.serialize_field("source", source)?;
+        }
+        if whole || !wording.is_empty() {
+            card.serialize_field("wording", wording)?;
+        }
+        if whole || !custom.is_empty() {
+            card.serialize_field("custom", custom)?;
+        }
+        if whole || added_at.is_some() {
+            card.serialize_field("added_at", added_at)?;
+        }
+        if whole || remark_at.is_some() {
+            card.serialize_field("remark_at", remark_at)?;
+        }
+        card.end()
+    }
+}
+
+impl Card {
+    /// Whether no field is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// New values for fields of a friend's record; absent ones stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CardChange {
+    /// The remark, at most 96 bytes; empty for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<Box<str>>,
+    /// All friend groups that hold the friend from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Box<str>>>,
+    /// Custom fields: tag and value; an empty value for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom: Vec<(Box<str>, Box<str>)>,
+}
 
 /// Which fields follow.
 mod field {

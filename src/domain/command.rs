@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Agreement, Card, CardChange, OfferForm, ProfileChange};
+use super::card::{Card, CardChange};
+use super::event::{Agreement, OfferForm};
 use super::id::UserId;
 use super::kept::KeptAnswer;
 use super::message::Message;
+use super::profile::ProfileChange;
 use super::subscription::{Replay, SecretChange, SeekTo, Subscription};
 use super::verdict::Judged;
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Agreement, Card, Event, OfferForm, RemovalReason};
+use super::card::Card;
+use super::event::{Agreement, Event, OfferForm, RemovalReason};
 use super::id::{EdgeId, UserId};
 use super::rejection::Rejection;
 

@@ -3,13 +3,14 @@
 //! Events are never edited: a new shape is a new version of the record's envelope and an upcaster in
 //! `journal/record.rs`. Their JSON Schemas are in `schemas/events/`.
 
-use serde::ser::SerializeStruct;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::card::{Card, CardChange};
 use super::id::{EdgeId, UserId, Version};
 use super::kept::{CallKey, KeptAnswer, Traces};
 use super::message::Message;
+use super::profile::ProfileChange;
 use super::rejection::Rejection;
 use super::subscription::{Replay, Seek, Subscription};
 use super::verdict::Verdict;
@@ -426,155 +427,7 @@ pub enum RemovalReason {
     Withdrawn,
 }
 
-/// What a user keeps about one friend, or sends along with a request. Texts that people read leave
-/// empty fields out.
-///
-/// Units: `added_at` and `remark_at` are unix seconds, absent = the record's own time or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(default)]
-pub struct Card {
-    /// The remark, at most 96 bytes.
-    pub remark: Box<str>,
-    /// Friend groups that hold the friend.
-    pub groups: Vec<Box<str>>,
-    /// `AddSource_Type_…`.
-    pub source: Box<str>,
-    /// The words of the request, at most 256 bytes.
-    pub wording: Box<str>,
-    /// Custom fields: tag and value.
-    pub custom: Vec<(Box<str>, Box<str>)>,
-    /// When the friend was added, if not at the time of the record.
-    pub added_at: Option<u32>,
-    /// When the remark was made.
-    pub remark_at: Option<u32>,
-}
-
-impl Serialize for Card {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { remark, groups, source, wording, custom, added_at, remark_at } = self;
-        // The rows of the state store have no names of fields: a field left out there would be read
-        // from the bytes of the next one.
-        let whole = !serializer.is_human_readable();
-        let mut card = serializer.serialize_struct("Card", 7)?;
-        if whole || !remark.is_empty() {
-            card.serialize_field("remark", remark)?;
-        }
-        if whole || !groups.is_empty() {
-            card.serialize_field("groups", groups)?;
-        }
-        if whole || !source.is_empty() {
-            card.serialize_field("source", source)?;
-        }
-        if whole || !wording.is_empty() {
-            card.serialize_field("wording", wording)?;
-        }
-        if whole || !custom.is_empty() {
-            card.serialize_field("custom", custom)?;
-        }
-        if whole || added_at.is_some() {
-            card.serialize_field("added_at", added_at)?;
-        }
-        if whole || remark_at.is_some() {
-            card.serialize_field("remark_at", remark_at)?;
-        }
-        card.end()
-    }
-}
-
-impl Card {
-    /// Whether no field is set.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// New values for fields of a friend's record; absent ones stay.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct CardChange {
-    /// The remark, at most 96 bytes; empty for none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remark: Option<Box<str>>,
-    /// All friend groups that hold the friend from now on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub groups: Option<Vec<Box<str>>>,
-    /// Custom fields: tag and value; an empty value for none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub custom: Vec<(Box<str>, Box<str>)>,
-}
-
-/// New values of profile fields; absent ones stay.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ProfileChange {
-    /// `Tag_Profile_IM_Nick`, at most 500 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nick: Option<Box<str>>,
-    /// `Tag_Profile_IM_Image`, at most 500 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub face_url: Option<Box<str>>,
-    /// `Tag_Profile_IM_AllowType`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allow_type: Option<AllowType>,
-    /// `Tag_Profile_IM_AdminForbidType` is `AdminForbid_Type_SendOut`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requests_forbidden: Option<bool>,
-    /// `Tag_Profile_IM_Gender`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gender: Option<Gender>,
-    /// `Tag_Profile_IM_BirthDay`, like 20190419.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub birthday: Option<u32>,
-    /// `Tag_Profile_IM_Location`, at most 16 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub location: Option<Box<str>>,
-    /// `Tag_Profile_IM_SelfSignature`, at most 500 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub self_signature: Option<Box<str>>,
-    /// `Tag_Profile_IM_Language`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub language: Option<u32>,
-    /// `Tag_Profile_IM_MsgSettings`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub msg_settings: Option<u32>,
-    /// `Tag_Profile_IM_Level`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub level: Option<u32>,
-    /// `Tag_Profile_IM_Role`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<u32>,
-    /// Custom fields: tag and value; an empty value for none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub custom: Vec<(Box<str>, Box<str>)>,
-    /// It came with an import of the account: of that nobody is told.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub by_import: bool,
-}
-
-/// `Tag_Profile_IM_Gender`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gender {
-    /// `Gender_Type_Unknown`.
-    #[default]
-    Unknown,
-    /// `Gender_Type_Female`.
-    Female,
-    /// `Gender_Type_Male`.
-    Male,
-}
-
-/// Whom a user lets add them as a friend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AllowType {
-    /// Anybody, at once.
-    AllowAny,
-    /// Anybody, after the user's confirmation.
-    NeedConfirm,
-    /// Nobody.
-    DenyAny,
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }

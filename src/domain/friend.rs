@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::card::Card;
 use super::card::{self, CardView, Texts};
-use super::event::Card;
 use super::id::{EdgeId, UserId, Version};
 use super::packed::{Packed, Unpack, pack_number};
 use super::roll::Entry;

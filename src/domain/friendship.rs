@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{last_values, set_custom};
 use super::card::Texts;
+use super::card::{Card, CardChange};
 use super::command::{FormerFriend, FriendUpdate, NewFriend};
-use super::event::{Card, CardChange, Event, OfferForm, RemovalReason};
+use super::event::{Event, OfferForm, RemovalReason};
 use super::friend::{Friend, FriendView};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;

@@ -1,7 +1,8 @@
 //! State and rules of friend groups. Rule: rest-api.md 2.1 and 5.
 
+use super::card::Card;
 use super::command::Target;
-use super::event::{Card, Event};
+use super::event::Event;
 use super::friend::FriendView;
 use super::friendship::OfferState;
 use super::id::UserId;

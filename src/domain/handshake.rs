@@ -1,12 +1,14 @@
 //! What another user's fact asks of the user: answers to offers, and their announcement. The handshake
 //! of cluster.md 5, checked by the model in `tests/it/pairing_model`.
 
+use super::card::Card;
 use super::command::RequestAnswer;
 use super::effect::{Effect, Severance};
-use super::event::{Agreement, AllowType, Card, Event, OfferForm, RemovalReason, Settled};
+use super::event::{Agreement, Event, OfferForm, RemovalReason, Settled};
 use super::friendship::{Offer, OfferState};
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::policy::Policy;
+use super::profile::AllowType;
 use super::rejection::Rejection;
 use super::user::{Outcome, User};
 

@@ -22,6 +22,7 @@ pub mod kept;
 pub mod message;
 pub mod packed;
 pub mod policy;
+pub mod profile;
 mod rare;
 pub mod rejection;
 pub mod roll;
@@ -31,13 +32,10 @@ pub mod verdict;
 
 pub use account::Profile;
 pub use blocklist::{Block, BlocklistOrder};
-pub use card::CardView;
+pub use card::{Card, CardChange, CardView};
 pub use command::{Command, FormerFriend, FriendUpdate, NewFriend, RequestAnswer, Target};
 pub use effect::{Effect, Severance, effects};
-pub use event::{
-    Agreement, AllowType, Card, CardChange, Event, Gender, OfferForm, ProfileChange, RemovalReason,
-    Settled,
-};
+pub use event::{Agreement, Event, OfferForm, RemovalReason, Settled};
 pub use friend::{Friend, FriendView};
 pub use friendship::{Offer, OfferState, Request};
 pub use group::Group;
@@ -45,6 +43,7 @@ pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
 pub use kept::{CallKey, CameTo, Kept, KeptAnswer, Traces, Wanted, book_of, is_book};
 pub use message::Message;
 pub use policy::Policy;
+pub use profile::{AllowType, Gender, ProfileChange};
 pub use rejection::Rejection;
 pub use roll::Roll;
 pub use subscription::{

@@ -1,6 +1,6 @@
 //! The numbers and switches that an app's rules take.
 
-use super::event::AllowType;
+use super::profile::AllowType;
 
 /// What an app allows. Defaults: rest-api.md 2.1 and 13.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 
-use super::event::Card;
+use super::card::Card;
 use super::friendship::{Offer, Request};
 use super::kept::KeptCalls;
 use super::roll::Roll;

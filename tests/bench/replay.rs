@@ -12,6 +12,8 @@
 //! folder under `BENCH_TMP` (default `/var/tmp`); with `BENCH_JOURNAL` it is kept in that folder, and
 //! used again if it is there, to compare two versions by the same records.
 
+mod deeds;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,18 +22,15 @@ use std::time::Duration;
 use cordon::actors::{Alone, Metrics, Parts, Policies, Settings, Users, recover};
 use cordon::audit::verify;
 use cordon::clock::Clock;
-use cordon::domain::{
-    AppId, Card, Command, NewFriend, OfferForm, ProfileChange, Target, User, UserId, UserKey,
-};
-use cordon::journal::{Body, Entry, Offset, Origin, Partition, ReadJournal, embedded, record};
+use cordon::domain::{Command, OfferForm, ProfileChange, User, UserKey};
+use cordon::journal::{Body, Entry, Offset, Partition, ReadJournal, embedded, record};
 use cordon::store::{self, Store};
-use futures_util::stream::{self, StreamExt};
-use uuid::Uuid;
+
+use self::deeds::{all, befriend, block, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const APP: AppId = AppId(1_400_000_001);
 /// Calls that are under way at once while the journal is made.
 const IN_FLIGHT: usize = 256;
 /// One user in so many blocks a batch.
@@ -43,39 +42,6 @@ const TICKS: f64 = 100.0;
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn id(index: usize) -> UserId {
-    UserId::parse(&format!("user{index:07}")).expect("the name is legal")
-}
-
-fn key(index: usize) -> UserKey {
-    UserKey { app: APP, user: id(index) }
-}
-
-async fn run(users: &Users, user: usize, command: Command) {
-    let by = Origin {
-        operator: "administrator".into(),
-        request: Uuid::now_v7(),
-        ip: "127.0.0.1".into(),
-        platform: "RESTAPI".into(),
-    };
-    let done = users.execute(key(user), command, by).await.expect("it is executed");
-    assert!(done.outcomes.iter().all(Result::is_ok), "{done:?}");
-}
-
-fn block(targets: impl Iterator<Item = usize>) -> Command {
-    Command::Block { targets: targets.map(|t| Target { user: id(t), imported: true }).collect() }
-}
-
-fn befriend(targets: impl Iterator<Item = usize>, form: OfferForm) -> Command {
-    let card = Card { source: "AddSource_Type_bench".into(), ..Card::default() };
-    let item = |t| NewFriend { user: id(t), imported: true, card: card.clone() };
-    Command::AddFriends { items: targets.map(item).collect(), form, forced: false }
-}
-
-async fn all<F: Future<Output = ()>>(calls: impl Iterator<Item = F>) {
-    stream::iter(calls).buffer_unordered(IN_FLIGHT).collect::<Vec<()>>().await;
 }
 
 async fn make(journal: &Path, state: &Path, count: usize, batches: bool) {
@@ -100,7 +66,7 @@ async fn make(journal: &Path, state: &Path, count: usize, batches: bool) {
         let users = users.clone();
         async move { run(&users, user, Command::ImportAccount(ProfileChange::default())).await }
     };
-    all((0..count).map(import)).await;
+    all(IN_FLIGHT, (0..count).map(import)).await;
     let live = |user: usize| {
         let users = users.clone();
         let other = move |distance: usize| (user + distance) % count;
@@ -115,7 +81,7 @@ async fn make(journal: &Path, state: &Path, count: usize, batches: bool) {
             }
         }
     };
-    all((0..count).map(live)).await;
+    all(IN_FLIGHT, (0..count).map(live)).await;
     users.stop().await;
     store.close();
 }

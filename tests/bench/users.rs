@@ -5,42 +5,24 @@
 //! in memory). `BENCH_LISTS`, like `0+0,10+10`, prints nothing but the memory of users with so many
 //! friends and blocks.
 
+mod deeds;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cordon::actors::{Alone, Metrics, Parts, Policies, Settings, Users};
 use cordon::clock::Clock;
-use cordon::domain::{
-    AppId, Card, Command, NewFriend, OfferForm, ProfileChange, Target, UserId, UserKey,
-};
-use cordon::journal::{Origin, embedded};
+use cordon::domain::{Command, OfferForm, ProfileChange, Target};
+use cordon::journal::embedded;
 use cordon::store::{self, Store};
-use futures_util::stream::{self, StreamExt};
-use uuid::Uuid;
+
+use self::deeds::{all, befriend, block, id, key, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const APP: AppId = AppId(1_400_000_001);
 const MEASURE: &str = "CORDON_BENCH_MEMORY";
-
-fn id(index: usize) -> UserId {
-    UserId::parse(&format!("user{index:07}")).expect("the name is legal")
-}
-
-fn key(index: usize) -> UserKey {
-    UserKey { app: APP, user: id(index) }
-}
-
-fn origin() -> Origin {
-    Origin {
-        operator: "administrator".into(),
-        request: Uuid::now_v7(),
-        ip: "127.0.0.1".into(),
-        platform: "RESTAPI".into(),
-    }
-}
 
 async fn start(dir: &Path, cache_bytes: u64) -> (Users, Store, Metrics) {
     let metrics = Metrics::default();
@@ -76,31 +58,8 @@ async fn stop((users, store, _): (Users, Store, Metrics)) {
     store.close();
 }
 
-async fn all<F: Future<Output = ()>>(connections: usize, calls: impl Iterator<Item = F>) {
-    stream::iter(calls).buffer_unordered(connections).collect::<Vec<()>>().await;
-}
-
-async fn run(users: &Users, user: usize, command: Command) {
-    let done = users.execute(key(user), command, origin()).await.expect("it is executed");
-    assert!(done.outcomes.iter().all(Result::is_ok), "{done:?}");
-}
-
-fn block(targets: impl Iterator<Item = usize>) -> Command {
-    Command::Block { targets: targets.map(|t| Target { user: id(t), imported: true }).collect() }
-}
-
 fn unblock(target: usize) -> Command {
     Command::Unblock { targets: vec![Target { user: id(target), imported: true }] }
-}
-
-fn befriend(targets: impl Iterator<Item = usize>) -> Command {
-    let card = Card { source: "AddSource_Type_bench".into(), ..Card::default() };
-    let item = |t| NewFriend { user: id(t), imported: true, card: card.clone() };
-    Command::AddFriends {
-        items: targets.map(item).collect(),
-        form: OfferForm::Import,
-        forced: false,
-    }
 }
 
 fn resident_bytes() -> usize {
@@ -115,7 +74,8 @@ async fn prepare(users: &Users, count: usize, (friends, blocks): (usize, usize))
     let import = |user| run(users, user, Command::ImportAccount(ProfileChange::default()));
     all(256, (0..count).map(import)).await;
     let lists = |user: usize| async move {
-        run(users, user, befriend((1..=friends).map(|d| (user + d) % count))).await;
+        run(users, user, befriend((1..=friends).map(|d| (user + d) % count), OfferForm::Import))
+            .await;
         run(users, user, block((1..=blocks).map(|d| (user + friends + d) % count))).await;
     };
     if friends + blocks > 0 {
@@ -181,7 +141,12 @@ async fn flatness(users: &Users, count: usize) {
     let first = |length: usize| if length == LENGTHS[0] { 0 } else { EACH };
     for length in LENGTHS {
         for user in first(length)..first(length) + EACH {
-            run(users, user, befriend((1..=length).map(|d| (user + 100 + d) % count))).await;
+            run(
+                users,
+                user,
+                befriend((1..=length).map(|d| (user + 100 + d) % count), OfferForm::Import),
+            )
+            .await;
             run(users, user, block((1..=length).map(|d| (user + 1100 + d) % count))).await;
         }
     }

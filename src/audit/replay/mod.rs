@@ -10,7 +10,8 @@ mod tests;
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use super::story::{Plain, sentence};
+use super::plain::Plain;
+use super::story::sentence;
 use super::walk::{Reading, Step, Walk, all_partitions};
 use super::{AuditError, Filter, Format, until_closed};
 use crate::domain::Timestamp;

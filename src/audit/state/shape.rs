@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::audit::AuditError;
-use crate::audit::story::Plain;
+use crate::audit::plain::Plain;
 use crate::domain::{
     AllowType, AppId, Card, EdgeId, Gender, OfferForm, OfferState, Profile, Subscriptions,
     Timestamp, User, UserId, Version,

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::super::AuditError;
-use super::super::story::Plain;
+use super::super::plain::Plain;
 use super::promise::{FirstBroken, Promise, PromiseReport};
 use crate::journal::{Epoch, Offset, Partition};
 

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::super::story::Plain;
+use super::super::plain::Plain;
 use super::super::walk::{Reading, Step, Walk, all_partitions};
 use super::super::{AuditError, Format, until_closed};
 use super::{Options, Range, Report, Settled, State, Watch, named, watched};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::super::AuditError;
-use super::super::story::Plain;
+use super::super::plain::Plain;
 use crate::domain::{AppId, Timestamp};
 use crate::journal::{Offset, Parked, Partition};
 

@@ -115,6 +115,7 @@ impl Archive for KafkaArchive {
             loop {
                 match self.producer.keep(&self.topic, partition, &key, &value, &receipts) {
                     Err(JournalError::Full) if began.elapsed() < PATIENCE => {
+                        // A plain pause: others fill the producer too, so no receipt tells that it has room.
                         std::thread::sleep(FULL_PAUSE);
                     }
                     result => break result?,

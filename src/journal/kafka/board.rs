@@ -68,6 +68,7 @@ fn with_end(client: &Client, topic: &str) -> Result<(Consumer, i64), JournalErro
             Ok((_, end)) => return Ok((consumer, end)),
             Err(error) if is_passing(&error) && Instant::now() < deadline => {
                 drop(consumer);
+                // A plain pause: the question waits for the network anyway, and ends at the deadline.
                 thread::sleep(ASK_AGAIN);
             }
             Err(error) => return Err(unreachable(&error)),

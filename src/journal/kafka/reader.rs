@@ -112,6 +112,7 @@ impl Readers {
                     if !is_passing(&error) || Instant::now() >= deadline {
                         return Err(unreachable(&error));
                     }
+                    // A plain pause: the question waits for the network anyway, and ends at the deadline.
                     std::thread::sleep(ASK_AGAIN);
                 }
             }

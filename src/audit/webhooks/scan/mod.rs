@@ -1,23 +1,18 @@
 //! A look at a part of the journal, bounded in records, bytes and time, that can be gone on with:
 //! the calls that are owed, for whoever fetches them, and the letters of those that were given up.
-//!
-//! The place is a text that only this server reads. It names a place in each partition together with
-//! what the reader rule knows there, so that any node goes on with it, also after a restart.
+
+mod cursor;
 
 use std::time::Instant;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::super::AuditError;
-use super::super::walk::{Reading, read};
+pub use self::cursor::{ScanCursor, ScanCursorError};
 use super::log::{DEAD, DELIVERED, PARKED, WAITING};
 use super::named;
+use crate::audit::AuditError;
+use crate::audit::walk::{Reading, read};
 use crate::domain::{AppId, Timestamp, UserId};
-use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Body, Commit, Cursor, DeadLetter, Epoch, JournalError, Offset, Partition, Place,
+    Admitted, Body, Commit, Cursor, DeadLetter, JournalError, Offset, Partition, Place,
     ReadJournal, Record,
 };
 use crate::webhooks::digest::CallId;
@@ -26,11 +21,6 @@ use crate::webhooks::{CallbackCommand, Switches};
 
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 256 * 1024;
-/// The first byte of every text.
-const LAYOUT: u8 = 1;
-/// Bytes of the sum at the end of a text.
-const SUM_BYTES: usize = 8;
-
 /// How far one look goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -42,114 +32,6 @@ pub struct Limits {
     pub bytes: usize,
     /// When it ends.
     pub deadline: Instant,
-}
-
-/// Where a look goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScanCursor {
-    /// A place in each partition, and how many calls of the record there were answered already.
-    places: Vec<(Place, u8)>,
-    /// Records before this are passed over.
-    since: Option<Timestamp>,
-    /// No other partition is looked at. Not part of the text.
-    only: Option<Partition>,
-}
-
-/// A text is no place, or one of another journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is no cursor of this journal")]
-pub struct ScanCursorError;
-
-impl ScanCursor {
-    /// The beginning of so many partitions, or the first records of a moment.
-    pub fn beginning(partitions: u16, since: Option<Timestamp>) -> Self {
-        Self { places: vec![(Place::default(), 0); usize::from(partitions)], since, only: None }
-    }
-
-    /// These places, one in each partition.
-    pub fn at(places: impl IntoIterator<Item = Place>) -> Self {
-        Self {
-            places: places.into_iter().map(|place| (place, 0)).collect(),
-            since: None,
-            only: None,
-        }
-    }
-
-    /// In front of the record that one call tells of, if it is a record.
-    pub fn in_front_of(journal: &dyn ReadJournal, id: CallId) -> Result<Option<Self>, AuditError> {
-        let CallId { partition, offset, .. } = id;
-        if partition.0 >= journal.partitions() || offset >= journal.end(partition)? {
-            return Ok(None);
-        }
-        let entries = journal.reader(&[(partition, offset)])?.next(1)?;
-        let entry = entries.first().filter(|entry| entry.offset == offset);
-        let Some(Ok(record)) = entry.map(|entry| decode(&entry.bytes)) else { return Ok(None) };
-        let Some(n) = record.n.checked_sub(1) else { return Ok(None) };
-        let mut cursor = Self::beginning(journal.partitions(), None);
-        let place = Place { next: offset, epoch: record.epoch, n };
-        cursor.places[usize::from(partition.0)] = (place, 0);
-        cursor.only = Some(partition);
-        Ok(Some(cursor))
-    }
-
-    /// As a text.
-    pub fn encode(&self) -> String {
-        let mut bytes = vec![LAYOUT];
-        number(&mut bytes, self.since.map_or(0, |since| since.0.unsigned_abs() + 1));
-        for (Place { next, epoch, n }, answered) in &self.places {
-            for value in [next.0, epoch.0, *n, u64::from(*answered)] {
-                number(&mut bytes, value);
-            }
-        }
-        bytes.extend(xxh3_64(&bytes).to_be_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
-    }
-
-    /// What a text says, of a journal with so many partitions.
-    pub fn decode(text: &str, partitions: u16) -> Result<Self, ScanCursorError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| ScanCursorError)?;
-        let (bytes, sum) = bytes.split_last_chunk::<SUM_BYTES>().ok_or(ScanCursorError)?;
-        if *sum != xxh3_64(bytes).to_be_bytes() {
-            return Err(ScanCursorError);
-        }
-        let mut rest = bytes.strip_prefix(&[LAYOUT]).ok_or(ScanCursorError)?;
-        let since = take_number(&mut rest)?.checked_sub(1);
-        let since = since.map(i64::try_from).transpose().map_err(|_| ScanCursorError)?;
-        let mut places = Vec::with_capacity(usize::from(partitions));
-        for _ in 0..partitions {
-            let next = Offset(take_number(&mut rest)?);
-            let epoch = Epoch(take_number(&mut rest)?);
-            let n = take_number(&mut rest)?;
-            let answered = take_number(&mut rest)?.try_into().map_err(|_| ScanCursorError)?;
-            places.push((Place { next, epoch, n }, answered));
-        }
-        if !rest.is_empty() {
-            return Err(ScanCursorError);
-        }
-        Ok(Self { places, since: since.map(Timestamp), only: None })
-    }
-}
-
-/// Seven bits a byte, lowest first.
-fn number(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn take_number(bytes: &mut &[u8]) -> Result<u64, ScanCursorError> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first().ok_or(ScanCursorError)?;
-        *bytes = rest;
-        value |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(ScanCursorError)
 }
 
 /// What came of a look.
@@ -505,34 +387,6 @@ fn scan(
                 }
             }
             (*place, *answered) = (Place::new(Offset(entry.offset.0 + 1), rule), 0);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_back_and_nothing_else_is_one() {
-        let place = |next, n| Place { next: Offset(next), epoch: Epoch(3), n };
-        let mut cursor = ScanCursor::at([place(0, 0), place(u64::MAX, u64::MAX), place(300, 7)]);
-        cursor.places[1].1 = 5;
-        for since in [None, Some(Timestamp(0)), Some(Timestamp(1_700_000_000_000))] {
-            cursor.since = since;
-            assert_eq!(ScanCursor::decode(&cursor.encode(), 3), Ok(cursor.clone()));
-        }
-        let text = cursor.encode();
-        assert_eq!(ScanCursor::decode(&text, 2), Err(ScanCursorError));
-        assert_eq!(ScanCursor::decode(&text, 4), Err(ScanCursorError));
-        for place in 0..text.len() {
-            let mut other = text.clone().into_bytes();
-            other[place] = if other[place] == b'A' { b'B' } else { b'A' };
-            let other = String::from_utf8(other).expect("letters");
-            assert_eq!(ScanCursor::decode(&other, 3), Err(ScanCursorError), "{other}");
-        }
-        for text in ["", "A", "*", &"A".repeat(5000)] {
-            assert_eq!(ScanCursor::decode(text, 1), Err(ScanCursorError));
         }
     }
 }

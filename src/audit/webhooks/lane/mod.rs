@@ -3,16 +3,21 @@
 //! Kept in memory are running counts, the calls of parked users, and the letters that were written
 //! for calls which the cursor has not passed.
 
+mod law;
+mod letters;
+mod wanted;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::letters::{Letters, Pending};
 use super::super::AuditError;
 use super::calls::{Owed, Shelf};
 use super::report::{Counts, Finding, Findings, Rule};
 use super::{Quiet, Range, Settled, State, Watch};
 use crate::domain::{AppId, Replay, Timestamp, UserId};
-use crate::journal::{Cursor, DeadLetter, Offset, Parked, Partition, Progress, ReadJournal, Tally};
+use crate::journal::{Cursor, Offset, Parked, Partition, Progress, ReadJournal, Tally};
+use crate::webhooks::Switches;
 use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, Switches};
 
 /// Whose cursor it is, and in which partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,17 +65,6 @@ struct Call {
     in_range: bool,
 }
 
-/// A letter for a call that the cursor has not passed yet. After a crash the call is made again, and
-/// may be accepted then.
-#[derive(Clone, Debug)]
-struct Pending {
-    id: CallId,
-    hash: u128,
-    letter: DeadLetter,
-    /// The record that says so.
-    said_at: Offset,
-}
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
@@ -96,13 +90,6 @@ pub(super) struct Lane {
     pending: Vec<Pending>,
     /// The ids that the last cursor told of and counted.
     told: BTreeSet<CallId>,
-}
-
-/// What the letters of a cursor came to.
-#[derive(Default)]
-struct Letters {
-    /// Those that are counted with this cursor.
-    counted: BTreeMap<CallId, DeadLetter>,
 }
 
 impl Lane {
@@ -229,20 +216,6 @@ impl Lane {
         self.hold(&mut Ground { journal, shelf, range, findings: &mut findings, watch })
     }
 
-    /// What is asked for at `offset`.
-    fn want(&self, owed: &Owed) -> Switches {
-        let offset = owed.offset;
-        if owed.app != self.whose.app || offset < self.since {
-            return Switches::default();
-        }
-        let asked = self.filters.iter().rev().find(|(from, _)| *from <= offset);
-        let asked = asked.map_or_else(Switches::default, |(_, commands)| *commands);
-        match &self.whose.replay {
-            Ok(Some(replay)) => narrow(replay, self.whose.partition, owed, asked),
-            Ok(None) | Err(()) => asked,
-        }
-    }
-
     /// Holds the cursor against the records from the last place on.
     fn hold(&mut self, ground: &mut Ground<'_>) -> Result<(), AuditError> {
         self.adopt_filters(ground);
@@ -257,105 +230,6 @@ impl Lane {
         }
         self.cursor.progress = progress;
         Ok(())
-    }
-
-    /// Of two words about what is asked for from an offset on, the later one counts; what was passed
-    /// stays as it was.
-    fn adopt_filters(&mut self, ground: &mut Ground<'_>) {
-        let said = filters(&self.cursor.progress);
-        let Some((first, _)) = said.first().copied() else { return };
-        let rewritten = said.iter().find(|(from, commands)| {
-            let known = self.filters.iter().rev().find(|(known, _)| known <= from);
-            *from < self.place && known.is_some_and(|(_, known)| known != commands)
-        });
-        if let Some((from, _)) = rewritten {
-            let detail = format!("says otherwise what was asked for from {from} on");
-            self.find(ground, Rule::Filters, self.said_at, detail);
-        }
-        self.filters.retain(|(from, _)| *from < first);
-        self.filters.extend(said);
-        let place = self.place;
-        let needless = self.filters.iter().skip(1).take_while(|(from, _)| *from <= place).count();
-        self.filters.drain(..needless);
-    }
-
-    /// Reads the dead letters, and finds out which of them the cursor counts.
-    fn letters(&mut self, ground: &mut Ground<'_>) -> Result<Letters, AuditError> {
-        let next = self.cursor.place.next;
-        let died = std::mem::take(&mut self.cursor.progress.died);
-        let mut letters = Letters::default();
-        let mut certain = Tally::default();
-        let mut told = BTreeSet::new();
-        for letter in &died {
-            let Some((id, hash)) = self.owed_letter(letter, ground)? else { continue };
-            self.pending.retain(|pending| pending.id != id);
-            if id.offset >= next {
-                let (letter, said_at) = (letter.clone(), self.said_at);
-                self.pending.push(Pending { id, hash, letter, said_at });
-                continue;
-            }
-            told.insert(id);
-            if !self.told.contains(&id) && letters.counted.insert(id, letter.clone()).is_none() {
-                certain.add(hash);
-            }
-        }
-        self.cursor.progress.died = died;
-        self.told = told;
-        let passed: Vec<Pending> =
-            self.pending.extract_if(.., |pending| pending.id.offset < next).collect();
-        let said = self.cursor.progress.dead;
-        if !self.is_counted() {
-            self.dead = said;
-            return Ok(letters);
-        }
-        let grown = less(said, self.dead);
-        // The letters of a follower that crashed before it passed their calls count for nothing; the
-        // later ones, of the one that passed them, do. So they are a tail of all, by age.
-        let mut tail = certain;
-        let mut taken = passed.len();
-        while tail != grown && taken > 0 {
-            let age = passed[taken - 1].said_at;
-            while taken > 0 && passed[taken - 1].said_at == age {
-                taken -= 1;
-                tail.add(passed[taken].hash);
-            }
-        }
-        if tail == grown {
-            letters.counted.extend(passed.into_iter().skip(taken).map(|p| (p.id, p.letter)));
-        } else {
-            let detail = format!(
-                "counts {} more calls as dead, and letters tell of {}",
-                signed(grown.count),
-                certain.count
-            );
-            self.find(ground, Rule::Dead, self.said_at, detail);
-        }
-        self.dead = said;
-        Ok(letters)
-    }
-
-    /// The call that a letter names, if it was owed.
-    fn owed_letter(
-        &self,
-        letter: &DeadLetter,
-        ground: &mut Ground<'_>,
-    ) -> Result<Option<(CallId, u128)>, AuditError> {
-        let id = letter.id.parse::<CallId>().ok();
-        let id = id.filter(|id| id.partition == self.whose.partition && id.offset < self.said_at);
-        let owed = match id {
-            Some(id) => ground.shelf.find(ground.journal, id.offset)?,
-            None => None,
-        };
-        let owed = owed.filter(|owed| owed.user == letter.user);
-        let wanted = owed.as_ref().zip(id).and_then(|(owed, id)| {
-            let mut wanted = owed.wanted(self.want(owed));
-            wanted.find(|(command, _)| *command == id.command).map(|(_, hash)| (id, hash))
-        });
-        if wanted.is_none() && self.is_counted() {
-            let detail = format!("gives up {} of {}, which was never owed", letter.id, letter.user);
-            self.find(ground, Rule::Dead, self.said_at, detail);
-        }
-        Ok(wanted)
     }
 
     /// Goes on to the cursor's place. Answers what is settled with it among what had been passed
@@ -458,115 +332,6 @@ impl Lane {
         })
     }
 
-    /// Each parked user waits with a call of theirs.
-    fn check_parked(&mut self, progress: &Progress, ground: &mut Ground<'_>) {
-        for Parked { user, first, done, .. } in &progress.parked {
-            let front = self.parked.get(user).and_then(VecDeque::front);
-            let front = front.map(|call| (call.id.offset, call.index));
-            if front != Some((*first, *done)) {
-                let found = match front {
-                    Some((offset, index)) => format!("the first that waits is {index} of {offset}"),
-                    None => "none of theirs waits".to_owned(),
-                };
-                let detail = format!("parks {user} at call {done} of {first}, and {found}");
-                self.find(ground, Rule::Parked, self.said_at, detail);
-            }
-        }
-    }
-
-    /// The law of a cursor: what the records before it owe is delivered, dead, or parked.
-    fn check_count(
-        &mut self,
-        progress: &Progress,
-        from: Offset,
-        settled: &[Call],
-        ground: &mut Ground<'_>,
-    ) -> Result<(), AuditError> {
-        let mut waiting = Tally::default();
-        self.parked.values().flatten().for_each(|call| waiting.add(call.hash));
-        let mut said = progress.delivered;
-        said.add_all(progress.dead);
-        said.add_all(waiting);
-        if said == self.owed {
-            return Ok(());
-        }
-        let missing = less(self.owed, said);
-        let mut culprit = self.gone(settled, missing);
-        if culprit.is_none() && missing.count == 1 {
-            let (partition, shelf) = (self.whose.partition, ground.shelf);
-            shelf.visit(ground.journal, from, self.place, &mut |owed| {
-                let mut wanted = owed.wanted(self.want(owed));
-                if let Some((command, _)) = wanted.find(|(_, hash)| *hash == missing.digest) {
-                    let id = CallId { partition, offset: owed.offset, command };
-                    culprit = Some(format!("{id} of {} is in none of them", owed.user));
-                }
-                Ok(())
-            })?;
-        }
-        let culprit = culprit.unwrap_or_else(|| match signed(missing.count) {
-            0 => "the calls that were counted are others than those that were owed".to_owned(),
-            some if some > 0 => format!("{some} are in none of them"),
-            some => format!("{} are counted too many", some.unsigned_abs()),
-        });
-        let detail = format!(
-            "owes {} calls (digest {:032x}) from {} up to {}, since {from} anew; {} delivered, {} dead \
-             and {} parked make {} (digest {:032x}): {culprit}",
-            self.owed.count,
-            self.owed.digest,
-            self.since,
-            self.place,
-            progress.delivered.count,
-            progress.dead.count,
-            waiting.count,
-            said.count,
-            said.digest,
-        );
-        self.find(ground, Rule::Count, self.said_at, detail);
-        self.owed = said;
-        Ok(())
-    }
-
-    /// Whose calls are gone, if those that are missing are all that one user had parked.
-    fn gone(&self, settled: &[Call], missing: Tally) -> Option<String> {
-        let mut lost: BTreeMap<UserId, (Tally, Offset)> = BTreeMap::new();
-        for call in settled {
-            let (tally, _) = lost.entry(call.user).or_insert((Tally::default(), call.id.offset));
-            tally.add(call.hash);
-        }
-        let (user, (tally, first)) = lost.into_iter().find(|(_, (tally, _))| *tally == missing)?;
-        let (count, partition) = (tally.count, self.whose.partition);
-        Some(format!("{user} was parked at {partition}@{first}, and those {count} are gone"))
-    }
-
-    /// The number and the name of the last call before the place where reading begins again.
-    fn check_chain(&mut self, progress: &Progress, ground: &mut Ground<'_>) {
-        let first = self.parked.values().filter_map(VecDeque::front).min_by_key(|call| call.seq);
-        let start = first.map_or(self.place, |call| call.id.offset);
-        // The calls of the record that reading begins with are all counted behind it.
-        let (seq, last) = match first {
-            Some(call) if call.index == 0 => (call.seq - 1, call.before),
-            Some(_) => return,
-            None => (self.seq, self.last),
-        };
-        let said_start = progress.resume.map_or(self.cursor.place.next, |place| place.next);
-        let said_last = progress.last.as_deref().map(str::to_owned);
-        if (said_start, progress.seq, &said_last) == (start, seq, &last.map(|id| id.to_string())) {
-            return;
-        }
-        let name = |id: Option<String>| id.unwrap_or_else(|| "none".to_owned());
-        let detail = format!(
-            "reads on at {said_start} behind call {} ({}), where it is {start} behind call {seq} ({})",
-            progress.seq,
-            name(said_last),
-            name(last.map(|id| id.to_string())),
-        );
-        self.find(ground, Rule::Chain, self.said_at, detail);
-        if first.is_none() {
-            self.seq = progress.seq;
-            self.last = progress.last.as_deref().and_then(|id| id.parse().ok());
-        }
-    }
-
     /// What the cursor has not passed yet.
     pub(super) fn place(&self) -> Offset {
         self.place
@@ -617,50 +382,6 @@ impl Lane {
             detail,
         });
     }
-}
-
-/// What a replay tells of a record, of what is asked for. The same rule as the follower's, said
-/// once more on purpose.
-pub(super) fn narrow(
-    replay: &Replay,
-    partition: Partition,
-    owed: &Owed,
-    asked: Switches,
-) -> Switches {
-    let offset = owed.offset.0;
-    let ranges = &replay.ranges;
-    let named = ranges
-        .iter()
-        .any(|(number, from, until)| *number == partition.0 && (*from..*until).contains(&offset));
-    let inside = named
-        && replay.since.is_none_or(|since| owed.at >= since)
-        && replay.until.is_none_or(|until| owed.at < until)
-        && (replay.users.is_empty() || replay.users.contains(&owed.user));
-    if !inside {
-        return Switches::default();
-    }
-    let wanted = CallbackCommand::ALL.into_iter().filter(|command| {
-        let id = CallId { partition, offset: owed.offset, command: *command };
-        let named = |names: &[Box<str>], name: &str| {
-            names.is_empty() || names.iter().any(|known| **known == *name)
-        };
-        asked.has(*command)
-            && named(&replay.commands, command.name())
-            && named(&replay.ids, &id.to_string())
-    });
-    wanted.collect()
-}
-
-/// What was asked for from where on; of two words about the same place the later one counts.
-fn filters(progress: &Progress) -> Vec<(Offset, Switches)> {
-    let mut filters: Vec<(Offset, Switches)> = Vec::with_capacity(progress.filters.len());
-    for filter in &progress.filters {
-        let names = filter.commands.iter();
-        let commands = names.filter_map(|name| CallbackCommand::from_name(name)).collect();
-        filters.retain(|(from, _)| *from != filter.from);
-        filters.push((filter.from, commands));
-    }
-    filters
 }
 
 /// `one` without `other`; both parts may pass zero.

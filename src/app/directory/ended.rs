@@ -1,0 +1,164 @@
+//! What is over: replays that have told everything are ended, and the places of what is no more are
+//! given up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Directory;
+use super::known::Known;
+use crate::actors::Seat;
+use crate::domain::{AppId, Command, Replay, UserKey, keeper};
+use crate::journal::{Cursor, Origin, Partition, partition_of};
+use crate::webhooks::MAIN;
+
+/// What the cursors of all subscriptions begin with.
+const CURSORS: &str = "webhook/";
+
+impl Directory {
+    fn serves(&self, partition: Partition) -> bool {
+        let seats = self.users.seats();
+        matches!(seats.get(usize::from(partition.0)), Some(Seat::Serving { .. }))
+    }
+
+    /// Ends the replays that have told everything, of the apps whose streams this node owns.
+    pub(super) async fn finish_replays(&self) {
+        for app in self.apps.keys().copied() {
+            let key = UserKey { app, user: keeper() };
+            if !self.serves(partition_of(&key, self.users.partitions())) {
+                continue;
+            }
+            let mut ended = false;
+            let known = self.known(app);
+            for replay in &known.kept.replays {
+                if self.is_finished(&known, replay).await {
+                    let end = Command::EndReplay { number: replay.number, completed: true };
+                    ended |= self.users.execute(key, end, own_origin()).await.is_ok();
+                }
+            }
+            if ended {
+                // What cannot be asked now is asked with the next look.
+                let _ = self.renew(app).await;
+            }
+        }
+    }
+
+    async fn is_finished(&self, known: &Known, replay: &Replay) -> bool {
+        let Some(served) = known.replay(replay) else { return false };
+        let ranges = replay.ranges.iter().map(|(number, _, until)| (Partition(*number), *until));
+        let ranges: BTreeMap<Partition, u64> = ranges.collect();
+        let partitions: Vec<Partition> = ranges.keys().copied().collect();
+        let Ok(cursors) = self.cursors(&served.cursor_name(), &partitions).await else {
+            return false;
+        };
+        ranges.iter().all(|(partition, until)| {
+            cursors.get(partition).is_some_and(|cursor| {
+                cursor.place.next.0 >= *until && cursor.progress.parked.is_empty()
+            })
+        })
+    }
+
+    /// Gives up, in the partitions that this node serves, the places of what is no more.
+    ///
+    /// The cursors are looked at first, and then what there is: whatever has a place was recorded before
+    /// it got one, so nothing new is ever taken for something that is gone.
+    pub(super) async fn sweep(&self) {
+        let all = (0..self.users.partitions()).map(Partition);
+        for partition in all.filter(|partition| self.serves(*partition)) {
+            let Ok(seen) = self.users.cursors(partition, CURSORS).await else { continue };
+            let mut checked: BTreeMap<AppId, Option<Arc<Known>>> = BTreeMap::new();
+            for (name, _) in seen.cursors {
+                let Some(follower) = Follower::parse(&name) else { continue };
+                let app = follower.app;
+                if !self.apps.contains_key(&app) || !self.is_gone(&self.known(app), &follower) {
+                    continue;
+                }
+                let fresh = match checked.get(&app) {
+                    Some(fresh) => fresh.clone(),
+                    None => self.refresh(app).await.is_ok().then(|| self.known(app)),
+                };
+                checked.insert(app, fresh.clone());
+                let Some(known) = fresh else { continue };
+                // Whatever is in the way, the next sweep meets it again.
+                if self.is_gone(&known, &follower)
+                    && self.users.save_cursor(partition, &name, Cursor::ended()).await.is_ok()
+                {
+                    tracing::info!(
+                        webhook.subscription = name,
+                        journal.partition = partition.0,
+                        "the place of a subscription that is no more is given up"
+                    );
+                }
+            }
+        }
+    }
+
+    fn is_gone(&self, known: &Known, follower: &Follower<'_>) -> bool {
+        match follower.replay {
+            Some(number) => {
+                let runs = known.kept.replays.iter().any(|replay| replay.number == number);
+                number <= known.kept.last_replay && !runs
+            }
+            None => {
+                let deleted = known.kept.deleted.iter().any(|name| **name == *follower.name);
+                deleted && !self.is_configured(follower.app, follower.name)
+            }
+        }
+    }
+}
+
+/// Whose cursor a name is: `webhook/<app>`, `…/<subscription>`, `…/replay/<number>`.
+#[derive(Debug, PartialEq, Eq)]
+struct Follower<'a> {
+    app: AppId,
+    name: &'a str,
+    replay: Option<u32>,
+}
+
+impl<'a> Follower<'a> {
+    fn parse(cursor: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = cursor.strip_prefix(CURSORS)?.split('/').collect();
+        let app = AppId(parts.first()?.parse().ok()?);
+        let (name, replay) = match parts[1..] {
+            [] => (MAIN, None),
+            ["replay", number] => (MAIN, Some(number.parse().ok()?)),
+            [name] => (name, None),
+            [name, "replay", number] => (name, Some(number.parse().ok()?)),
+            _ => return None,
+        };
+        Some(Self { app, name, replay })
+    }
+}
+
+/// Who asks for what the node does by itself.
+fn own_origin() -> Origin {
+    Origin {
+        operator: "cordon".into(),
+        request: Uuid::now_v7(),
+        ip: "".into(),
+        platform: "RESTAPI".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhooks;
+
+    #[test]
+    fn a_cursors_name_tells_whose_it_is() {
+        let app = AppId(7);
+        for name in [MAIN, "audit", "replay"] {
+            let cursor = webhooks::cursor_name(app, name);
+            assert_eq!(Follower::parse(&cursor), Some(Follower { app, name, replay: None }));
+            let of_replay = format!("{cursor}/replay/3");
+            let follower = Follower { app, name, replay: Some(3) };
+            assert_eq!(Follower::parse(&of_replay), Some(follower), "{of_replay}");
+        }
+        for cursor in ["audit/7", "webhook/", "webhook/x", "webhook/7/a/b", "webhook/7/a/replay/x"]
+        {
+            assert_eq!(Follower::parse(cursor), None, "{cursor}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What is known of the subscriptions of an app: as they are shown, and as they are served.
+
+use std::collections::BTreeSet;
+
+use super::terms::{Terms, Wire};
+use crate::domain::{AppId, Format, Replay, Subscription, Subscriptions};
+use crate::http::{Source, State, SubscriptionSeen};
+use crate::webhooks::{self, EndpointError, Guard, MAIN, Secret, SecretError, Signer};
+
+/// What is known of an app's subscriptions, with what follows from it.
+#[derive(Default)]
+pub(in crate::app) struct Known {
+    /// What was set by calls.
+    pub(in crate::app) kept: Subscriptions,
+    /// Every subscription, by name, also those of the settings.
+    pub(super) all: Vec<One>,
+    /// Where addresses may lead that were set by calls.
+    pub(super) guard: Guard,
+}
+
+/// Why a subscription cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RuntimeError {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+impl Known {
+    /// Every subscription as it is shown, by name.
+    pub(in crate::app) fn seen(&self) -> Vec<SubscriptionSeen> {
+        self.all.iter().map(|one| one.seen.clone()).collect()
+    }
+
+    /// One subscription, as it is shown and as it is served.
+    pub(in crate::app) fn find(
+        &self,
+        name: &str,
+    ) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
+        let found = self.all.iter().find(|one| *one.seen.subscription.name == *name);
+        found.map(|one| (&one.seen, &one.served))
+    }
+
+    /// Who is asked before the fact: `main` first, the others by name.
+    pub(super) fn asked(&self) -> Vec<webhooks::Target> {
+        let (main, others): (Vec<&One>, Vec<&One>) =
+            self.all.iter().partition(|one| *one.seen.subscription.name == *MAIN);
+        main.into_iter().chain(others).filter_map(One::asked).collect()
+    }
+
+    /// A replay as it is served: on the terms of its subscription as they are now. None without that.
+    pub(in crate::app) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
+        let (seen, served) = self.find(&replay.subscription)?;
+        let mut served = served.clone();
+        if let Some(url) = &replay.url {
+            served.endpoint = webhooks::Endpoint::parse(url).ok()?;
+            // Whoever asks for a replay does it by a call.
+            served.guard = self.guard.clone();
+            let subscription = &seen.subscription;
+            let signs =
+                subscription.format == Format::Reference || !subscription.secrets.is_empty();
+            served.enabled = subscription.enabled && seen.state != State::Held && signs;
+        }
+        if !replay.commands.is_empty() {
+            let narrowed = seen.subscription.commands.iter();
+            let narrowed = narrowed.filter(|name| replay.commands.contains(name));
+            let narrowed = narrowed.filter_map(|name| webhooks::CallbackCommand::from_name(name));
+            served.commands = narrowed.collect();
+        }
+        served.seek = None;
+        served.replay = Some(replay.clone());
+        Some(served)
+    }
+}
+
+/// A subscription as it is shown and as it is served.
+pub(super) struct One {
+    pub(super) seen: SubscriptionSeen,
+    pub(super) served: webhooks::Subscription,
+}
+
+impl One {
+    /// `secrets` are those of the subscription, if they can be read.
+    pub(super) fn of(
+        app: AppId,
+        set: &Subscription,
+        secrets: Option<&[Secret]>,
+        terms: &Terms,
+        known: &Subscriptions,
+        source: Source,
+    ) -> Result<Self, RuntimeError> {
+        let seek = known.seek(&set.name);
+        let mut served = runtime(app, set, secrets, &terms.wire, source)?;
+        served.seek = seek.cloned();
+        let state = match set {
+            _ if secrets.is_none() => State::Held,
+            Subscription { url: None, .. } => State::Pulled,
+            Subscription { enabled: false, .. } => State::Off,
+            _ => State::Serving,
+        };
+        served.enabled = state == State::Serving;
+        let term = seek.map_or(0, |seek| seek.term);
+        let seen = SubscriptionSeen { subscription: set.clone(), source, state, term };
+        Ok(Self { seen, served })
+    }
+
+    /// Who is asked before the fact, if it asks for that.
+    fn asked(&self) -> Option<webhooks::Target> {
+        let set = &self.seen.subscription;
+        let commands = set.commands.iter();
+        let commands: BTreeSet<_> =
+            commands.filter_map(|name| webhooks::BeforeCommand::from_name(name)).collect();
+        (self.seen.state == State::Serving && !commands.is_empty()).then(|| webhooks::Target {
+            subscription: webhooks::Subscription { seek: None, ..self.served.clone() },
+            commands,
+            terms: set.before,
+        })
+    }
+}
+
+/// Where the calls of a subscription would go that is only pulled: none are made.
+pub(super) const NOWHERE: &str = "http://nowhere.invalid/";
+
+/// A subscription as the webhooks serve it. The one place where what was set becomes what is served.
+/// Without `secrets` it cannot be signed, and is not to be enabled.
+pub(super) fn runtime(
+    app: AppId,
+    set: &Subscription,
+    secrets: Option<&[Secret]>,
+    wire: &Wire,
+    source: Source,
+) -> Result<webhooks::Subscription, RuntimeError> {
+    let names = set.commands.iter();
+    Ok(webhooks::Subscription {
+        app,
+        name: set.name.to_string(),
+        endpoint: webhooks::Endpoint::parse(set.url.as_deref().unwrap_or(NOWHERE))?,
+        guard: match source {
+            // Who writes the settings may call whom they like.
+            Source::Settings => Guard::Off,
+            Source::Call => wire.guard.clone(),
+        },
+        certificate: wire.certificate.clone(),
+        signer: match secrets {
+            Some(secrets) => match Signer::new(set.format, secrets) {
+                // Nothing goes there.
+                Err(SecretError::Missing) if set.url.is_none() => Signer::unsigned(),
+                signer => signer?,
+            },
+            None => Signer::unsigned(),
+        },
+        headers: set.headers,
+        commands: names.filter_map(|name| webhooks::CallbackCommand::from_name(name)).collect(),
+        enabled: set.enabled && set.url.is_some() && secrets.is_some(),
+        delivery: set.delivery,
+        seek: None,
+        replay: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::seal::Sealer;
+    use crate::domain::{BeforeTerms, DeliveryTerms};
+
+    const ASKED: &str = "Sns.CallbackPrevFriendAdd";
+
+    fn named(name: &str) -> Subscription {
+        Subscription {
+            name: name.into(),
+            url: Some(format!("http://{name}.example").into()),
+            commands: vec![ASKED.into()],
+            enabled: true,
+            format: Format::Reference,
+            secrets: Vec::new(),
+            headers: true,
+            delivery: DeliveryTerms::default(),
+            before: BeforeTerms::default(),
+        }
+    }
+
+    /// What is known of these, of which the one named `held` is held.
+    fn known(set: &[Subscription], held: &str) -> Known {
+        let kept = Subscriptions::default();
+        let wire = Wire { guard: Guard::default(), certificate: None };
+        let terms = Terms {
+            sealer: Sealer::new(AppId(7), ["k"].into_iter()),
+            configured: Vec::new(),
+            wire,
+        };
+        let one = |set: &Subscription| {
+            let secrets = (*set.name != *held).then_some(&[][..]);
+            One::of(AppId(7), set, secrets, &terms, &kept, Source::Call)
+        };
+        let all = set.iter().map(one).collect::<Result<_, _>>().expect("addresses");
+        Known { kept: Subscriptions::default(), all, guard: terms.wire.guard }
+    }
+
+    #[test]
+    fn a_question_goes_to_the_main_subscription_before_the_others_by_name() {
+        let asked = |set: &[Subscription], held| {
+            known(set, held).asked().into_iter().next().map(|target| target.subscription.name)
+        };
+        let off = Subscription { enabled: false, ..named("a") };
+        let pulled = Subscription { url: None, ..named("b") };
+        let deaf = Subscription { commands: Vec::new(), ..named("c") };
+        let all = [off, pulled, deaf, named("d"), named("e"), named(MAIN)];
+        assert_eq!(asked(&all, "").as_deref(), Some(MAIN));
+        assert_eq!(asked(&all, MAIN).as_deref(), Some("d"), "one that is held asks nobody");
+        assert_eq!(asked(&all[..3], ""), None);
+    }
+
+    #[test]
+    fn a_replay_has_the_terms_of_its_subscription_but_for_its_own_address_and_commands() {
+        let add = "Sns.CallbackBlackListAdd";
+        let both = vec![add.into(), "Sns.CallbackBlackListDelete".into()];
+        let known = known(&[Subscription { commands: both, url: None, ..named("a") }], "");
+        let replay = Replay {
+            number: 3,
+            subscription: "a".into(),
+            url: Some("http://elsewhere.example".into()),
+            since: None,
+            until: None,
+            ranges: vec![(0, 0, 1)],
+            users: Vec::new(),
+            commands: vec![add.into(), "Sns.CallbackFriendAdd".into()],
+            ids: Vec::new(),
+        };
+        let served = known.replay(&replay).expect("there is such a subscription");
+        assert_eq!(served.cursor_name(), "webhook/7/a/replay/3");
+        assert!(served.enabled, "it has an address of its own");
+        assert_eq!(served.commands.names().collect::<Vec<_>>(), [add]);
+        let of_nobody = Replay { subscription: "b".into(), ..replay };
+        assert_eq!(known.replay(&of_nobody), None);
+    }
+}

@@ -1,0 +1,335 @@
+//! Which subscriptions each app has: those of the settings, and those that were set by calls and are
+//! kept by a stream of the app.
+//!
+//! Every node knows them all: it asks the streams' owners once a second whether anything has changed,
+//! and at once after a change of its own. What it knows goes to the webhooks, which serve exactly that.
+//! A subscription that was set has its place in every partition before anybody is told so, so it does
+//! not matter that other nodes learn of it a moment later.
+//!
+//! The node that owns an app's stream ends its replays once they have told everything. Each node gives
+//! up, in the partitions that it serves, the places of replays that have ended and of subscriptions that
+//! were deleted. One that has only left the settings keeps its places: it may come back.
+
+mod ended;
+mod known;
+mod terms;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use actix_web::rt;
+use futures_util::future::join_all;
+
+use self::known::{Known, NOWHERE, One};
+pub(super) use self::terms::subscriptions;
+use self::terms::{Configured, Terms, Wire, certificate, configured};
+use super::seal::Sealer;
+use super::settings::webhook_guard;
+use crate::actors::{ExecuteError, Users};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::domain::{AppId, SECRETS_MAX, Subscription, Subscriptions};
+use crate::http::{DeskError, Source};
+use crate::journal::{Cursor, Journal, Partition};
+use crate::webhooks::{self, Secret, SecretError, Signer};
+
+/// How often it is asked for changes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often before everything is known for the first time.
+const FIRST_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How many looks there are between two sweeps of cursors that belong to nothing any more.
+const LOOKS_PER_SWEEP: u32 = 30;
+/// Partitions that are asked at the same time.
+const ASKED_AT_ONCE: usize = 64;
+
+/// The subscriptions of all apps.
+pub struct Directory {
+    pub(super) users: Users,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Clock,
+    webhooks: Weak<webhooks::Handle>,
+    desks: Arc<webhooks::Desks>,
+    apps: BTreeMap<AppId, Terms>,
+    known: Mutex<BTreeMap<AppId, Arc<Known>>>,
+    /// The order in which the webhooks are told.
+    telling: tokio::sync::Mutex<()>,
+    /// Something is known that they were not told.
+    untold: AtomicBool,
+    loaded: AtomicBool,
+}
+
+impl Directory {
+    /// Of the apps of `config`; nothing that was set by calls is known yet.
+    ///
+    /// Errors: a certificate cannot be read; names the app.
+    pub(super) fn new(
+        config: &Config,
+        users: Users,
+        journal: Arc<dyn Journal>,
+        clock: Clock,
+        webhooks: &Arc<webhooks::Handle>,
+        desks: Arc<webhooks::Desks>,
+    ) -> anyhow::Result<Self> {
+        let guard = webhook_guard(config);
+        let terms = |app: &config::App| {
+            let keys = app.keys.iter().map(config::Secret::reveal);
+            let wire = Wire { guard: guard.clone(), certificate: certificate(app)? };
+            let sealer = Sealer::new(app.id, keys);
+            Ok((app.id, Terms { sealer, configured: configured(app), wire }))
+        };
+        Ok(Self {
+            users,
+            journal,
+            clock,
+            webhooks: Arc::downgrade(webhooks),
+            desks,
+            apps: config.apps.iter().map(terms).collect::<anyhow::Result<_>>()?,
+            known: Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
+            untold: AtomicBool::new(false),
+            loaded: AtomicBool::new(false),
+        })
+    }
+
+    /// Keeps up until it is aborted.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut looks = 0_u32;
+        loop {
+            let changed = join_all(self.apps.keys().map(|app| self.refresh(*app))).await;
+            let all = changed.iter().all(Result::is_ok);
+            let is_first = all && !self.is_loaded();
+            if is_first || self.untold.load(Ordering::Acquire) {
+                self.tell().await;
+            }
+            if is_first {
+                self.loaded.store(true, Ordering::Release);
+            }
+            if self.is_loaded() {
+                self.finish_replays().await;
+                if looks.is_multiple_of(LOOKS_PER_SWEEP) {
+                    self.sweep().await;
+                }
+                looks = looks.wrapping_add(1);
+            }
+            tokio::time::sleep(if self.is_loaded() { LOOK_EVERY } else { FIRST_LOOK_EVERY }).await;
+        }
+    }
+
+    /// Whether everything was known once: before that nothing is followed.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Asks for what was set in `app`. Whoever learns of something new this way, it is told to those
+    /// who serve it with the next look at the latest.
+    pub(super) async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
+        let sequence = self.with(|known| known.get(&app).map(|known| known.kept.sequence));
+        let Some(new) = self.users.subscriptions(app, sequence).await? else { return Ok(()) };
+        let new = Arc::new(self.follow_from(app, *new));
+        self.with(|known| {
+            // Of two answers that cross, the later one stands.
+            if known.get(&app).is_none_or(|k| k.kept.sequence < new.kept.sequence) {
+                known.insert(app, new);
+                self.untold.store(true, Ordering::Release);
+            }
+        });
+        Ok(())
+    }
+
+    /// Asks for what was set in `app`, and has the webhooks serve it at once.
+    pub(super) async fn renew(&self, app: AppId) -> Result<(), ExecuteError> {
+        self.refresh(app).await?;
+        self.tell().await;
+        Ok(())
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<AppId, Arc<Known>>) -> T) -> T {
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is known of `app` by now.
+    pub(super) fn known(&self, app: AppId) -> Arc<Known> {
+        self.with(|known| known.get(&app).cloned()).unwrap_or_default()
+    }
+
+    /// Has the webhooks serve what is known, and those be asked who want to be.
+    async fn tell(&self) {
+        let _turn = self.telling.lock().await;
+        let telling = Telling::begin(&self.untold);
+        self.desks.serve(self.asked(), &self.unknown());
+        if let Some(webhooks) = self.webhooks.upgrade() {
+            webhooks.serve(self.served()).await;
+        }
+        telling.done();
+    }
+
+    /// The apps of which nothing is known yet.
+    fn unknown(&self) -> Vec<AppId> {
+        self.with(|known| {
+            self.apps.keys().filter(|app| !known.contains_key(app)).copied().collect()
+        })
+    }
+
+    /// Everything that is served: subscriptions and replays of all apps.
+    fn served(&self) -> Vec<webhooks::Subscription> {
+        let apps = self.apps.keys().flat_map(|app| {
+            let known = self.known(*app);
+            let each = known.all.iter().map(|one| one.served.clone());
+            let replays = known.kept.replays.iter().filter_map(|replay| known.replay(replay));
+            each.chain(replays).collect::<Vec<_>>()
+        });
+        apps.collect()
+    }
+
+    /// What follows from what was `kept`. A subscription of the settings hides one of the same name that
+    /// was set; it goes on where that one stood.
+    fn follow_from(&self, app: AppId, kept: Subscriptions) -> Known {
+        let Some(terms) = self.apps.get(&app) else { return Known { kept, ..Known::default() } };
+        let mut all: BTreeMap<&str, One> = BTreeMap::new();
+        for set in &kept.set {
+            let opened = terms.open(set);
+            if opened.is_none() {
+                tracing::warn!(
+                    app.id = app.0,
+                    webhook.subscription = &*set.name,
+                    "a subscription is held: its secrets cannot be read with the keys of the app"
+                );
+            }
+            match One::of(app, set, opened.as_deref(), terms, &kept, Source::Call) {
+                Ok(one) => drop(all.insert(&set.name, one)),
+                // It was checked when it was set, perhaps by another version.
+                Err(error) => tracing::error!(
+                    app.id = app.0,
+                    webhook.subscription = &*set.name,
+                    %error,
+                    "a subscription is not served"
+                ),
+            }
+        }
+        for Configured { subscription, secrets } in &terms.configured {
+            let one = One::of(app, subscription, Some(secrets), terms, &kept, Source::Settings);
+            all.extend(one.ok().map(|one| (&*subscription.name, one)));
+        }
+        let all = all.into_values().collect();
+        Known { all, kept, guard: terms.wire.guard.clone() }
+    }
+
+    /// Whether the settings have a subscription of this name.
+    pub(super) fn is_configured(&self, app: AppId, name: &str) -> bool {
+        let configured = self.apps.get(&app).map_or(&[][..], |terms| &terms.configured);
+        configured.iter().any(|known| *known.subscription.name == *name)
+    }
+
+    /// Seals and opens the secrets of `app`.
+    pub(super) fn sealer(&self, app: AppId) -> Option<&Sealer> {
+        self.apps.get(&app).map(|terms| &terms.sealer)
+    }
+
+    /// Who is asked before the fact.
+    fn asked(&self) -> Vec<webhooks::Target> {
+        self.apps.keys().flat_map(|app| self.known(*app).asked()).collect()
+    }
+
+    /// Whether `set` could be served, with these secrets before those that it has.
+    ///
+    /// Errors: no; [`DeskError::Url`] or [`DeskError::Secret`].
+    pub(super) fn check(
+        &self,
+        app: AppId,
+        set: &Subscription,
+        new: Option<&str>,
+        keeps: bool,
+    ) -> Result<(), DeskError> {
+        let terms = self.apps.get(&app).ok_or(DeskError::Broken)?;
+        let url = set.url.as_deref().unwrap_or(NOWHERE);
+        let endpoint = webhooks::Endpoint::parse(url).map_err(|_| DeskError::Url)?;
+        terms.wire.guard.check(&endpoint).map_err(|_| DeskError::Url)?;
+        let new = new.map(|text| Secret::new(text, None));
+        let known = self.known(app);
+        let kept = known.kept.get(&set.name).filter(|_| keeps);
+        let kept = kept.and_then(|known| terms.open(known)).unwrap_or_default();
+        let all: Vec<Secret> = new.into_iter().chain(kept).take(SECRETS_MAX).collect();
+        match Signer::new(set.format, &all) {
+            // Whether it has any is for its own stream to say.
+            Ok(_) | Err(SecretError::Missing) => Ok(()),
+            Err(_) => Err(DeskError::Secret),
+        }
+    }
+
+    /// Where addresses may lead that are set by calls.
+    pub(super) fn may_call(&self, app: AppId, url: &str) -> bool {
+        let endpoint = webhooks::Endpoint::parse(url);
+        let terms = self.apps.get(&app);
+        let checked = terms.zip(endpoint.ok()).map(|(terms, at)| terms.wire.guard.check(&at));
+        checked.is_some_and(|checked| checked.is_ok())
+    }
+
+    /// Gives the subscription a place in every partition, whoever owns it.
+    pub(super) async fn begin_everywhere(
+        &self,
+        app: AppId,
+        name: &str,
+    ) -> Result<(), ExecuteError> {
+        let name = webhooks::cursor_name(app, name);
+        let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
+        for some in all.chunks(ASKED_AT_ONCE) {
+            let begun = some.iter().map(|partition| self.users.begin_cursor(*partition, &name));
+            join_all(begun).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+        }
+        Ok(())
+    }
+
+    /// Where the follower `cursor` stands in each of `partitions`, as far as it has a place there.
+    pub(super) async fn cursors(
+        &self,
+        cursor: &str,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<Partition, Cursor>, ExecuteError> {
+        let mut found = BTreeMap::new();
+        for some in partitions.chunks(ASKED_AT_ONCE) {
+            let seen = some.iter().map(async |partition| {
+                let seen = self.users.cursors(*partition, cursor).await?;
+                let mut exactly = seen.cursors.into_iter().filter(|(name, _)| name == cursor);
+                Ok::<_, ExecuteError>((*partition, exactly.next().map(|(_, cursor)| cursor)))
+            });
+            for seen in join_all(seen).await {
+                let (partition, cursor) = seen?;
+                found.extend(cursor.map(|cursor| (partition, cursor)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// News on its way to those who serve it. Given up half way, it is to be told again.
+struct Telling<'a> {
+    untold: &'a AtomicBool,
+    done: bool,
+}
+
+impl<'a> Telling<'a> {
+    /// Before what is told is looked at: what comes meanwhile is told once more.
+    fn begin(untold: &'a AtomicBool) -> Self {
+        untold.store(false, Ordering::Release);
+        Self { untold, done: false }
+    }
+
+    fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.untold.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Starts the directory's work; it ends when it is aborted.
+pub(super) fn begin(directory: &Arc<Directory>) -> rt::task::JoinHandle<()> {
+    rt::spawn(Arc::clone(directory).run())
+}

@@ -1,0 +1,149 @@
+//! What the settings say about the subscriptions of an app.
+
+use anyhow::Context;
+
+use super::known::runtime;
+use crate::app::seal::Sealer;
+use crate::app::settings::webhook_certificate;
+use crate::config::{self, Config};
+use crate::domain::{BeforeTerms, DeliveryTerms, SealedSecret, Subscription};
+use crate::http::Source;
+use crate::webhooks::{self, Certificate, Guard, MAIN, Secret};
+
+/// What the settings say about an app.
+pub(super) struct Terms {
+    pub(super) sealer: Sealer,
+    pub(super) configured: Vec<Configured>,
+    pub(super) wire: Wire,
+}
+
+/// A subscription of the settings.
+#[derive(Clone, Debug)]
+pub(super) struct Configured {
+    pub(super) subscription: Subscription,
+    pub(super) secrets: Vec<Secret>,
+}
+
+/// What the subscriptions of an app have in common, whoever set them.
+pub(super) struct Wire {
+    /// Where addresses may lead that were set by calls.
+    pub(super) guard: Guard,
+    pub(super) certificate: Option<Certificate>,
+}
+
+impl Terms {
+    /// The secrets of what was set by calls; none if one of them cannot be read.
+    pub(super) fn open(&self, set: &Subscription) -> Option<Vec<Secret>> {
+        let open = |secret: &SealedSecret| {
+            let text = self.sealer.open(&set.name, &secret.sealed)?;
+            Some(Secret::new(text, secret.until))
+        };
+        set.secrets.iter().map(open).collect()
+    }
+}
+
+pub(super) fn certificate(app: &config::App) -> anyhow::Result<Option<Certificate>> {
+    webhook_certificate(&app.webhook).with_context(|| format!("the webhooks of app {}", app.id))
+}
+
+/// The subscriptions of an app's settings: the main one first, if it has an address.
+pub(super) fn configured(app: &config::App) -> Vec<Configured> {
+    let webhook = &app.webhook;
+    let names = |commands: &[config::WebhookCommand]| -> Vec<Box<str>> {
+        commands.iter().map(|command| command.0.into()).collect()
+    };
+    let open = |token: &Option<config::Secret>, others: &[config::Secret]| -> Vec<Secret> {
+        let all = token.iter().chain(others);
+        all.map(|secret| Secret::new(secret.reveal(), None)).collect()
+    };
+    // They are only counted: nobody sees them.
+    let sealed = |count: usize| vec![SealedSecret { sealed: "".into(), until: None }; count];
+    let of_main = open(&webhook.token, &webhook.secrets);
+    let main = webhook.url.as_ref().map(|url| Configured {
+        subscription: Subscription {
+            name: MAIN.into(),
+            url: Some(url.reveal().into()),
+            commands: names(&webhook.commands),
+            enabled: true,
+            format: webhook.format,
+            secrets: sealed(of_main.len()),
+            headers: webhook.headers,
+            delivery: DeliveryTerms {
+                timeout_ms: webhook.timeout_ms,
+                retry_min_ms: webhook.retry_min_ms,
+                retry_max_ms: webhook.retry_max_ms,
+                call_once: webhook.call_once,
+                ..DeliveryTerms::default()
+            },
+            before: BeforeTerms {
+                timeout_ms: webhook.before_timeout_ms,
+                on_timeout: webhook.before_on_timeout,
+                on_unreachable: webhook.before_on_unreachable,
+                on_status: webhook.before_on_status,
+                on_malformed: webhook.before_on_malformed,
+                on_busy: webhook.before_on_busy,
+            },
+        },
+        secrets: of_main,
+    });
+    let further = webhook.subscription.iter().map(|other| {
+        let secrets = open(&other.token, &other.secrets);
+        let subscription = Subscription {
+            name: other.name.as_str().into(),
+            url: other.url.as_ref().map(|url| url.reveal().into()),
+            commands: names(&other.commands),
+            enabled: other.enabled,
+            format: other.format,
+            secrets: sealed(secrets.len()),
+            headers: other.headers,
+            delivery: delivery_terms(other),
+            before: before_terms(other),
+        };
+        Configured { subscription, secrets }
+    });
+    main.into_iter().chain(further).collect()
+}
+
+fn delivery_terms(of: &config::WebhookSubscription) -> DeliveryTerms {
+    DeliveryTerms {
+        timeout_ms: of.timeout_ms,
+        retry_min_ms: of.retry_min_ms,
+        retry_max_ms: of.retry_max_ms,
+        call_once: of.call_once,
+        policy: of.policy,
+        attempts_max: of.attempts_max,
+        in_flight_max: of.in_flight_max,
+        per_second: (of.per_second > 0).then_some(of.per_second),
+    }
+}
+
+fn before_terms(of: &config::WebhookSubscription) -> BeforeTerms {
+    BeforeTerms {
+        timeout_ms: of.before_timeout_ms,
+        on_timeout: of.before_on_timeout,
+        on_unreachable: of.before_on_unreachable,
+        on_status: of.before_on_status,
+        on_malformed: of.before_on_malformed,
+        on_busy: of.before_on_busy,
+    }
+}
+
+/// The subscriptions that stand in the settings, as they are served.
+///
+/// Errors: an address cannot be called, a secret cannot sign, a certificate cannot be read; names the
+/// app and the subscription.
+pub(in crate::app) fn subscriptions(
+    config: &Config,
+) -> anyhow::Result<Vec<webhooks::Subscription>> {
+    let mut subscriptions = Vec::new();
+    for app in &config.apps {
+        let wire = Wire { guard: Guard::Off, certificate: certificate(app)? };
+        for Configured { subscription, secrets } in configured(app) {
+            let served = runtime(app.id, &subscription, Some(&secrets), &wire, Source::Settings);
+            let name = &subscription.name;
+            subscriptions
+                .push(served.with_context(|| format!("the webhook {name} of app {}", app.id))?);
+        }
+    }
+    Ok(subscriptions)
+}
