@@ -26,6 +26,9 @@ use rows::{RowChanges, RowHash};
 /// Checkpoints and recoveries that may wait for the store's thread.
 const JOBS_MAX: usize = 1024;
 
+/// Rows that are taken out in one batch.
+const CLEARED_AT_ONCE: usize = 10_000;
+
 /// What the store needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -401,26 +404,51 @@ impl Tables {
         Ok(owners)
     }
 
-    /// Takes every row and the mark of `partition` out, to rebuild it from zero.
+    /// Takes the mark and every row of `partition` out, to rebuild it from zero. The mark goes first: rows
+    /// without one count for nothing, and are taken out at the next start if this is cut short.
     pub fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+        let place = partition.0.to_be_bytes();
+        // A disk that takes nothing is asked for nothing if there is nothing to take out.
+        if self.marks.get(place).map_err(|error| self.fail(error))?.is_some() {
+            self.marks.remove(place).map_err(|error| self.fail(error))?;
+        }
         let mut rows = self.rows.prefix(rows::partition_prefix(partition)).peekable();
-        let mark = self.marks.get(partition.0.to_be_bytes()).map_err(|error| self.fail(error))?;
-        if mark.is_none() && rows.peek().is_none() {
-            // Also on a disk that takes nothing.
-            return Ok(());
+        while rows.peek().is_some() {
+            let mut batch = self.database.batch();
+            for row in rows.by_ref().take(CLEARED_AT_ONCE) {
+                batch.remove(&self.rows, row.key().map_err(|error| self.fail(error))?);
+            }
+            batch.commit().map_err(|error| self.fail(error))?;
         }
-        let mut batch = self.database.batch();
-        for row in rows {
-            batch.remove(&self.rows, row.key().map_err(|error| self.fail(error))?);
-        }
-        batch.remove(&self.marks, partition.0.to_be_bytes());
-        batch.commit().map_err(|error| self.fail(error))
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_is_cleared_whatever_its_size_and_no_other_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+        let store = Store::open(&settings).unwrap();
+        let (one, two) = (Partition(1), Partition(2));
+        for partition in [one, two] {
+            let mut rows = RowSet::default();
+            for number in 0..CLEARED_AT_ONCE as u32 + 1 {
+                let key = [&rows::partition_prefix(partition)[..], &number.to_be_bytes()].concat();
+                rows.put(&key, Some(b"value"));
+            }
+            store.tables().write(partition, &rows, &Mark::default()).unwrap();
+        }
+        store.tables().clear(one).unwrap();
+        assert_eq!(store.tables().partition_rows(one).count(), 0);
+        assert_eq!(store.tables().mark(one).unwrap(), None);
+        assert_eq!(store.tables().partition_rows(two).count(), CLEARED_AT_ONCE + 1);
+        assert_eq!(store.tables().mark(two).unwrap(), Some(Mark::default()));
+        store.close();
+    }
 
     #[test]
     fn a_store_that_is_open_already_is_in_use_and_not_broken() {
