@@ -17,6 +17,7 @@ pub mod friend;
 pub mod friendship;
 pub mod group;
 mod handshake;
+pub mod head;
 pub mod id;
 pub mod kept;
 pub mod message;
@@ -26,6 +27,7 @@ pub mod profile;
 mod rare;
 pub mod rejection;
 pub mod roll;
+mod scope;
 pub mod subscription;
 pub mod user;
 pub mod verdict;
@@ -39,6 +41,7 @@ pub use event::{Agreement, Event, OfferForm, RemovalReason, Settled};
 pub use friend::{Friend, FriendView};
 pub use friendship::{Offer, OfferState, Request};
 pub use group::Group;
+pub use head::{Head, HeadView, Relation, RelationView};
 pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
 pub use kept::{CallKey, CameTo, Kept, KeptAnswer, Traces, Wanted, book_of, is_book};
 pub use message::Message;
@@ -51,7 +54,7 @@ pub use subscription::{
     SecretChange, Seek, SeekTo, Subscription, Subscriptions, is_keeper, is_subscription_name,
     keeper,
 };
-pub use user::{Decision, Head, HeadView, Outcome, Relation, RelationView, User};
+pub use user::{Decision, Outcome, User};
 pub use verdict::{Ground, Judged, Matter, Refusal, Verdict, Words};
 
 #[cfg(test)]

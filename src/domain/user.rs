@@ -1,21 +1,18 @@
 //! The aggregate: one user's state, what they decide, and how facts change them.
 
-use serde::{Deserialize, Serialize};
-
 use super::account::Profile;
 use super::blocklist::Block;
 use super::command::Command;
 use super::effect::Effect;
 use super::event::{Event, OfferForm};
-use super::friend::{Friend, FriendView};
+use super::friend::Friend;
 use super::friendship::{Offer, OfferState, Request};
 use super::id::{EdgeId, Timestamp, UserId, Version};
-use super::kept::{CameTo, Kept};
+use super::kept::CameTo;
 use super::packed::PackedRoll;
 use super::policy::Policy;
 use super::rare::Rare;
 use super::rejection::Rejection;
-use super::subscription::Subscriptions;
 use super::verdict::{Sentence, Verdict};
 
 /// One account with its blocklist, friends, open offers and pending requests.
@@ -76,91 +73,6 @@ pub enum Outcome {
     },
 }
 
-/// What [`Head`] is written from.
-#[derive(Debug, Serialize)]
-pub struct HeadView<'a> {
-    version: Version,
-    imported: bool,
-    profile: &'a Option<Box<Profile>>,
-    block_sequence: u32,
-    block_count: u32,
-    friends_sequence: u32,
-    custom_sequence: u32,
-    groups_sequence: u32,
-    groups: &'a [Box<str>],
-    subscriptions: &'a Option<Box<Subscriptions>>,
-}
-
-/// The numbers and texts of a user that belong to no peer: the head row of the state store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Head {
-    version: Version,
-    imported: bool,
-    profile: Option<Box<Profile>>,
-    block_sequence: u32,
-    block_count: u32,
-    friends_sequence: u32,
-    custom_sequence: u32,
-    groups_sequence: u32,
-    groups: Vec<Box<str>>,
-    subscriptions: Option<Box<Subscriptions>>,
-}
-
-/// What [`Relation`] is written from.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct RelationView<'a> {
-    /// The peer is blocked.
-    pub block: Option<Block>,
-    /// The peer is a friend.
-    pub friend: Option<FriendView<'a>>,
-    /// The user offered a friendship.
-    pub offer: Option<&'a Offer>,
-    /// The peer's request waits for the user's confirmation.
-    pub request: Option<&'a Request>,
-    /// A call with a key that reads like the peer's name.
-    pub kept: Option<&'a Kept>,
-}
-
-impl RelationView<'_> {
-    /// Whether nothing is between the two.
-    pub fn is_empty(&self) -> bool {
-        self.block.is_none()
-            && self.friend.is_none()
-            && self.offer.is_none()
-            && self.request.is_none()
-            && self.kept.is_none()
-    }
-}
-
-/// Everything between a user and one peer: a row of the state store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Relation {
-    /// The peer is blocked.
-    pub block: Option<Block>,
-    /// The peer is a friend.
-    pub friend: Option<Friend>,
-    /// The user offered a friendship.
-    pub offer: Option<Offer>,
-    /// The peer's request waits for the user's confirmation.
-    pub request: Option<Request>,
-    /// A call with a key that reads like the peer's name.
-    pub kept: Option<Kept>,
-}
-
-impl Head {
-    /// Whether the account exists.
-    pub fn is_imported(&self) -> bool {
-        self.imported
-    }
-}
-
-fn sorted(peers: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
-    let mut peers: Vec<UserId> = peers.into_iter().collect();
-    peers.sort_unstable();
-    peers.dedup();
-    peers
-}
-
 /// What follows from one item of a batch.
 pub(super) type Decided = Result<(Vec<Event>, Outcome), Rejection>;
 
@@ -181,189 +93,6 @@ impl User {
             friends: PackedRoll::default(),
             rare: Rare::default(),
         }
-    }
-
-    /// Puts a user together from the rows of the state store.
-    pub fn restore(id: UserId, head: Head, relations: Vec<Relation>) -> Self {
-        let mut user = Self {
-            version: head.version,
-            imported: head.imported,
-            profile: head.profile,
-            block_sequence: head.block_sequence,
-            block_count: head.block_count,
-            friends_sequence: head.friends_sequence,
-            custom_sequence: head.custom_sequence,
-            groups_sequence: head.groups_sequence,
-            ..Self::new(id)
-        };
-        let rare = &mut *user.rare;
-        (rare.groups, rare.subscriptions) = (head.groups, head.subscriptions);
-        let (mut blocks, mut friends) = (Vec::new(), Vec::new());
-        for relation in relations {
-            blocks.extend(relation.block);
-            friends.extend(relation.friend);
-            relation.offer.into_iter().for_each(|offer| rare.offers.put(offer));
-            relation.request.into_iter().for_each(|request| rare.requests.put(request));
-            relation.kept.into_iter().for_each(|kept| rare.calls.put(kept));
-        }
-        user.blocks = blocks.into_iter().collect();
-        user.friends = friends.into_iter().collect();
-        user.rare.tidy();
-        user
-    }
-
-    /// The head row, to be written.
-    pub fn head(&self) -> HeadView<'_> {
-        HeadView {
-            version: self.version,
-            imported: self.imported,
-            profile: &self.profile,
-            block_sequence: self.block_sequence,
-            block_count: self.block_count,
-            friends_sequence: self.friends_sequence,
-            custom_sequence: self.custom_sequence,
-            groups_sequence: self.groups_sequence,
-            groups: &self.rare.groups,
-            subscriptions: &self.rare.subscriptions,
-        }
-    }
-
-    /// The peers whose rows `command` can change, and no others that exist: what a caller looks at
-    /// before and after to find the rows that did change.
-    pub fn scope(&self, command: &Command) -> Vec<UserId> {
-        let named: Vec<UserId> = match command {
-            Command::ImportAccount(_)
-            | Command::SetProfile(_)
-            | Command::Send(_)
-            | Command::BeginCall
-            | Command::KeepAnswer(_)
-            | Command::SetSubscription { .. }
-            | Command::DeleteSubscription { .. }
-            | Command::MoveSubscription { .. }
-            | Command::BeginReplay { .. }
-            | Command::EndReplay { .. } => Vec::new(),
-            Command::Judged(judged) => return self.scope(&judged.command),
-            Command::DeleteAccount | Command::ClearFriends { .. } => return self.peers(),
-            Command::UpdateFriends { items } => {
-                return sorted(items.iter().map(|item| item.user));
-            }
-            Command::AddGroups { members, .. } => {
-                return sorted(members.iter().map(|member| member.user));
-            }
-            Command::RemoveGroups { names } => return sorted(self.members_of(names)),
-            Command::AnswerRequests { items } => items.iter().map(|item| item.user).collect(),
-            Command::Block { targets } | Command::Unblock { targets } => {
-                targets.iter().map(|target| target.user).collect()
-            }
-            Command::AddFriends { items, .. } => items.iter().map(|item| item.user).collect(),
-            Command::RemoveFriends { targets, .. } => {
-                targets.iter().map(|target| target.user).collect()
-            }
-        };
-        self.with_offers(named)
-    }
-
-    /// Like [`User::scope`], for the events of a record.
-    pub fn scope_of_events(&self, events: &[Event]) -> Vec<UserId> {
-        let mut named: Vec<UserId> = events.iter().filter_map(Event::peer).collect();
-        if events.iter().any(|event| matches!(event, Event::AccountDeleted {})) {
-            named.extend(self.peers());
-        }
-        for event in events {
-            match event {
-                Event::OffersSettled { offered, .. } => named.extend(self.offered_at(*offered)),
-                Event::FriendsGrouped { peers, .. } => named.extend(peers),
-                Event::GroupsRemoved { names } => named.extend(self.members_of(names)),
-                Event::CallBegun { call, .. }
-                | Event::CallDone { call, .. }
-                | Event::CallAnswered { call, .. } => {
-                    named.push(call.key);
-                }
-                Event::CallsForgotten { keys } => named.extend(keys),
-                Event::OfferConfirmed { peer, .. }
-                | Event::OfferPending { peer, .. }
-                | Event::OfferEnded { peer, .. } => {
-                    named.extend(self.calls_awaiting(&[*peer]));
-                }
-                _ => {}
-            }
-        }
-        sorted(named)
-    }
-
-    /// Like [`User::scope`], for `count` effects of `peer`'s, one after the other.
-    pub fn scope_of_effects(&self, peer: UserId, count: usize) -> Vec<UserId> {
-        let mut named = self.with_offers(vec![peer]);
-        // Behind the first one an offer may be confirmed that was open before; if the next one ends that
-        // friendship, the whole request is announced early.
-        if count > 1
-            && let Some(offer) = self.rare.offers.get(&peer)
-        {
-            named.extend(self.offered_at(offer.edge.version));
-        }
-        sorted(named)
-    }
-
-    /// An announcement closes every offer of its request. It comes with the request's last answer, or
-    /// early, when a confirmed friendship of the request is about to end; any other answer leaves the
-    /// rest of the request alone, however large it is.
-    fn with_offers(&self, mut named: Vec<UserId>) -> Vec<UserId> {
-        named.sort_unstable();
-        named.dedup();
-        let calls = self.calls_awaiting(&named);
-        let mut settling: Vec<Version> = Vec::new();
-        for offer in named.iter().filter_map(|peer| self.rare.offers.get(peer)) {
-            let version = offer.edge.version;
-            let mut same = self.rare.offers.iter().filter(|other| other.edge.version == version);
-            if !settling.contains(&version)
-                && (matches!(offer.state, OfferState::Confirmed { .. })
-                    || !same.any(|other| {
-                        other.state == OfferState::Open && named.binary_search(&other.peer).is_err()
-                    }))
-            {
-                settling.push(version);
-            }
-        }
-        if !settling.is_empty() || !calls.is_empty() {
-            for version in settling {
-                named.extend(self.offered_at(version));
-            }
-            named.extend(calls);
-            named.sort_unstable();
-            named.dedup();
-        }
-        named
-    }
-
-    fn offered_at(&self, version: Version) -> impl Iterator<Item = UserId> {
-        let offers = self.rare.offers.iter().filter(move |offer| offer.edge.version == version);
-        offers.map(|offer| offer.peer)
-    }
-
-    /// What is between the user and `peer`: the row about them, to be written.
-    pub fn relation(&self, peer: &UserId) -> RelationView<'_> {
-        RelationView {
-            block: self.blocks.get(peer),
-            friend: self.friends.get(peer),
-            offer: self.rare.offers.get(peer),
-            request: self.rare.requests.get(peer),
-            kept: self.rare.calls.get(peer),
-        }
-    }
-
-    /// Every peer that a row is about, by name, each once.
-    pub fn peers(&self) -> Vec<UserId> {
-        let mut peers: Vec<UserId> = self
-            .blocks
-            .peers()
-            .chain(self.friends.peers())
-            .chain(self.rare.offers.iter().map(|offer| offer.peer))
-            .chain(self.rare.requests.iter().map(|request| request.peer))
-            .chain(self.rare.calls.iter().map(|kept| kept.call.key))
-            .collect();
-        peers.sort_unstable();
-        peers.dedup();
-        peers
     }
 
     /// Who this is.
