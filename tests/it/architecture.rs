@@ -124,11 +124,11 @@ fn sources() -> Vec<Source> {
             let path = entry.expect("an entry").path();
             let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
             if path.is_dir() {
-                if name != "tests" {
+                if !["tests", "play"].contains(&name) {
                     folders.push(path);
                 }
             } else if name.ends_with(".rs")
-                && !["tests.rs", "testing.rs", "play.rs"].contains(&name)
+                && !["tests.rs", "testing.rs"].contains(&name)
             {
                 let inside = path.strip_prefix(&root).expect("it lies there");
                 let first = inside.iter().next().and_then(|part| part.to_str()).expect("a part");
