@@ -27,7 +27,7 @@ pub(super) fn keep_leases(
     let pause = lease / QUESTIONS_PER_LEASE;
     std::thread::Builder::new().name("leases".into()).spawn(move || {
         let mut told = false;
-        while !seats.is_closed() {
+        loop {
             let serving = seats.serving();
             let asked = Instant::now();
             if !serving.is_empty() {
@@ -48,7 +48,9 @@ pub(super) fn keep_leases(
                     }
                 }
             }
-            std::thread::sleep(pause.saturating_sub(asked.elapsed()));
+            if seats.closes_within(pause.saturating_sub(asked.elapsed())) {
+                return;
+            }
         }
     })
 }

@@ -1,7 +1,7 @@
 //! What this node has to do with each partition, for whoever steers it and for the door.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -39,7 +39,8 @@ pub(super) struct Seats {
     /// Until when each partition may answer questions, in milliseconds since `began`.
     leases: Vec<AtomicU64>,
     began: Instant,
-    closed: AtomicBool,
+    closed: Mutex<bool>,
+    closing: Condvar,
 }
 
 impl Seats {
@@ -50,7 +51,8 @@ impl Seats {
             changes: watch::Sender::new(0),
             leases: (0..count).map(|_| AtomicU64::new(0)).collect(),
             began: Instant::now(),
-            closed: AtomicBool::new(false),
+            closed: Mutex::new(false),
+            closing: Condvar::new(),
         }
     }
 
@@ -94,11 +96,19 @@ impl Seats {
 
     /// The node is stopping: no lease is kept any more.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.closing.notify_all();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for `pause`, or until the node is stopping. Answers whether it is.
+    pub(super) fn closes_within(&self, pause: Duration) -> bool {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.closing.wait_timeout_while(closed, pause, |closed| !*closed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The partitions that are served.
@@ -135,5 +145,32 @@ impl Seats {
         let until = self.leases.get(usize::from(partition.0));
         let until = until.map_or(0, |until| until.load(Ordering::Acquire));
         until > 0 && (self.began.elapsed().as_millis() as u64) < until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+
+    /// Longer than anything that is waited for here.
+    const PAUSE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn whoever_pauses_is_woken_when_the_node_stops() {
+        let (seats, pausing) = (Arc::new(Seats::new(1)), Arc::new(Barrier::new(2)));
+        let (theirs, begun) = (Arc::clone(&seats), Arc::clone(&pausing));
+        let paused = std::thread::spawn(move || {
+            assert!(!theirs.closes_within(Duration::ZERO));
+            begun.wait();
+            let since = Instant::now();
+            (theirs.closes_within(PAUSE), since.elapsed())
+        });
+        pausing.wait();
+        seats.close();
+        let (closed, waited) = paused.join().expect("it does not panic");
+        assert!(closed && waited < PAUSE, "{closed} after {waited:?}");
+        assert!(seats.closes_within(PAUSE), "and nobody pauses any more");
     }
 }
