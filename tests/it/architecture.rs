@@ -127,9 +127,7 @@ fn sources() -> Vec<Source> {
                 if !["tests", "play"].contains(&name) {
                     folders.push(path);
                 }
-            } else if name.ends_with(".rs")
-                && !["tests.rs", "testing.rs"].contains(&name)
-            {
+            } else if name.ends_with(".rs") && !["tests.rs", "testing.rs"].contains(&name) {
                 let inside = path.strip_prefix(&root).expect("it lies there");
                 let first = inside.iter().next().and_then(|part| part.to_str()).expect("a part");
                 let room = first.trim_end_matches(".rs").to_owned();
