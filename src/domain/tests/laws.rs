@@ -1,5 +1,7 @@
 //! What holds for every history, also for one that no program would write.
 
+use std::collections::BTreeSet;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -426,6 +428,11 @@ proptest! {
         // Whether a second import overwrites the record is what it is for.
         let overwrites = matches!(&command, Command::AddFriends { form: OfferForm::Import, .. });
         prop_assume!(!overwrites);
+        // A friend who is named twice is changed twice, and so again by a repeat.
+        if let Command::UpdateFriends { items } = &command {
+            let named: BTreeSet<_> = items.iter().map(|item| item.user).collect();
+            prop_assume!(named.len() == items.len());
+        }
         let (user, _) = live(&turns, &policy);
         let mut amy = Someone { user, policy };
         let _ = amy.user.perform(&command, &amy.policy, NOW).map(|first| amy.close(&first.events));
