@@ -130,14 +130,16 @@ impl Incoming {
     /// Tells the next user of what is for them. The record of one is appended before the next is told,
     /// because the journal says how far a channel has come by its last record.
     fn go_on(self: &Rc<Self>, source: Partition) {
+        // Of this moment: when a task has its turn the partition may be lost.
+        let era = self.ledger.era();
         loop {
             if !self.ledger.admits_effects() {
-                actix::spawn(Rc::clone(self).go_on_later(source));
+                actix::spawn(Rc::clone(self).go_on_later(source, era));
                 return;
             }
             let Some(run) = self.next(source) else { return };
             if matches!(run.effects[0].effect, Effect::Forget) {
-                actix::spawn(Rc::clone(self).forget_and_go_on(source, run));
+                actix::spawn(Rc::clone(self).forget_and_go_on(source, run, era));
                 return;
             }
             if self.nothing_to_sever(&run) {
@@ -189,20 +191,21 @@ impl Incoming {
     }
 
     /// The same when there is room for one more record.
-    async fn go_on_later(self: Rc<Self>, source: Partition) {
-        let era = self.ledger.era();
-        while !self.ledger.admits_effects() {
+    async fn go_on_later(self: Rc<Self>, source: Partition, era: u64) {
+        while self.ledger.era() == era {
+            if self.ledger.admits_effects() {
+                return self.go_on(source);
+            }
             if !self.all_final().await {
                 return;
             }
         }
-        if self.ledger.era() == era {
-            self.go_on(source);
-        }
     }
 
-    async fn forget_and_go_on(self: Rc<Self>, source: Partition, run: Run) {
-        let era = self.ledger.era();
+    async fn forget_and_go_on(self: Rc<Self>, source: Partition, run: Run, era: u64) {
+        if self.ledger.era() != era {
+            return;
+        }
         let forgotten = self.forget(&run.effects[0]).await;
         if self.ledger.era() != era {
             return;
