@@ -227,7 +227,7 @@ impl Users {
     /// The same for a call with a key of the caller's own: what it does is kept with the change, so
     /// that a repeat does it once.
     ///
-    /// Errors: also [`Rejection::KeyReused`].
+    /// Errors: also [`Rejection::KeyReused`](crate::domain::Rejection::KeyReused).
     pub async fn execute_call(
         &self,
         key: UserKey,

@@ -5,7 +5,7 @@
 //! whose call fails is parked: the mark passes their records, and the cursor says where to find
 //! them again. So one user's failing call keeps nobody else's from going on, also over a restart.
 //!
-//! The law of [`Progress`] holds for every cursor that a lane answers: of the calls that the records
+//! The law of [`Progress`](crate::journal::Progress) holds for every cursor that a lane answers: of the calls that the records
 //! up to it owe, each is counted as delivered, counted as dead, or belongs to a parked user.
 
 mod call;
