@@ -265,6 +265,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 fn until(count: usize, heard: &Heard) {
     while heard.count.load(Ordering::Relaxed) < count {
+        // Between two looks, so that waiting takes no processor from what is measured.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -399,6 +400,7 @@ fn lags(receivers: &Receivers, well: usize, hanging: usize) -> (u32, u32) {
         let at = (unix_ms().unsigned_abs() % 100_000_000) as usize;
         owner.block(std::iter::once((events % USERS, at)));
         events += 1;
+        // The pace of the events.
         std::thread::sleep(Duration::from_millis(500));
     }
     until(well * events, heard);

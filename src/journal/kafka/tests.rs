@@ -91,6 +91,7 @@ fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return seen;
         }
         assert!(began.elapsed() < DEADLINE, "it did not happen in time: {what}");
+        // Between two looks: the condition is waited for, not the time.
         std::thread::sleep(Duration::from_millis(2));
     }
 }

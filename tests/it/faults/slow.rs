@@ -220,6 +220,7 @@ fn callers_who_read_no_answer_cost_little_and_are_let_go() {
         while deaf.iter().any(|deaf| !deaf.is_finished()) {
             is_served_quickly(&mut caller);
             most = most.max(memory(&node));
+            // The pace at which the others ask meanwhile.
             thread::sleep(DRIP_EVERY);
         }
         for deaf in deaf {
