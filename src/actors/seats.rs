@@ -147,30 +147,3 @@ impl Seats {
         until > 0 && (self.began.elapsed().as_millis() as u64) < until
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Barrier};
-
-    use super::*;
-
-    /// Longer than anything that is waited for here.
-    const PAUSE: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn whoever_pauses_is_woken_when_the_node_stops() {
-        let (seats, pausing) = (Arc::new(Seats::new(1)), Arc::new(Barrier::new(2)));
-        let (theirs, begun) = (Arc::clone(&seats), Arc::clone(&pausing));
-        let paused = std::thread::spawn(move || {
-            assert!(!theirs.closes_within(Duration::ZERO));
-            begun.wait();
-            let since = Instant::now();
-            (theirs.closes_within(PAUSE), since.elapsed())
-        });
-        pausing.wait();
-        seats.close();
-        let (closed, waited) = paused.join().expect("it does not panic");
-        assert!(closed && waited < PAUSE, "{closed} after {waited:?}");
-        assert!(seats.closes_within(PAUSE), "and nobody pauses any more");
-    }
-}
