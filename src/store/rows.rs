@@ -242,8 +242,12 @@ pub struct Before {
     partition: Partition,
     key: UserKey,
     head: RowHash,
-    relations: SmallVec<[(UserId, Option<u128>); 1]>,
+    /// About whom, and the hash of the row's value; nothing if no row of the user was ever written,
+    /// so that none needs to be looked at.
+    relations: Option<Relations>,
 }
+
+type Relations = SmallVec<[(UserId, Option<u128>); 1]>;
 
 impl Before {
     /// Looks at the rows about `peers` before `user` changes. `head` is the hash of the head row as
@@ -267,15 +271,16 @@ impl Before {
                 (peer, is_there.then(|| xxh3_128(scratch)))
             })
             .collect();
-        Self { partition, key, head, relations }
+        Self { partition, key, head, relations: Some(relations) }
     }
 
     /// About whom the rows are.
     pub fn peers(&self) -> impl Iterator<Item = (UserKey, UserId)> {
-        self.relations.iter().map(|(peer, _)| (self.key, *peer))
+        self.relations.iter().flatten().map(|(peer, _)| (self.key, *peer))
     }
 
-    /// The same, for the rows that `events` can change.
+    /// The same for the rows that `events` can change, to be followed by more of them: see
+    /// [`Before::look_also`].
     pub fn look_for_events(
         partition: Partition,
         key: UserKey,
@@ -284,6 +289,9 @@ impl Before {
         events: &[Event],
         scratch: &mut Vec<u8>,
     ) -> Self {
+        if head == RowHash::default() {
+            return Self { partition, key, head, relations: None };
+        }
         Self::look(partition, key, head, user, user.scope_of_events(events), scratch)
     }
 }
@@ -292,11 +300,12 @@ impl Before {
     /// Looks at the rows that more `events` can change, before they do: one comparison may stand for
     /// many records. Of a row that was looked at already only the first look counts.
     pub fn look_also(&mut self, user: &User, events: &[Event], scratch: &mut Vec<u8>) {
+        let Some(relations) = &mut self.relations else { return };
         for peer in user.scope_of_events(events) {
-            if let Err(place) = self.relations.binary_search_by(|(known, _)| known.cmp(&peer)) {
+            if let Err(place) = relations.binary_search_by(|(known, _)| known.cmp(&peer)) {
                 scratch.clear();
                 let is_there = encode_relation(user, &peer, scratch);
-                self.relations.insert(place, (peer, is_there.then(|| xxh3_128(scratch))));
+                relations.insert(place, (peer, is_there.then(|| xxh3_128(scratch))));
             }
         }
     }
@@ -304,7 +313,8 @@ impl Before {
     /// Compares with the rows after the change: adds each changed row to `changes`, brings `hash` up to
     /// date, and answers the hash of the head row as it is to be written now.
     pub fn compare(self, user: &User, hash: &mut RowHash, changes: &mut RowChanges) -> RowHash {
-        for (peer, known) in self.relations {
+        let unwritten = || user.peers().into_iter().map(|peer| (peer, None)).collect();
+        for (peer, known) in self.relations.unwrap_or_else(unwritten) {
             let start = changes.bytes.len();
             write_prefix(self.partition, &self.key, &mut changes.bytes);
             changes.bytes.push(RELATION);
@@ -393,6 +403,53 @@ mod tests {
             hash
         };
         assert_eq!(blocked(&["bob", "carl", "bob"]), blocked(&["bob"]));
+    }
+
+    #[test]
+    fn a_user_who_was_never_written_is_written_whole_and_then_what_changes() {
+        let key = UserKey { app: AppId(1), user: id(AMY) };
+        let blocked = |name: &str| Event::UserBlocked { target: id(name), remain_friends: false };
+        let unblocked = |name: &str| Event::UserUnblocked { target: id(name) };
+        let card = Card::default;
+        let added =
+            |name: &str| Event::FriendAdded { peer: id(name), edge: edge(name), card: card() };
+        let (mut user, mut head, mut hash) =
+            (User::new(id(AMY)), RowHash::default(), RowHash::default());
+        let mut version = Version(0);
+        let mut kept = RowSet::default();
+        // Two records are compared at once, the second time over rows that are written.
+        for records in [
+            [vec![blocked("bob"), blocked("carl")], vec![unblocked("bob"), added("dora")]],
+            [vec![blocked("bob"), unblocked("carl")], vec![unblocked("bob"), blocked("eve")]],
+        ] {
+            let (mut scratch, mut changes) = (Vec::new(), RowChanges::default());
+            let mut before: Option<Before> = None;
+            for events in &records {
+                match &mut before {
+                    Some(before) => before.look_also(&user, events, &mut scratch),
+                    None => {
+                        let look = Before::look_for_events;
+                        before = Some(look(P, key, head, &user, events, &mut scratch));
+                    }
+                }
+                version = version.next();
+                user.replay(version, events, Timestamp(0));
+            }
+            head = before.expect("there are records").compare(&user, &mut hash, &mut changes);
+            changes.iter().for_each(|(key, value)| kept.put(key, value));
+            let mut whole = RowHash::default();
+            let rows = rows(P, AppId(1), &user);
+            rows.iter().for_each(|(key, value)| whole.toggle(RowHash::of(key, value)));
+            assert_eq!(hash, whole);
+            let mut kept: Vec<_> = kept
+                .iter()
+                .filter_map(|(key, value)| Some((key.to_vec(), value?.to_vec())))
+                .collect();
+            kept.sort();
+            let mut rows = rows;
+            rows.sort();
+            assert_eq!(kept, rows);
+        }
     }
 
     #[test]

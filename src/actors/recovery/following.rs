@@ -37,7 +37,7 @@ struct Folded {
 /// be compared, and before a checkpoint.
 pub(in crate::actors) struct Following {
     recovered: Recovered,
-    users: HashMap<UserKey, Folded, foldhash::fast::RandomState>,
+    users: HashMap<UserKey, Box<Folded>, foldhash::fast::RandomState>,
     /// Those of them whose rows have changed.
     changed: Vec<UserKey>,
     /// Everybody of whom something is recorded is among the users: the store need not be asked.
@@ -160,7 +160,7 @@ impl Following {
             return Ok(());
         }
         self.hash();
-        let bytes = |known: &Folded| known.user.heap_bytes();
+        let bytes = |known: &Box<Folded>| known.user.heap_bytes();
         if self.users.values().map(bytes).sum::<usize>() > self.kept_bytes_max {
             self.users = HashMap::default();
             self.knows_all = false;
@@ -273,7 +273,7 @@ impl Following {
     ) -> Result<(), RecoveryError> {
         let partition = self.recovered.partition;
         let total = self.recovered.outbox.len() as u16;
-        let Folded { user, head, before } = match self.users.entry(commit.key) {
+        let known = match self.users.entry(commit.key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => {
                 let (user, head) = if self.knows_all {
@@ -281,9 +281,10 @@ impl Following {
                 } else {
                     tables.user(partition, &commit.key)?
                 };
-                free.insert(Folded { user, head, before: None })
+                free.insert(Box::new(Folded { user, head, before: None }))
             }
         };
+        let Folded { user, head, before } = &mut **known;
         if user.version().next() != commit.version {
             let what = format!(
                 "{} is at version {}, the record says {}",

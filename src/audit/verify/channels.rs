@@ -5,7 +5,7 @@
 //! memory is what is not taken yet; a journal that gives its partitions out of step costs memory
 //! for the difference.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::report::{Findings, Rule};
 use crate::domain::{AppId, UserId, UserKey, Version};
@@ -29,7 +29,7 @@ impl Pair {
 pub(super) struct Channels {
     partitions: u16,
     /// By source and destination.
-    channels: BTreeMap<(Partition, Partition), Channel>,
+    channels: HashMap<(Partition, Partition), Channel, foldhash::fast::RandomState>,
 }
 
 /// What is left when everything was read.
@@ -76,7 +76,7 @@ struct Answer {
 
 impl Channels {
     pub(super) fn new(partitions: u16) -> Self {
-        Self { partitions, channels: BTreeMap::new() }
+        Self { partitions, channels: HashMap::default() }
     }
 
     /// Numbers the effects of a valid record in `partition`.
@@ -165,7 +165,10 @@ impl Channels {
     /// unless it was read late, when the question may have come behind the reader's back.
     pub(super) fn finish(&self, problems: &mut Findings) -> Remainder {
         let mut remainder = Remainder { asked: 0, owed: 0, unsettled: HashSet::new(), ahead: 0 };
-        for ((source, destination), channel) in &self.channels {
+        // In their order, so that two runs over one journal say the same.
+        let mut channels: Vec<_> = self.channels.iter().collect();
+        channels.sort_unstable_by_key(|(ends, _)| **ends);
+        for ((source, destination), channel) in channels {
             remainder.asked += channel.asked;
             remainder.owed += channel.owed.len() as u64;
             let answers = channel.waiting.iter().filter_map(|answer| answer.said.as_ref());

@@ -2,7 +2,7 @@
 //!
 //! Kept in memory are the states of all users and one note for each pair that was ever mentioned.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::channels::Pair;
 use super::report::{Findings, Report, Rule};
@@ -17,7 +17,7 @@ type Place = (Partition, Offset);
 
 /// All users of a journal.
 pub(super) struct People {
-    people: HashMap<UserKey, Person, foldhash::fast::RandomState>,
+    people: HashMap<UserKey, Box<Person>, foldhash::fast::RandomState>,
     /// By partition, whose rows have changed since they were hashed.
     changed: Vec<Vec<UserKey>>,
     scratch: Vec<u8>,
@@ -33,7 +33,7 @@ struct Person {
     /// The rows that have changed since they were hashed, if any have.
     before: Option<Before>,
     partition: Partition,
-    notes: BTreeMap<UserId, Note>,
+    notes: HashMap<UserId, Note, foldhash::fast::RandomState>,
 }
 
 /// What the state does not tell about one peer.
@@ -47,7 +47,7 @@ struct Note {
     form: Option<OfferForm>,
     /// The last friendship of both that the user removed from their own list alone: the peer may
     /// still have it.
-    left: Option<EdgeId>,
+    left: Option<Box<EdgeId>>,
     /// When the user blocked the peer for the first time.
     first_block: Option<Version>,
 }
@@ -63,7 +63,7 @@ struct Severed {
 
 impl Person {
     fn new(id: UserId, partition: Partition) -> Self {
-        let (state, notes) = (User::new(id), BTreeMap::new());
+        let (state, notes) = (User::new(id), HashMap::default());
         Self { state, head: RowHash::default(), before: None, partition, notes }
     }
 
@@ -84,7 +84,7 @@ impl Person {
     fn note(&mut self, event: &Event, version: Version, offset: Offset) {
         if let Event::AccountDeleted {} = event {
             for note in self.notes.values_mut() {
-                *note = Note { remains: false, form: None, ..*note };
+                (note.remains, note.form) = (false, None);
             }
         }
         let Some(peer) = event.peer() else { return };
@@ -115,7 +115,7 @@ impl Person {
                 if matches!(reason, RemovalReason::DeletedSingle | RemovalReason::ClearedSingle)
                     && note.form == Some(OfferForm::TwoWay)
                 {
-                    note.left = Some(*edge);
+                    note.left = Some(Box::new(*edge));
                 }
                 note.form = None;
             }
@@ -186,7 +186,8 @@ impl People {
     /// Takes a valid record into account: the same fold as in a node.
     pub(super) fn replay(&mut self, place: Place, commit: &Commit, problems: &mut Findings) {
         let (key, version) = (commit.key, commit.version);
-        let person = self.people.entry(key).or_insert_with(|| Person::new(key.user, place.0));
+        let person =
+            self.people.entry(key).or_insert_with(|| Box::new(Person::new(key.user, place.0)));
         let expected = person.state.version().next();
         if version != expected {
             let detail = format!("{key} has version {version} where {expected} follows");
@@ -293,7 +294,7 @@ impl People {
     }
 
     fn other(&self, key: &UserKey, peer: &UserId) -> Option<&Person> {
-        self.people.get(&UserKey { app: key.app, user: *peer })
+        self.people.get(&UserKey { app: key.app, user: *peer }).map(Box::as_ref)
     }
 
     fn has_friend(&self, key: &UserKey, peer: &UserId) -> bool {
@@ -321,9 +322,10 @@ impl People {
             let edge = friend.edge(key.user);
             let held = other.and_then(|other| other.state.friend(&key.user));
             let held = held.map(|back| back.edge(*peer));
-            let left =
-                other.and_then(|other| other.notes.get(&key.user)).and_then(|note| note.left);
-            if form == Some(OfferForm::TwoWay) && held != Some(edge) && left != Some(edge) {
+            let left = other
+                .and_then(|other| other.notes.get(&key.user))
+                .and_then(|note| note.left.as_deref());
+            if form == Some(OfferForm::TwoWay) && held != Some(edge) && left != Some(&edge) {
                 let detail = match held {
                     Some(held) => {
                         format!("{key} has {peer} by edge {edge}, who has them by {held}")
