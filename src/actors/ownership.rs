@@ -273,12 +273,13 @@ async fn recovered(ledger: &Rc<Ledger>) -> Result<Recovered, ClaimError> {
     written.await.map_err(|_| ClaimError::Store)?;
     let (journal, tables) = (context.journal.clone(), context.store.tables().clone());
     let archive = context.archive.clone();
+    let kept_bytes_max = context.settings.resident_bytes_max;
     let (partition, rebuild) = (ledger.partition, ledger.rebuild.replace(false));
     let work = move || {
         if rebuild {
             tables.clear(partition)?;
         }
-        recover(&*journal, archive.as_deref(), &tables, &[partition])
+        recover(&*journal, archive.as_deref(), &tables, &[partition], kept_bytes_max)
     };
     let done = actix_web::rt::task::spawn_blocking(work).await;
     let mut states = done.map_err(|_| ClaimError::Store)?.map_err(Box::new)?;

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::recovery::{Following, READ_BYTES, RecoveryError};
 use super::repeat::Repeats;
 use super::seats::{Seat, Seats};
+use super::settings::Settings;
 use crate::journal::{Archive, Journal, JournalError, Partition, Reader};
 use crate::store::Store;
 
@@ -41,16 +42,16 @@ pub(super) struct Standby {
 }
 
 impl Standby {
-    /// Starts the thread; it follows nothing yet. Checkpoints are `checkpoint_interval` apart.
+    /// Starts the thread; it follows nothing yet.
     pub(super) fn start(
         journal: Arc<dyn Journal>,
         archive: Option<Arc<dyn Archive>>,
         store: Store,
         seats: Arc<Seats>,
-        checkpoint_interval: Duration,
+        settings: &Settings,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (orders, queue) = sync_channel(ORDERS_MAX);
-        let follower = Follower::new(journal, archive, store, seats, checkpoint_interval);
+        let follower = Follower::new(journal, archive, store, seats, settings);
         let thread = std::thread::Builder::new()
             .name("standby".into())
             .spawn(move || follower.run(&queue))?;
@@ -86,6 +87,8 @@ pub(super) struct Follower {
     store: Store,
     seats: Arc<Seats>,
     checkpoint_interval: Duration,
+    /// Of each partition: users who stay in memory from one checkpoint to the next.
+    kept_bytes_max: usize,
     wanted: BTreeSet<Partition>,
     followed: BTreeMap<Partition, Following>,
     /// Reads all that is followed; made anew when that changes.
@@ -103,14 +106,15 @@ impl Follower {
         archive: Option<Arc<dyn Archive>>,
         store: Store,
         seats: Arc<Seats>,
-        checkpoint_interval: Duration,
+        settings: &Settings,
     ) -> Self {
         Self {
             journal,
             archive,
             store,
             seats,
-            checkpoint_interval: checkpoint_interval.min(CHECKPOINT_INTERVAL_MAX),
+            checkpoint_interval: settings.checkpoint_interval.min(CHECKPOINT_INTERVAL_MAX),
+            kept_bytes_max: settings.resident_bytes_max,
             wanted: BTreeSet::new(),
             followed: BTreeMap::new(),
             reader: None,
@@ -202,7 +206,8 @@ impl Follower {
     /// Begins to follow `missing`, whose rows are all written.
     fn begin(&mut self, missing: Vec<Partition>) {
         let archive = self.archive.as_deref();
-        match Following::begin(&*self.journal, archive, self.store.tables(), &missing) {
+        let (tables, kept_bytes_max) = (self.store.tables(), self.kept_bytes_max);
+        match Following::begin(&*self.journal, archive, tables, &missing, kept_bytes_max) {
             Ok(begun) => {
                 for (partition, following) in begun {
                     match following {

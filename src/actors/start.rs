@@ -83,7 +83,8 @@ impl Users {
         let alone = lease.is_none();
         if alone {
             // In one pass over the journal; each partition then finds its checkpoint at the end.
-            recover(&*parts.journal, None, parts.store.tables(), &all)?;
+            let kept_bytes_max = parts.settings.resident_bytes_max;
+            recover(&*parts.journal, None, parts.store.tables(), &all, kept_bytes_max)?;
         }
         let seats = Arc::new(Seats::new(partitions));
         let directory: Arc<Directory> =
@@ -97,7 +98,7 @@ impl Users {
                     parts.archive.clone(),
                     parts.store.clone(),
                     seats.clone(),
-                    parts.settings.checkpoint_interval,
+                    &parts.settings,
                 )?;
                 threads.others.push(thread);
                 let (journal, directory) = (parts.journal.clone(), directory.clone());

@@ -57,10 +57,12 @@ struct Lying<'a> {
 
 impl<'a> Lying<'a> {
     fn at(bytes: &'a [u8], start: usize) -> Self {
-        let mut read = Unpack(&bytes[start..]);
-        let (name, rest) = (usize::from(read.byte()), read.number() as usize);
-        let (name, rest) = (read.bytes(name), read.bytes(rest));
-        Self { name, rest, end: bytes.len() - read.0.len() }
+        let mut read = Unpack(&bytes[start + 1..]);
+        let rest = read.number() as usize;
+        let name_start = bytes.len() - read.0.len();
+        let name_end = name_start + usize::from(bytes[start]);
+        let end = name_end + rest;
+        Self { name: &bytes[name_start..name_end], rest: &bytes[name_end..end], end }
     }
 }
 
@@ -225,14 +227,7 @@ impl<T: Packed> PackedRoll<T> {
             self.remove(entry.peer());
             place = self.find(entry.peer());
         }
-        let mut rest = Vec::with_capacity(REST_BYTES);
-        entry.pack(&mut rest);
-        let name = entry.peer().as_bytes();
-        let mut packed = Vec::with_capacity(name.len() + rest.len() + REST_BYTES);
-        packed.push(name.len() as u8);
-        pack_number(&mut packed, rest.len() as u64);
-        packed.extend_from_slice(name);
-        packed.extend_from_slice(&rest);
+        let packed = packed(entry);
         let (start, end) = (place.start, self.bytes.len());
         make_room(&mut self.bytes, packed.len());
         self.bytes.resize(end + packed.len(), 0);
@@ -240,6 +235,24 @@ impl<T: Packed> PackedRoll<T> {
         self.bytes[start..start + packed.len()].copy_from_slice(&packed);
         self.note_entry(place.run, packed.len());
     }
+}
+
+/// The entry as it lies in the list.
+fn packed<T: Packed>(entry: &T) -> Vec<u8> {
+    let name = entry.peer().as_bytes();
+    let mut packed = Vec::with_capacity(2 + name.len() + REST_BYTES);
+    packed.extend_from_slice(&[name.len() as u8, 0]);
+    packed.extend_from_slice(name);
+    entry.pack(&mut packed);
+    let rest = packed.len() - name.len() - 2;
+    if rest <= 0x7f {
+        packed[1] = rest as u8;
+    } else {
+        let mut number = Vec::new();
+        pack_number(&mut number, rest as u64);
+        packed.splice(1..2, number);
+    }
+    packed
 }
 
 /// Makes room for `more`, and for a quarter of what there is: a list that grows is seldom moved, and

@@ -175,7 +175,9 @@ fn main() {
         let store = Store::open(&settings).expect("a store");
         let journal = embedded::Journal::open(embedded::Settings::new(&dir)).expect("a journal");
         let partitions: Vec<_> = (0..journal.partitions()).map(Partition).collect();
-        let states = recover(&*journal, None, store.tables(), &partitions).expect("a state");
+        let kept_bytes_max = Settings::default().resident_bytes_max;
+        let states = recover(&*journal, None, store.tables(), &partitions, kept_bytes_max);
+        let states = states.expect("a state");
         assert_eq!(states.iter().map(|state| state.replayed).sum::<u64>(), records as u64);
         store.close();
     });

@@ -1,9 +1,9 @@
 //! What the actors cost without HTTP: memory of a resident user, durable blocks, batches, long lists.
 //!
-//! `cargo bench --bench users` prints one line per figure, with `BENCH_USERS` users (default 20 000).
-//! The journal lies in a folder under `BENCH_TMP` (default `/var/tmp`, which must be on a disk and not
-//! in memory). `BENCH_LISTS`, like `0+0,10+10`, prints nothing but the memory of users with so many
-//! friends and blocks.
+//! `cargo bench --bench users` prints one line per figure, with `BENCH_USERS` users (default 20 000),
+//! and compares a thousand of them with `BENCH_MANY` (default 1 000 000). The journal lies in a folder
+//! under `BENCH_TMP` (default `/var/tmp`, which must be on a disk and not in memory). `BENCH_LISTS`, like
+//! `0+0,10+10`, prints nothing but the memory of users with so many friends and blocks.
 
 mod deeds;
 
@@ -175,6 +175,43 @@ async fn flatness(users: &Users, count: usize) {
     }
 }
 
+/// Prints what a block and its end cost among a few users and among many, all of them resident, in turns.
+async fn breadth(root: &Path, counts: [usize; 2]) {
+    /// Blocks of a turn, many at once.
+    const CALLS: usize = 4_000;
+    const AT_ONCE: usize = 64;
+    let dirs = counts.map(|_| tempfile::tempdir_in(root).expect("a folder"));
+    let mut nodes = Vec::new();
+    for (dir, count) in dirs.iter().zip(counts) {
+        let node = start(dir.path(), 64 << 20).await;
+        prepare(&node.0, count, (0, 0)).await;
+        nodes.push(node);
+    }
+    let mut spent = [Duration::ZERO; 2];
+    let rounds = 12;
+    for round in 0..rounds {
+        for ((spent, count), (users, ..)) in spent.iter_mut().zip(counts).zip(&nodes) {
+            // A stride that shares no factor with the count comes to each user before one comes again.
+            let user = |index: usize| (round * CALLS + index) * 7_919 % count;
+            let call = |index: usize| async move {
+                let (user, target) = (user(index), user(index + count / 3));
+                run(users, user, block(std::iter::once(target))).await;
+                run(users, user, unblock(target)).await;
+            };
+            let began = cpu();
+            all(AT_ONCE, (0..CALLS).map(call)).await;
+            *spent += cpu() - began;
+        }
+    }
+    for (spent, count) in spent.iter().zip(counts) {
+        let each = spent.as_secs_f64() / (rounds * CALLS) as f64;
+        println!("processor time of a block and its end among {count} users: {:.1} us", each * 1e6);
+    }
+    for node in nodes {
+        stop(node).await;
+    }
+}
+
 async fn speed(dir: &Path, count: usize) {
     let node = start(dir, 64 << 20).await;
     let users = &node.0;
@@ -212,6 +249,10 @@ async fn speed(dir: &Path, count: usize) {
     stop(node).await;
 }
 
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 fn main() {
     let system = actix_web::rt::System::new();
     if let Ok(told) = std::env::var(MEASURE) {
@@ -221,8 +262,7 @@ fn main() {
         system.block_on(memory(dir, count, next()));
         return;
     }
-    let count: usize =
-        std::env::var("BENCH_USERS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
+    let count = number("BENCH_USERS", 20_000);
     let root = std::env::var_os("BENCH_TMP").map_or(PathBuf::from("/var/tmp"), PathBuf::from);
     let lists = std::env::var("BENCH_LISTS");
     if lists.is_err() {
@@ -235,6 +275,7 @@ fn main() {
             flatness(&node.0, count).await;
             stop(node).await;
         });
+        system.block_on(breadth(&root, [1_000, number("BENCH_MANY", 1_000_000)]));
     }
     for lists in lists.as_deref().unwrap_or("0+0,10+10,30+10").split(',') {
         measure(&system, &root, count, lists);

@@ -43,8 +43,9 @@ pub(in crate::actors) struct Following {
     /// Everybody of whom something is recorded is among the users: the store need not be asked.
     knows_all: bool,
     /// How much the users may take if they are to be kept over a checkpoint.
-    pub(super) kept_bytes_max: usize,
-    changes: RowChanges,
+    kept_bytes_max: usize,
+    /// What the next checkpoint writes.
+    rows: RowSet,
     scratch: Vec<u8>,
     since_checkpoint: u64,
     /// Where the journal ended when the reading began.
@@ -58,12 +59,15 @@ pub(in crate::actors) struct Following {
 }
 
 impl Following {
-    /// The states of `partitions` at the store's checkpoints; per partition what is wrong, if so.
+    /// The states of `partitions` at the store's checkpoints; per partition what is wrong, if so. Of each,
+    /// users who take `kept_bytes_max` together are kept from one checkpoint to the next, instead of
+    /// reading their rows again.
     pub(in crate::actors) fn begin(
         journal: &dyn Journal,
         archive: Option<&dyn Archive>,
         tables: &Tables,
         partitions: &[Partition],
+        kept_bytes_max: usize,
     ) -> Result<Vec<Begun>, RecoveryError> {
         let total = journal.partitions();
         let ends = journal.ends(partitions)?;
@@ -98,8 +102,8 @@ impl Following {
                 users: HashMap::default(),
                 changed: Vec::new(),
                 knows_all,
-                kept_bytes_max: 0,
-                changes: RowChanges::default(),
+                kept_bytes_max,
+                rows: RowSet::default(),
                 scratch: Vec::new(),
                 since_checkpoint: 0,
                 end,
@@ -160,13 +164,13 @@ impl Following {
             return Ok(());
         }
         self.hash();
-        let bytes = |known: &Box<Folded>| known.user.heap_bytes();
+        let bytes = |known: &Box<Folded>| size_of::<Folded>() + known.user.heap_bytes();
         if self.users.values().map(bytes).sum::<usize>() > self.kept_bytes_max {
             self.users = HashMap::default();
             self.knows_all = false;
         }
         self.since_checkpoint = 0;
-        let rows = RowSet::from(&std::mem::take(&mut self.changes));
+        let rows = std::mem::take(&mut self.rows);
         Ok(tables.write(self.recovered.partition, &rows, &self.recovered.mark())?)
     }
 
@@ -176,13 +180,12 @@ impl Following {
         if self.since_checkpoint > 0 {
             self.hash();
             let mark = self.recovered.mark();
-            let rows = RowSet::from(&self.changes);
-            if let Err(error) = tables.write(self.recovered.partition, &rows, &mark) {
+            if let Err(error) = tables.write(self.recovered.partition, &self.rows, &mark) {
                 let partition = self.recovered.partition;
                 tracing::warn!(%error, journal.partition = %partition, "rows stay in memory");
                 let users = self.users.into_iter();
                 let users = users.map(|(key, known)| (key, (known.user, known.head))).collect();
-                self.recovered.unsaved = Unsaved { users, rows };
+                self.recovered.unsaved = Unsaved { users, rows: self.rows };
             }
         }
         Ok(self.recovered)
@@ -318,10 +321,12 @@ impl Following {
     /// Brings rows and hash up to what was read; answers the hash.
     fn hash(&mut self) -> RowHash {
         let hash = &mut self.recovered.hash;
+        let mut changes = RowChanges::default();
         for key in self.changed.drain(..) {
             let Some(known) = self.users.get_mut(&key) else { continue };
             let Some(before) = known.before.take() else { continue };
-            known.head = before.compare(&known.user, hash, &mut self.changes);
+            known.head = before.compare(&known.user, hash, &mut changes);
+            changes.move_first(changes.len(), &mut self.rows);
         }
         *hash
     }

@@ -24,9 +24,6 @@ pub(super) const READ_BYTES: usize = 4 << 20;
 /// Bytes that a recovery reads at once. Few: the allocator gives larger heaps of small records back to
 /// the system as soon as they are taken in, and has to clear fresh memory for the next ones.
 const STEP_BYTES: usize = 64 << 10;
-/// Users that a recovery keeps from one checkpoint to the next instead of reading their rows again, by
-/// the memory that they take, over all its partitions.
-const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// A partition's state behind the last record of the journal.
 pub struct Recovered {
@@ -192,7 +189,8 @@ impl Recovered {
 /// Brings the store up to the journal's end for each of `partitions`, and answers their states: from the
 /// store's checkpoint, else from the snapshot in `archive`, else from the journal's beginning.
 ///
-/// A store that turns out not to hold the owner's rows is rebuilt from the journal's beginning.
+/// A store that turns out not to hold the owner's rows is rebuilt from the journal's beginning. Users of
+/// each partition who take `kept_bytes_max` together stay in memory meanwhile.
 ///
 /// Blocks. Errors: [`RecoveryError`]; what was checkpointed stays.
 pub fn recover(
@@ -200,11 +198,12 @@ pub fn recover(
     archive: Option<&dyn Archive>,
     tables: &Tables,
     partitions: &[Partition],
+    kept_bytes_max: usize,
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut rebuilt = BTreeSet::new();
     loop {
         let archive = archive.filter(|_| rebuilt.is_empty());
-        match read_to_the_end(journal, archive, tables, partitions) {
+        match read_to_the_end(journal, archive, tables, partitions, kept_bytes_max) {
             Err(error @ RecoveryError::Diverged { partition, .. }) if rebuilt.insert(partition) => {
                 tracing::error!(%error, "rebuilding the state from zero");
                 tables.clear(partition)?;
@@ -219,12 +218,12 @@ fn read_to_the_end(
     archive: Option<&dyn Archive>,
     tables: &Tables,
     partitions: &[Partition],
+    kept_bytes_max: usize,
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut states = BTreeMap::new();
-    for (partition, state) in Following::begin(journal, archive, tables, partitions)? {
-        let mut state = state?;
-        state.kept_bytes_max = KEPT_BYTES_MAX / partitions.len().max(1);
-        states.insert(partition, state);
+    let begun = Following::begin(journal, archive, tables, partitions, kept_bytes_max)?;
+    for (partition, state) in begun {
+        states.insert(partition, state?);
     }
     let from: Vec<(Partition, Offset)> =
         states.iter().map(|(partition, state)| (*partition, state.next())).collect();

@@ -281,7 +281,7 @@ async fn who_follows_a_partition_may_write_a_checkpoint_behind_any_record() {
     let settings = store::Settings { dir: dir.path().join("other"), cache_bytes: 8 << 20 };
     let store = Store::open(&settings).expect("an empty store");
     let (tables, home) = (store.tables(), partition_of(&key("amy"), 16));
-    let begun = recovery::Following::begin(&*journal, None, tables, &[home]);
+    let begun = recovery::Following::begin(&*journal, None, tables, &[home], 0);
     let (_, following) = begun.expect("it begins").pop().expect("one was asked for");
     let mut following = following.expect("nothing is wrong with it");
     let mut reader =
@@ -322,7 +322,7 @@ async fn a_standby_that_cannot_go_on_leaves_its_checkpoint_where_it_was() {
         .expect("the journal opens again");
     let seats = Arc::new(Seats::new(16));
     let mut standby =
-        standby::Follower::new(journal, None, store.clone(), seats, Duration::from_secs(60));
+        standby::Follower::new(journal, None, store.clone(), seats, &Settings::default());
     standby.follow(BTreeSet::from([home]));
     while standby.step() {}
     assert_eq!(store.tables().mark(home).expect("a mark"), Some(before));

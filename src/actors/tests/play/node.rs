@@ -145,14 +145,20 @@ impl Node {
     ) -> Self {
         let partitions = handle.partitions();
         let seats = Arc::new(Seats::new(partitions));
+        let settings = Settings {
+            residents_max: 3,
+            // Now and then more than what is kept over a checkpoint.
+            resident_bytes_max: 8 << 10,
+            checkpoint_interval: Duration::ZERO,
+            ..Settings::default()
+        };
         let follower = Follower::new(
             handle.clone(),
             Some(archive.clone()),
             store.clone(),
             seats.clone(),
-            Duration::ZERO,
+            &settings,
         );
-        let settings = Settings { residents_max: 3, ..Settings::default() };
         let context = Rc::new(Context {
             node: name.into(),
             partitions,
@@ -272,7 +278,13 @@ impl Office {
             tables.clear(self.partition).expect("memory is writable");
         }
         let archive = context.archive.as_deref();
-        let states = recover(&*context.journal, archive, tables, &[self.partition]);
+        let states = recover(
+            &*context.journal,
+            archive,
+            tables,
+            &[self.partition],
+            context.settings.resident_bytes_max,
+        );
         states.expect("the journal is right").pop().expect("one was asked for")
     }
 

@@ -304,7 +304,9 @@ fn replay(medium: &Medium, store: &Store, together: bool) -> Result<Vec<Rebuilt>
         if together { vec![&all] } else { all.iter().rev().map(std::slice::from_ref).collect() };
     let mut rebuilt = BTreeMap::new();
     for group in groups {
-        let states = recover(&*medium.handle(), None, tables, group);
+        // With all users in memory, and with none.
+        let kept_bytes_max = if together { usize::MAX } else { 0 };
+        let states = recover(&*medium.handle(), None, tables, group, kept_bytes_max);
         for state in states.map_err(|error| error.to_string())? {
             let rows: Result<Vec<_>, _> = tables.partition_rows(state.partition).collect();
             let rows = rows.map_err(|error| error.to_string())?;
