@@ -45,9 +45,34 @@ pub(super) struct Schedule {
 struct Note {
     /// Tells its chunks from those of others: the offset of its checkpoint.
     sweep: u64,
+    slot: Slot,
     chunks: u64,
     rows: u64,
     mark_bytes: usize,
+}
+
+/// Where a snapshot's chunks are: each one takes the place of the last but one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Slot {
+    #[default]
+    A,
+    B,
+}
+
+impl Slot {
+    fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    fn name(self) -> char {
+        match self {
+            Self::A => 'a',
+            Self::B => 'b',
+        }
+    }
 }
 
 /// A part of a snapshot.
@@ -69,6 +94,7 @@ pub(super) fn write(
 ) -> Result<Offset, Failure> {
     let Some((mark, mut rows)) = tables.image(partition)? else { return Ok(Offset(0)) };
     let sweep = mark.next.0;
+    let slot = last_note(archive, partition)?.map_or_else(Slot::default, |last| last.slot.other());
     let encoded = postcard::to_stdvec(&mark).map_err(StoreError::from)?;
     let mark_bytes = encoded.len();
     let mut parts = encoded.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
@@ -92,8 +118,7 @@ pub(super) fn write(
         let part = if chunk.is_empty() { parts.next()? } else { Vec::new() };
         count += chunk.len() as u64;
         let entry = Chunk { sweep, number, rows: chunk, mark: part };
-        // The slots change from one snapshot to the next.
-        let key = format!("{}.{LAYOUT}/{number}", slot(sweep));
+        let key = format!("{}.{LAYOUT}/{number}", slot.name());
         number += 1;
         Some((key.into_bytes(), postcard::to_stdvec(&entry).ok()?))
     });
@@ -101,16 +126,21 @@ pub(super) fn write(
     if let Some(error) = failure {
         return Err(error.into());
     }
-    let note = Note { sweep, chunks: number, rows: count, mark_bytes };
+    let note = Note { sweep, slot, chunks: number, rows: count, mark_bytes };
     let note = postcard::to_stdvec(&note).map_err(StoreError::from)?;
     archive.publish(partition, &mut std::iter::once((note_key(), note)))?;
     Ok(mark.next)
 }
 
-/// Which of two places a snapshot is kept in. Two that follow each other may meet in one; then the
-/// older one is lost a little earlier, and a reader in between finds that out by its numbers.
-fn slot(sweep: u64) -> char {
-    if xxhash_rust::xxh3::xxh3_64(&sweep.to_be_bytes()) & 1 == 0 { 'a' } else { 'b' }
+/// What stands behind the last whole snapshot of `partition`, if there is one.
+fn last_note(archive: &dyn Archive, partition: Partition) -> Result<Option<Note>, JournalError> {
+    let mut note = None;
+    archive.read(partition, &mut |key, value| {
+        if key == note_key() {
+            note = postcard::from_bytes(value).ok();
+        }
+    })?;
+    Ok(note)
 }
 
 /// Why a snapshot was not written or read.
@@ -152,13 +182,7 @@ fn try_restore(
     tables: &Tables,
     partition: Partition,
 ) -> Result<Option<u64>, Failure> {
-    let mut note: Option<Note> = None;
-    archive.read(partition, &mut |key, value| {
-        if key == note_key() {
-            note = postcard::from_bytes(value).ok();
-        }
-    })?;
-    let Some(note) = note else { return Ok(None) };
+    let Some(note) = last_note(archive, partition)? else { return Ok(None) };
     // Rows of an attempt that was cut short.
     tables.clear(partition)?;
     let mut filling = Filling {
@@ -222,7 +246,7 @@ impl Filling<'_> {
             let place = format!("the snapshot of partition {}", self.partition);
             Err(JournalError::Corrupt { place, detail: what.to_owned() }.into())
         };
-        let Note { chunks, rows, mark_bytes, sweep } = self.note;
+        let Note { chunks, rows, mark_bytes, sweep, .. } = self.note;
         if (self.chunks, self.rows, self.mark.len()) != (chunks, rows, mark_bytes) {
             return wrong("a part of it is missing");
         }
@@ -276,7 +300,17 @@ fn sweep(
                 Ok(Some(mark)) => mark.next,
                 Ok(None) | Err(_) => continue,
             };
-            let (when, before) = *last.entry(partition).or_insert((Instant::now(), Offset(0)));
+            let (when, before) = match last.get(&partition) {
+                Some(known) => *known,
+                // The former owner's, or one of before a restart.
+                None => match last_note(archive, partition) {
+                    Ok(note) => {
+                        let known = (Instant::now(), Offset(note.map_or(0, |note| note.sweep)));
+                        *last.entry(partition).or_insert(known)
+                    }
+                    Err(_) => continue,
+                },
+            };
             let records = next.0.saturating_sub(before.0);
             let due =
                 records >= schedule.records || (records > 0 && when.elapsed() >= schedule.interval);

@@ -7,6 +7,7 @@ use super::*;
 use crate::actors::snapshot::{restore, write};
 use crate::journal::archive::Kept;
 use crate::journal::{Archive, JournalError};
+use crate::store::row_set::RowSet;
 
 /// What was published, in order.
 #[derive(Default)]
@@ -70,6 +71,33 @@ async fn a_snapshot_restores_every_row_and_the_checkpoint() {
     assert_eq!(rows(&other, home), rows(&store, home));
     assert!(rows(&other, home).len() > 199);
     assert_eq!(other.tables().mark(home).unwrap(), store.tables().mark(home).unwrap());
+    other.close();
+    store.close();
+}
+
+#[actix::test]
+async fn a_snapshot_that_was_cut_short_spoils_no_whole_one() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, home) = filled(here.path()).await;
+    let shelf = Shelf::default();
+    let write_next = || {
+        let mut mark = store.tables().mark(home).unwrap().expect("a checkpoint");
+        mark.next.0 += 1;
+        store.tables().write(home, &RowSet::default(), &mark).expect("a later checkpoint");
+        write(&shelf, store.tables(), home).expect("it is written");
+        shelf.0.lock().unwrap()[&home].clone()
+    };
+    let other = empty_store(there.path());
+    for round in 0..8 {
+        let whole = write_next();
+        let note = whole.last().cloned().expect("a note");
+        // Each part in the place of the one with the same key, and the note of before.
+        let mut compacted: BTreeMap<_, _> = write_next().into_iter().collect();
+        compacted.insert(note.0, note.1);
+        let torn = Shelf(Mutex::new(BTreeMap::from([(home, compacted.into_iter().collect())])));
+        assert!(restore(&torn, other.tables(), home), "round {round}");
+        other.tables().clear(home).expect("it is empty again");
+    }
     other.close();
     store.close();
 }
