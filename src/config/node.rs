@@ -31,8 +31,9 @@ section! {
         workers: usize = cores(), in 1..=1024, unit "threads";
         /// The largest body of a call.
         body_bytes_max: Bytes = Bytes::mib(1), in Bytes::kib(1).0..=Bytes::mib(64).0;
-        /// How long a call may take before it is answered with a timeout.
-        request_timeout_ms: u64 = 3000, in 100..=60_000, unit "ms";
+        /// How long a call may take before it is answered with a timeout. Less than a recovery looks back
+        /// for calls that were carried out and not answered.
+        request_timeout_ms: u64 = 3000, in 100..=8_000, unit "ms";
         /// How long an idle connection stays open.
         keep_alive_s: u64 = 75, in 1..=3600, unit "s";
         /// Connections that are open at the same time.
@@ -46,9 +47,9 @@ section! {
         /// Partitions, fixed when the journal is created.
         partitions: u16 = 16, in 1..=4096, unit "partitions";
         /// The size at which the embedded journal begins a new segment file.
-        segment_bytes: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(4096).0;
+        segment_bytes: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(1024).0;
         /// Appended and not yet durable at most; beyond it, calls are answered as overload.
-        pending_bytes_max: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(4096).0;
+        pending_bytes_max: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(1024).0;
     }
 
     /// The Kafka cluster, if that is the journal.

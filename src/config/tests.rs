@@ -255,7 +255,7 @@ fn a_bad_value_is_refused_with_its_line_and_what_is_allowed() {
     assert_eq!(
         faults(file, &[]),
         [
-            "cordon.toml:3: http.request_timeout_ms: it is out of range; allowed: 100 to 60000 ms",
+            "cordon.toml:3: http.request_timeout_ms: it is out of range; allowed: 100 to 8000 ms",
             "cordon.toml:4: http.workers: it is no whole number; allowed: 1 to 1024 threads",
             "cordon.toml:5: http.body_bytes_max: it is out of range; allowed: 1 KiB to 64 MiB",
             "cordon.toml:8: journal.partitions: it is no whole number; allowed: 1 to 4096 partitions",

@@ -18,14 +18,16 @@ use crate::domain::{
 use crate::journal::Commit;
 use crate::journal::Place;
 
-/// How many commands and answers are remembered per partition.
-const REPEATS_MAX: usize = 10_000;
+/// How many commands and answers are remembered per partition: those of ten seconds and more, also where
+/// all that a node can do comes to a few partitions.
+const REPEATS_MAX: usize = 50_000;
 /// How many messages: more than an app may send in two minutes, by far.
 const MESSAGES_MAX: usize = 200_000;
 /// How long they are remembered, in milliseconds: longer than any caller goes on asking.
 const REPEATS_MS: i64 = 600_000;
 
-/// How far back a recovery looks for commands: longer than a call is asked again.
+/// How far back a recovery looks for commands: longer than a call is asked again, whatever
+/// `http.request_timeout_ms` is.
 pub(super) const LATELY: Duration = Duration::from_secs(10);
 /// How far back it looks for messages: a little longer than they are compared.
 const MESSAGES_LATELY: Duration = Duration::from_secs(125);
