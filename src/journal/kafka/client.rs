@@ -158,8 +158,9 @@ impl Client {
             .set("message.timeout.ms", "10000")
             .set("request.timeout.ms", "5000")
             .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
-            .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "262144");
+            // What may be on its way is bounded by `pending_bytes_max`, before it comes here.
+            .set("queue.buffering.max.messages", "0")
+            .set("queue.buffering.max.kbytes", "2147483647");
         config
     }
 
