@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::checkpoint::{Pace, write_checkpoint};
 use super::ledger::{Ledger, Outgoing, Status};
 use super::registry::Registry;
 use super::user::{Applied, Apply, Forget};
@@ -27,7 +26,6 @@ const RUN_MAX: usize = 100;
 pub(super) struct Incoming {
     ledger: Rc<Ledger>,
     registry: Rc<Registry>,
-    pace: Rc<RefCell<Pace>>,
     /// By source.
     channels: Box<[RefCell<Channel>]>,
     /// Users that were told of effects and have not answered.
@@ -69,13 +67,9 @@ impl Drop for Unheard {
 }
 
 impl Incoming {
-    pub(super) fn new(
-        ledger: Rc<Ledger>,
-        registry: Rc<Registry>,
-        pace: Rc<RefCell<Pace>>,
-    ) -> Rc<Self> {
+    pub(super) fn new(ledger: Rc<Ledger>, registry: Rc<Registry>) -> Rc<Self> {
         let channels = (0..ledger.context.partitions).map(|_| RefCell::default()).collect();
-        Rc::new(Self { ledger, registry, pace, channels, told: Cell::new(0) })
+        Rc::new(Self { ledger, registry, channels, told: Cell::new(0) })
     }
 
     /// Takes what another partition of this thread has for this one.
@@ -231,26 +225,24 @@ impl Incoming {
     }
 
     /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
-    /// meanwhile, or its store fails; then the effect is not done with and comes again.
+    /// meanwhile, or its store cannot be read; then the effect is not done with and comes again.
     ///
-    /// Found by a scan of the store's rows on the store's thread, a bounded number of users at a time,
-    /// after a checkpoint of everything that was recorded before.
+    /// Whoever has an actor and records that no checkpoint holds is told in any case. All others are found
+    /// by a scan of the store's rows on the store's thread, a bounded number of users at a time.
     async fn forget(&self, effect: &OwedEffect) -> Option<()> {
-        let Self { ledger, registry, pace, .. } = self;
-        let (partition, era) = (ledger.partition, ledger.era());
-        let target = ledger.sent();
-        if !self.all_final().await {
-            return None;
-        }
-        while registry.saved() < target {
-            // If it cannot be written now, the partition's own next one will do.
-            write_checkpoint(ledger, registry, pace, 1);
-            registry.next_save().await;
-            if ledger.era() != era {
-                return None;
-            }
-        }
+        let Self { ledger, registry, .. } = self;
+        let partition = ledger.partition;
         let (app, peer) = (effect.app, effect.from);
+        let forget = async |owner: UserKey| {
+            let message = Forget { peer, by: effect.origin.clone() };
+            match registry.ask(owner, message).await? {
+                Applied::Recorded | Applied::Nothing => Some(()),
+                Applied::Stale => None,
+            }
+        };
+        for owner in registry.unsaved(app) {
+            forget(owner).await?;
+        }
         let mut after = None;
         loop {
             let (done, owners) = oneshot::channel();
@@ -263,11 +255,7 @@ impl Incoming {
             after = owners.last().copied();
             let last = owners.len() < FORGET_CHUNK;
             for owner in owners {
-                let message = Forget { peer, by: effect.origin.clone() };
-                match registry.ask(owner, message).await? {
-                    Applied::Recorded | Applied::Nothing => {}
-                    Applied::Stale => return None,
-                }
+                forget(owner).await?;
             }
             if last {
                 return Some(());

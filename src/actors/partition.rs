@@ -44,7 +44,7 @@ impl PartitionActor {
         let pace = Rc::new(RefCell::new(Pace::new(interval, partition, context.partitions)));
         let ledger = Ledger::new(context.clone(), partition);
         let registry = Registry::new(ledger.clone());
-        let incoming = Incoming::new(ledger.clone(), registry.clone(), pace.clone());
+        let incoming = Incoming::new(ledger.clone(), registry.clone());
         context.settle_in(partition, &incoming);
         Self { ledger, registry, incoming, checkpoint: pace }
     }

@@ -10,12 +10,11 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
 use foldhash::fast::RandomState;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Notify;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
 use super::user::{Apply, Run, UserActor};
-use crate::domain::{User, UserKey};
+use crate::domain::{AppId, User, UserKey};
 use crate::store::StoreError;
 use crate::store::rows::RowHash;
 
@@ -24,6 +23,8 @@ use crate::store::rows::RowHash;
 const ACTOR_BYTES: usize = 1120;
 /// Residents looked at in one sweep: bounds a sweep's share of the arbiter.
 const SWEEP_MAX: usize = 100;
+/// The same when an actor is started and there are too many.
+const SWEEP_AT_START_MAX: usize = 16;
 
 /// What the registry knows of a resident actor.
 pub(super) struct Residence {
@@ -150,8 +151,6 @@ pub(super) struct Registry {
     saved: Cell<u64>,
     /// An actor that is one too many stays, because its last record is in no checkpoint.
     cramped: Cell<bool>,
-    /// Rings when a checkpoint is written, and when there is nobody any more to wait for one.
-    rewritten: Notify,
     total: Rc<Total>,
     began: Instant,
 }
@@ -172,7 +171,6 @@ impl Registry {
             hand: Cell::new(0),
             saved: Cell::new(0),
             cramped: Cell::new(false),
-            rewritten: Notify::new(),
             total: Rc::new(Total { bytes: Cell::new(0), gauge }),
             began: Instant::now(),
         })
@@ -254,7 +252,7 @@ impl Registry {
         context.metrics.resident.inc();
         let limits = &context.settings;
         if self.len() > limits.residents_max || self.total.bytes.get() > limits.resident_bytes_max {
-            self.sweep(Duration::ZERO, SWEEP_MAX.min(16));
+            self.sweep(limits.idle_max, SWEEP_AT_START_MAX);
         }
         residence
     }
@@ -324,22 +322,18 @@ impl Registry {
     pub(super) fn note_saved(&self, n: u64) {
         self.saved.set(n);
         self.cramped.set(false);
-        self.rewritten.notify_waiters();
+    }
+
+    /// The users of `app` whose last record is in no checkpoint.
+    pub(super) fn unsaved(&self, app: AppId) -> Vec<UserKey> {
+        let ring = self.ring.borrow();
+        let unsaved = ring.iter().filter(|known| known.changed() > self.saved.get());
+        unsaved.map(|known| known.key).filter(|key| key.app == app).collect()
     }
 
     /// Whether a checkpoint is wanted before its time, because more actors than there may be wait for it.
     pub(super) fn is_cramped(&self) -> bool {
         self.cramped.get()
-    }
-
-    /// Returns behind the next checkpoint, or when the partition is lost.
-    pub(super) async fn next_save(&self) {
-        self.rewritten.notified().await;
-    }
-
-    /// The last record that a checkpoint holds.
-    pub(super) fn saved(&self) -> u64 {
-        self.saved.get()
     }
 
     /// Drops all actors: their state may not be the journal's.
@@ -349,7 +343,6 @@ impl Registry {
         self.ring.take().iter().for_each(|residence| residence.retire());
         self.hand.set(0);
         self.saved.set(0);
-        self.rewritten.notify_waiters();
         self.ledger.context.metrics.resident.dec_by(count as i64);
     }
 
