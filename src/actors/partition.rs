@@ -259,19 +259,29 @@ impl Handler<Answered> for PartitionActor {
     }
 }
 
-/// Where does the follower stand, and where does the partition?
+/// Where does the follower stand, and where does the partition? Without an answer the partition is not
+/// served here.
 #[derive(Message)]
-#[rtype(result = "Option<(Option<Cursor>, Place)>")]
+#[rtype(result = "()")]
 pub(super) struct LoadCursor {
     pub(super) subscription: String,
+    pub(super) reply: oneshot::Sender<(Option<Cursor>, Place)>,
 }
 
 impl Handler<LoadCursor> for PartitionActor {
-    type Result = Option<(Option<Cursor>, Place)>;
+    type Result = ();
 
-    fn handle(&mut self, message: LoadCursor, _: &mut ActorContext<Self>) -> Self::Result {
-        (self.ledger.status() == Status::Serving)
-            .then(|| (self.ledger.cursor(&message.subscription), self.ledger.position()))
+    fn handle(&mut self, message: LoadCursor, _: &mut ActorContext<Self>) {
+        let LoadCursor { subscription, reply } = message;
+        if self.ledger.status() != Status::Serving {
+            return;
+        }
+        self.ledger.when_cursor_final(subscription, move |stands| {
+            if let Some(stands) = stands {
+                // Whoever asked may not wait any more.
+                let _ = reply.send(stands);
+            }
+        });
     }
 }
 
@@ -294,7 +304,7 @@ impl Handler<SaveCursor> for PartitionActor {
             return;
         }
         // A follower of an earlier term of office may be behind the one that moved it since.
-        let known = self.ledger.cursor_place(&subscription);
+        let known = self.ledger.cursor_sent(&subscription);
         if known.is_some_and(|(term, place)| (cursor.term, cursor.place.next) < (term, place.next))
         {
             let _ = reply.send(Ok(()));
@@ -330,7 +340,7 @@ impl Handler<BeginCursor> for PartitionActor {
         let BeginCursor { subscription, reply } = message;
         let full = || {
             self.ledger.cursors_count() >= CURSORS_MAX
-                && self.ledger.cursor_place(&subscription).is_none()
+                && self.ledger.cursor_sent(&subscription).is_none()
         };
         let admitted = self.ledger.admit();
         if let Err(error) =

@@ -223,9 +223,9 @@ impl Users {
         partition: Partition,
         subscription: &str,
     ) -> Result<(Option<Cursor>, Place), ExecuteError> {
-        let addr = self.addr(partition)?;
-        let load = LoadCursor { subscription: subscription.to_owned() };
-        addr.send(load).await.ok().flatten().ok_or(ExecuteError::Unavailable)
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, LoadCursor { subscription: subscription.to_owned(), reply })?;
+        answer.await.map_err(|_| ExecuteError::Unavailable)
     }
 
     /// Makes durable where the follower `subscription` stands in `partition`.
