@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::checkpoint::{Pace, write_checkpoint};
 use super::incoming::Incoming;
 use super::ledger::{Confirmation, Ledger};
-use super::recovery::{Recovered, RecoveryError, recover};
+use super::recovery::{Recovered, RecoveryError, read_to_the_end};
 use super::registry::Registry;
 use super::seats::Seat;
 use crate::journal::record::{decode, encode};
@@ -216,14 +217,13 @@ async fn claim(
     if let Some(standby) = &context.standby {
         ledger.remember(standby.let_go(partition).await);
     }
-    if ledger.rebuild.get() {
-        // Its rows are about to be cleared: nobody is answered from them.
-        drop_all(keeping);
-    }
-    let recovered = recovered(ledger).await?;
+    let recovered = recovered(keeping).await?;
     let (epoch, vacated) = terms.before_claim(&recovered)?;
     registry.adopt(ledger.restore(recovered));
     let (told, mut settlements) = unbounded_channel();
+    // What rang in an earlier term is over.
+    let _ = ledger.lost.notified().now_or_never();
+    let _ = ledger.left.notified().now_or_never();
     ledger.attach(told);
     let nonce = Uuid::now_v7();
     terms.note_sent(nonce);
@@ -236,7 +236,7 @@ async fn claim(
         return Err(ClaimError::Unacknowledged);
     };
     let acknowledged = Instant::now();
-    let recovered = self::recovered(ledger).await?;
+    let recovered = self::recovered(keeping).await?;
     terms.behind_claim(&recovered, (nonce, first), epoch)?;
     if let Some(lease) = context.journal.lease() {
         if vacated {
@@ -260,30 +260,46 @@ pub(super) fn take_office(keeping: &Keeping, recovered: Recovered, epoch: Epoch,
     ledger.schedule_turn();
 }
 
-async fn recovered(ledger: &Rc<Ledger>) -> Result<Recovered, ClaimError> {
+/// The partition's state. Rows that are spoilt are made anew, once; nobody is answered from them meanwhile.
+async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
+    let Keeping { ledger, .. } = keeping;
     let context = &ledger.context;
     // Each of them reads from the journal and writes into the store.
     let _turn = context.recoveries.acquire().await.map_err(|_| ClaimError::Store)?;
-    let (done, written) = oneshot::channel();
-    let barrier = move |_: &crate::store::Tables| {
-        // The partition may be gone by now.
-        let _ = done.send(());
-    };
-    context.store.run(barrier).map_err(|_| ClaimError::Store)?;
-    written.await.map_err(|_| ClaimError::Store)?;
-    let (journal, tables) = (context.journal.clone(), context.store.tables().clone());
-    let archive = context.archive.clone();
-    let kept_bytes_max = context.settings.resident_bytes_max;
-    let (partition, rebuild) = (ledger.partition, ledger.rebuild.replace(false));
-    let work = move || {
+    let mut doubted = false;
+    loop {
+        let (done, written) = oneshot::channel();
+        let barrier = move |_: &crate::store::Tables| {
+            // The partition may be gone by now.
+            let _ = done.send(());
+        };
+        context.store.run(barrier).map_err(|_| ClaimError::Store)?;
+        written.await.map_err(|_| ClaimError::Store)?;
+        let rebuild = ledger.rebuild.replace(false);
         if rebuild {
-            tables.clear(partition)?;
+            drop_all(keeping);
         }
-        recover(&*journal, archive.as_deref(), &tables, &[partition], kept_bytes_max)
-    };
-    let done = actix_web::rt::task::spawn_blocking(work).await;
-    let mut states = done.map_err(|_| ClaimError::Store)?.map_err(Box::new)?;
-    states.pop().ok_or(ClaimError::Store)
+        let (journal, tables) = (context.journal.clone(), context.store.tables().clone());
+        // The rows may have been those of a snapshot.
+        let archive = context.archive.clone().filter(|_| !doubted);
+        let (partition, kept_bytes_max) = (ledger.partition, context.settings.resident_bytes_max);
+        let work = move || {
+            if rebuild {
+                tables.clear(partition)?;
+            }
+            read_to_the_end(&*journal, archive.as_deref(), &tables, &[partition], kept_bytes_max)
+        };
+        let done = actix_web::rt::task::spawn_blocking(work).await;
+        match done.map_err(|_| ClaimError::Store)? {
+            Ok(mut states) => return states.pop().ok_or(ClaimError::Store),
+            Err(error) if error.spoilt_rows().is_some() && !doubted => {
+                tracing::error!(%error, "rebuilding the state from zero");
+                doubted = true;
+                ledger.rebuild.set(true);
+            }
+            Err(error) => return Err(Box::new(error).into()),
+        }
+    }
 }
 
 /// What the keeper of a partition waits for.
@@ -431,10 +447,12 @@ pub(super) fn has_claim(
             if entry.offset >= to {
                 return Ok(false);
             }
-            let claims = decode(&entry.bytes).is_ok_and(|record| {
-                matches!(record.body, Body::Claim { .. }) && record.epoch > epoch
-            });
-            if claims {
+            // One that cannot be read may be a claim.
+            let record = decode(&entry.bytes).map_err(|error| JournalError::Corrupt {
+                place: format!("{partition}@{}", entry.offset),
+                detail: error.to_string(),
+            })?;
+            if matches!(record.body, Body::Claim { .. }) && record.epoch > epoch {
                 return Ok(true);
             }
             if entry.offset.0 + 1 == to.0 {

@@ -233,7 +233,7 @@ impl Follower {
         tracing::error!(%error, journal.partition = %partition, "this node cannot stand by");
         // A checkpoint now would stand behind a record whose rows it lacks.
         self.forget_followed(partition);
-        if matches!(error, RecoveryError::Diverged { .. })
+        if error.spoilt_rows().is_some()
             && let Err(error) = self.store.tables().clear(partition)
         {
             tracing::error!(%error, journal.partition = %partition, "the rows cannot be cleared");

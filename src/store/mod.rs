@@ -23,8 +23,9 @@ use crate::pairing::OwedEffect;
 use row_set::RowSet;
 use rows::{RowChanges, RowHash};
 
-/// Checkpoints and recoveries that may wait for the store's thread.
-const JOBS_MAX: usize = 1024;
+/// Checkpoints and recoveries that may wait for the store's thread: some for each partition that there
+/// may be.
+const JOBS_MAX: usize = 16_384;
 
 /// Rows that are taken out in one batch.
 const CLEARED_AT_ONCE: usize = 10_000;
@@ -125,6 +126,9 @@ pub enum StoreError {
     /// A key is not readable.
     #[error("the state store has a row with a key that is no row key")]
     Key,
+    /// A user has rows and no head row.
+    #[error("the state store has lost the head row of {0}")]
+    Headless(UserKey),
     /// The store's thread is gone or behind.
     #[error("the state store does not keep up")]
     Busy,
@@ -309,10 +313,11 @@ impl Tables {
                 None => return Err(StoreError::Key),
             }
         }
-        Ok(match head {
-            None => (User::new(key.user), RowHash::default()),
-            Some((head, hash)) => (User::restore(key.user, head, relations), hash),
-        })
+        match head {
+            None if relations.is_empty() => Ok((User::new(key.user), RowHash::default())),
+            None => Err(StoreError::Headless(*key)),
+            Some((head, hash)) => Ok((User::restore(key.user, head, relations), hash)),
+        }
     }
 
     /// The head row of `key`.

@@ -18,6 +18,8 @@ use crate::store::{Mark, Tables};
 
 /// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
 const RECORDS_PER_CHECKPOINT: u64 = 20_000;
+/// Rows that stay in memory while the store takes none.
+const UNSAVED_ROWS_MAX: usize = 1_000_000;
 
 /// A partition whose reading has begun, or what is wrong with it.
 pub(super) type Begun = (Partition, Result<Following, RecoveryError>);
@@ -48,6 +50,8 @@ pub(in crate::actors) struct Following {
     rows: RowSet,
     scratch: Vec<u8>,
     since_checkpoint: u64,
+    /// Checkpoints since then that the store did not take.
+    put_off: u64,
     /// Where the journal ended when the reading began.
     end: Offset,
     /// The first offset that was not read: before the checkpoint while commands are looked for.
@@ -106,6 +110,7 @@ impl Following {
                 rows: RowSet::default(),
                 scratch: Vec::new(),
                 since_checkpoint: 0,
+                put_off: 0,
                 end,
                 reading,
                 echo,
@@ -164,14 +169,31 @@ impl Following {
             return Ok(());
         }
         self.hash();
+        let mark = self.recovered.mark();
+        tables.write(self.recovered.partition, &self.rows, &mark)?;
+        self.rows = RowSet::default();
+        (self.since_checkpoint, self.put_off) = (0, 0);
         let bytes = |known: &Box<Folded>| size_of::<Folded>() + known.user.heap_bytes();
         if self.users.values().map(bytes).sum::<usize>() > self.kept_bytes_max {
             self.users = HashMap::default();
             self.knows_all = false;
         }
-        self.since_checkpoint = 0;
-        let rows = std::mem::take(&mut self.rows);
-        Ok(tables.write(self.recovered.partition, &rows, &self.recovered.mark())?)
+        Ok(())
+    }
+
+    /// The checkpoint that is due. A store that cannot be written is no reason to stop reading as long as
+    /// there is room for what it lacks.
+    fn checkpoint_if_due(&mut self, tables: &Tables) -> Result<(), RecoveryError> {
+        if self.since_checkpoint < RECORDS_PER_CHECKPOINT * (1 + self.put_off) {
+            return Ok(());
+        }
+        match self.checkpoint(tables) {
+            Err(RecoveryError::Store(_)) if self.rows.len() < UNSAVED_ROWS_MAX => {
+                self.put_off += 1;
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// The last checkpoint. If the store cannot be written, what it lacks goes along instead: a full
@@ -244,10 +266,7 @@ impl Following {
                 }
             }
         }
-        if self.since_checkpoint >= RECORDS_PER_CHECKPOINT {
-            self.checkpoint(tables)?;
-        }
-        Ok(())
+        self.checkpoint_if_due(tables)
     }
 
     fn acknowledged(&mut self, out: &[(Partition, u64)]) {
@@ -282,7 +301,8 @@ impl Following {
                 let (user, head) = if self.knows_all {
                     (User::new(commit.key.user), RowHash::default())
                 } else {
-                    tables.user(partition, &commit.key)?
+                    let stored = tables.user(partition, &commit.key);
+                    stored.map_err(|source| RecoveryError::Rows { partition, source })?
                 };
                 free.insert(Box::new(Folded { user, head, before: None }))
             }

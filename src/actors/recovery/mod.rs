@@ -110,6 +110,15 @@ pub enum RecoveryError {
         /// The owner's.
         there: String,
     },
+    /// The rows of a user cannot be read. They are rebuilt.
+    #[error("partition {partition}: {source}")]
+    Rows {
+        /// Which partition.
+        partition: Partition,
+        /// What is wrong with them.
+        #[source]
+        source: StoreError,
+    },
     /// The journal ends before the checkpoint: durable records are missing.
     #[error(
         "partition {partition}: the state store stands at offset {store}, the journal ends at \
@@ -124,6 +133,21 @@ pub enum RecoveryError {
         /// The journal's end.
         journal: Offset,
     },
+}
+
+impl RecoveryError {
+    /// The partition whose rows are to blame, or may be: with rows made anew it may go well.
+    pub(super) fn spoilt_rows(&self) -> Option<Partition> {
+        match self {
+            Self::Order { partition, .. }
+            | Self::Diverged { partition, .. }
+            | Self::Rows { partition, .. } => Some(*partition),
+            Self::Journal(_)
+            | Self::Store(_)
+            | Self::Record { .. }
+            | Self::JournalBehind { .. } => None,
+        }
+    }
 }
 
 impl Recovered {
@@ -189,8 +213,8 @@ impl Recovered {
 /// Brings the store up to the journal's end for each of `partitions`, and answers their states: from the
 /// store's checkpoint, else from the snapshot in `archive`, else from the journal's beginning.
 ///
-/// A store that turns out not to hold the owner's rows is rebuilt from the journal's beginning. Users of
-/// each partition who take `kept_bytes_max` together stay in memory meanwhile.
+/// Rows that turn out not to be the owner's, or not to be readable, are made anew from the journal's
+/// beginning, once. Users of each partition who take `kept_bytes_max` together stay in memory meanwhile.
 ///
 /// Blocks. Errors: [`RecoveryError`]; what was checkpointed stays.
 pub fn recover(
@@ -203,17 +227,19 @@ pub fn recover(
     let mut rebuilt = BTreeSet::new();
     loop {
         let archive = archive.filter(|_| rebuilt.is_empty());
-        match read_to_the_end(journal, archive, tables, partitions, kept_bytes_max) {
-            Err(error @ RecoveryError::Diverged { partition, .. }) if rebuilt.insert(partition) => {
+        let result = read_to_the_end(journal, archive, tables, partitions, kept_bytes_max);
+        match result.as_ref().err().map(|error| (error, error.spoilt_rows())) {
+            Some((error, Some(partition))) if rebuilt.insert(partition) => {
                 tracing::error!(%error, "rebuilding the state from zero");
                 tables.clear(partition)?;
             }
-            result => return result,
+            _ => return result,
         }
     }
 }
 
-fn read_to_the_end(
+/// The same with the rows as they are: whoever calls has them made anew.
+pub(super) fn read_to_the_end(
     journal: &dyn Journal,
     archive: Option<&dyn Archive>,
     tables: &Tables,

@@ -18,8 +18,8 @@ use crate::clock::Clock;
 use crate::domain::{
     AppId, Card, FormerFriend, NewFriend, OfferForm, ProfileChange, Rejection, Target, UserId,
 };
-use crate::journal::{Offset, embedded};
-use crate::store::{self, Store};
+use crate::journal::{Journal as _, Offset, Settlement, embedded};
+use crate::store::{self, Store, rows};
 
 const APP: AppId = AppId(1_400_000_001);
 
@@ -245,7 +245,7 @@ async fn rows_that_no_checkpoint_speaks_of_count_for_nothing() {
     // All that the store has is a row that was never true, and no mark.
     let settings = store::Settings { dir: dir.path().join("state"), cache_bytes: 8 << 20 };
     let home = partition_of(&key("amy"), 16);
-    let row = |peer| crate::store::rows::relation_key(home, &key("amy"), &id(peer));
+    let row = |peer| rows::relation_key(home, &key("amy"), &id(peer));
     let store = Store::open(&settings).expect("the store opens");
     let known = store.tables().partition_rows(home).map(|row| row.expect("it is readable"));
     let (_, value) = known.into_iter().find(|known| known.0 == row("bob")).expect("it is there");
@@ -253,7 +253,7 @@ async fn rows_that_no_checkpoint_speaks_of_count_for_nothing() {
     drop(store);
     std::fs::remove_dir_all(&settings.dir).expect("the store can be deleted");
     let store = Store::open(&settings).expect("an empty store");
-    let mut rows = crate::store::rows::RowChanges::default();
+    let mut rows = rows::RowChanges::default();
     rows.push(&row("carl"), Some(&value));
     store.tables().fill(&rows).expect("it takes rows");
     store.close();
@@ -297,36 +297,88 @@ async fn who_follows_a_partition_may_write_a_checkpoint_behind_any_record() {
     store.close();
 }
 
-#[actix::test]
-async fn a_standby_that_cannot_go_on_leaves_its_checkpoint_where_it_was() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (state, other) = (dir.path().join("state"), dir.path().join("other"));
-    let room = start(dir.path()).await;
+/// A store that stands before amy's block of bob, and the journal behind it.
+async fn lagging(dir: &Path) -> (Store, Arc<embedded::Journal>) {
+    let (state, other) = (dir.join("state"), dir.join("other"));
+    let room = start(dir).await;
     import(&room, &["amy", "bob"]).await;
     room.stop().await;
     let copied = std::process::Command::new("cp").arg("-r").args([&state, &other]).status();
     assert!(copied.expect("cp runs").success());
-    let room = start(dir.path()).await;
+    let room = start(dir).await;
     assert_eq!(run(&room, "amy", block("bob")).await, [Ok(())]);
     room.stop().await;
-
-    // The standby stands before the block, and cannot read who blocks.
     let store = Store::open(&store::Settings { dir: other, cache_bytes: 8 << 20 }).expect("a copy");
-    let home = partition_of(&key("amy"), 16);
-    let mut broken = crate::store::rows::RowChanges::default();
-    broken.push(&crate::store::rows::head_key(home, &key("amy")), Some(&[0xff; 3]));
-    store.tables().fill(&broken).expect("a row can be spoilt");
-    let before = store.tables().mark(home).expect("a mark").expect("there is one");
-    let settings = embedded::Settings::new(dir.path().join("journal"));
-    let journal = embedded::Journal::open(embedded::Settings { partitions: 16, ..settings })
-        .expect("the journal opens again");
+    let settings = embedded::Settings::new(dir.join("journal"));
+    let journal = embedded::Journal::open(embedded::Settings { partitions: 16, ..settings });
+    (store, journal.expect("the journal opens again"))
+}
+
+fn standby(journal: &Arc<embedded::Journal>, store: &Store) -> standby::Follower {
     let seats = Arc::new(Seats::new(16));
-    let mut standby =
-        standby::Follower::new(journal, None, store.clone(), seats, &Settings::default());
+    standby::Follower::new(journal.clone(), None, store.clone(), seats, &Settings::default())
+}
+
+#[actix::test]
+async fn a_standby_that_cannot_go_on_leaves_its_checkpoint_where_it_was() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, journal) = lagging(dir.path()).await;
+    let home = partition_of(&key("amy"), 16);
+    let before = store.tables().mark(home).expect("a mark").expect("there is one");
+    let (told, mut settlements) = tokio::sync::mpsc::unbounded_channel();
+    journal.attach(home, told);
+    journal.append(home, b"no record").expect("it is taken");
+    journal.flush();
+    assert!(matches!(settlements.recv().await, Some(Settlement::Durable { count: 1, .. })));
+    let mut standby = standby(&journal, &store);
     standby.follow(BTreeSet::from([home]));
     while standby.step() {}
+    assert!(!standby.follows(home));
     assert_eq!(store.tables().mark(home).expect("a mark"), Some(before));
     store.close();
+}
+
+#[actix::test]
+async fn rows_that_cannot_be_read_or_have_lost_their_head_are_made_anew() {
+    let home = partition_of(&key("amy"), 16);
+    let head = rows::head_key(home, &key("amy"));
+    let of_nobody = rows::relation_key(home, &key("amy"), &id("carl"));
+    let spoilt: [&[(&[u8], Option<&[u8]>)]; 2] =
+        [&[(&head, Some(&[0xff; 3]))], &[(&of_nobody, Some(&[0; 5])), (&head, None)]];
+    let rows_of = |store: &Store| {
+        let rows = store.tables().partition_rows(home);
+        rows.collect::<Result<Vec<_>, _>>().expect("readable rows")
+    };
+    for spoilt in spoilt {
+        let spoil = |store: &Store| {
+            let mut changes = rows::RowChanges::default();
+            spoilt.iter().for_each(|(key, value)| changes.push(key, *value));
+            store.tables().fill(&changes).expect("a row can be spoilt");
+        };
+        // By a standby, which begins again later.
+        let dir = tempfile::tempdir().expect("a folder");
+        let (store, journal) = lagging(dir.path()).await;
+        spoil(&store);
+        let mut first = standby(&journal, &store);
+        first.follow(BTreeSet::from([home]));
+        while first.step() {}
+        assert_eq!(store.tables().mark(home).expect("readable"), None, "they are gone");
+        let mut again = standby(&journal, &store);
+        again.follow(BTreeSet::from([home]));
+        while again.step() {}
+        again.checkpoint_all();
+        let anew = rows_of(&store);
+        assert!(store.tables().relation(home, &key("amy"), &id("bob")).unwrap().is_some());
+        store.close();
+        // By a recovery, at once.
+        let dir = tempfile::tempdir().expect("a folder");
+        let (store, journal) = lagging(dir.path()).await;
+        spoil(&store);
+        recover(&*journal, None, store.tables(), &[home], 0).expect("a state");
+        assert_eq!(rows_of(&store).len(), anew.len());
+        assert!(store.tables().relation(home, &key("amy"), &id("bob")).unwrap().is_some());
+        store.close();
+    }
 }
 
 #[actix::test]
@@ -342,8 +394,8 @@ async fn a_store_that_has_lost_a_row_in_silence_is_found_out_and_rebuilt() {
     let settings = store::Settings { dir: dir.path().join("state"), cache_bytes: 8 << 20 };
     let store = Store::open(&settings).expect("the store opens");
     let home = partition_of(&key("amy"), 16);
-    let row = crate::store::rows::relation_key(home, &key("amy"), &id("bob"));
-    let mut gone = crate::store::rows::RowChanges::default();
+    let row = rows::relation_key(home, &key("amy"), &id("bob"));
+    let mut gone = rows::RowChanges::default();
     gone.push(&row, None);
     store.tables().fill(&gone).expect("a row can be lost");
     // And a checkpoint of before the release, so that the owner's hash is read again.
