@@ -10,7 +10,6 @@ pub mod rows;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -149,7 +148,9 @@ pub struct Tables {
     rows: Keyspace,
     marks: Keyspace,
     path: Arc<Path>,
-    failed: Arc<AtomicBool>,
+    /// Checkpoints fail, as on a full disk.
+    #[cfg(test)]
+    full: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// A checkpoint as it was at one moment: its mark, and its rows, key and value.
@@ -260,18 +261,24 @@ impl Tables {
             }
         }
         let path = Arc::from(settings.dir.as_path());
-        Ok(Self { database, rows, marks, path, failed: Arc::default() })
+        Ok(Self {
+            database,
+            rows,
+            marks,
+            path,
+            #[cfg(test)]
+            full: Arc::default(),
+        })
     }
 
     fn fail(&self, source: fjall::Error) -> StoreError {
-        self.failed.store(true, Ordering::Relaxed);
         StoreError::Database { path: self.path.to_path_buf(), source: Box::new(source) }
     }
 
-    /// Whether any access has failed since the start: the store is not trusted any more then, and a
-    /// node says so in its log and on `/readyz`.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+    /// Lets checkpoints fail from now on, or no more.
+    #[cfg(test)]
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Writes a checkpoint: all of it or nothing.
@@ -281,6 +288,10 @@ impl Tables {
         rows: &RowSet,
         mark: &Mark,
     ) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(self.fail(fjall::Error::Io(std::io::ErrorKind::StorageFull.into())));
+        }
         let mut batch = self.database.batch();
         for (key, value) in rows.iter() {
             match value {

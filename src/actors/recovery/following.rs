@@ -16,8 +16,9 @@ use crate::store::row_set::RowSet;
 use crate::store::rows::{Before, RowChanges, RowHash};
 use crate::store::{Mark, Tables};
 
-/// Records replayed between two checkpoints: bounds the memory of a recovery from zero.
-const RECORDS_PER_CHECKPOINT: u64 = 20_000;
+/// Records replayed between two checkpoints: bounds the memory of a recovery from zero. Few in tests, whose
+/// journals are short.
+const RECORDS_PER_CHECKPOINT: u64 = if cfg!(test) { 16 } else { 20_000 };
 /// Rows that stay in memory while the store takes none.
 const UNSAVED_ROWS_MAX: usize = 1_000_000;
 

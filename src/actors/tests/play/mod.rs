@@ -2,7 +2,7 @@
 //! asked again, messages between partitions that are lost, doubled and overtaken, groups of records
 //! that become durable, or of which nobody knows, crashes of which a part survives, late writes of
 //! the dead and the deposed, claims against an owner who does not know it yet, hand-overs, leases
-//! that run out, stores that are saved, lost and rebuilt.
+//! that run out, stores that are saved, lost and rebuilt, and take nothing for a while.
 //!
 //! Two worlds: two nodes over a journal that orders each partition (what a cluster is), and one node
 //! over one file that orders everything (what the embedded journal is).

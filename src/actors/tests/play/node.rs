@@ -493,9 +493,10 @@ impl Office {
         let Keeping { ledger, registry, .. } = &self.keeping;
         if let Some(checkpoint) = ledger.checkpoint(1) {
             let tables = ledger.context.store.tables();
-            let written = tables.write(self.partition, &checkpoint.rows, &checkpoint.mark);
-            written.expect("memory is writable");
-            registry.note_saved(checkpoint.mark.n);
+            match tables.write(self.partition, &checkpoint.rows, &checkpoint.mark) {
+                Ok(()) => registry.note_saved(checkpoint.mark.n),
+                Err(_) => ledger.keep_unsaved(checkpoint.rows),
+            }
         }
     }
 

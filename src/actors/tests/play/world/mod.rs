@@ -123,6 +123,8 @@ pub(super) struct World<'s> {
     mortal: bool,
     /// Partitions are claimed while their owners go on to answer.
     rival: bool,
+    /// Stores take nothing now and then.
+    crowded: bool,
 }
 
 fn partitions() -> impl Iterator<Item = Partition> {
@@ -132,6 +134,7 @@ fn partitions() -> impl Iterator<Item = Partition> {
 impl<'s> World<'s> {
     pub(super) fn new(seed: u64, durability: Durability, shelf: &'s Shelf) -> Self {
         for store in &shelf.nodes {
+            store.tables().set_full(false);
             for partition in partitions() {
                 store.tables().clear(partition).expect("the store is writable");
             }
@@ -162,6 +165,7 @@ impl<'s> World<'s> {
             careful: seed % 4 == 1,
             mortal: seed % 5 == 2,
             rival: seed % 4 == 3,
+            crowded: seed % 7 == 4,
         };
         // One order over all partitions is the order of one file, and one node has it.
         let count = match durability {
