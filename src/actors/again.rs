@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use super::ItemError;
-use super::ledger::{Ledger, Owing, Plan};
+use super::ledger::{Owing, Plan};
 use super::repeat::DoneBefore;
-use crate::domain::{Command, Offer, Rejection, User, UserId, UserKey};
+use crate::domain::{Command, Offer, Rejection, User, UserId};
 
 /// What is left of a call.
 pub(super) struct Rest {
@@ -20,10 +20,8 @@ pub(super) struct Rest {
     pub(super) settled: Settled,
 }
 
-/// A call of `key`'s that has `done` something before.
+/// A call of the user's that has `done` something before.
 pub(super) struct Again<'a> {
-    pub(super) ledger: &'a Ledger,
-    pub(super) key: UserKey,
     pub(super) user: &'a User,
     pub(super) done: &'a DoneBefore,
 }
@@ -50,7 +48,7 @@ impl Again<'_> {
     fn split(&self, command: &Command) -> Option<(Option<Command>, Settled)> {
         let (rest, settled) = match command {
             Command::Block { targets } => {
-                let plan = |peer| self.owed(Owing::Block, peer);
+                let plan = |peer| owed(Owing::Block, peer);
                 let twice = Some(Rejection::AlreadyBlocked);
                 let (targets, settled) = self.items(targets, |one| one.user, plan, twice);
                 (rest(targets, |targets| Command::Block { targets }), settled)
@@ -68,12 +66,12 @@ impl Again<'_> {
             }
             Command::RemoveFriends { targets, both } => {
                 let (both, twice) = (*both, Some(Rejection::NotFriend));
-                let plan = |peer| self.removed(peer, both);
+                let plan = |peer| removed(peer, both);
                 let (targets, settled) = self.items(targets, |one| one.user, plan, twice);
                 (rest(targets, |targets| Command::RemoveFriends { targets, both }), settled)
             }
             Command::AnswerRequests { items } => {
-                let plan = |peer| self.owed(Owing::Answer, peer);
+                let plan = |peer| owed(Owing::Answer, peer);
                 let twice = Some(Rejection::RequestUnknown);
                 let (items, settled) = self.items(items, |one| one.user, plan, twice);
                 (rest(items, |items| Command::AnswerRequests { items }), settled)
@@ -96,7 +94,7 @@ impl Again<'_> {
                 let mut peers = self.done.peers().to_vec();
                 peers.sort_unstable();
                 peers.dedup();
-                let plans = peers.into_iter().map(|peer| self.removed(peer, *both));
+                let plans = peers.into_iter().map(|peer| removed(peer, *both));
                 (None, plans.enumerate().collect())
             }
             Command::DeleteAccount if self.done.touched_own() => {
@@ -158,15 +156,6 @@ impl Again<'_> {
         (rest, settled)
     }
 
-    /// What was done owes `peer` something, or did.
-    fn owed(&self, what: Owing, peer: UserId) -> Plan {
-        if self.ledger.owes(self.key, peer, what) { Plan::Owed(what, peer) } else { FINE }
-    }
-
-    fn removed(&self, peer: UserId, both: bool) -> Plan {
-        if both { self.owed(Owing::Removal, peer) } else { FINE }
-    }
-
     /// What came of the call's offer to `peer`, or of its import of who was a friend already.
     fn offered(&self, peer: UserId) -> Plan {
         let mut offers = self.done.offers().iter();
@@ -185,6 +174,15 @@ impl Again<'_> {
 
 fn rest<T>(items: Vec<T>, command: impl FnOnce(Vec<T>) -> Command) -> Option<Command> {
     (!items.is_empty()).then(|| command(items))
+}
+
+/// What was done owes `peer` something, or did.
+fn owed(what: Owing, peer: UserId) -> Plan {
+    Plan::Owed(what, peer, Ok(()))
+}
+
+fn removed(peer: UserId, both: bool) -> Plan {
+    if both { owed(Owing::Removal, peer) } else { FINE }
 }
 
 fn refuse(rejection: Rejection) -> Plan {

@@ -113,7 +113,7 @@ impl Handler<Run> for UserActor {
         if let (Some(kept), Some(call)) = (kept, call)
             && kept.call != call
         {
-            let _ = reply.reply.send(Err(ExecuteError::Rejected(Rejection::KeyReused)));
+            self.refuse(reply, Rejection::KeyReused);
             return;
         }
         let sent_at = kept.and_then(|kept| kept.traces.sent_at);
@@ -139,10 +139,7 @@ impl Handler<Run> for UserActor {
         // What is kept knows the whole call; the other memory may have lost a part of it.
         let done = kept.or_else(|| self.ledger.done_before(origin.request, self.residence.key));
         let rest = match &done {
-            Some(done) => {
-                Again { ledger: &self.ledger, key: self.residence.key, user: &self.user, done }
-                    .rest_of(command)
-            }
+            Some(done) => Again { user: &self.user, done }.rest_of(command),
             None => Rest { command: Some(command), settled: Vec::new() },
         };
         let Rest { command: Some(command), settled } = rest else {
@@ -163,13 +160,7 @@ impl Handler<Run> for UserActor {
             match self.user.perform(&command, context.policy(self.residence.key.app), at) {
                 Ok(decision) => decision,
                 Err(rejection) => {
-                    let lost = context.interrupted();
-                    let answer = move |offset: Option<Offset>| {
-                        // What it was judged on may never have happened.
-                        let answer = offset.map_or(lost, |_| ExecuteError::Rejected(rejection));
-                        drop(reply.reply.send(Err(answer)));
-                    };
-                    self.ledger.when_final(self.residence.changed(), Box::new(answer));
+                    self.refuse(reply, rejection);
                     return;
                 }
             };
@@ -181,7 +172,7 @@ impl Handler<Run> for UserActor {
                 match self.user.begin_call(call, origin.request, at) {
                     Ok(begun) => decision.events.extend(begun),
                     Err(rejection) => {
-                        let _ = reply.reply.send(Err(ExecuteError::Rejected(rejection)));
+                        self.refuse(reply, rejection);
                         return;
                     }
                 }
@@ -195,7 +186,7 @@ impl Handler<Run> for UserActor {
             }
             (Some(_) | None, _) => {}
         }
-        let mut plans = self.plans(command.parts().0, decision.outcomes);
+        let mut plans = Self::plans(command.parts().0, decision.outcomes);
         for (slot, plan) in settled {
             plans.insert(slot, plan);
         }
@@ -213,9 +204,19 @@ impl Handler<Run> for UserActor {
 }
 
 impl UserActor {
+    /// Refuses a call as a whole, once what that was judged on is final: it may never have happened.
+    fn refuse(&self, reply: ReplyBy, rejection: Rejection) {
+        let lost = self.ledger.context.interrupted();
+        let answer = move |offset: Option<Offset>| {
+            let answer = offset.map_or(lost, |_| ExecuteError::Rejected(rejection));
+            drop(reply.reply.send(Err(answer)));
+        };
+        self.ledger.when_final(self.residence.changed(), Box::new(answer));
+    }
+
     /// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed
     /// waits for the same removal.
-    fn plans(&self, command: &Command, outcomes: Vec<Result<Outcome, Rejection>>) -> Vec<Plan> {
+    fn plans(command: &Command, outcomes: Vec<Result<Outcome, Rejection>>) -> Vec<Plan> {
         let plan = |(slot, outcome)| match outcome {
             Ok(Outcome::Recorded) => Plan::Done(Ok(())),
             Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
@@ -223,35 +224,29 @@ impl UserActor {
             Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
             Ok(Outcome::Forgetting) => Plan::Forgetting,
             Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
-            Err(rejection) => match self.owed(command, slot, rejection) {
-                Some((what, peer)) => Plan::Owed(what, peer),
-                None => Plan::Done(Err(ItemError::Rejected(rejection))),
-            },
+            Err(rejection) => {
+                let refused = Err(ItemError::Rejected(rejection));
+                match owed(command, slot, rejection) {
+                    Some((what, peer)) => Plan::Owed(what, peer, refused),
+                    None => Plan::Done(refused),
+                }
+            }
         };
         outcomes.into_iter().enumerate().map(plan).collect()
     }
+}
 
-    /// What is still owed of that which an earlier call has done in place of this item.
-    fn owed(
-        &self,
-        command: &Command,
-        slot: usize,
-        rejection: Rejection,
-    ) -> Option<(Owing, UserId)> {
-        match (command, rejection) {
-            (Command::Block { targets }, Rejection::AlreadyBlocked) => {
-                let peer = targets.get(slot)?.user;
-                let is_owed = self.ledger.owes(self.residence.key, peer, Owing::Block);
-                is_owed.then_some((Owing::Block, peer))
-            }
-            (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
-                let item = items.get(slot)?;
-                let is_owed =
-                    self.ledger.owes_answer(self.residence.key, item.user, item.agreement);
-                is_owed.then_some((Owing::Answer, item.user))
-            }
-            _ => None,
+/// What may still be owed of that which an earlier call has done in place of this item.
+fn owed(command: &Command, slot: usize, rejection: Rejection) -> Option<(Owing, UserId)> {
+    match (command, rejection) {
+        (Command::Block { targets }, Rejection::AlreadyBlocked) => {
+            Some((Owing::Block, targets.get(slot)?.user))
         }
+        (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
+            let item = items.get(slot)?;
+            Some((Owing::SameAnswer(item.agreement), item.user))
+        }
+        _ => None,
     }
 }
 

@@ -1,13 +1,19 @@
 //! Who waits for what, and what they are told.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
-use super::channels::forgets;
+use super::channels::{Owing, forgets};
 use super::{After, Ledger, Plan, State};
 use crate::actors::ItemError;
 use crate::actors::waiting::{ReplyBy, Slot, Ticket};
 use crate::domain::{Event, Rejection, UserId, UserKey};
 use crate::journal::Offset;
+
+/// An item that waits for what may be owed, and its answer if nothing is.
+type Owed = (Ticket, Owing, Result<(), ItemError>);
 
 impl Ledger {
     /// Answers once everything up to record `n` is final: for turns that record nothing.
@@ -52,6 +58,7 @@ impl Ledger {
         let ReplyBy { reply, deadline } = reply;
         let mut state = self.state.borrow_mut();
         let request = state.desk.open(reply, slots.collect(), deadline);
+        let mut owed: HashMap<UserId, Vec<Owed>, RandomState> = HashMap::default();
         for (slot, plan) in plans.iter().enumerate() {
             let ticket = Ticket { request, slot: slot as u32 };
             match plan {
@@ -59,16 +66,8 @@ impl Ledger {
                 Plan::Offer(peer, edge) => {
                     state.desk.await_offer((key, *peer, edge.version), ticket);
                 }
-                Plan::Owed(what, peer) => {
-                    let destination = self.destination(key, *peer);
-                    let owed = state.outbox[destination]
-                        .iter_mut()
-                        .rev()
-                        .find(|owed| what.is(&owed.effect, &key, peer));
-                    match owed {
-                        Some(owed) => owed.waiters.push(ticket),
-                        None => state.desk.fill(ticket, Ok(()), self.partition),
-                    }
+                Plan::Owed(what, peer, otherwise) => {
+                    owed.entry(*peer).or_default().push((ticket, *what, *otherwise));
                 }
                 Plan::OwedForgetting => {
                     let State { outbox, desk, .. } = &mut *state;
@@ -81,7 +80,37 @@ impl Ledger {
                 }
             }
         }
+        if !owed.is_empty() {
+            self.wait_for_owed(&mut state, key, owed);
+        }
         request
+    }
+
+    /// Looks for what is owed already in one pass, however many items wait for it.
+    fn wait_for_owed(
+        &self,
+        state: &mut State,
+        key: UserKey,
+        mut owed: HashMap<UserId, Vec<Owed>, RandomState>,
+    ) {
+        let State { outbox, desk, .. } = state;
+        // The last of what is owed to each peer.
+        for known in outbox.iter_mut().flat_map(|outbox| outbox.iter_mut().rev()) {
+            if known.effect.from != key.user {
+                continue;
+            }
+            let Some(items) = owed.get_mut(&known.effect.to) else { continue };
+            items.retain(|(ticket, what, _)| {
+                let is_it = what.is(&known.effect, &key, &known.effect.to);
+                if is_it {
+                    known.waiters.push(*ticket);
+                }
+                !is_it
+            });
+        }
+        for (ticket, _, otherwise) in owed.into_values().flatten() {
+            desk.fill(ticket, otherwise, self.partition);
+        }
     }
 
     /// Who waits for offers that these events answer, and what they are told once that is final.

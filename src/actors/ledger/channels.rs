@@ -10,7 +10,7 @@ use super::answers::Awaited;
 use super::{Ledger, Outgoing, Owed, Status};
 use crate::actors::waiting::Ticket;
 use crate::domain::{Agreement, Effect, Rejection, Severance, UserId, UserKey};
-use crate::journal::{Body, Commit, Durability, Partition, partition_of};
+use crate::journal::{Body, Commit, Durability, Partition};
 use crate::pairing::{Answer, OwedEffect, owed_by};
 
 /// Effects in one message to another partition.
@@ -56,33 +56,6 @@ impl Ledger {
         });
     }
 
-    /// Whether an earlier call of `key`'s still waits for the peer's side.
-    pub(in crate::actors) fn owes(&self, key: UserKey, peer: UserId, what: Owing) -> bool {
-        let destination = self.destination(key, peer);
-        let mut state = self.state.borrow_mut();
-        state.outbox[destination].iter_mut().any(|owed| what.is(&owed.effect, &key, &peer))
-    }
-
-    /// Whether an earlier answer of `key`'s to a request of `peer`'s, with this agreement or a refusal,
-    /// still waits for the peer's side.
-    pub(in crate::actors) fn owes_answer(
-        &self,
-        key: UserKey,
-        peer: UserId,
-        agreement: Option<Agreement>,
-    ) -> bool {
-        let destination = self.destination(key, peer);
-        let mut state = self.state.borrow_mut();
-        state.outbox[destination].iter_mut().any(|owed| {
-            let same = match owed.effect.effect {
-                Effect::Confirm { agreement: said, .. } => said == agreement,
-                Effect::Refuse { .. } => agreement.is_none(),
-                _ => false,
-            };
-            same && Owing::Answer.is(&owed.effect, &key, &peer)
-        })
-    }
-
     /// Whether a deletion of the account `key` has not reached every partition: it may not be
     /// imported again before, or the new account would be forgotten with the old one.
     pub(in crate::actors) fn owes_forget(&self, key: UserKey) -> bool {
@@ -92,11 +65,6 @@ impl Ledger {
                 .outbox
                 .iter_mut()
                 .any(|outbox| outbox.iter_mut().any(|owed| forgets(&owed.effect, &key)))
-    }
-
-    pub(super) fn destination(&self, key: UserKey, peer: UserId) -> usize {
-        let receiver = UserKey { app: key.app, user: peer };
-        usize::from(partition_of(&receiver, self.context.partitions).0)
     }
 
     /// Effects have come in from `source`. Errors: the answer to send instead of taking them.
@@ -258,6 +226,8 @@ pub(in crate::actors) enum Owing {
     Removal,
     /// The answer to a request that waited.
     Answer,
+    /// The same, if it is this agreement or, without one, a refusal.
+    SameAnswer(Option<Agreement>),
 }
 
 impl Owing {
@@ -267,13 +237,21 @@ impl Owing {
         let fits = match self {
             Self::Block => severs(Severance::Blocked),
             Self::Removal => severs(Severance::Deleted),
-            Self::Answer => match owed.effect {
-                Effect::Confirm { agreement, .. } => agreement.is_some(),
-                Effect::Refuse { why, .. } => why == Rejection::Declined,
+            Self::Answer | Self::SameAnswer(_) => match owed.effect {
+                Effect::Confirm { agreement: said @ Some(_), .. } => self.takes(said),
+                Effect::Refuse { why: Rejection::Declined, .. } => self.takes(None),
                 _ => false,
             },
         };
         owed.to == *peer && owed.from == key.user && owed.app == key.app && fits
+    }
+
+    /// Whether what was said is the answer that is meant.
+    fn takes(self, said: Option<Agreement>) -> bool {
+        match self {
+            Self::SameAnswer(meant) => meant == said,
+            Self::Block | Self::Removal | Self::Answer => true,
+        }
     }
 }
 

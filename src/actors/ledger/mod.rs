@@ -160,8 +160,8 @@ pub(in crate::actors) enum Plan {
     Sever(UserId),
     /// For the peer to have heard an answer.
     Answer(UserId),
-    /// For what is owed to the peer since an earlier call.
-    Owed(Owing, UserId),
+    /// For what is owed to the peer since an earlier call. If nothing is, this is the answer.
+    Owed(Owing, UserId, Result<(), ItemError>),
     /// For the answer to an offer.
     Offer(UserId, EdgeId),
     /// For every partition to have forgotten the account.
