@@ -205,6 +205,8 @@ pub(super) enum ClaimError {
     Fenced,
     #[error("the state store does not keep up")]
     Store,
+    #[error("the standby does not keep up")]
+    Standby,
 }
 
 /// Claims the partition. Rule: cluster.md 2.3 `claim`, 6.
@@ -215,7 +217,7 @@ async fn claim(
     let Keeping { ledger, registry, .. } = keeping;
     let (context, partition) = (&ledger.context, ledger.partition);
     if let Some(standby) = &context.standby {
-        ledger.remember(standby.let_go(partition).await);
+        ledger.remember(standby.let_go(partition).await.ok_or(ClaimError::Standby)?);
     }
     let recovered = recovered(keeping).await?;
     let (epoch, vacated) = terms.before_claim(&recovered)?;

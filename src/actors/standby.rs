@@ -5,8 +5,8 @@
 //! A partition is let go of before it is claimed: then its rows belong to its actor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ enum Order {
 #[derive(Clone)]
 pub(super) struct Standby {
     orders: SyncSender<Order>,
+    /// What the thread was told to follow last.
+    told: Arc<Mutex<BTreeSet<Partition>>>,
 }
 
 impl Standby {
@@ -55,23 +57,36 @@ impl Standby {
         let thread = std::thread::Builder::new()
             .name("standby".into())
             .spawn(move || follower.run(&queue))?;
-        Ok((Self { orders }, thread))
+        Ok((Self { orders, told: Arc::default() }, thread))
     }
 
     /// Follows exactly `partitions` from now on.
     pub(super) fn follow(&self, partitions: BTreeSet<Partition>) {
-        // A full queue: whoever steers says it again.
-        let _ = self.orders.try_send(Order::Follow(partitions));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever steers says it again and again; the queue is for what is new.
+        if *told != partitions && self.orders.try_send(Order::Follow(partitions.clone())).is_ok() {
+            *told = partitions;
+        }
     }
 
     /// Lets go of `partition`; afterwards the store holds everything that was read of it. Answers the
-    /// last commands that were read.
-    pub(super) async fn let_go(&self, partition: Partition) -> Repeats {
+    /// last commands that were read; nothing if the thread is told more than it can do, and may still
+    /// follow it.
+    pub(super) async fn let_go(&self, partition: Partition) -> Option<Repeats> {
         let (reply, gone) = oneshot::channel();
-        match self.orders.try_send(Order::LetGo(partition, reply)) {
+        let ordered = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let ordered = self.orders.try_send(Order::LetGo(partition, reply));
+            if ordered.is_ok() {
+                told.remove(&partition);
+            }
+            ordered
+        };
+        match ordered {
+            Ok(()) => Some(gone.await.unwrap_or_default()),
+            Err(TrySendError::Full(_)) => None,
             // A thread that has ended follows nothing.
-            Ok(()) => gone.await.unwrap_or_default(),
-            Err(_) => Repeats::default(),
+            Err(TrySendError::Disconnected(_)) => Some(Repeats::default()),
         }
     }
 
@@ -203,8 +218,13 @@ impl Follower {
         self.wanted.iter().filter(is_missing).copied().collect()
     }
 
-    /// Begins to follow `missing`, whose rows are all written.
+    /// Begins to follow `missing`, whose rows are all written: those that have a checkpoint, or one that
+    /// has none. That one may have to be restored from a snapshot, and orders do not wait for more.
     fn begin(&mut self, missing: Vec<Partition>) {
+        let tables = self.store.tables();
+        let has_mark = |one: &Partition| matches!(tables.mark(*one), Ok(Some(_)));
+        let (mut missing, without): (Vec<_>, Vec<_>) = missing.into_iter().partition(has_mark);
+        missing.extend(without.first());
         let archive = self.archive.as_deref();
         let (tables, kept_bytes_max) = (self.store.tables(), self.kept_bytes_max);
         match Following::begin(&*self.journal, archive, tables, &missing, kept_bytes_max) {
