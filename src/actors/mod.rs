@@ -158,8 +158,8 @@ impl Users {
         }
     }
 
-    /// Answers as the owner of `partition`, for another node or for this one; `patience` long at
-    /// most.
+    /// Answers as the owner of `partition`, for another node or for this one. A command is answered within
+    /// `patience`; whoever asks anything else has a patience of their own.
     ///
     /// Errors: [`ExecuteError::Elsewhere`] if this node does not own it.
     pub async fn answer(

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::event::is_false;
 use super::id::UserId;
 
 /// A message as its sender's record keeps it. This server delivers none: whoever follows the journal
@@ -55,9 +56,4 @@ impl Message {
     pub fn key(&self) -> String {
         format!("{}_{}_{}", self.seq, self.random, self.time)
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
 }

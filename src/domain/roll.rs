@@ -65,11 +65,6 @@ impl<T: Entry> Roll<T> {
         self.0.retain(keep);
     }
 
-    /// Takes everything out.
-    pub fn clear(&mut self) {
-        self.0 = Vec::new();
-    }
-
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::id::{Timestamp, UserId};
 use super::policy::Policy;
 use super::rejection::Rejection;
-use super::user::{Outcome, User};
+use super::user::{Decided, Outcome, User};
 
 /// The name of the stream that keeps an app's subscriptions; no account may be called so.
 const KEEPER: &str = "~webhooks";
@@ -335,8 +335,6 @@ impl Subscriptions {
     }
 }
 
-type Decided = Result<(Vec<Event>, Outcome), Rejection>;
-
 fn recorded(events: Vec<Event>) -> Decided {
     Ok((events, Outcome::Recorded))
 }
@@ -427,11 +425,6 @@ impl User {
     fn find_subscription(&self, name: &str, configured: bool) -> Result<(), Rejection> {
         let is_set = self.subscriptions().is_some_and(|known| known.get(name).is_some());
         if is_set || configured { Ok(()) } else { Err(Rejection::SubscriptionUnknown) }
-    }
-
-    /// The number of the last replay that there was.
-    pub fn last_replay(&self) -> u32 {
-        self.subscriptions().map_or(0, |known| known.last_replay)
     }
 
     pub(super) fn note_subscription(&mut self, set: &Subscription) {

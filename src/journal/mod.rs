@@ -1,9 +1,8 @@
 //! The durable, ordered record: one trait, two adapters, and the rules every reader and writer
 //! follows.
 //!
-//! Promises: records of one partition are read in the order of their offsets, which have no gaps
-//! between readable records that matter to [`fence`]; what was acknowledged stays; a record is read
-//! whole or not at all. It knows nothing of actors and HTTP.
+//! Promises: records of one partition are read in the order of their offsets; what was acknowledged
+//! stays; a record is read whole or not at all. It knows nothing of actors and HTTP.
 
 pub mod archive;
 pub mod board;
@@ -99,7 +98,8 @@ pub enum Durability {
     PerPartition,
 }
 
-/// The journal as audits see it: something to read. All methods return at once or read from disk.
+/// The journal as audits see it: something to read. All methods block: on the disk, or
+/// on the network for seconds.
 pub trait ReadJournal: Send + Sync + 'static {
     /// How many partitions there are, fixed when the journal was created.
     fn partitions(&self) -> u16;
@@ -119,8 +119,8 @@ pub trait ReadJournal: Send + Sync + 'static {
     }
 }
 
-/// The journal as the rest of the program sees it. All methods return at once, or read from disk;
-/// none waits for durability.
+/// The journal as the rest of the program sees it. Its own methods return at once; none waits for
+/// durability.
 ///
 /// After a [`Settlement::Lost`] the partition takes nothing more until its owner attaches again: an
 /// owner who has not heard of the loss yet must not get later records durable behind the hole. An

@@ -55,12 +55,12 @@ pub enum Body {
     },
     /// The owner leaves the partition in order.
     Release {
-        /// The row hash of the state up to here, 32 hex digits.
+        /// The row hash of the state up to here: the number of the rows' layout, a hyphen, 32 hex digits.
         hash: String,
     },
     /// A statement about the state up to here, for audits.
     Checkpoint {
-        /// The row hash of the state up to here, 32 hex digits.
+        /// The row hash of the state up to here: the number of the rows' layout, a hyphen, 32 hex digits.
         hash: String,
     },
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
@@ -292,13 +292,7 @@ impl Tables {
         if self.full.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(self.fail(fjall::Error::Io(std::io::ErrorKind::StorageFull.into())));
         }
-        let mut batch = self.database.batch();
-        for (key, value) in rows.iter() {
-            match value {
-                Some(value) => batch.insert(&self.rows, key, value),
-                None => batch.remove(&self.rows, key),
-            }
-        }
+        let mut batch = self.batch_of(rows.iter());
         let mark = postcard::to_stdvec(mark)?;
         batch.insert(&self.marks, partition.0.to_be_bytes(), mark);
         batch.commit().map_err(|error| self.fail(error))
@@ -381,14 +375,21 @@ impl Tables {
     /// Puts rows there that belong to no checkpoint yet: until a mark is written with [`Tables::write`]
     /// they count for nothing.
     pub fn fill(&self, changes: &RowChanges) -> Result<(), StoreError> {
+        self.batch_of(changes.iter()).commit().map_err(|error| self.fail(error))
+    }
+
+    fn batch_of<'r>(
+        &self,
+        rows: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
+    ) -> OwnedWriteBatch {
         let mut batch = self.database.batch();
-        for (key, value) in changes.iter() {
+        for (key, value) in rows {
             match value {
                 Some(value) => batch.insert(&self.rows, key, value),
                 None => batch.remove(&self.rows, key),
             }
         }
-        batch.commit().map_err(|error| self.fail(error))
+        batch
     }
 
     /// Which users of `partition` have a row about `peer`, from `after` on, as far as checkpoints know;

@@ -121,7 +121,7 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) turn: Cell<bool>,
     era: Cell<u64>,
     losses: Cell<u64>,
-    /// The state store has an unreadable row: the next recovery starts from zero.
+    /// Reading the partition's rows has failed: the next recovery makes them anew.
     pub(in crate::actors) rebuild: Cell<bool>,
     /// Rings when the partition has to find out from the journal what became of it.
     pub(in crate::actors) lost: Arc<Notify>,
