@@ -127,6 +127,13 @@ pub(super) struct Sentence {
     refused: BTreeSet<UserId>,
 }
 
+impl Verdict {
+    /// Whether anything was said about `user`.
+    pub fn names(&self, user: &UserId) -> bool {
+        self.allowed.contains(user) || self.refused.iter().any(|refusal| refusal.user == *user)
+    }
+}
+
 impl Sentence {
     pub(super) fn of(verdict: &Verdict) -> Self {
         Self {

@@ -28,8 +28,14 @@ pub(super) async fn about_adding(
     command: Command,
 ) -> Result<(Command, Settled), Failure> {
     let look = look(call, owner, &command, BeforeCommand::PrevFriendAdd).await?;
-    let (Look::Open(open), Command::AddFriends { items, form, forced }) = (&look, &command) else {
+    let Command::AddFriends { items, form, forced } = &command else {
         return Ok((look.over(command), Vec::new()));
+    };
+    // About whom somebody has to be asked, or was not when it was.
+    let open = match &look {
+        Look::Nothing => return Ok((command, Vec::new())),
+        Look::Open(open) => open.clone(),
+        Look::Said(verdict) => items.iter().map(|item| !verdict.names(&item.user)).collect(),
     };
     let (form, forced) = (*form, *forced);
     let users: Vec<UserId> = items.iter().map(|item| item.user).collect();
@@ -37,7 +43,7 @@ pub(super) async fn about_adding(
     let mut settled = Vec::new();
     let mut left = Vec::with_capacity(items.len());
     let mut wanted = Vec::with_capacity(items.len());
-    for (slot, ((item, open), both)) in items.iter().zip(open).zip(between).enumerate() {
+    for (slot, ((item, open), both)) in items.iter().zip(&open).zip(between).enumerate() {
         let in_the_way = match both {
             Ok((_, theirs)) if theirs.blocks => Some(Rejection::BlockedByPeer),
             Ok((ours, theirs)) if form.is_two_way() && ours.has_friend && theirs.has_friend => {
@@ -55,10 +61,10 @@ pub(super) async fn about_adding(
             wanted.push(item);
         }
     }
-    let verdict = if wanted.is_empty() {
-        Some(unasked(Matter::FriendAdd))
-    } else {
-        ask(call, &Question::FriendAdd { from: owner, items: &wanted, form }).await
+    let verdict = match look {
+        Look::Said(verdict) => Some(verdict),
+        _ if wanted.is_empty() => Some(unasked(Matter::FriendAdd)),
+        _ => ask(call, &Question::FriendAdd { from: owner, items: &wanted, form }).await,
     };
     Ok((under(Command::AddFriends { items: left, form, forced }, verdict), settled))
 }
