@@ -238,7 +238,10 @@ impl Send<'_> {
     fn message(&self, call: &Call<'_>, too_long: ErrorCode) -> Result<Message, ErrorCode> {
         let invalid = |Malformed| code::MESSAGE_REQUEST_INVALID;
         let random = number(&self.random).ok().flatten().ok_or(code::MESSAGE_RANDOM_WRONG)?;
-        let body = self.body()?;
+        let body = self.body().map_err(|code| match code {
+            code::MESSAGE_TOO_LONG => too_long,
+            code => code,
+        })?;
         self.time.integer().map_err(|Malformed| code::MESSAGE_TIME_WRONG)?;
         let life_time = self.life_time.integer().ok().filter(|value| *value >= Some(0));
         let life_time = match (life_time, &self.life_time) {
@@ -296,9 +299,9 @@ pub(super) fn check_elements(text: &str) -> Result<(), ErrorCode> {
     if elements.is_empty() {
         return Err(code::MESSAGE_BODY_MISSING);
     }
-    // More than are kept are too long a message in any case.
+    // More than are kept are too long a message in any case, whatever `c2c.message_bytes_max` allows.
     if elements.len() >= shape::KEPT_MAX {
-        return Err(code::MESSAGE_ELEMENT_WRONG);
+        return Err(code::MESSAGE_TOO_LONG);
     }
     let is_right = |element: &Object<Element<'_>>| {
         let element = element.given()?;
