@@ -110,6 +110,11 @@ impl Inside {
             };
             lookup.boxed_local().shared()
         };
+        let known = self.looking.borrow().clone();
+        if known.is_some_and(|known| known.now_or_never().is_some()) {
+            // It ended when nobody waited for it any more: what it found may be hours old.
+            self.looking.take();
+        }
         let mine = self.looking.borrow_mut().get_or_insert_with(begin).clone();
         let found: Found = mine.clone().await;
         self.looking.borrow_mut().take_if(|known| known.ptr_eq(&mine));
