@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::rt::task::spawn_blocking;
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::directory::Directory;
 use crate::actors::{CursorsSeen, ExecuteError};
@@ -32,6 +32,11 @@ const SCAN_TIME_MAX: Duration = Duration::from_millis(1_500);
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 static SCANS: Semaphore = Semaphore::const_new(SCANS_AT_ONCE_MAX);
+
+/// The right to look into the journal.
+pub(super) async fn may_scan() -> Result<SemaphorePermit<'static>, DeskError> {
+    SCANS.acquire().await.map_err(|_| DeskError::Broken)
+}
 
 impl Directory {
     /// Every partition's cursors of `app`, from whoever owns it.
@@ -67,9 +72,11 @@ impl Directory {
         + Send
         + 'static,
     ) -> Result<(T, String), DeskError> {
-        let _permit = SCANS.acquire().await.map_err(|_| DeskError::Broken)?;
+        let permit = may_scan().await?;
         let journal = self.journal.clone();
         let scanned = spawn_blocking(move || {
+            // Kept as long as it lasts, not as long as somebody waits for it.
+            let _permit = permit;
             let limits = Limits {
                 records: SCANNED_RECORDS_MAX,
                 items,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::rt::task::spawn_blocking;
 
+use super::deliveries::may_scan;
 use super::directory::Directory;
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::{
@@ -232,9 +233,12 @@ impl Directory {
     async fn count(&self, app: AppId, wanted: Replay) -> Result<Counted, DeskError> {
         let replay = self.bounded(app, wanted).await?;
         let told = self.known(app).replay(&replay).ok_or(DeskError::Unknown)?;
-        let journal = self.journal.clone();
-        let deadline = Instant::now() + COUNT_PATIENCE;
-        let counted = spawn_blocking(move || webhooks::count(&told, &*journal, deadline)).await;
+        let (permit, journal) = (may_scan().await?, self.journal.clone());
+        let counted = spawn_blocking(move || {
+            let _permit = permit;
+            webhooks::count(&told, &*journal, Instant::now() + COUNT_PATIENCE)
+        });
+        let counted = counted.await;
         let counted = counted.ok().and_then(Result::ok).ok_or(DeskError::Broken)?;
         Ok(Counted { calls: counted.0, complete: counted.1 })
     }
