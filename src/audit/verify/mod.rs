@@ -79,7 +79,7 @@ pub fn run(
 /// Checks the journal.
 pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
     let started = Instant::now();
-    let mut check = Check::new(journal, options);
+    let mut check = Check::new(journal, options)?;
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     for late in [false, true] {
         check.late = late;
@@ -121,11 +121,13 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(journal: &'a dyn ReadJournal, options: &Options) -> Self {
+    fn new(journal: &'a dyn ReadJournal, options: &Options) -> Result<Self, AuditError> {
+        let replays = webhooks::replays(journal)?;
+        let deliveries = webhooks::Options { replays, ..webhooks::Options::default() };
         let mut problems = Findings::default();
         let partitions = journal.partitions();
         let count = usize::from(partitions);
-        Self {
+        Ok(Self {
             journal,
             partitions,
             ends: vec![Offset(0); count],
@@ -136,12 +138,12 @@ impl<'a> Check<'a> {
             people: People::new(partitions, options.import_ignores_blocklist),
             hashes: Hashes::new(partitions, &options.stored, &mut problems),
             cursors: Cursors::new(partitions),
-            deliveries: Reckoning::new(journal, webhooks::Options::default()),
+            deliveries: Reckoning::new(journal, deliveries),
             late: false,
             report: Report { notes: options.notes.clone(), ..Report::default() },
             problems,
             warnings: Findings::default(),
-        }
+        })
     }
 
     fn step(&mut self, step: Step) -> Result<(), AuditError> {

@@ -45,6 +45,10 @@ use lane::{Ground, Lane, Whose};
 
 /// How the event that begins a replay is stored.
 const REPLAY_BEGUN: &[u8] = br#""ReplayBegun""#;
+/// Replays begin in the stream of an app's subscriptions alone, whose name begins with this and stands
+/// among the first bytes of its records: few others are looked at to their end.
+const STREAM_MARK: u8 = b'~';
+const HEAD_BYTES: usize = 256;
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 1 << 20;
 /// What the names of all cursors of subscriptions begin with.
@@ -218,7 +222,7 @@ pub fn watched(
 
 /// What each replay was to tell. A partition that is read later may hold the word on one whose
 /// cursors are read before, so this is looked for beforehand.
-fn replays(journal: &dyn ReadJournal) -> Result<Vec<(AppId, Replay)>, AuditError> {
+pub(super) fn replays(journal: &dyn ReadJournal) -> Result<Vec<(AppId, Replay)>, AuditError> {
     let from: Vec<_> =
         all_partitions(journal).into_iter().map(|partition| (partition, Offset(0))).collect();
     let mut reader = journal.reader(&from)?;
@@ -229,7 +233,9 @@ fn replays(journal: &dyn ReadJournal) -> Result<Vec<(AppId, Replay)>, AuditError
             return Ok(replays);
         }
         let told = |entry: &&Entry| {
-            entry.bytes.windows(REPLAY_BEGUN.len()).any(|bytes| bytes == REPLAY_BEGUN)
+            let head = &entry.bytes[..entry.bytes.len().min(HEAD_BYTES)];
+            head.contains(&STREAM_MARK)
+                && entry.bytes.windows(REPLAY_BEGUN.len()).any(|bytes| bytes == REPLAY_BEGUN)
         };
         for entry in entries.iter().filter(told) {
             if let Ok(Record { body: Body::Commit(commit), .. }) = decode(&entry.bytes) {

@@ -21,7 +21,7 @@ const SUM_BYTES: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanCursor {
     /// A place in each partition, and how many calls of the record there were answered already.
-    pub(super) places: Vec<(Place, u8)>,
+    pub(super) places: Vec<(Place, u32)>,
     /// Records before this are passed over.
     pub(super) since: Option<Timestamp>,
     /// No other partition is looked at. Not part of the text.

@@ -84,13 +84,13 @@ pub fn owed_calls(
             return None;
         }
         let calls = told(partition, offset, commit).into_iter().enumerate();
-        for (index, call) in calls.skip(usize::from(answered)) {
+        for (index, call) in calls.skip(answered as usize) {
             if !wanted.has(call.id.command) {
                 continue;
             }
             let full = items.len() >= limits.items || bytes + call.body.len() > limits.bytes;
             if full && (!items.is_empty() || limits.items == 0) {
-                return Some(index as u8);
+                return Some(index as u32);
             }
             bytes += call.body.len();
             items.push(call);
@@ -128,13 +128,13 @@ pub fn letters(
         let (_, name, replay) = named(name).filter(|(of, name, _)| {
             *of == app && subscription.is_none_or(|wanted| wanted == *name)
         })?;
-        let letters = cursor.progress.died.iter().enumerate().skip(usize::from(answered));
+        let letters = cursor.progress.died.iter().enumerate().skip(answered as usize);
         for (index, letter) in letters {
             if since.is_some_and(|since| letter.at < since) {
                 continue;
             }
             if items.len() >= limits.items {
-                return Some(index as u8);
+                return Some(index as u32);
             }
             let subscription = name.to_owned();
             items.push(Letter { subscription, replay, letter: letter.clone() });
@@ -216,10 +216,10 @@ pub fn delivered(
                     return Some(0);
                 }
                 let found = of_record(asked, standpoints, (partition, offset), commit);
-                let found = found.into_iter().enumerate().skip(usize::from(answered));
+                let found = found.into_iter().enumerate().skip(answered as usize);
                 for (index, item) in found {
                     if items.len() >= limits.items {
-                        return Some(index as u8);
+                        return Some(index as u32);
                     }
                     items.push(item);
                 }
@@ -333,7 +333,7 @@ fn note_cursor(
 
 /// Takes a record of which so many items were taken before. Answers how many are by now, if it cannot
 /// take all of them.
-type See<'a> = dyn FnMut((Partition, Offset), &Record, u8) -> Option<u8> + 'a;
+type See<'a> = dyn FnMut((Partition, Offset), &Record, u32) -> Option<u32> + 'a;
 
 /// Shows `see` every record that counts, until it says how much of one it has taken, or a limit is
 /// reached. Answers whether the end of everything was.
