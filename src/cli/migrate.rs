@@ -10,7 +10,7 @@ use super::arguments::MigrateArgs;
 use super::audit::imports_ignore_blocklists;
 use crate::app;
 use crate::audit::{Format, verify};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, make_data_dir};
 use crate::journal::copy::{Digest, copy};
 use crate::journal::{Journal, ReadJournal, embedded, kafka};
 
@@ -43,6 +43,7 @@ pub(super) fn migrate(
         if folder.exists() {
             bail!("{} exists: a journal is copied into a new folder only", folder.display());
         }
+        make_data_dir(data_dir)?;
         let to = open_embedded(&config, &folder, from.partitions())?;
         carry((&from, &kafka_name), (&*to, &folder.display().to_string()), &rules, out)
     } else {

@@ -1,5 +1,8 @@
 //! `cordon migrate`: from one machine to a cluster, and back.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::support::{Setup, audit, kafka};
 
 /// What is said of the records that were copied.
@@ -8,7 +11,7 @@ fn copied(text: &str) -> Option<&str> {
 }
 
 #[test]
-fn a_journal_moves_under_the_rules_of_its_apps_and_back() {
+fn a_journal_moves_under_the_rules_of_its_apps_and_back_into_a_folder_for_its_owner_alone() {
     let Some(kafka) = kafka::shared() else { return };
     let cluster = Setup::cluster(kafka, 1).remove(0);
     let setup = cluster.set("JOURNAL", "embedded").set("FRIEND_IMPORT_IGNORES_BLOCKLIST", "true");
@@ -27,4 +30,6 @@ fn a_journal_moves_under_the_rules_of_its_apps_and_back() {
     let (code, back) = audit(&setup, &["migrate", "--back", "--data-dir", data_dir]);
     assert_eq!(code, 0, "{back}");
     assert!(copied(&there).is_some() && copied(&there) == copied(&back), "{there}{back}");
+    let mode = fs::metadata(folder).expect("the folder is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
