@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use actix_web::rt::task::spawn_blocking;
 
 use super::directory::Directory;
+use super::seal::SealError;
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::{
     AppId, Command, Format, Rejection, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
@@ -83,7 +84,16 @@ impl Directory {
     ) -> Result<(SecretChange, Option<String>), DeskError> {
         let sealer = self.sealer(app).ok_or(DeskError::Broken)?;
         let name = &*subscription.name;
-        let seal = |text: &str| sealer.seal(name, text).map_err(|_| DeskError::Broken);
+        let broken = |error: SealError| {
+            tracing::error!(
+                app.id = app.0,
+                webhook.subscription = name,
+                %error,
+                "a secret is not sealed"
+            );
+            DeskError::Broken
+        };
+        let seal = |text: &str| sealer.seal(name, text).map_err(broken);
         match secret {
             NewSecret::Keep => Ok((SecretChange::Keep, None)),
             NewSecret::Remove => Ok((SecretChange::Remove, None)),
@@ -97,7 +107,7 @@ impl Directory {
                 Ok((SecretChange::Replace { sealed: seal(&text)?, overlap_ms }, None))
             }
             NewSecret::Generated { overlap_ms } => {
-                let text = sealer.make_up().map_err(|_| DeskError::Broken)?;
+                let text = sealer.make_up().map_err(broken)?;
                 Ok((SecretChange::Replace { sealed: seal(&text)?, overlap_ms }, Some(text)))
             }
         }
