@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::seal::SealError;
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::{
-    AppId, Command, Format, Rejection, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
+    AppId, Command, Format, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
 };
 use crate::http::{
     Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, State, SubscriptionSeen,
@@ -363,11 +363,5 @@ impl Webhooks for Directory {
             self.renew(app).await?;
             Ok(position)
         })
-    }
-}
-
-impl From<Rejection> for DeskError {
-    fn from(rejection: Rejection) -> Self {
-        Self::Actors(rejection.into())
     }
 }

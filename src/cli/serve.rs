@@ -78,8 +78,7 @@ fn introduction(app: &App, config: &Config, node: &Node, clock: &Clock) -> Resul
     let admin = app.admins.first().context("the development app has no admin")?;
     let key = app.keys.first().context("the development app has no key")?;
     let now = i64::from(clock.now().unix_seconds());
-    let signature =
-        usersig::sign(app.id, key.reveal(), admin.as_str(), EXAMPLE_EXPIRE_S, now, None);
+    let signature = usersig::sign(app.id, key.reveal(), admin.as_str(), EXAMPLE_EXPIRE_S, now);
     let [one, other] = app::SAMPLES;
     Ok(format!(
         "\nNo app is configured, so this is a development app, kept in {folder}:\n\

@@ -9,7 +9,7 @@ use super::scope::within;
 use super::secret::{Secret, Url};
 use super::together::Delivery;
 use super::value::Value;
-use crate::domain::{FailurePolicy, Fallback, Format};
+use crate::domain::{FailurePolicy, Fallback, Format, MAIN, is_subscription_name};
 
 /// One further subscriber of an app's events. Its fields mean what they mean in `[app.webhook]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +132,7 @@ impl WebhookSubscription {
             before_on_busy: fields.read("before_on_busy", allow)?,
         };
         fields.refuse_unknown()?;
-        if !is_name(&read.name) {
+        if !is_subscription_name(&read.name) {
             return Err("name: it is needed, with 1 to 32 of a to z, 0 to 9 and -".to_owned());
         }
         if read.name == MAIN {
@@ -150,14 +150,6 @@ impl WebhookSubscription {
         }
         Ok(read)
     }
-}
-
-/// The name of the subscription that `[app.webhook]` itself is.
-const MAIN: &str = "main";
-
-fn is_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=32).contains(&name.len()) && name.bytes().all(fits)
 }
 
 impl Value for WebhookSubscription {

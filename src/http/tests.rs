@@ -85,7 +85,7 @@ impl Node {
 }
 
 fn signature(app: AppId, key: &str, identifier: &str) -> String {
-    usersig::sign(app, key, identifier, 86_400, SIGNED_AT, None)
+    usersig::sign(app, key, identifier, 86_400, SIGNED_AT)
 }
 
 /// The parameters of a good call, with some replaced or, by `None`, left out.
