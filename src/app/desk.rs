@@ -7,9 +7,10 @@ use actix_web::rt::task::spawn_blocking;
 
 use super::deliveries::may_scan;
 use super::directory::Directory;
+use super::seal::SealError;
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::{
-    AppId, Command, Format, Rejection, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
+    AppId, Command, Format, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
 };
 use crate::http::{
     Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, State, SubscriptionSeen,
@@ -84,7 +85,16 @@ impl Directory {
     ) -> Result<(SecretChange, Option<String>), DeskError> {
         let sealer = self.sealer(app).ok_or(DeskError::Broken)?;
         let name = &*subscription.name;
-        let seal = |text: &str| sealer.seal(name, text).map_err(|_| DeskError::Broken);
+        let broken = |error: SealError| {
+            tracing::error!(
+                app.id = app.0,
+                webhook.subscription = name,
+                %error,
+                "a secret is not sealed"
+            );
+            DeskError::Broken
+        };
+        let seal = |text: &str| sealer.seal(name, text).map_err(broken);
         match secret {
             NewSecret::Keep => Ok((SecretChange::Keep, None)),
             NewSecret::Remove => Ok((SecretChange::Remove, None)),
@@ -98,7 +108,7 @@ impl Directory {
                 Ok((SecretChange::Replace { sealed: seal(&text)?, overlap_ms }, None))
             }
             NewSecret::Generated { overlap_ms } => {
-                let text = sealer.make_up().map_err(|_| DeskError::Broken)?;
+                let text = sealer.make_up().map_err(broken)?;
                 Ok((SecretChange::Replace { sealed: seal(&text)?, overlap_ms }, Some(text)))
             }
         }
@@ -357,11 +367,5 @@ impl Webhooks for Directory {
             self.renew(app).await?;
             Ok(position)
         })
-    }
-}
-
-impl From<Rejection> for DeskError {
-    fn from(rejection: Rejection) -> Self {
-        Self::Actors(rejection.into())
     }
 }

@@ -12,11 +12,13 @@ mod settings;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use anyhow::{Context, Result};
+use futures_util::future::{Either, select};
 use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
@@ -66,6 +68,15 @@ impl Node {
     /// Starts a node and waits until it takes commands, or for `START_PATIENCE`: then it serves
     /// what it can, and `/readyz` says what is wrong. Must be called inside an actix system.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self> {
+        Self::start_until(config, clock, std::future::pending()).await
+    }
+
+    /// The same, but a node that is told to `stop` waits for nothing any more: it can be stopped.
+    pub async fn start_until(
+        config: &Config,
+        clock: Clock,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Self> {
         let listener = bind(config.server.listen.as_str())?;
         let ops_listener = bind(config.server.ops_listen.as_str())?;
         let address = listener.local_addr()?;
@@ -157,7 +168,7 @@ impl Node {
             followers: Followers::new(users.clone(), webhooks.clone()),
             accounts: admins(config),
         };
-        let caretaker = caretaker.begin(state.clone()).await;
+        let caretaker = caretaker.begin(state.clone(), stop).await;
 
         let server = http::serve(
             http_settings(config),
@@ -267,15 +278,26 @@ impl Caretaker {
         Phase::Ready
     }
 
-    /// Brings the node up as far as it goes within the patience of a start, then keeps looking.
-    async fn begin(mut self, state: Arc<State>) -> actix_web::rt::task::JoinHandle<()> {
+    /// Brings the node up as far as it goes within the patience of a start and until `stop`, then
+    /// keeps looking.
+    async fn begin(
+        mut self,
+        state: Arc<State>,
+        stop: impl Future<Output = ()>,
+    ) -> actix_web::rt::task::JoinHandle<()> {
         let began = Instant::now();
-        let phase = loop {
-            let phase = self.look().await;
-            if matches!(phase, Phase::Ready) || began.elapsed() >= START_PATIENCE {
-                break phase;
+        let coming_up = async {
+            loop {
+                let phase = self.look().await;
+                if matches!(phase, Phase::Ready) || began.elapsed() >= START_PATIENCE {
+                    break phase;
+                }
+                tokio::time::sleep(START_POLL).await;
             }
-            tokio::time::sleep(START_POLL).await;
+        };
+        let phase = match select(pin!(coming_up), pin!(stop)).await {
+            Either::Left((phase, _)) => phase,
+            Either::Right(((), _)) => Phase::Draining,
         };
         if let Phase::Unready(reason) = &phase {
             tracing::error!(%reason, "the node serves without being ready");

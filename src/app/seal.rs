@@ -22,10 +22,16 @@ const STANDARD_PREFIX: &str = "whsec_";
 /// Bytes of chance in a secret that is made up.
 const SECRET_BYTES: usize = 32;
 
-/// The machine has no chance to give.
+/// Why a secret cannot be sealed or made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are no random bytes")]
-pub(super) struct NoChance;
+pub(super) enum SealError {
+    /// The machine has no chance to give.
+    #[error("there are no random bytes")]
+    NoChance,
+    /// Nobody could open what it seals.
+    #[error("the app has no key")]
+    NoKey,
+}
 
 /// Seals and opens the secrets of one app.
 pub(super) struct Sealer {
@@ -49,13 +55,13 @@ impl Sealer {
     }
 
     /// Seals `secret`, which belongs to the subscription `name` and cannot be opened for another one.
-    pub(super) fn seal(&self, name: &str, secret: &str) -> Result<Box<str>, NoChance> {
-        let mut nonce = [0; NONCE_LEN];
-        self.chance.fill(&mut nonce).map_err(|_| NoChance)?;
-        let key = self.keys.first().ok_or(NoChance)?;
+    pub(super) fn seal(&self, name: &str, secret: &str) -> Result<Box<str>, SealError> {
+        let key = self.keys.first().ok_or(SealError::NoKey)?;
+        let nonce = self.chance()?;
         let mut sealed = secret.as_bytes().to_vec();
         let with = Nonce::assume_unique_for_key(nonce);
-        key.seal_in_place_append_tag(with, self.place(name), &mut sealed).map_err(|_| NoChance)?;
+        key.seal_in_place_append_tag(with, self.place(name), &mut sealed)
+            .expect("a secret is short enough to be sealed");
         let bytes = [&nonce[..], &sealed].concat();
         Ok(format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(bytes)).into())
     }
@@ -73,11 +79,16 @@ impl Sealer {
     }
 
     /// A secret that nobody has seen.
-    pub(super) fn make_up(&self) -> Result<String, NoChance> {
-        let mut bytes = [0; SECRET_BYTES];
-        self.chance.fill(&mut bytes).map_err(|_| NoChance)?;
+    pub(super) fn make_up(&self) -> Result<String, SealError> {
+        let bytes: [u8; SECRET_BYTES] = self.chance()?;
         let text = base64::engine::general_purpose::STANDARD.encode(bytes);
         Ok(format!("{STANDARD_PREFIX}{text}"))
+    }
+
+    fn chance<const BYTES: usize>(&self) -> Result<[u8; BYTES], SealError> {
+        let mut bytes = [0; BYTES];
+        self.chance.fill(&mut bytes).map_err(|_| SealError::NoChance)?;
+        Ok(bytes)
     }
 
     fn place(&self, name: &str) -> Aad<Vec<u8>> {
@@ -101,6 +112,12 @@ mod tests {
         assert_eq!(sealer(7, &["old"]).open("other", &sealed), None);
         assert_eq!(sealer(8, &["old"]).open("audit", &sealed), None);
         assert_eq!(sealer(7, &["new"]).open("audit", &sealed), None);
+    }
+
+    #[test]
+    fn without_a_key_nothing_is_sealed_and_that_is_said() {
+        let refused = sealer(7, &[]).seal("audit", "s3cret");
+        assert_eq!(refused, Err(SealError::NoKey));
     }
 
     #[test]

@@ -82,17 +82,13 @@ pub(super) fn http_settings(config: &Config) -> http::Settings {
 }
 
 fn limits(app: &config::App) -> http::Limits {
-    if app.rate_limits == config::RateLimits::Off {
+    let config::RateLimits::On { app_per_second, changed } = &app.rate_limits else {
         return http::Limits::Off;
-    }
-    let overrides = http::Operation::ALL.iter().map(|operation| {
-        let limit = app.rate_limits.per_second(operation.command());
-        (*operation, limit.unwrap_or(http::settings::CALLS_PER_SECOND_MAX))
-    });
-    http::Limits::PerCommand {
-        overrides: overrides.collect(),
-        whole_app: app.rate_limits.app_per_second(),
-    }
+    };
+    let overrides = http::Operation::ALL
+        .iter()
+        .filter_map(|operation| changed.get(operation.command()).map(|limit| (*operation, *limit)));
+    http::Limits::PerCommand { overrides: overrides.collect(), whole_app: *app_per_second }
 }
 
 /// What an app shows to the receivers of its webhooks, whoever set their addresses.
@@ -187,12 +183,37 @@ mod tests {
     use crate::app::directory::subscriptions;
     use crate::config::Environment;
     use crate::domain::Format;
+    use crate::http::Operation;
+    use crate::http::settings::CALLS_PER_SECOND_MAX;
 
     const APP: &str = "[[app]]\nid = 7\nkeys = \"k\"\n[app.webhook]\nurl = \"http://127.0.0.1/\"\n";
 
     fn config(before: &str, webhook: &str) -> Config {
         let file = format!("{before}\n{APP}{webhook}");
         Config::parse(Some(("cordon.toml", &file)), &Environment::new()).expect("settings")
+    }
+
+    /// Rule: rest-api.md 1.6.
+    #[test]
+    fn every_command_has_the_limit_of_the_edge_and_takes_another_one() {
+        let routes: Vec<&str> = Operation::ALL.iter().map(|one| one.command()).collect();
+        assert_eq!(routes, config::COMMANDS);
+        let limits_with = |text: &str| {
+            let variables = [("CORDON_RATE_LIMITS".to_owned(), text.to_owned())].into();
+            let config = Config::parse(Some(("cordon.toml", APP)), &variables).expect(text);
+            limits(&config.apps[0])
+        };
+        for operation in Operation::ALL {
+            let of = |text: &str| limits_with(text).of(*operation);
+            let (command, largest) = (operation.command(), CALLS_PER_SECOND_MAX);
+            assert_eq!(of("on"), Some(operation.calls_per_second()), "{command}");
+            assert_eq!(of("off"), None, "{command}");
+            assert_eq!(of(&format!("{command}=off")), None, "{command}");
+            assert_eq!(of(&format!("{command}={largest}")), Some(largest), "{command}");
+        }
+        assert_eq!(limits_with("on").of(Operation::BlackListAdd), Some(200));
+        assert_eq!(limits_with("on").of_whole_app(), None);
+        assert_eq!(limits_with("app_per_second=9").of_whole_app(), Some(9));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::arguments::{HistoryArgs, JournalArgs, ReplayArgs, StateArgs, VerifyAr
 use crate::app;
 use crate::audit::verify::StoredRows;
 use crate::audit::{Filter, Format, history, replay, state, verify};
-use crate::config::Environment;
+use crate::config::{Config, Environment};
 use crate::journal::{Partition, ReadJournal, embedded, kafka};
 use crate::store::{self, Store, StoreError};
 
@@ -104,10 +104,12 @@ pub(super) fn verify(
         Ok(stored) => (stored, Vec::new()),
         Err(note) => (Vec::new(), vec![note]),
     };
+    // Settings that cannot be read say nothing: an audit of a folder needs none.
+    let config = args.journal.settings.load(environment);
     let options = verify::Options {
         stored,
         notes,
-        import_ignores_blocklist: imports_ignore_blocklists(args, environment),
+        import_ignores_blocklist: config.is_ok_and(|config| imports_ignore_blocklists(&config)),
         format: format(&args.journal),
     };
     let report = verify::run(&*journal, &options, out)?;
@@ -117,11 +119,9 @@ pub(super) fn verify(
     Ok(())
 }
 
-/// Whether an app of the settings lets imports pass blocklists. Settings that cannot be read say
-/// nothing: an audit of a folder needs none.
-fn imports_ignore_blocklists(args: &VerifyArgs, environment: &Environment) -> bool {
-    let config = args.journal.settings.load(environment);
-    config.is_ok_and(|config| config.apps.iter().any(|app| app.friend.import_ignores_blocklist))
+/// Whether an app of the settings lets imports pass blocklists.
+pub(super) fn imports_ignore_blocklists(config: &Config) -> bool {
+    config.apps.iter().any(|app| app.friend.import_ignores_blocklist)
 }
 
 /// What the state store holds of each partition; a note if that cannot be compared.

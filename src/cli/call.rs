@@ -26,7 +26,7 @@ pub(super) fn call(node: &NodeArgs, command: &str, body: &Value) -> Result<Value
     let host = host(url)?;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let now_s = i64::try_from(now_s.as_secs())?;
-    let usersig = usersig::sign(*app_id, key, admin.as_str(), EXPIRE_S, now_s, None);
+    let usersig = usersig::sign(*app_id, key, admin.as_str(), EXPIRE_S, now_s);
     let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let target = format!(
         "/v4/{command}?sdkappid={app_id}&identifier={}&usersig={}&random=1&contenttype=json",

@@ -20,10 +20,10 @@ pub(super) fn health(
     out: &mut impl Write,
 ) -> Result<()> {
     let config = args.settings.load(environment)?;
-    // A listener on all addresses is reached on this one.
-    let address = config.server.ops_listen.as_str().replace("0.0.0.0:", "127.0.0.1:");
+    let address = config.server.ops_listen.from_here();
     let path = if args.ready { "/readyz" } else { "/healthz" };
-    let answer = ask(&address, path).with_context(|| format!("no answer from {address}"))?;
+    let answer =
+        ask(address.as_str(), path).with_context(|| format!("no answer from {address}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.split(' ').nth(1) != Some("200") {
         bail!("{}", body.trim());

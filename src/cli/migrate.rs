@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use super::arguments::MigrateArgs;
+use super::audit::imports_ignore_blocklists;
 use crate::app;
 use crate::audit::{Format, verify};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, make_data_dir};
 use crate::journal::copy::{Digest, copy};
 use crate::journal::{Journal, ReadJournal, embedded, kafka};
 
@@ -31,14 +32,20 @@ pub(super) fn migrate(
     if settings.cluster.brokers.is_empty() {
         bail!("which Kafka cluster? give --kafka, or kafka.brokers (CORDON_KAFKA_BROKERS)");
     }
+    let rules = verify::Options {
+        import_ignores_blocklist: imports_ignore_blocklists(&config),
+        format: Format::Table,
+        ..verify::Options::default()
+    };
     let kafka_name = format!("{}journal", settings.cluster.prefix);
     if args.back {
         let from = kafka::ReadOnly::open(settings.cluster)?;
         if folder.exists() {
             bail!("{} exists: a journal is copied into a new folder only", folder.display());
         }
+        make_data_dir(data_dir)?;
         let to = open_embedded(&config, &folder, from.partitions())?;
-        carry(&from, &kafka_name, &*to, &folder.display().to_string(), out)
+        carry((&from, &kafka_name), (&*to, &folder.display().to_string()), &rules, out)
     } else {
         if !folder.exists() {
             bail!("there is no journal at {}", folder.display());
@@ -48,7 +55,7 @@ pub(super) fn migrate(
         let from = open_embedded(&config, &folder, partitions)?;
         settings.partitions = partitions;
         let to = kafka::Journal::open(settings)?;
-        carry(&*from, &folder.display().to_string(), &*to, &kafka_name, out)
+        carry((&*from, &folder.display().to_string()), (&*to, &kafka_name), &rules, out)
     }
 }
 
@@ -64,14 +71,14 @@ fn open_embedded(
     })?)
 }
 
+/// Copies one named journal into another; both have to hold what is promised by `rules`.
 fn carry(
-    from: &dyn ReadJournal,
-    from_name: &str,
-    to: &dyn Journal,
-    to_name: &str,
+    (from, from_name): (&dyn ReadJournal, &str),
+    (to, to_name): (&dyn Journal, &str),
+    rules: &verify::Options,
     out: &mut impl Write,
 ) -> Result<()> {
-    check(from, from_name)?;
+    check(from, from_name, rules)?;
     writeln!(out, "{from_name} holds what was promised")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut said = 0;
@@ -86,7 +93,7 @@ fn carry(
         "{} records copied, {} bytes, digest {}",
         copied.records, copied.bytes, copied.digest
     )?;
-    check(to, to_name)?;
+    check(to, to_name, rules)?;
     for (side, name) in [(from, from_name), (to, to_name)] {
         let digest = Digest::of(side).with_context(|| format!("{name} cannot be read again"))?;
         if digest != copied.digest {
@@ -98,10 +105,9 @@ fn carry(
 }
 
 /// Verifies one side; its report is printed only if something is wrong with it.
-fn check(journal: &dyn ReadJournal, name: &str) -> Result<()> {
-    let options = verify::Options { format: Format::Table, ..verify::Options::default() };
+fn check(journal: &dyn ReadJournal, name: &str, rules: &verify::Options) -> Result<()> {
     let mut report = Vec::new();
-    if !verify::run(journal, &options, &mut report)?.holds {
+    if !verify::run(journal, rules, &mut report)?.holds {
         bail!("not everything holds in {name}:\n{}", String::from_utf8_lossy(&report));
     }
     Ok(())

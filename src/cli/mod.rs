@@ -120,7 +120,7 @@ fn print_usersig(
     let key = app.keys.first().context("the app has no key")?;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let now_s = i64::try_from(now_s.as_secs())?;
-    let text = usersig::sign(app.id, key.reveal(), identifier.as_str(), args.expire_s, now_s, None);
+    let text = usersig::sign(app.id, key.reveal(), identifier.as_str(), args.expire_s, now_s);
     writeln!(out, "{text}")?;
     Ok(())
 }

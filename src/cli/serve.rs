@@ -1,8 +1,11 @@
 //! `cordon serve`: runs a node in the foreground until it is asked to stop.
 
 use std::io::Write;
+use std::pin::pin;
 
 use anyhow::{Context, Result};
+use futures_util::FutureExt;
+use futures_util::future::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{self, Node};
@@ -17,36 +20,53 @@ const EXAMPLE_EXPIRE_S: u64 = 86_400;
 pub(super) fn serve(mut config: Config, out: &mut impl Write) -> Result<()> {
     let development = config.ensure_app()?.cloned();
     actix_web::rt::System::new().block_on(async {
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
+        let (mut terminate, mut interrupt) =
+            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let stop = async move {
+            let (terminated, interrupted) = (pin!(terminate.recv()), pin!(interrupt.recv()));
+            select(terminated, interrupted).await;
+        };
+        let stop = stop.shared();
         let clock = Clock::system();
-        let node = Node::start(&config, clock.clone()).await?;
-        if let Some(app) = &development {
-            // Without the journal there is nobody to block; then the example is of no use either.
-            if let Err(error) = app::import_samples(&node.users, app.id).await {
-                tracing::warn!(%error, "the sample accounts are not imported");
-            }
+        let node = Node::start_until(&config, clock.clone(), stop.clone()).await?;
+        // Told to stop while it started; it has served nobody.
+        if stop.peek().is_none() {
+            announce(development, &config, &node, &clock, out).await?;
         }
-        writeln!(out, "cordon listens on http://{}", node.address)?;
-        if let Some(app) = &development {
-            write!(out, "{}", introduction(app, &config, &node, &clock)?)?;
-        }
-        out.flush()?;
-        tracing::info!(
-            address = %node.address,
-            ops.address = %node.ops_address,
-            node.address = node.node_address(),
-            "ready"
-        );
-
-        let terminated = std::pin::pin!(terminate.recv());
-        let interrupted = std::pin::pin!(interrupt.recv());
-        futures_util::future::select(terminated, interrupted).await;
+        stop.await;
         tracing::info!("stopping");
         node.stop().await;
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Says where the node is reached; with a development app, also how to call it.
+async fn announce(
+    development: Option<App>,
+    config: &Config,
+    node: &Node,
+    clock: &Clock,
+    out: &mut impl Write,
+) -> Result<()> {
+    if let Some(app) = &development {
+        // Without the journal there is nobody to block; then the example is of no use either.
+        if let Err(error) = app::import_samples(&node.users, app.id).await {
+            tracing::warn!(%error, "the sample accounts are not imported");
+        }
+    }
+    writeln!(out, "cordon listens on http://{}", node.address)?;
+    if let Some(app) = &development {
+        write!(out, "{}", introduction(app, config, node, clock)?)?;
+    }
+    out.flush()?;
+    tracing::info!(
+        address = %node.address,
+        ops.address = %node.ops_address,
+        node.address = node.node_address(),
+        "ready"
+    );
+    Ok(())
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {
@@ -58,8 +78,7 @@ fn introduction(app: &App, config: &Config, node: &Node, clock: &Clock) -> Resul
     let admin = app.admins.first().context("the development app has no admin")?;
     let key = app.keys.first().context("the development app has no key")?;
     let now = i64::from(clock.now().unix_seconds());
-    let signature =
-        usersig::sign(app.id, key.reveal(), admin.as_str(), EXAMPLE_EXPIRE_S, now, None);
+    let signature = usersig::sign(app.id, key.reveal(), admin.as_str(), EXAMPLE_EXPIRE_S, now);
     let [one, other] = app::SAMPLES;
     Ok(format!(
         "\nNo app is configured, so this is a development app, kept in {folder}:\n\

@@ -78,17 +78,8 @@ impl Placement {
         })
     }
 
-    /// Who should own `partition`: the heaviest node that is fit, or the heaviest of all if none is.
-    pub fn owner<'v>(
-        &self,
-        view: &'v View,
-        owners: &Owners,
-        partition: Partition,
-    ) -> Option<&'v Beat> {
-        self.heir(view, owners, partition, None).map(|(beat, _)| beat)
-    }
-
-    /// Who should own `partition` if it were not `without`, and whether that node is fit.
+    /// Who should own `partition` if it were not `without`, and whether that node is fit: the heaviest
+    /// that is, or the heaviest of all if none is.
     pub fn heir<'v>(
         &self,
         view: &'v View,
@@ -194,10 +185,9 @@ mod tests {
         }
 
         fn owners(&self) -> BTreeMap<Partition, String> {
-            let owner = |partition| {
-                Some((partition, self.placement.owner(&self.view, &self.owners, partition)?))
-            };
-            all().filter_map(owner).map(|(name, beat)| (name, beat.node.clone())).collect()
+            let owner = |partition| self.placement.heir(&self.view, &self.owners, partition, None);
+            let named = |name| owner(name).map(|(beat, _)| (name, beat.node.clone()));
+            all().filter_map(named).collect()
         }
 
         fn follows(&self, node: &str, partition: Partition, mode: StandbyMode) -> bool {

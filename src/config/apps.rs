@@ -116,7 +116,7 @@ fn check(loader: &mut Loader<'_>, apps: &[(App, Place)], nameless: &App) {
             refuse("keys", &format!("an app has at least one key; {KEY_VARIABLE} can set it, too"));
         }
         for (setting, reason) in app.webhook.conflicts() {
-            refuse(setting, reason);
+            refuse(&format!("webhook.{setting}"), reason);
         }
         let names = app.webhook.subscription.iter().map(|subscription| &subscription.name);
         let distinct: BTreeSet<_> = names.collect();

@@ -1,7 +1,7 @@
 //! Kinds of settings with a form of their own: amounts of bytes, addresses, names, log filters.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::value::{Value, whole_number};
 
@@ -87,9 +87,22 @@ impl Address {
     /// Whether it stands for all addresses of a machine: right for a listener, and no way to reach
     /// it.
     pub(super) fn is_wildcard(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.is_unspecified())
+    }
+
+    /// Where this machine reaches the listener: one on all addresses is reached on the loopback one.
+    pub fn from_here(&self) -> Self {
+        let loopback: IpAddr = match self.ip() {
+            Some(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            Some(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            Some(_) | None => return self.clone(),
+        };
+        Self(SocketAddr::new(loopback, self.port()).to_string())
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
         let (host, _) = self.0.rsplit_once(':').expect("an address has a port");
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
+        host.trim_start_matches('[').trim_end_matches(']').parse().ok()
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -250,6 +263,19 @@ mod tests {
         for text in ["8080", ":8080", "localhost", "localhost:", "::1:80", "host:65536", "host:+1"]
         {
             assert!(Address::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_reached_on_the_loopback_one_and_no_other_is() {
+        for (listener, reached) in [
+            ("0.0.0.0:9090", "127.0.0.1:9090"),
+            ("[::]:9090", "[::1]:9090"),
+            ("10.0.0.0:9090", "10.0.0.0:9090"),
+            ("[fd00::]:9090", "[fd00::]:9090"),
+            ("localhost:9090", "localhost:9090"),
+        ] {
+            assert_eq!(Address::from_text(listener).expect(listener).from_here().as_str(), reached);
         }
     }
 

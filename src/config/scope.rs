@@ -321,7 +321,8 @@ impl<'l, 'a> Scope<'l, 'a> {
     }
 }
 
-fn within<T: Value>(
+/// A value that was read, if it is within its limits; otherwise what is allowed.
+pub(super) fn within<T: Value>(
     value: Result<T, String>,
     range: Option<&RangeInclusive<u64>>,
     unit: &str,

@@ -1,11 +1,15 @@
 //! Subscriptions beside the main one: tables `[[app.webhook.subscription]]` of the file.
 
+use std::ops::RangeInclusive;
+
 use toml::de::{DeTable, DeValue};
 
 use super::app::WebhookCommand;
+use super::scope::within;
 use super::secret::{Secret, Url};
+use super::together::Delivery;
 use super::value::Value;
-use crate::domain::{FailurePolicy, Fallback, Format};
+use crate::domain::{FailurePolicy, Fallback, Format, MAIN, is_subscription_name};
 
 /// One further subscriber of an app's events. Its fields mean what they mean in `[app.webhook]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,31 +68,30 @@ struct Fields<'t, 'a> {
 
 impl Fields<'_, '_> {
     fn read<T: Value>(&mut self, name: &'static str, otherwise: T) -> Result<T, String> {
-        self.known.push(name);
-        match self.table.get(name) {
-            Some(value) => {
-                T::from_toml(value.get_ref()).map_err(|reason| format!("{name}: {reason}"))
-            }
-            None => Ok(otherwise),
-        }
+        self.limited(name, None, "", otherwise)
     }
 
     fn within<T: Value>(
         &mut self,
         name: &'static str,
-        range: std::ops::RangeInclusive<u64>,
+        range: RangeInclusive<u64>,
+        unit: &'static str,
         otherwise: T,
     ) -> Result<T, String> {
-        let value = self.read(name, otherwise)?;
-        if range.contains(&value.size()) {
-            Ok(value)
-        } else {
-            Err(format!(
-                "{name}: it is out of range; allowed: {} to {}",
-                range.start(),
-                range.end()
-            ))
-        }
+        self.limited(name, Some(range), unit, otherwise)
+    }
+
+    fn limited<T: Value>(
+        &mut self,
+        name: &'static str,
+        range: Option<RangeInclusive<u64>>,
+        unit: &'static str,
+        otherwise: T,
+    ) -> Result<T, String> {
+        self.known.push(name);
+        let Some(value) = self.table.get(name) else { return Ok(otherwise) };
+        let value = within(T::from_toml(value.get_ref()), range.as_ref(), unit);
+        value.map_err(|reason| format!("{name}: {reason}"))
     }
 
     fn refuse_unknown(self) -> Result<(), String> {
@@ -108,20 +111,20 @@ impl WebhookSubscription {
             name: fields.read("name", String::new())?,
             url: fields.read("url", None)?,
             token: fields.read("token", None)?,
-            secrets: fields.read("secrets", Vec::new())?,
+            secrets: fields.within("secrets", 0..=4, "secrets", Vec::new())?,
             format: fields.read("format", Format::Reference)?,
             commands: fields.read("commands", WebhookCommand::AFTER.to_vec())?,
             enabled: fields.read("enabled", true)?,
             headers: fields.read("headers", true)?,
-            timeout_ms: fields.within("timeout_ms", 100..=30_000, 2000)?,
-            retry_min_ms: fields.within("retry_min_ms", 10..=600_000, 500)?,
-            retry_max_ms: fields.within("retry_max_ms", 10..=86_400_000, 60_000)?,
+            timeout_ms: fields.within("timeout_ms", 100..=30_000, "ms", 2000)?,
+            retry_min_ms: fields.within("retry_min_ms", 10..=600_000, "ms", 500)?,
+            retry_max_ms: fields.within("retry_max_ms", 10..=86_400_000, "ms", 60_000)?,
             call_once: fields.read("call_once", false)?,
             policy: fields.read("policy", FailurePolicy::HoldUser)?,
-            attempts_max: fields.within("attempts_max", 1..=1000, 20)?,
-            in_flight_max: fields.within("in_flight_max", 1..=1024, 64)?,
-            per_second: fields.within("per_second", 0..=100_000, 0)?,
-            before_timeout_ms: fields.within("before_timeout_ms", 100..=5000, 2000)?,
+            attempts_max: fields.within("attempts_max", 1..=1000, "attempts", 20)?,
+            in_flight_max: fields.within("in_flight_max", 1..=1024, "deliveries", 64)?,
+            per_second: fields.within("per_second", 0..=100_000, "deliveries", 0)?,
+            before_timeout_ms: fields.within("before_timeout_ms", 100..=5000, "ms", 2000)?,
             before_on_timeout: fields.read("before_on_timeout", allow)?,
             before_on_unreachable: fields.read("before_on_unreachable", allow)?,
             before_on_status: fields.read("before_on_status", allow)?,
@@ -129,28 +132,24 @@ impl WebhookSubscription {
             before_on_busy: fields.read("before_on_busy", allow)?,
         };
         fields.refuse_unknown()?;
-        if !is_name(&read.name) {
+        if !is_subscription_name(&read.name) {
             return Err("name: it is needed, with 1 to 32 of a to z, 0 to 9 and -".to_owned());
         }
         if read.name == MAIN {
             return Err("name: main is the one of [app.webhook] itself".to_owned());
         }
-        if read.retry_min_ms > read.retry_max_ms {
-            return Err("retry_min_ms: it is larger than retry_max_ms".to_owned());
-        }
-        if read.format == Format::Standard && read.url.is_some() && read.token.is_none() {
-            return Err("token: the standard format needs one to sign with".to_owned());
+        let delivery = Delivery {
+            url: &read.url,
+            format: read.format,
+            token: &read.token,
+            secrets: &read.secrets,
+            retry_ms: (read.retry_min_ms, read.retry_max_ms),
+        };
+        if let Some((setting, reason)) = delivery.conflicts().first() {
+            return Err(format!("{setting}: {reason}"));
         }
         Ok(read)
     }
-}
-
-/// The name of the subscription that `[app.webhook]` itself is.
-const MAIN: &str = "main";
-
-fn is_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=32).contains(&name.len()) && name.bytes().all(fits)
 }
 
 impl Value for WebhookSubscription {
@@ -188,7 +187,8 @@ mod tests {
     fn further_subscriptions_have_the_fields_of_the_main_one() {
         let config = parse(
             "[[app.webhook.subscription]]\nname = \"audit\"\nurl = \"http://127.0.0.1:9/a\"\n\
-             token = \"t0ken\"\nformat = \"standard\"\ncommands = [\"Sns.CallbackFriendAdd\"]\n\
+             secrets = [\"whsec_b\", \"whsec_a\"]\nformat = \"standard\"\n\
+             commands = [\"Sns.CallbackFriendAdd\"]\n\
              policy = \"skip\"\nper_second = 5\n\
              [[app.webhook.subscription]]\nname = \"pulled\"\n",
         )
@@ -196,7 +196,7 @@ mod tests {
         let [audit, pulled] = &config.apps[0].webhook.subscription[..] else { panic!("two") };
         assert_eq!((audit.name.as_str(), audit.per_second), ("audit", 5));
         assert_eq!((audit.format, audit.policy), (Format::Standard, FailurePolicy::Skip));
-        assert_eq!(audit.commands.len(), 1);
+        assert_eq!((audit.commands.len(), audit.secrets.len()), (1, 2));
         assert!(pulled.url.is_none() && pulled.enabled);
         let shown = config.settings().iter().find(|s| s.path.ends_with("webhook.subscription"));
         assert_eq!(shown.expect("it is shown").value, "audit (http://127.0.0.1:9/a), pulled");
@@ -211,20 +211,44 @@ mod tests {
             ("name = \"main\"", "item 1: name: main is the one of [app.webhook] itself"),
             (
                 "name = \"a\"\ntimeout_ms = 1",
-                "timeout_ms: it is out of range; allowed: 100 to 30000",
+                "timeout_ms: it is out of range; allowed: 100 to 30000 ms",
             ),
             ("name = \"a\"\nurl = \"x\"", "url: an address looks like"),
             ("name = \"a\"\ncolour = 1", "there is no such setting: colour"),
             ("name = \"a\"\nformat = \"x\"", "format: it is one of: reference, standard"),
-            (
-                "name = \"a\"\nurl = \"http://a\"\nformat = \"standard\"",
-                "the standard format needs",
-            ),
             ("name = \"a\"\nretry_min_ms = 20\nretry_max_ms = 10", "larger than retry_max_ms"),
             ("name = \"a\"\n[[app.webhook.subscription]]\nname = \"a\"", "two subscriptions"),
         ] {
             let error = parse(&format!("{table}{text}\n")).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_signs_deliveries_is_under_the_rules_of_the_main_subscription() {
+        let at_most = "secrets: it is out of range; allowed: 0 to 4 secrets";
+        for (fields, reason) in [
+            ("token = \"t\"", None),
+            ("format = \"standard\"\nsecrets = [\"whsec_a\"]", None),
+            ("format = \"standard\"", Some("secrets: the format standard needs one")),
+            (
+                "format = \"standard\"\nsecrets = \"whsec_a\"\ntoken = \"t\"",
+                Some("token: it goes with the format reference"),
+            ),
+            ("secrets = \"whsec_a\"", Some("secrets: they go with the format standard")),
+            ("format = \"standard\"\nsecrets = \"a, b, c, d, e\"", Some(at_most)),
+            ("retry_min_ms = 600_000", Some("retry_min_ms: it is larger than retry_max_ms")),
+        ] {
+            let fields = format!("url = \"http://a\"\n{fields}\n");
+            for table in ["[app.webhook]", "[[app.webhook.subscription]]\nname = \"a\""] {
+                match (parse(&format!("{table}\n{fields}")), reason) {
+                    (Ok(_), None) => {}
+                    (Err(error), Some(reason)) => {
+                        assert!(error.ends_with(reason), "{table} {fields}: {error}");
+                    }
+                    (parsed, _) => panic!("{table} {fields}: {:?}", parsed.err()),
+                }
+            }
         }
     }
 }

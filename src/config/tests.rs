@@ -90,15 +90,15 @@ fn a_file_says_what_it_says_and_the_rest_is_default() {
         "https://me:pa55w0rd@example.org/hook"
     );
     assert_eq!(first.webhook.commands, [WebhookCommand::AFTER[0]]);
-    assert_eq!(first.rate_limits.per_second("sns/black_list_add"), None);
+    assert_eq!(first.rate_limits, RateLimits::Off);
     assert!(!second.enabled);
     assert_eq!(second.admins[0].as_str(), "administrator");
     assert_eq!(second.limits, Limits::default());
     assert_eq!(second.webhook.commands, WebhookCommand::AFTER);
-    assert_eq!(second.rate_limits.per_second("sns/black_list_add"), Some(500));
-    assert_eq!(second.rate_limits.per_second("profile/portrait_get"), None);
-    assert_eq!(second.rate_limits.per_second("im_open_login_svc/account_delete"), Some(100));
-    assert_eq!(second.rate_limits.app_per_second(), Some(1000));
+    let changed =
+        [("profile/portrait_get".to_owned(), None), ("sns/black_list_add".to_owned(), Some(500))];
+    let limits = RateLimits::On { app_per_second: Some(1000), changed: changed.into() };
+    assert_eq!(second.rate_limits, limits);
 }
 
 #[test]

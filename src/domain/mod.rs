@@ -50,9 +50,9 @@ pub use profile::{AllowType, Gender, ProfileChange};
 pub use rejection::Rejection;
 pub use roll::Roll;
 pub use subscription::{
-    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, Replay, SECRETS_MAX, SealedSecret,
-    SecretChange, Seek, SeekTo, Subscription, Subscriptions, is_keeper, is_subscription_name,
-    keeper,
+    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, MAIN, Replay, SECRETS_MAX,
+    SealedSecret, SecretChange, Seek, SeekTo, Subscription, Subscriptions, is_keeper,
+    is_subscription_name, keeper,
 };
 pub use user::{Decision, Outcome, User};
 pub use verdict::{Ground, Judged, Matter, Refusal, Verdict, Words};

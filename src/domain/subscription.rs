@@ -24,6 +24,8 @@ pub fn is_keeper(name: &UserId) -> bool {
     name.as_str() == KEEPER
 }
 
+/// The name of the subscription that stands in the settings.
+pub const MAIN: &str = "main";
 /// Subscriptions of an app at most, whatever its settings say.
 pub const SUBSCRIPTIONS_MAX: usize = 1000;
 /// The longest name of a subscription, in bytes.

@@ -65,7 +65,7 @@ impl Door {
                 Clock::fixed(NOW),
                 consult::Metrics::default(),
             )),
-            usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s, None),
+            usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s),
         }
     }
 

@@ -215,11 +215,6 @@ impl Operation {
             _ => code,
         }
     }
-
-    /// The operation called `command` in settings, for example `sns/black_list_add`.
-    pub fn of_command(command: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|operation| operation.command() == command)
-    }
 }
 
 // Command, operation, handler, calls per second; in the order of rest-api.md. Every other path of

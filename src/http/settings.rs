@@ -141,8 +141,8 @@ pub enum Limits {
     Off,
     /// Every command has its documented limit, except these.
     PerCommand {
-        /// Limits that differ from [`Operation::calls_per_second`].
-        overrides: BTreeMap<Operation, u32>,
+        /// What holds instead of [`Operation::calls_per_second`]; none is no limit.
+        overrides: BTreeMap<Operation, Option<u32>>,
         /// All commands together, if that is limited too.
         whole_app: Option<u32>,
     },
@@ -160,7 +160,7 @@ impl Limits {
         match self {
             Self::Off => None,
             Self::PerCommand { overrides, .. } => {
-                Some(overrides.get(&operation).copied().unwrap_or(operation.calls_per_second()))
+                overrides.get(&operation).copied().unwrap_or(Some(operation.calls_per_second()))
             }
         }
     }

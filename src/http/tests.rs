@@ -85,7 +85,7 @@ impl Node {
 }
 
 fn signature(app: AppId, key: &str, identifier: &str) -> String {
-    usersig::sign(app, key, identifier, 86_400, SIGNED_AT, None)
+    usersig::sign(app, key, identifier, 86_400, SIGNED_AT)
 }
 
 /// The parameters of a good call, with some replaced or, by `None`, left out.
@@ -225,8 +225,10 @@ async fn the_frequency_is_checked_before_the_body_and_per_command() {
 #[actix_web::test]
 async fn an_app_as_a_whole_may_have_a_limit_or_none_at_all() {
     let mut settings = settings();
-    settings.apps[1].limits =
-        Limits::PerCommand { overrides: [(Operation::FriendAdd, 1)].into(), whole_app: Some(2) };
+    settings.apps[1].limits = Limits::PerCommand {
+        overrides: [(Operation::FriendAdd, Some(1))].into(),
+        whole_app: Some(2),
+    };
     let node = Node::new(settings.clone());
     let [add, befriend] = [target(ADD, &[]), target("sns/friend_add", &[])];
     assert_eq!(node.code(&befriend, "").await, 60003);

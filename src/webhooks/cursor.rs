@@ -10,9 +10,6 @@ use crate::journal::{Cursor, Partition, Place};
 /// Why a cursor could not be read or saved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
-    /// This node does not own the partition, or not any more.
-    #[error("the partition is not owned by this node")]
-    NotOwned,
     /// The journal takes nothing at present. Try again later.
     #[error("the cursor cannot be saved at present: {0}")]
     Unavailable(String),

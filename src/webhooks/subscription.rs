@@ -9,11 +9,9 @@ use super::guard::Guard;
 use super::lane::{Bounds, Scope, Target};
 use super::line::Terms;
 use super::retry::Schedule;
+pub use crate::domain::MAIN;
 use crate::domain::{AppId, DeliveryTerms, Replay, Seek, SeekTo};
 use crate::journal::{Offset, Partition};
-
-/// The name of the subscription that stands in the settings.
-pub const MAIN: &str = "main";
 
 /// One subscription, or a replay of one.
 #[derive(Clone, Debug, PartialEq, Eq)]

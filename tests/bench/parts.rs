@@ -65,7 +65,7 @@ fn commit(events: Vec<Event>) -> Body {
 
 fn usersigs(criterion: &mut Criterion) {
     let now_s = NOW.0 / 1000;
-    let signed = usersig::sign(APP, KEY, "administrator", 86_400, now_s, None);
+    let signed = usersig::sign(APP, KEY, "administrator", 86_400, now_s);
     criterion.bench_function("UserSig: decode and verify", |bench| {
         bench.iter(|| {
             let document = usersig::decode(black_box(&signed)).expect("it is one");

@@ -67,7 +67,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     // The audit compares rows and never opens a store.
-    ("audit", "store", &["StoreError", "Tables", "rows"]),
+    ("audit", "store", &["rows"]),
     // It derives calls, knows their limits, and follows nothing.
     (
         "audit",
@@ -75,7 +75,20 @@ const PARTS: &[(&str, &str, &[&str])] = &[
         &["CallbackCommand", "MAIN", "PARKED_USERS_MAX", "Switches", "digest", "payload"],
     ),
     // Settings are about the values of the core, not about its rules.
-    ("config", "domain", &["AllowType", "AppId", "FailurePolicy", "Fallback", "Format", "UserId"]),
+    (
+        "config",
+        "domain",
+        &[
+            "AllowType",
+            "AppId",
+            "FailurePolicy",
+            "Fallback",
+            "Format",
+            "MAIN",
+            "UserId",
+            "is_subscription_name",
+        ],
+    ),
     ("usersig", "domain", &["AppId"]),
     ("clock", "domain", &["Timestamp"]),
 ];

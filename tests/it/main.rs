@@ -26,6 +26,7 @@ mod journal_contract;
 mod kafka_journal;
 mod kafka_support;
 mod messages;
+mod migration;
 mod nemesis;
 mod openapi;
 mod pairing_model;

@@ -1,15 +1,18 @@
 //! The program as it is started, asked to stop, and read by operators. Rule: extensions.md 5 and 6.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::crash::{Mind, load};
 use crate::support::{
     APP, Answer, Connection, Identity, KEY, Random, Reaction, Setup, TestProcess, TestSubscriber,
-    audit, command, eventually, verify,
+    audit, command, eventually, soon, verify,
 };
 
 /// How long a stop may take that has nothing to wait for: less than the grace of calls under way.
@@ -93,6 +96,47 @@ fn idle_connections_do_not_hold_up_a_stop() {
 }
 
 #[test]
+fn a_node_that_is_told_to_stop_while_it_starts_does_not_finish_its_start() {
+    if !cfg!(debug_assertions) {
+        eprintln!("SKIPPED: a release build has no bad disk");
+        return;
+    }
+    let setup = Setup::new();
+    let errors = setup.folder().join("disk-errors");
+    let setup = setup.hook("TEST_DISK_ERRORS", &errors.display().to_string());
+    let node = TestProcess::start(&setup);
+    node.caller().import(&["amy"]);
+    node.terminate();
+    assert!(node.wait().success());
+
+    // Nobody may claim a partition: a start is patient with that for longer than a stop may take.
+    fs::write(&errors, "write").expect("a file of the test");
+    for signal in [Signal::TERM, Signal::INT] {
+        let log = setup.folder().join("log.txt");
+        let mut child = command(&setup)
+            .arg("serve")
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a file of the test"))
+            .spawn()
+            .expect("the program starts");
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        let recovered = soon(|| said().contains("the state is recovered"));
+        let began = Instant::now();
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("it has an id");
+        let told = kill_process(pid, signal);
+        let ended = soon(|| child.try_wait().is_ok_and(|status| status.is_some()));
+        let took = began.elapsed();
+        // Also one that would go on.
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("it has ended");
+        assert!(recovered && told.is_ok() && ended && took < PROMPT, "{took:?}: {}", said());
+        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}: {}", said());
+    }
+    fs::remove_file(errors).expect("a file of the test");
+    verify(&setup);
+}
+
+#[test]
 fn nothing_secret_is_printed_or_logged() {
     let token = "t0ken-of-the-subscriber";
     let subscriber = TestSubscriber::start();
@@ -165,7 +209,7 @@ fn without_settings_there_is_an_app_to_try() {
     // What is shown to the newcomer stays out of the log.
     node.terminate();
     assert!(node.wait().success());
-    let log = std::fs::read_to_string(setup.folder().join("stderr.txt")).expect("a log");
+    let log = fs::read_to_string(setup.folder().join("stderr.txt")).expect("a log");
     let shown = target_usersig(parts[1]);
     assert!(!log.contains(shown) && !log.contains(usersig.trim()), "{log}");
 }
@@ -176,7 +220,7 @@ fn target_usersig(target: &str) -> &str {
 }
 
 fn printed(setup: &Setup) -> String {
-    std::fs::read_to_string(setup.folder().join("stdout.txt")).unwrap_or_default()
+    fs::read_to_string(setup.folder().join("stdout.txt")).unwrap_or_default()
 }
 
 #[test]

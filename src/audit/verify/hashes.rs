@@ -4,10 +4,6 @@
 use super::report::{Findings, Rule};
 use crate::journal::{Offset, Partition};
 use crate::store::rows::RowHash;
-use crate::store::{StoreError, Tables};
-
-/// How often the rows of a partition are read again because a checkpoint came in between.
-const READ_TRIES_MAX: usize = 10;
 
 /// What a state store holds of one partition at its last checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +30,6 @@ impl StoredRows {
             hash.toggle(RowHash::of(key.as_ref(), value.as_ref()));
         }
         Ok(Self { partition, next, hash })
-    }
-
-    /// Hashes the rows that `tables` hold of `partition`; `None` if it has no checkpoint.
-    ///
-    /// Errors: [`StoreError::Busy`] when checkpoints come faster than the rows can be read.
-    pub fn read(tables: &Tables, partition: Partition) -> Result<Option<Self>, StoreError> {
-        for _ in 0..READ_TRIES_MAX {
-            let Some(mark) = tables.mark(partition)? else { return Ok(None) };
-            let stored = Self::of(partition, mark.next, tables.partition_rows(partition))?;
-            if tables.mark(partition)?.is_some_and(|after| after.next == mark.next) {
-                return Ok(Some(stored));
-            }
-        }
-        Err(StoreError::Busy)
     }
 }
 

@@ -39,7 +39,7 @@ impl Drop for Server {
 /// The query of every call.
 pub(super) fn query() -> String {
     let now = cordon::clock::Clock::system().now();
-    let signed = usersig::sign(APP, KEY, ADMIN, SIGNED_S, now.0.div_euclid(1000), None);
+    let signed = usersig::sign(APP, KEY, ADMIN, SIGNED_S, now.0.div_euclid(1000));
     format!("sdkappid={APP}&identifier={ADMIN}&usersig={signed}&random=4294967295&contenttype=json")
 }
 

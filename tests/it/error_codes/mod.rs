@@ -162,7 +162,7 @@ fn at_the_door() -> Vec<Case> {
         call(code::SIGNATURE_FORGED, &with(Identity::new(APP, "another key", ADMIN).usersig)),
         call(
             code::SIGNATURE_EXPIRED,
-            &with(usersig::sign(AppId(APP), KEY, ADMIN, 1, 1_700_000_000, None)),
+            &with(usersig::sign(AppId(APP), KEY, ADMIN, 1, 1_700_000_000)),
         ),
         call(code::ADMIN_REQUIRED, &of(APP, "amy").query()),
         // The first call of each app takes its place.

@@ -100,7 +100,7 @@ fn is_let_in(caller: &mut Caller, usersig: &str) -> u64 {
 fn an_expired_usersig_is_let_in_by_a_clock_that_jumped_back_and_no_longer_than_that() {
     let node = Setup::new().start();
     let mut caller = node.caller();
-    let sign = |expire_s| usersig::sign(AppId(APP), KEY, ADMIN, expire_s, NOW_S, None);
+    let sign = |expire_s| usersig::sign(AppId(APP), KEY, ADMIN, expire_s, NOW_S);
     // One that was let in before it expired, and one that was never seen.
     let (known, unknown) = (sign(600), sign(601));
     assert_eq!(is_let_in(&mut caller, &known), 0);

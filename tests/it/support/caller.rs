@@ -24,8 +24,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// Who calls `app` as `identifier` with a UserSig made with `key`.
     pub(crate) fn new(app: u32, key: &str, identifier: &str) -> Self {
-        let usersig =
-            usersig::sign(AppId(app), key, identifier, setup::EXPIRE_S, SIGNED_AT_S, None);
+        let usersig = usersig::sign(AppId(app), key, identifier, setup::EXPIRE_S, SIGNED_AT_S);
         Self { app, identifier: identifier.to_owned(), usersig }
     }
 
