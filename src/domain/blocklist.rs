@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Target;
 use super::event::{Event, RemovalReason};
-use super::friendship::Offer;
 use super::id::{Timestamp, UserId, Version};
+use super::offer::Offer;
 use super::packed::{Packed, Unpack, pack_number};
 use super::policy::Policy;
 use super::rejection::Rejection;

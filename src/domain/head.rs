@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::account::Profile;
 use super::blocklist::Block;
 use super::friend::{Friend, FriendView};
-use super::friendship::{Offer, Request};
 use super::id::{UserId, Version};
 use super::kept::Kept;
+use super::offer::{Offer, Request};
 use super::subscription::Subscriptions;
 use super::user::User;
 

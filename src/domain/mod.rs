@@ -3,7 +3,7 @@
 //! A [`User`] is one unit of consistency with one stream of events. [`User::perform`] answers what
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
-//! `blocklist.rs`, `friendship.rs`, `handshake.rs`, `group.rs`, `kept.rs`, `verdict.rs`,
+//! `blocklist.rs`, `friendship.rs`, `offer.rs`, `handshake.rs`, `group.rs`, `kept.rs`, `verdict.rs`,
 //! `subscription.rs` and `account.rs`; nothing here knows files, clocks or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -14,13 +14,14 @@ pub mod command;
 pub mod effect;
 pub mod event;
 pub mod friend;
-pub mod friendship;
+mod friendship;
 pub mod group;
 mod handshake;
 pub mod head;
 pub mod id;
 pub mod kept;
 pub mod message;
+pub mod offer;
 pub mod packed;
 pub mod policy;
 pub mod profile;
@@ -39,12 +40,12 @@ pub use command::{Command, FormerFriend, FriendUpdate, NewFriend, RequestAnswer,
 pub use effect::{Effect, Severance, effects};
 pub use event::{Agreement, Event, OfferForm, RemovalReason, Settled};
 pub use friend::{Friend, FriendView};
-pub use friendship::{Offer, OfferState, Request};
 pub use group::Group;
 pub use head::{Head, HeadView, Relation, RelationView};
 pub use id::{AppId, EdgeId, Timestamp, UserId, UserIdError, UserKey, Version};
 pub use kept::{CallKey, CameTo, Kept, KeptAnswer, Traces, Wanted, book_of, is_book};
 pub use message::Message;
+pub use offer::{Offer, OfferState, Request};
 pub use policy::Policy;
 pub use profile::{AllowType, Gender, ProfileChange};
 pub use rejection::Rejection;

@@ -4,8 +4,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 
 use super::card::Card;
-use super::friendship::{Offer, Request};
 use super::kept::KeptCalls;
+use super::offer::{Offer, Request};
 use super::roll::Roll;
 use super::subscription::Subscriptions;
 

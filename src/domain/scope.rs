@@ -2,8 +2,8 @@
 
 use super::command::Command;
 use super::event::Event;
-use super::friendship::OfferState;
 use super::id::{UserId, Version};
+use super::offer::OfferState;
 use super::user::User;
 
 fn sorted(peers: impl IntoIterator<Item = UserId>) -> Vec<UserId> {

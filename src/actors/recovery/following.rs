@@ -174,8 +174,9 @@ impl Following {
         tables.write(self.recovered.partition, &self.rows, &mark)?;
         self.rows = RowSet::default();
         (self.since_checkpoint, self.put_off) = (0, 0);
-        let bytes = |known: &Box<Folded>| size_of::<Folded>() + known.user.heap_bytes();
-        if self.users.values().map(bytes).sum::<usize>() > self.kept_bytes_max {
+        let bytes = |known: &Folded| size_of::<Folded>() + known.user.heap_bytes();
+        let kept: usize = self.users.values().map(|known| bytes(known)).sum();
+        if kept > self.kept_bytes_max {
             self.users = HashMap::default();
             self.knows_all = false;
         }

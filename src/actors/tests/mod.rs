@@ -343,16 +343,18 @@ async fn rows_that_cannot_be_read_or_have_lost_their_head_are_made_anew() {
     let home = partition_of(&key("amy"), 16);
     let head = rows::head_key(home, &key("amy"));
     let of_nobody = rows::relation_key(home, &key("amy"), &id("carl"));
-    let spoilt: [&[(&[u8], Option<&[u8]>)]; 2] =
-        [&[(&head, Some(&[0xff; 3]))], &[(&of_nobody, Some(&[0; 5])), (&head, None)]];
+    let unreadable = vec![(&head, Some([0xff; 3]))];
+    let headless = vec![(&of_nobody, Some([0; 3])), (&head, None)];
     let rows_of = |store: &Store| {
         let rows = store.tables().partition_rows(home);
         rows.collect::<Result<Vec<_>, _>>().expect("readable rows")
     };
-    for spoilt in spoilt {
+    for spoilt in [unreadable, headless] {
         let spoil = |store: &Store| {
             let mut changes = rows::RowChanges::default();
-            spoilt.iter().for_each(|(key, value)| changes.push(key, *value));
+            spoilt
+                .iter()
+                .for_each(|(key, value)| changes.push(key, value.as_ref().map(|v| &v[..])));
             store.tables().fill(&changes).expect("a row can be spoilt");
         };
         // By a standby, which begins again later.

@@ -87,15 +87,8 @@ async fn a_crash_repeats_what_lies_behind_the_last_cursor_and_loses_nothing() {
     // Another process begins while this one has not said how far it came.
     let first = owner.cursors(0, NAME).swap_remove(0);
     let crashed = Crashed { owner: owner.clone(), first };
-    let second = start(
-        vec![settings(&receiver.url(), None)],
-        owner.journal(),
-        crashed,
-        Clock::fixed(NOW),
-        Metrics::default(),
-    )
-    .expect("the webhooks start");
-    within("to follow", second.follow(&[Partition(0)])).await.expect("it is followed");
+    let again = settings(&receiver.url(), None);
+    let second = follow_by(&owner, crashed, [again], &[0], Metrics::default()).await;
     receiver.until_accepted(10).await;
     stop(second).await;
     stop(handle).await;
@@ -171,11 +164,9 @@ impl Reluctant {
 
     /// Webhooks that follow `partitions`, and serve `subscription` from then on.
     async fn serve(&self, subscription: Subscription, partitions: &[u16]) -> Handle {
-        let (journal, clock) = (self.owner.journal(), Clock::fixed(NOW));
-        let handle = start(Vec::new(), journal, self.clone(), clock, Metrics::default());
-        let handle = handle.expect("the webhooks start");
-        let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
-        within("to follow", handle.follow(&partitions)).await.expect("nobody is served yet");
+        let nobody_yet = [];
+        let metrics = Metrics::default();
+        let handle = follow_by(&self.owner, self.clone(), nobody_yet, partitions, metrics).await;
         within("to serve", handle.serve(vec![subscription])).await;
         handle
     }

@@ -26,16 +26,6 @@ fn settings(url: &str, token: Option<&str>) -> Subscription {
     }
 }
 
-fn begin(
-    owner: &Owner,
-    settings: impl IntoIterator<Item = Subscription>,
-    metrics: Metrics,
-) -> Handle {
-    let journal = owner.journal();
-    let settings = settings.into_iter().collect();
-    start(settings, journal, owner.clone(), Clock::fixed(NOW), metrics).expect("the webhooks start")
-}
-
 async fn follow(owner: &Owner, url: &str, partitions: &[u16]) -> Handle {
     follow_with(owner, settings(url, None), partitions).await
 }
@@ -50,7 +40,20 @@ async fn follow_measured(
     partitions: &[u16],
     metrics: Metrics,
 ) -> Handle {
-    let handle = begin(owner, [settings], metrics);
+    follow_by(owner, owner.clone(), [settings], partitions, metrics).await
+}
+
+/// Follows the partitions of `owner`; the places are those that `cursors` knows.
+async fn follow_by(
+    owner: &Owner,
+    cursors: impl Cursors,
+    settings: impl IntoIterator<Item = Subscription>,
+    partitions: &[u16],
+    metrics: Metrics,
+) -> Handle {
+    let settings = settings.into_iter().collect();
+    let handle = start(settings, owner.journal(), cursors, Clock::fixed(NOW), metrics);
+    let handle = handle.expect("the webhooks start");
     let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
     within("to follow", handle.follow(&partitions)).await.expect("the partitions are followed");
     handle
@@ -233,7 +236,5 @@ async fn the_lag_counts_the_records_that_are_not_done_with() {
 #[actix_web::test]
 async fn without_a_subscription_there_is_nothing_to_wait_for() {
     let owner = Owner::new(1).await;
-    let handle = begin(&owner, [], Metrics::default());
-    within("to follow", handle.follow(&[Partition(0)])).await.expect("nobody objects");
-    stop(handle).await;
+    stop(follow_by(&owner, owner.clone(), [], &[0], Metrics::default()).await).await;
 }

@@ -1,5 +1,5 @@
 //! What machines, disks, callers and receivers do to a node that is meant to go on, done to the real
-//! program through its real doors. Kills are in `crash.rs`, full and read-only disks in `disk.rs`.
+//! program through its real doors. Kills are in `crash`, full and read-only disks in `disk.rs`.
 
 mod bodies;
 mod clock;

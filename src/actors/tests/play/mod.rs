@@ -9,7 +9,7 @@
 //!
 //! What is the product's: partition and user actors with their handlers, ledger, desk, registry,
 //! incoming effects, channels, memory of calls, recovery and store, reader and writer rule, seats and
-//! leases, records, audit. What is re-enacted: the order of the steps of `ownership` ([`node`]),
+//! leases, records, audit. What is re-enacted: the order of the steps of `ownership` ([`office`]),
 //! because it waits on threads (each step is its own code); the door's asking again; the journal's
 //! medium ([`journal`]), the wire and the callers; the threads of the store, of the standby and of the
 //! snapshots, whose work is done when the play says so. One thread, and no time but the play's: a tick
@@ -58,6 +58,7 @@
 mod clients;
 mod journal;
 mod node;
+mod office;
 mod proof;
 mod random;
 mod world;

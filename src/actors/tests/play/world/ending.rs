@@ -3,7 +3,7 @@
 use super::super::node::Node;
 use super::{LEASE_WAIT, LOOKS_MAX, QUIET_ROUNDS, REST_TICKS, Tally, World, partitions};
 use crate::actors::tests::play::clients::Outcome;
-use crate::actors::tests::play::node::Phase;
+use crate::actors::tests::play::office::Phase;
 use crate::actors::tests::play::proof::{check_journal, check_people};
 use crate::actors::tests::play::{NAMES, user_id};
 

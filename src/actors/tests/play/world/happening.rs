@@ -7,7 +7,8 @@ use crate::actors::ledger::Confirmation;
 use crate::actors::snapshot;
 use crate::actors::tests::play::PARTITIONS;
 use crate::actors::tests::play::journal::Late;
-use crate::actors::tests::play::node::{Node, Phase};
+use crate::actors::tests::play::node::Node;
+use crate::actors::tests::play::office::Phase;
 use crate::domain::Timestamp;
 use crate::journal::{Durability, Partition, ReadJournal};
 

@@ -1,5 +1,8 @@
 //! Several subscriptions of an app: set, moved, replayed and deleted by calls, or in the settings.
 
+mod replays;
+mod secrets;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,7 +11,7 @@ use cordon::journal::Partition;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ADMIN, APP, Caller, Heard, Identity, KEY, NOW_S, Reaction, Setup, TestNode, TestProcess,
+    APP, Caller, Heard, Identity, KEY, NOW_S, Reaction, Setup, TestNode, TestProcess,
     TestSubscriber, audit, block_on, eventually, kafka,
 };
 
@@ -216,62 +219,6 @@ fn subscriptions_outlive_a_kill() {
 }
 
 #[test]
-fn a_new_secret_leaves_the_old_one_valid_for_a_while() {
-    let (node, mut caller) = people();
-    let subscriber = TestSubscriber::start();
-    let url = subscriber.url();
-    assert_eq!(set(&mut caller, "audit", &url, &json!({"Secret": "old"})).get("Secret"), None);
-    let more = json!({"GenerateSecret": 1, "OverlapSeconds": 60});
-    let answer = set(&mut caller, "audit", &url, &more);
-    let secret = answer["Secret"].as_str().expect("it is shown once").to_owned();
-    assert!(secret.starts_with("whsec_"), "{secret}");
-    let secrets = |caller: &mut Caller| listed(caller)[0]["SecretItem"].clone();
-    let mask = |until: i64| json!({"Secret": "********", "Until": until});
-    assert_eq!(secrets(&mut caller), json!([mask(0), mask(NOW_S + 60)]));
-    // The newest one signs.
-    caller.block("amy", &["bob"]);
-    subscriber.until_accepted(1);
-    let heard = subscriber.take();
-    let hash = <sha2::Sha256 as sha2::Digest>::digest(format!("{secret}{NOW_S}"));
-    let sign: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(heard[0].parameter("Sign"), Some(&*sign));
-    // Once its time is over the old one goes with the next change.
-    node.set_clock(u32::try_from(NOW_S + 60).expect("a time"));
-    set(&mut caller, "audit", &url, &json!({"TimeoutMs": 1000}));
-    assert_eq!(secrets(&mut caller), json!([mask(0)]));
-    set(&mut caller, "audit", &url, &json!({"Secret": "newer", "OverlapSeconds": 0}));
-    assert_eq!(secrets(&mut caller), json!([mask(0)]));
-    set(&mut caller, "audit", &url, &json!({"Secret": ""}));
-    assert_eq!(secrets(&mut caller), json!([]));
-    let stopped = node.stop();
-    let (_, records) = audit(&stopped.setup, &["replay", "--json"]);
-    assert!(!records.contains(&secret[6..]));
-}
-
-#[test]
-fn a_subscription_whose_secret_cannot_be_read_is_held_and_never_sends_unsigned() {
-    let subscriber = TestSubscriber::start();
-    let (node, mut caller) = people();
-    set(&mut caller, "audit", &subscriber.url(), &json!({"Secret": "xxxxyyyy"}));
-    let stopped = node.stop();
-    let other = "another key";
-    let setup = stopped.setup.clone().set("APP_KEY", other);
-    let node = TestNode::start(setup.clone(), NOW_S);
-    let mut caller = node.caller_as(Identity::new(APP, other, ADMIN));
-    caller.block("amy", &["bob"]);
-    assert_eq!(listed(&mut caller)[0]["State"], "held");
-    assert_eq!(tried(&mut caller, "audit")["Result"], "held");
-    node.stop();
-    assert!(subscriber.heard().is_empty());
-    // During a change of keys both are there.
-    let node = TestNode::start(setup.set("APP_KEY", &format!("{other},{KEY}")), NOW_S);
-    subscriber.until_accepted(1);
-    let mut caller = node.caller();
-    assert_eq!(listed(&mut caller)[0]["State"], "serving");
-    assert!(subscriber.take()[0].parameter("Sign").is_some());
-}
-
-#[test]
 fn a_test_says_what_came_of_a_call_that_tells_nothing() {
     let (_node, mut caller) = people();
     let mut subscriber = TestSubscriber::start();
@@ -311,166 +258,6 @@ fn an_address_that_a_call_sets_leads_to_public_places_only() {
     let elsewhere = json!({"Name": "audit", "Url": url});
     assert_eq!(caller.call("webhook/replay_start", &elsewhere).code(), 97002);
     assert!(subscriber.heard().is_empty());
-}
-
-#[test]
-fn a_subscription_goes_on_from_where_it_is_moved_to() {
-    let (node, mut caller) = people();
-    let mut subscriber = TestSubscriber::start();
-    set(&mut caller, "audit", &subscriber.url(), &json!({"Commands": [ADD]}));
-    caller.block("amy", &["bob"]);
-    caller.block("amy", &["carl"]);
-    subscriber.until_accepted(2);
-    let first: Vec<String> = subscriber.take().iter().map(|heard| heard.id().to_owned()).collect();
-    let seek = |caller: &mut Caller, to: Value| {
-        let mut body = to;
-        body["Name"] = json!("audit");
-        caller.call("webhook/subscription_seek", &body)
-    };
-    let offsets: Vec<Value> =
-        (0..4).map(|number| json!({"Partition": number, "Offset": 0})).collect();
-    let moved = seek(&mut caller, json!({ "Offsets": offsets })).ok();
-    assert_eq!(moved.body["Moves"], 1);
-    subscriber.until_accepted(2);
-    let again: Vec<String> = subscriber.take().iter().map(|heard| heard.id().to_owned()).collect();
-    assert_eq!(again, first);
-
-    // To the end: what waits is left out.
-    subscriber.close();
-    caller.block("amy", &["dora"]);
-    assert_eq!(seek(&mut caller, json!({"End": 1})).ok().body["Moves"], 2);
-    node.settle();
-    subscriber.open();
-    caller.block("amy", &["eve"]);
-    subscriber.until_accepted(1);
-    assert_eq!(blocked(&subscriber.take()), ["eve"]);
-
-    // To a time: the clock stands still, so everything is at or behind it.
-    assert_eq!(seek(&mut caller, json!({ "Time": NOW_S })).ok().body["Moves"], 3);
-    subscriber.until_accepted(4);
-    assert_eq!(blocked(&subscriber.take()), ["bob", "carl", "dora", "eve"]);
-    for wrong in [
-        json!({}),
-        json!({"End": 0}),
-        json!({"End": 1, "Time": NOW_S}),
-        json!({"Offsets": [{"Partition": 0}]}),
-        json!({"Offsets": [{"Partition": 0, "Offset": 0}, {"Partition": 0, "Offset": 1}]}),
-    ] {
-        assert_eq!(seek(&mut caller, wrong).code(), 97007);
-    }
-    for outside in [json!({"Partition": 4, "Offset": 0}), json!({"Partition": 0, "Offset": 1000})] {
-        assert_eq!(seek(&mut caller, json!({"Offsets": [outside]})).code(), 97008);
-    }
-    assert_eq!(listed(&mut caller)[0]["Moves"], 3);
-}
-
-#[test]
-fn a_replay_tells_a_part_of_the_past_again_and_ends_by_itself() {
-    let (node, mut caller) = people();
-    let (live, again) = (TestSubscriber::start(), TestSubscriber::start());
-    set(&mut caller, "audit", &live.url(), &json!({"Commands": [ADD, DELETE]}));
-    caller.block("amy", &["bob"]);
-    caller.block("carl", &["dora"]);
-    caller.unblock("amy", &["bob"]);
-    live.until_accepted(3);
-    let told = live.take();
-    let of_amy = json!({"Name": "audit", "To_Account": ["amy"], "Commands": [ADD]});
-    let mut counting = of_amy.clone();
-    counting["DryRun"] = json!(1);
-    let counted = replay(&mut caller, &counting);
-    assert_eq!((&counted["Count"], &counted["Complete"]), (&json!(1), &json!(1)));
-    assert!(replays(&mut caller).is_empty(), "nothing has begun");
-
-    assert_eq!(replay(&mut caller, &of_amy)["Number"], 1);
-    live.until_accepted(1);
-    let heard = live.take();
-    let first = told.iter().find(|heard| heard.pairs()[0].0 == "amy" && heard.command() == ADD);
-    let first = first.expect("it was told");
-    assert_eq!((heard[0].id(), &heard[0].body), (first.id(), &first.body));
-    eventually("the replay ends", || replays(&mut caller).is_empty());
-    eventually("its places are given up", || {
-        places(&node) == BTreeSet::from([format!("webhook/{APP}/audit")])
-    });
-
-    // Named by their ids, and to another address; what is new goes on meanwhile.
-    let ids: Vec<&str> = told.iter().map(Heard::id).collect();
-    let body = json!({"Name": "audit", "Ids": ids, "Url": again.url()});
-    assert_eq!(replay(&mut caller, &body)["Number"], 2);
-    again.until_accepted(3);
-    caller.block("eve", &["amy"]);
-    live.until_accepted(1);
-    assert_eq!(blocked(&live.take()), ["amy"]);
-    eventually("the replay ends", || replays(&mut caller).is_empty());
-    assert_eq!(again.take().len(), 3);
-
-    // Nothing lies in the future.
-    let none = json!({"Name": "audit", "Since": NOW_S + 1, "DryRun": 1});
-    assert_eq!(replay(&mut caller, &none)["Count"], 0);
-    for wrong in [
-        json!({"Name": "audit", "Ids": ["x"]}),
-        json!({"Name": "audit", "Ranges": [{"Partition": 9, "From": 0, "Until": 1}]}),
-        json!({"Name": "audit", "Ranges": [{"Partition": 0, "From": 1, "Until": 1}]}),
-        json!({"Name": "audit", "Since": NOW_S, "Until": NOW_S}),
-    ] {
-        assert_eq!(caller.call("webhook/replay_start", &wrong).code(), 97008, "{wrong}");
-    }
-    let (code, told) = audit(&node.stop().setup, &["history", "~webhooks"]);
-    assert_eq!(code, 0, "{told}");
-    assert!(told.contains("began the replay 1 of audit: of amy, only"), "{told}");
-    assert!(told.contains("finished the replay 1"), "{told}");
-}
-
-#[test]
-fn a_replay_of_what_has_no_address_is_signed_too() {
-    let (_node, mut caller) = people();
-    let subscriber = TestSubscriber::start();
-    let pulled = json!({"Name": "pulled", "Format": "standard", "GenerateSecret": 1});
-    caller.call("webhook/subscription_set", &pulled).ok();
-    caller.block("amy", &["bob"]);
-    let wanted = json!({"Name": "pulled", "Url": subscriber.url()});
-    replay(&mut caller, &wanted);
-    subscriber.until_accepted(1);
-    assert!(subscriber.heard()[0].header("webhook-signature").starts_with("v1,"));
-
-    // Nothing goes out unsigned that is to be signed.
-    let bare = json!({"Name": "bare", "Format": "standard"});
-    caller.call("webhook/subscription_set", &bare).ok();
-    let wanted = json!({"Name": "bare", "Url": subscriber.url()});
-    assert_eq!(caller.call("webhook/replay_start", &wanted).code(), 97005);
-}
-
-#[test]
-fn a_replay_goes_on_after_a_restart_and_is_ended_by_a_call() {
-    let (node, mut caller) = people();
-    let mut subscriber = TestSubscriber::start();
-    set(&mut caller, "audit", &subscriber.url(), &json!({}));
-    for target in ["bob", "carl", "dora"] {
-        caller.block("amy", &[target]);
-    }
-    subscriber.until_accepted(3);
-    subscriber.take();
-    subscriber.close();
-    assert_eq!(replay(&mut caller, &json!({"Name": "audit"}))["Number"], 1);
-    let node = node.restart();
-    let mut caller = node.caller();
-    let running = replays(&mut caller);
-    assert_eq!((&running[0]["Number"], &running[0]["Name"]), (&json!(1), &json!("audit")));
-    subscriber.open();
-    subscriber.until_accepted(3);
-    assert_eq!(blocked(&subscriber.take()), ["bob", "carl", "dora"]);
-    eventually("the replay ends", || replays(&mut caller).is_empty());
-
-    subscriber.close();
-    assert_eq!(replay(&mut caller, &json!({"Name": "audit"}))["Number"], 2);
-    caller.call("webhook/replay_end", &json!({"Number": 2})).ok();
-    caller.call("webhook/replay_end", &json!({"Number": 2})).ok();
-    assert!(replays(&mut caller).is_empty());
-    assert_eq!(caller.call("webhook/replay_end", &json!({"Number": 3})).code(), 97014);
-    // A deleted subscription takes its replays with it.
-    assert_eq!(replay(&mut caller, &json!({"Name": "audit"}))["Number"], 3);
-    delete(&mut caller, "audit");
-    assert!(replays(&mut caller).is_empty());
-    eventually("all places are given up", || places(&node).is_empty());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Deliveries: fetch what is owed, see what was given up, and how everything stands.
 
-use serde::Serialize;
+mod answers;
 
+use self::answers::{EventsAnswer, LettersAnswer, LogAnswer, StatusAnswer};
 use super::desk::Asked;
 use super::subscription::commands;
-use super::{fault, moment, name, seconds};
+use super::{fault, moment, name};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
@@ -251,18 +252,7 @@ pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
     let wanted = EventsWanted { page, commands };
     let page = call.webhooks.events(call.app().id, wanted).await;
     let page = page.map_err(|error| fault(call, &error))?;
-    let items = page.items.into_iter().map(|event| EventItem {
-        id: event.id,
-        command: event.command,
-        partition: event.place.0,
-        offset: event.place.1,
-        user: event.user,
-        at_ms: event.at.0,
-        body: event.body,
-    });
-    let items = items.collect();
-    let (cursor, complete) = (page.cursor, page.complete.into());
-    Ok(call.success(&EventsAnswer { items, cursor, complete }))
+    Ok(call.success(&EventsAnswer::of(page)))
 }
 
 /// `dead_letters_get`.
@@ -271,18 +261,7 @@ pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answer
     let wanted = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
     let page = call.webhooks.dead_letters(call.app().id, wanted).await;
     let page = page.map_err(|error| fault(call, &error))?;
-    let items = page.items.into_iter().map(|letter| LetterItem {
-        name: letter.name,
-        replay: letter.replay,
-        id: letter.id,
-        user: letter.user,
-        attempts: letter.attempts,
-        at: seconds(letter.at),
-        info: letter.error,
-    });
-    let items = items.collect();
-    let (cursor, complete) = (page.cursor, page.complete.into());
-    Ok(call.success(&LettersAnswer { items, cursor, complete }))
+    Ok(call.success(&LettersAnswer::of(page)))
 }
 
 /// `deliveries_get`.
@@ -302,18 +281,7 @@ pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
     let wanted = LogWanted { page, id: id.map(str::to_owned), user, state };
     let page = call.webhooks.log(call.app().id, wanted).await;
     let page = page.map_err(|error| fault(call, &error))?;
-    let items = page.items.into_iter().map(|seen| DeliveryItem {
-        name: seen.name,
-        id: seen.id,
-        user: seen.user,
-        at_ms: seen.at.0,
-        state: seen.state,
-        attempts: seen.attempts,
-        info: seen.error,
-    });
-    let items = items.collect();
-    let (cursor, complete) = (page.cursor, page.complete.into());
-    Ok(call.success(&LogAnswer { items, cursor, complete }))
+    Ok(call.success(&LogAnswer::of(page)))
 }
 
 /// `status_get`.
@@ -321,8 +289,7 @@ pub(in crate::http) async fn status(call: &Call<'_>, body: &str) -> Answered {
     let asked: Status<'_> = call.parse(body)?;
     let statuses = call.webhooks.statuses(call.app().id, optional(&asked.name)?).await;
     let statuses = statuses.map_err(|error| fault(call, &error))?;
-    let items = statuses.into_iter().map(StatusItem::of).collect();
-    Ok(call.success(&StatusAnswer { items }))
+    Ok(call.success(&StatusAnswer::of(statuses)))
 }
 
 fn optional(field: &Scalar<'_>) -> Result<Option<Box<str>>, Failure> {
@@ -350,161 +317,6 @@ fn page(
         Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
     };
     Ok(PageWanted { name: optional(name)?, from, items_max })
-}
-
-#[derive(Serialize)]
-struct EventsAnswer {
-    #[serde(rename = "Events")]
-    items: Vec<EventItem>,
-    #[serde(rename = "Cursor")]
-    cursor: String,
-    #[serde(rename = "Complete")]
-    complete: u8,
-}
-
-#[derive(Serialize)]
-struct EventItem {
-    #[serde(rename = "Id")]
-    id: String,
-    #[serde(rename = "Command")]
-    command: &'static str,
-    #[serde(rename = "Partition")]
-    partition: Partition,
-    #[serde(rename = "Offset")]
-    offset: Offset,
-    #[serde(rename = "From_Account")]
-    user: UserId,
-    #[serde(rename = "EventTime")]
-    at_ms: i64,
-    #[serde(rename = "Body")]
-    body: String,
-}
-
-#[derive(Serialize)]
-struct LettersAnswer {
-    #[serde(rename = "DeadLetterItem")]
-    items: Vec<LetterItem>,
-    #[serde(rename = "Cursor")]
-    cursor: String,
-    #[serde(rename = "Complete")]
-    complete: u8,
-}
-
-#[derive(Serialize)]
-struct LetterItem {
-    #[serde(rename = "Name")]
-    name: String,
-    #[serde(rename = "Replay")]
-    replay: u32,
-    #[serde(rename = "Id")]
-    id: Box<str>,
-    #[serde(rename = "From_Account")]
-    user: UserId,
-    #[serde(rename = "Attempts")]
-    attempts: u32,
-    #[serde(rename = "Time")]
-    at: i64,
-    #[serde(rename = "Info")]
-    info: Box<str>,
-}
-
-#[derive(Serialize)]
-struct LogAnswer {
-    #[serde(rename = "DeliveryItem")]
-    items: Vec<DeliveryItem>,
-    #[serde(rename = "Cursor")]
-    cursor: String,
-    #[serde(rename = "Complete")]
-    complete: u8,
-}
-
-#[derive(Serialize)]
-struct DeliveryItem {
-    #[serde(rename = "Name")]
-    name: String,
-    #[serde(rename = "Id")]
-    id: String,
-    #[serde(rename = "From_Account")]
-    user: UserId,
-    #[serde(rename = "EventTime")]
-    at_ms: i64,
-    #[serde(rename = "State")]
-    state: &'static str,
-    #[serde(rename = "Attempts")]
-    attempts: u32,
-    #[serde(rename = "Info")]
-    info: Box<str>,
-}
-
-#[derive(Serialize)]
-struct StatusAnswer {
-    #[serde(rename = "StatusItem")]
-    items: Vec<StatusItem>,
-}
-
-#[derive(Serialize)]
-struct StatusItem {
-    #[serde(rename = "Name")]
-    name: String,
-    #[serde(rename = "Replay")]
-    replay: u32,
-    #[serde(rename = "Delivered")]
-    delivered: u64,
-    #[serde(rename = "Dead")]
-    dead: u64,
-    #[serde(rename = "LagRecords")]
-    lag: u64,
-    #[serde(rename = "Term")]
-    term: u32,
-    #[serde(rename = "DownSince")]
-    down_since: i64,
-    #[serde(rename = "Halted")]
-    halted: Box<str>,
-    #[serde(rename = "Info")]
-    info: Box<str>,
-    #[serde(rename = "ParkedItem")]
-    parked: Vec<ParkedItem>,
-}
-
-#[derive(Serialize)]
-struct ParkedItem {
-    #[serde(rename = "From_Account")]
-    user: UserId,
-    #[serde(rename = "Partition")]
-    partition: Partition,
-    #[serde(rename = "Offset")]
-    offset: Offset,
-    #[serde(rename = "Attempts")]
-    attempts: u32,
-    #[serde(rename = "Time")]
-    since: i64,
-    #[serde(rename = "Info")]
-    info: Box<str>,
-}
-
-impl StatusItem {
-    fn of(seen: StatusSeen) -> Self {
-        let parked = seen.parked.into_iter().map(|parked| ParkedItem {
-            user: parked.user,
-            partition: parked.place.0,
-            offset: parked.place.1,
-            attempts: parked.attempts,
-            since: seconds(parked.since),
-            info: parked.error,
-        });
-        Self {
-            name: seen.name,
-            replay: seen.replay,
-            delivered: seen.delivered,
-            dead: seen.dead,
-            lag: seen.lag,
-            term: seen.term,
-            down_since: seen.down_since.map_or(0, seconds),
-            halted: seen.halted,
-            info: seen.error,
-            parked: parked.collect(),
-        }
-    }
 }
 
 #[cfg(any(test, fuzzing))]

@@ -1,0 +1,73 @@
+//! What a replay is to tell.
+
+use super::*;
+use crate::domain::keeper;
+
+#[test]
+fn a_replay_is_counted_before_it_is_made() {
+    let mut book = three();
+    book.block_and_unblock("bob");
+    let selection = Selection {
+        app: APP,
+        subscription: MAIN.into(),
+        range: Range::default(),
+        users: Vec::new(),
+        commands: Vec::new(),
+        ids: Vec::new(),
+    };
+    let calls = |selection: &Selection| {
+        let counted = count(&book.memory, selection).expect("memory is readable");
+        (counted.calls, counted.records)
+    };
+    assert_eq!(calls(&selection), (5, 4));
+    assert_eq!(calls(&Selection { users: vec![id("bob")], ..selection.clone() }), (3, 2));
+    let commands = vec![CallbackCommand::BlackListDelete];
+    assert_eq!(calls(&Selection { commands, ..selection.clone() }), (1, 1));
+    let ids = vec!["0@3.Sns.CallbackBlackListAdd".parse().expect("an id")];
+    assert_eq!(calls(&Selection { ids, ..selection.clone() }), (1, 1));
+    let to = Some(Bound::Time(Timestamp(3_000)));
+    let range = Range { from: None, to };
+    assert_eq!(calls(&Selection { range, ..selection.clone() }), (2, 2));
+    assert_eq!(calls(&Selection { app: AppId(3), ..selection }), (0, 0));
+}
+
+#[test]
+fn a_replay_is_held_against_what_it_was_to_tell() {
+    for skipped in [false, true] {
+        let mut book = three();
+        let replay = Replay {
+            number: 1,
+            subscription: MAIN.into(),
+            url: None,
+            since: None,
+            until: None,
+            ranges: vec![(0, 1, 4)],
+            users: vec![id("amy")],
+            commands: Vec::new(),
+            ids: Vec::new(),
+        };
+        let begun = Event::ReplayBegun(Box::new(replay));
+        book.put(&Book::commit(keeper().as_str(), vec![begun], 5_000));
+        let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
+        let calls = book.calls(1, 4);
+        cursor.progress.delivered = Tally::default();
+        cursor.progress.delivered.add(calls[0].2);
+        if !skipped {
+            cursor.progress.delivered.add(calls[2].2);
+        }
+        cursor.progress.seq = 2;
+        let subscription = format!("webhook/{APP}/replay/1");
+        let place = book.put(&Body::Cursor { subscription, cursor: Box::new(cursor) });
+        let report = book.report();
+        assert_eq!(report.balanced, !skipped, "{:#?}", report.findings);
+        if skipped {
+            let finding = &report.findings.first[0];
+            assert_eq!(finding.offset, Offset(place));
+            let named = "0@3.Sns.CallbackBlackListAdd of amy is in none of them";
+            assert!(finding.detail.contains(named), "{}", finding.detail);
+        }
+        let replay = report.subscriptions.iter().find(|one| *one.name == *"main/replay/1");
+        let counts = replay.expect("the replay").counts;
+        assert_eq!((counts.calls, counts.filtered), (3, 1));
+    }
+}
