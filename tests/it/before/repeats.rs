@@ -8,10 +8,11 @@ use cordon::domain::{
     Verdict, book_of,
 };
 use cordon::journal::Origin;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{EVERYBODY, asks, infos, message, people_of, verdicts, wish};
-use crate::support::{ADMIN, APP, Caller, Reaction, TestSubscriber, block_on};
+use crate::support::{ADMIN, APP, Caller, Reaction, TestNode, TestSubscriber, block_on};
 
 #[test]
 fn a_repeat_under_a_key_is_not_asked_about_again() {
@@ -80,14 +81,32 @@ fn digest(text: &str) -> UserId {
     UserId::parse(&digits).expect("32 hex digits are a name")
 }
 
-#[test]
-fn a_verdict_on_a_call_with_a_key_that_nobody_was_answered_stands() {
-    let subscriber = TestSubscriber::start();
-    let (node, caller) = people_of(asks(&subscriber));
-    let body = wish("amy", &["bob", "carl"]);
+fn user(name: &str) -> UserId {
+    UserId::parse(name).expect("a name")
+}
+
+/// What was said of friends who are to be added.
+fn verdict(allowed: &[&str], refused: Vec<Refusal>) -> Verdict {
+    Verdict {
+        about: Matter::FriendAdd,
+        by: "main".into(),
+        ground: Ground::Answered,
+        allowed: allowed.iter().map(|name| user(name)).collect(),
+        refused,
+        hidden: false,
+        before: None,
+    }
+}
+
+/// Amy's call with `key` and `body`, carried out for `wanted` under `verdict` and answered to nobody.
+fn add_unanswered(
+    node: &TestNode,
+    (key, body): (&str, &Value),
+    wanted: &[&str],
+    verdict: Verdict,
+) -> Origin {
     let asked = digest(&format!("sns/friend_add as client\n{body}"));
-    let call = CallKey { key: digest("lost"), asked };
-    let user = |name: &str| UserId::parse(name).expect("a name");
+    let call = CallKey { key: digest(key), asked };
     let key = |user| UserKey { app: AppId(APP), user };
     let origin = Origin {
         operator: ADMIN.into(),
@@ -95,22 +114,38 @@ fn a_verdict_on_a_call_with_a_key_that_nobody_was_answered_stands() {
         ip: "127.0.0.1".into(),
         platform: "Unknown".into(),
     };
-    let item = |name: &str| NewFriend { user: user(name), imported: true, card: Card::default() };
-    let items = vec![item("bob"), item("carl")];
+    let item = |name: &&str| NewFriend { user: user(name), imported: true, card: Card::default() };
+    let items = wanted.iter().map(item).collect();
     let add = Command::AddFriends { items, form: OfferForm::TwoWay, forced: false };
-    let add = add.under(Verdict {
-        about: Matter::FriendAdd,
-        by: "main".into(),
-        ground: Ground::Answered,
-        allowed: vec![user("carl")],
-        refused: vec![Refusal { user: user("bob"), code: 38_005, info: "earlier".into() }],
-        hidden: false,
-        before: None,
-    });
+    let add = add.under(verdict);
     for (key, command) in [(key(book_of(&call.key)), Command::BeginCall), (key(user("amy")), add)] {
         let doing = node.users().execute_call(key, command, origin.clone(), Some(call));
         block_on(doing).expect("it is done");
     }
+    origin
+}
+
+#[test]
+fn who_was_settled_without_asking_is_so_again_under_the_first_verdict() {
+    let subscriber = TestSubscriber::start();
+    let (node, mut caller) = people_of(asks(&subscriber));
+    assert_eq!(caller.block("bob", &["amy"]).codes(), [0]);
+    let body = wish("amy", &["bob", "carl", "dora"]);
+    // Nobody was asked about bob, who blocks amy, and nothing was said of dora.
+    let said = verdict(&["carl"], Vec::new());
+    add_unanswered(&node, ("settled", &body), &["carl"], said);
+    let again = caller.call_as_client("sns/friend_add", "Idempotency-Key: settled\r\n", &body).ok();
+    assert_eq!(again.codes(), [30525, 0, 38000]);
+}
+
+#[test]
+fn a_verdict_on_a_call_with_a_key_that_nobody_was_answered_stands() {
+    let subscriber = TestSubscriber::start();
+    let (node, caller) = people_of(asks(&subscriber));
+    let body = wish("amy", &["bob", "carl"]);
+    let refused = Refusal { user: user("bob"), code: 38_005, info: "earlier".into() };
+    let said = verdict(&["carl"], vec![refused]);
+    let origin = add_unanswered(&node, ("lost", &body), &["bob", "carl"], said);
     // The node stops before it answers.
     drop(caller);
     let node = node.restart();

@@ -1,6 +1,7 @@
 //! Each lie, told once and found; and right histories, in which nothing is found.
 
 mod lies;
+mod pages;
 mod replays;
 mod truths;
 

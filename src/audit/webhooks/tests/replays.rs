@@ -1,6 +1,7 @@
 //! What a replay is to tell.
 
 use super::*;
+use crate::audit::verify;
 use crate::domain::keeper;
 
 #[test]
@@ -47,7 +48,6 @@ fn a_replay_is_held_against_what_it_was_to_tell() {
             ids: Vec::new(),
         };
         let begun = Event::ReplayBegun(Box::new(replay));
-        book.put(&Book::commit(keeper().as_str(), vec![begun], 5_000));
         let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
         let calls = book.calls(1, 4);
         cursor.progress.delivered = Tally::default();
@@ -58,6 +58,15 @@ fn a_replay_is_held_against_what_it_was_to_tell() {
         cursor.progress.seq = 2;
         let subscription = format!("webhook/{APP}/replay/1");
         let place = book.put(&Body::Cursor { subscription, cursor: Box::new(cursor) });
+        // The word on it is in another partition, which is read later.
+        book.memory.partitions = 2;
+        let claim = Body::Claim { node: "a".into(), nonce: Uuid::nil() };
+        let word = Book::commit(keeper().as_str(), vec![begun], 5_000);
+        for (number, body) in [claim, word].iter().enumerate() {
+            let (partition, offset, mut bytes) = (Partition(1), Offset(number as u64), Vec::new());
+            encode(Epoch(1), number as u64, body, &mut bytes);
+            book.memory.entries.push(Entry { partition, offset, bytes });
+        }
         let report = book.report();
         assert_eq!(report.balanced, !skipped, "{:#?}", report.findings);
         if skipped {
@@ -66,6 +75,10 @@ fn a_replay_is_held_against_what_it_was_to_tell() {
             let named = "0@3.Sns.CallbackBlackListAdd of amy is in none of them";
             assert!(finding.detail.contains(named), "{}", finding.detail);
         }
+        let verified = verify::check(&book.memory, &verify::Options::default());
+        let problems = verified.expect("memory is readable").problems.first;
+        let lies = problems.iter().filter(|finding| finding.rule == verify::Rule::Deliveries);
+        assert_eq!(lies.count(), usize::from(skipped));
         let replay = report.subscriptions.iter().find(|one| *one.name == *"main/replay/1");
         let counts = replay.expect("the replay").counts;
         assert_eq!((counts.calls, counts.filtered), (3, 1));
