@@ -213,13 +213,10 @@ impl Node {
         }
         self.http.stop(true).await;
         self.caretaker.abort();
-        // Whoever else held the handle has just been ended.
         let _ = self.caretaker.await;
         self.keeping.abort();
         let _ = self.keeping.await;
-        if let Some(webhooks) = Arc::into_inner(self.webhooks) {
-            webhooks.stop().await;
-        }
+        self.webhooks.stop().await;
         self.users.stop().await;
         if let Some(cluster) = self.cluster {
             cluster.close().await;

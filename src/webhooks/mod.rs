@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, LocalSet};
 
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
@@ -110,12 +110,13 @@ enum Command {
     Follow { partitions: Vec<Partition>, reply: oneshot::Sender<Result<(), FollowError>> },
     Leave { partitions: Vec<Partition>, reply: oneshot::Sender<()> },
     Serve { subscriptions: Vec<Subscription>, reply: oneshot::Sender<()> },
+    Stop,
 }
 
 /// Starts the webhooks on a thread of their own; they follow no partition yet.
 ///
 /// The thread is there because the HTTP client cannot leave its thread, and because journal reads
-/// are reads from disk. Errors: [`StartError`].
+/// block. Errors: [`StartError`].
 pub fn start(
     subscriptions: Vec<Subscription>,
     journal: Arc<dyn Journal>,
@@ -127,7 +128,7 @@ pub fn start(
     let secure = subscriptions.iter().any(|s| s.endpoint.is_secure());
     let tls = if secure { Some(tls?) } else { tls.ok() };
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let (ended, has_ended) = oneshot::channel();
+    let (ended, has_ended) = watch::channel(());
     let (commands, orders) = mpsc::channel(ORDERS_MAX);
     thread::Builder::new().name("webhooks".to_owned()).spawn(move || {
         let readers = Readers::new();
@@ -143,8 +144,7 @@ pub fn start(
         LocalSet::new().block_on(&runtime, run);
         // Nobody takes what they read any more.
         readers.join();
-        // Nobody waits for the end of a handle that was dropped.
-        let _ = ended.send(());
+        drop(ended);
     })?;
     Ok(Handle { commands, has_ended })
 }
@@ -200,6 +200,7 @@ impl<C: Cursors> All<C> {
                     self.serve(subscriptions);
                     let _ = reply.send(());
                 }
+                Command::Stop => break,
             }
         }
         let ending = std::mem::take(&mut self.served).into_values().map(|serving| {
@@ -304,7 +305,8 @@ pub async fn test(subscription: &Subscription, by: Origin, now: Timestamp) -> Ou
 #[derive(Debug)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
-    has_ended: oneshot::Receiver<()>,
+    /// Has no sender any more once the thread has ended.
+    has_ended: watch::Receiver<()>,
 }
 
 impl Handle {
@@ -340,10 +342,10 @@ impl Handle {
     }
 
     /// Lets go of all partitions and ends the thread. Bounded like [`Handle::leave`].
-    pub async fn stop(self) {
-        drop(self.commands);
-        // An error means that the thread broke, and it has ended just the same.
-        let _ = self.has_ended.await;
+    pub async fn stop(&self) {
+        // Fails if it has ended already.
+        let _ = self.commands.send(Command::Stop).await;
+        while self.has_ended.clone().changed().await.is_ok() {}
     }
 }
 
