@@ -6,17 +6,12 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cordon::domain::{
-    AppId, CallKey, Card, Command, Ground, Matter, NewFriend, OfferForm, Refusal, UserId, UserKey,
-    Verdict, book_of,
-};
-use cordon::journal::Origin;
+use cordon::domain::{Ground, Matter, Refusal, UserId, Verdict};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::support::{
-    ADMIN, APP, Answer, Caller, Heard, Reaction, Setup, Stopped, TestNode, TestSubscriber, audit,
-    block_on, eventually,
+    Answer, Caller, Heard, Reaction, Setup, Stopped, TestNode, TestSubscriber, audit, eventually,
+    friends_wanted, unheard,
 };
 
 const EVERYBODY: [&str; 6] = ["amy", "bob", "carl", "dora", "eve", "fay"];
@@ -576,32 +571,13 @@ fn of_two_verdicts_on_one_call_with_a_key_the_first_that_is_kept_stands() {
     }
 }
 
-/// 32 hex digits, as a key and what is asked under it are written down.
-fn digest(text: &str) -> UserId {
-    let digest = Sha256::digest(text);
-    let digits: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    UserId::parse(&digits).expect("32 hex digits are a name")
-}
-
 #[test]
 fn a_verdict_on_a_call_with_a_key_that_nobody_was_answered_stands() {
     let subscriber = TestSubscriber::start();
     let (node, caller) = people_of(asks(&subscriber));
     let body = wish("amy", &["bob", "carl"]);
-    let asked = digest(&format!("sns/friend_add as client\n{body}"));
-    let call = CallKey { key: digest("lost"), asked };
     let user = |name: &str| UserId::parse(name).expect("a name");
-    let key = |user| UserKey { app: AppId(APP), user };
-    let origin = Origin {
-        operator: ADMIN.into(),
-        request: uuid::Uuid::now_v7(),
-        ip: "127.0.0.1".into(),
-        platform: "Unknown".into(),
-    };
-    let item = |name: &str| NewFriend { user: user(name), imported: true, card: Card::default() };
-    let items = vec![item("bob"), item("carl")];
-    let add = Command::AddFriends { items, form: OfferForm::TwoWay, forced: false };
-    let add = add.under(Verdict {
+    let add = friends_wanted(&["bob", "carl"]).under(Verdict {
         about: Matter::FriendAdd,
         by: "main".into(),
         ground: Ground::Answered,
@@ -610,17 +586,15 @@ fn a_verdict_on_a_call_with_a_key_that_nobody_was_answered_stands() {
         hidden: false,
         before: None,
     });
-    for (key, command) in [(key(book_of(&call.key)), Command::BeginCall), (key(user("amy")), add)] {
-        let doing = node.users().execute_call(key, command, origin.clone(), Some(call));
-        block_on(doing).expect("it is done");
-    }
+    let asked = format!("sns/friend_add as client\n{body}");
+    let request = unheard(&node, "lost", &asked, "amy", add);
     // The node stops before it answers.
     drop(caller);
     let node = node.restart();
     let mut caller = node.caller();
     let again = caller.call_as_client("sns/friend_add", "Idempotency-Key: lost\r\n", &body).ok();
     assert_eq!((again.codes(), infos(&again)), (vec![38_005, 0], vec!["earlier", ""]));
-    assert_eq!(again.header("cordon-request-id"), Some(&*origin.request.to_string()));
+    assert_eq!(again.header("cordon-request-id"), Some(&*request.to_string()));
     assert_eq!(subscriber.take().len(), 0, "nobody is asked again");
     drop(caller);
     assert_eq!(verdicts(&node.stop()).len(), 1);
