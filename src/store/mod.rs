@@ -146,6 +146,9 @@ pub struct Tables {
     marks: Keyspace,
     path: Arc<Path>,
     failed: Arc<AtomicBool>,
+    /// The next checkpoint is refused.
+    #[cfg(test)]
+    refuses: Arc<AtomicBool>,
 }
 
 /// A checkpoint as it was at one moment: its mark, and its rows, key and value.
@@ -224,6 +227,11 @@ impl Hand {
             job(&self.tables);
         }
     }
+
+    /// The next checkpoint finds no room on the disk.
+    pub(crate) fn refuse_one(&self) {
+        self.tables.refuses.store(true, Ordering::Relaxed);
+    }
 }
 
 fn work(tables: &Tables, queue: &Receiver<Job>) {
@@ -256,7 +264,15 @@ impl Tables {
             }
         }
         let path = Arc::from(settings.dir.as_path());
-        Ok(Self { database, rows, marks, path, failed: Arc::default() })
+        Ok(Self {
+            database,
+            rows,
+            marks,
+            path,
+            failed: Arc::default(),
+            #[cfg(test)]
+            refuses: Arc::default(),
+        })
     }
 
     fn fail(&self, source: fjall::Error) -> StoreError {
@@ -277,6 +293,10 @@ impl Tables {
         rows: &RowSet,
         mark: &Mark,
     ) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.refuses.swap(false, Ordering::Relaxed) {
+            return Err(self.fail(fjall::Error::Io(std::io::ErrorKind::StorageFull.into())));
+        }
         let mut batch = self.database.batch();
         for (key, value) in rows.iter() {
             match value {
