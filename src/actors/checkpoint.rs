@@ -54,7 +54,9 @@ pub(super) fn write_checkpoint(
     };
     if let Err(error) = ledger.context.store.run(work) {
         tracing::warn!(%error, journal.partition = %partition, "checkpoint put off");
+        // Its rows are gone: it counts as being written until the partition is read anew.
         ledger.lost.notify_one();
+        return;
     }
     let (ledger, registry, pace) = (ledger.clone(), registry.clone(), pace.clone());
     actix::spawn(async move {

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, Setup, TestNode, TestProcess};
+use crate::support::{
+    Answer, Caller, Setup, TestNode, TestProcess, audit, friends_wanted, unheard,
+};
 
 fn people() -> (TestNode, Caller) {
     let node = Setup::new().start();
@@ -213,6 +215,61 @@ fn equal_calls_at_the_same_time_are_one_call() {
         assert!(answers.iter().all(|answer| answer.header("cordon-request-id") == id));
         assert_eq!(caller.unblock("amy", &["bob", "carl"]).codes(), [0, 0]);
     }
+    node.stop();
+}
+
+/// Adds friends of amy's in both directions, under the key "lost", and nobody is answered.
+fn add_unheard(node: &TestNode, names: &[&str]) -> Value {
+    let item = |name: &&str| json!({"To_Account": name, "AddSource": "AddSource_Type_test"});
+    let items: Vec<Value> = names.iter().map(item).collect();
+    let body = json!({"From_Account": "amy", "AddFriendItem": items});
+    unheard(node, "lost", &format!("sns/friend_add\n{body}"), "amy", friends_wanted(names));
+    body
+}
+
+/// The same call again, to a node that has started since: nothing is offered again.
+fn add_again(node: TestNode, body: &Value) -> (TestNode, Answer) {
+    let offered = |node: TestNode| {
+        let stopped = node.stop();
+        let (_, offers) = audit(&stopped.setup, &["replay", "--json", "--type", "FriendOffered"]);
+        (stopped.start(), offers)
+    };
+    let (node, before) = offered(node);
+    let answer = node.caller().call_keyed("sns/friend_add", "lost", body).ok();
+    let (node, behind) = offered(node);
+    assert_eq!(behind, before);
+    (node, answer)
+}
+
+#[test]
+fn an_offer_that_was_refused_is_answered_so_again_whatever_the_peer_wants_by_now() {
+    let (node, mut caller) = people();
+    caller.allow("bob", "DenyAny");
+    caller.allow("carl", "NeedConfirm");
+    let body = add_unheard(&node, &["bob", "carl"]);
+    caller.allow("bob", "AllowAny");
+    let agree = json!({"To_Account": "amy", "ResponseAction": "Response_Action_AgreeAndAdd"});
+    let agreed = json!({"From_Account": "carl", "ResponseFriendItem": [agree]});
+    assert_eq!(caller.call("sns/friend_response", &agreed).ok().codes(), [0]);
+    drop(caller);
+    let (node, again) = add_again(node, &body);
+    assert_eq!(again.codes(), [30516, 30539]);
+    let relations = node.caller().friends("amy", &["bob", "carl"]);
+    assert_eq!(relations.relations(), ["NoRelation", "BothWay"]);
+    node.stop();
+}
+
+#[test]
+fn an_offer_over_a_friend_of_the_user_s_alone_is_not_made_again() {
+    let (node, mut caller) = people();
+    caller.import_friends("amy", &["bob", "carl"]);
+    let body = add_unheard(&node, &["bob", "carl"]);
+    caller.unfriend("amy", &["carl"], "Delete_Type_Both");
+    drop(caller);
+    let (node, again) = add_again(node, &body);
+    assert_eq!(again.codes(), [0, 0]);
+    let relations = node.caller().friends("amy", &["bob", "carl"]);
+    assert_eq!(relations.relations(), ["BothWay", "NoRelation"]);
     node.stop();
 }
 

@@ -34,6 +34,7 @@ mod profiles;
 mod readme;
 mod records;
 mod requests;
+mod residents;
 mod restart;
 mod shutdown;
 mod subscriptions;

@@ -3,33 +3,46 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Setup, audit, kafka};
+use crate::support::{Caller, Setup, audit, kafka};
+
+/// What `fill` leaves behind, moved to the cluster: the settings, and what was said of the copy;
+/// nothing where there is no Kafka.
+fn moved(setting: (&str, &str), fill: impl FnOnce(&mut Caller)) -> Option<(Setup, String)> {
+    let cluster = Setup::cluster(kafka::shared()?, 1).remove(0);
+    let setup = cluster.set("JOURNAL", "embedded").set(setting.0, setting.1);
+    let node = setup.clone().start();
+    fill(&mut node.caller());
+    node.stop();
+    let (code, said) = audit(&setup, &["migrate"]);
+    assert_eq!(code, 0, "{said}");
+    Some((setup, said))
+}
 
 /// What is said of the records that were copied.
-fn copied(text: &str) -> Option<&str> {
-    text.lines().find(|line| line.contains(" records copied, "))
+fn copied(said: &str) -> &str {
+    let line = said.lines().find(|line| line.contains(" records copied, "));
+    line.unwrap_or_else(|| panic!("nothing was copied: {said}"))
 }
 
 #[test]
-fn a_journal_moves_under_the_rules_of_its_apps_and_back_into_a_folder_for_its_owner_alone() {
-    let Some(kafka) = kafka::shared() else { return };
-    let cluster = Setup::cluster(kafka, 1).remove(0);
-    let setup = cluster.set("JOURNAL", "embedded").set("FRIEND_IMPORT_IGNORES_BLOCKLIST", "true");
-    let node = setup.clone().start();
-    let mut caller = node.caller();
-    caller.import(&["amy", "bob"]);
-    assert_eq!(caller.block("amy", &["bob"]).codes(), [0]);
-    assert_eq!(caller.import_friends("amy", &["bob"]).codes(), [0]);
-    drop(caller);
-    node.stop();
+fn both_sides_are_verified_under_the_rules_of_the_settings() {
+    let lenient = ("FRIEND_IMPORT_IGNORES_BLOCKLIST", "true");
+    moved(lenient, |caller| {
+        caller.import(&["amy", "bob"]);
+        assert_eq!(caller.block("amy", &["bob"]).codes(), [0]);
+        assert_eq!(caller.import_friends("amy", &["bob"]).codes(), [0]);
+    });
+}
 
-    let (code, there) = audit(&setup, &["migrate"]);
-    assert_eq!(code, 0, "{there}");
+#[test]
+fn a_journal_comes_back_as_it_went_into_a_folder_for_its_owner_alone() {
+    let few = ("JOURNAL_PARTITIONS", "2");
+    let Some((setup, there)) = moved(few, |caller| caller.import(&["amy"])) else { return };
     let folder = setup.folder().join("new/data");
     let data_dir = folder.to_str().expect("a path of text");
     let (code, back) = audit(&setup, &["migrate", "--back", "--data-dir", data_dir]);
     assert_eq!(code, 0, "{back}");
-    assert!(copied(&there).is_some() && copied(&there) == copied(&back), "{there}{back}");
+    assert_eq!(copied(&back), copied(&there));
     let mode = fs::metadata(folder).expect("the folder is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }

@@ -61,6 +61,10 @@ fn agree(peer: &str) -> Command {
     Command::AnswerRequests { items: vec![item] }
 }
 
+fn block_twice(peer: &str) -> Command {
+    Command::Block { targets: vec![Target { user: id(peer), imported: true }; 2] }
+}
+
 fn import_account() -> Command {
     Command::ImportAccount(ProfileChange::default())
 }
@@ -85,6 +89,7 @@ fn of_users(People { amy, bob, cat }: &People) -> Vec<Case> {
     };
     vec![
         case(vec![], block(bob), unblock(bob)),
+        case(vec![], block_twice(bob), unblock(bob)),
         case(vec![block(bob)], unblock(bob), block(bob)),
         case(vec![add(bob)], remove(bob, false), add(bob)),
         case(vec![add(bob)], remove(bob, true), add(bob)),
@@ -256,6 +261,40 @@ async fn an_offer_with_a_key_is_answered_by_what_came_of_it_and_never_made_again
         assert_eq!(again, [expected]);
     }
     assert_eq!(cluster.valid().len(), facts);
+    node.stop().await;
+}
+
+#[actix::test]
+async fn an_offer_with_a_key_is_waited_for_while_it_is_open_and_owed_once_it_was_taken_back() {
+    let cluster = Cluster::new();
+    let node = cluster.node("one");
+    node.claim_all().await;
+    let home = partition_of(&key("amy"), PARTITIONS);
+    let elsewhere = |name: &String| partition_of(&key(name), PARTITIONS) != home;
+    let bob = (0..).map(|number| format!("bob{number}")).find(elsewhere).expect("there is one");
+    let away = partition_of(&key(&bob), PARTITIONS);
+    let beside = |name: &String| partition_of(&key(name), PARTITIONS) == away;
+    let cat = (0..).map(|number| format!("cat{number}")).find(beside).expect("there is one");
+    import(&node.users, &["amy", &bob, &cat]).await;
+    run(&node.users, "amy", import_friend(&cat, "x")).await;
+    node.users.release(away).await;
+
+    let items = [&bob, &cat].map(|name| NewFriend {
+        user: id(name),
+        imported: true,
+        card: Card::default(),
+    });
+    let form = OfferForm::TwoWay;
+    let call = (id("amy"), Command::AddFriends { items: items.into(), form, forced: false });
+    let owed = Err(ItemError::Owed);
+    assert_eq!(ask(&node, &call, &origin(), Some(call_key(1))).await, [owed, owed]);
+    run(&node.users, "amy", remove(&cat, false)).await;
+    let (origin, comes_back) = (origin(), async { node.users.claim(away) });
+    let again = ask(&node, &call, &origin, Some(call_key(1)));
+    let (again, ()) = futures_util::future::join(again, comes_back).await;
+    assert_eq!(again, [Ok(()), owed]);
+    assert!(standing(&node.users, "amy", &bob).await.has_friend);
+    assert!(!standing(&node.users, "amy", &cat).await.has_friend);
     node.stop().await;
 }
 

@@ -70,7 +70,11 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new() -> Self {
-        Self { shared: Shared::new(PARTITIONS, LEASE), network: Arc::default() }
+        Self::with_lease(LEASE)
+    }
+
+    fn with_lease(lease: Duration) -> Self {
+        Self { shared: Shared::new(PARTITIONS, lease), network: Arc::default() }
     }
 
     pub(super) fn node(&self, name: &str) -> Node {
@@ -391,6 +395,17 @@ async fn an_owner_that_nobody_calls_finds_out_that_it_was_deposed() {
     assert_eq!(one.users.health().await.serving, 0);
     one.stop().await;
     two.stop().await;
+}
+
+#[actix::test]
+async fn a_node_that_stops_does_not_wait_for_its_next_look_at_the_leases() {
+    // Looks are a quarter of it apart.
+    let cluster = Cluster::with_lease(Duration::from_secs(240));
+    let one = cluster.node("one");
+    one.claim_all().await;
+    let began = Instant::now();
+    one.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[actix::test]

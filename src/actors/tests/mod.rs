@@ -2,6 +2,7 @@
 
 mod again;
 mod cluster;
+mod leaving;
 mod memory;
 mod play;
 mod shared;

@@ -65,12 +65,29 @@ fn an_offer_is_known_by_its_key_also_over_a_friend_of_the_user_s_alone() {
     let mut amy = someone("amy").with_friend("bob", edge("amy", 1));
     ask(&mut amy, &add(OfferForm::TwoWay, &["bob", "cyd", "bob"]));
     assert_eq!(came_to(&amy), [named("bob", CameTo::Open), named("cyd", CameTo::Open)]);
-    let friend = wanted("bob", Card::default());
-    let import =
-        Command::AddFriends { items: vec![friend], form: OfferForm::Import, forced: false };
     let mut amy = someone("amy").with_friend("bob", edge("amy", 1));
-    ask(&mut amy, &import);
+    ask(&mut amy, &add(OfferForm::Import, &["bob", "bob"]));
     assert_eq!(came_to(&amy), [named("bob", CameTo::Made)]);
+}
+
+#[test]
+fn what_came_of_a_later_offer_is_not_what_came_of_the_one_that_was_taken_back() {
+    let mut amy = someone("amy").with_friend("bob", edge("amy", 1));
+    ask(&mut amy, &add(OfferForm::TwoWay, &["bob"]));
+    amy.when(&remove(&["bob"], false, &["bob"]));
+    let later = EdgeId { offerer: id("amy"), version: amy.user.version().next() };
+    amy.when(&add(OfferForm::TwoWay, &["bob"]));
+    assert!(!amy.hears("bob", &[confirm(later)]).is_empty());
+    assert_eq!(came_to(&amy), [named("bob", CameTo::Open)]);
+}
+
+#[test]
+fn who_is_wanted_in_another_form_than_before_is_kept_as_wanted_alone() {
+    let mut amy = someone("amy");
+    amy.when(&add(OfferForm::TwoWay, &["bob"]));
+    amy.hears("bob", &[Effect::Pend { offer: edge("amy", 2) }]);
+    ask(&mut amy, &add(OfferForm::OneWay, &["bob"]));
+    assert_eq!(came_to(&amy), [named("bob", CameTo::Open)]);
 }
 
 #[test]

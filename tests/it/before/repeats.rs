@@ -3,16 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cordon::domain::{
-    AppId, CallKey, Card, Command, Ground, Matter, NewFriend, OfferForm, Refusal, UserId, UserKey,
-    Verdict, book_of,
-};
-use cordon::journal::Origin;
-use serde_json::Value;
-use sha2::{Digest, Sha256};
+use cordon::domain::{Ground, Matter, Refusal, UserId, Verdict};
 
 use super::{EVERYBODY, asks, infos, message, people_of, verdicts, wish};
-use crate::support::{ADMIN, APP, Caller, Reaction, TestNode, TestSubscriber, block_on};
+use crate::support::{Caller, Reaction, TestSubscriber, friends_wanted, unheard};
 
 #[test]
 fn a_repeat_under_a_key_is_not_asked_about_again() {
@@ -74,13 +68,6 @@ fn of_two_verdicts_on_one_call_with_a_key_the_first_that_is_kept_stands() {
     }
 }
 
-/// 32 hex digits, as a key and what is asked under it are written down.
-fn digest(text: &str) -> UserId {
-    let digest = Sha256::digest(text);
-    let digits: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    UserId::parse(&digits).expect("32 hex digits are a name")
-}
-
 fn user(name: &str) -> UserId {
     UserId::parse(name).expect("a name")
 }
@@ -98,33 +85,6 @@ fn verdict(allowed: &[&str], refused: Vec<Refusal>) -> Verdict {
     }
 }
 
-/// Amy's call with `key` and `body`, carried out for `wanted` under `verdict` and answered to nobody.
-fn add_unanswered(
-    node: &TestNode,
-    (key, body): (&str, &Value),
-    wanted: &[&str],
-    verdict: Verdict,
-) -> Origin {
-    let asked = digest(&format!("sns/friend_add as client\n{body}"));
-    let call = CallKey { key: digest(key), asked };
-    let key = |user| UserKey { app: AppId(APP), user };
-    let origin = Origin {
-        operator: ADMIN.into(),
-        request: uuid::Uuid::now_v7(),
-        ip: "127.0.0.1".into(),
-        platform: "Unknown".into(),
-    };
-    let item = |name: &&str| NewFriend { user: user(name), imported: true, card: Card::default() };
-    let items = wanted.iter().map(item).collect();
-    let add = Command::AddFriends { items, form: OfferForm::TwoWay, forced: false };
-    let add = add.under(verdict);
-    for (key, command) in [(key(book_of(&call.key)), Command::BeginCall), (key(user("amy")), add)] {
-        let doing = node.users().execute_call(key, command, origin.clone(), Some(call));
-        block_on(doing).expect("it is done");
-    }
-    origin
-}
-
 #[test]
 fn who_was_settled_without_asking_is_so_again_under_the_first_verdict() {
     let subscriber = TestSubscriber::start();
@@ -133,7 +93,8 @@ fn who_was_settled_without_asking_is_so_again_under_the_first_verdict() {
     let body = wish("amy", &["bob", "carl", "dora"]);
     // Nobody was asked about bob, who blocks amy, and nothing was said of dora.
     let said = verdict(&["carl"], Vec::new());
-    add_unanswered(&node, ("settled", &body), &["carl"], said);
+    let asked = format!("sns/friend_add as client\n{body}");
+    unheard(&node, "settled", &asked, "amy", friends_wanted(&["carl"]).under(said));
     let again = caller.call_as_client("sns/friend_add", "Idempotency-Key: settled\r\n", &body).ok();
     assert_eq!(again.codes(), [30525, 0, 38000]);
 }
@@ -145,14 +106,16 @@ fn a_verdict_on_a_call_with_a_key_that_nobody_was_answered_stands() {
     let body = wish("amy", &["bob", "carl"]);
     let refused = Refusal { user: user("bob"), code: 38_005, info: "earlier".into() };
     let said = verdict(&["carl"], vec![refused]);
-    let origin = add_unanswered(&node, ("lost", &body), &["bob", "carl"], said);
+    let asked = format!("sns/friend_add as client\n{body}");
+    let wanted = friends_wanted(&["bob", "carl"]).under(said);
+    let request = unheard(&node, "lost", &asked, "amy", wanted);
     // The node stops before it answers.
     drop(caller);
     let node = node.restart();
     let mut caller = node.caller();
     let again = caller.call_as_client("sns/friend_add", "Idempotency-Key: lost\r\n", &body).ok();
     assert_eq!((again.codes(), infos(&again)), (vec![38_005, 0], vec!["earlier", ""]));
-    assert_eq!(again.header("cordon-request-id"), Some(&*origin.request.to_string()));
+    assert_eq!(again.header("cordon-request-id"), Some(&*request.to_string()));
     assert_eq!(subscriber.take().len(), 0, "nobody is asked again");
     drop(caller);
     assert_eq!(verdicts(&node.stop()).len(), 1);

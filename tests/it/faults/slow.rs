@@ -191,13 +191,17 @@ fn connect_with_little_room(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Asks and asks, and reads no answer, until the other side has had enough.
-fn ask_without_listening(address: SocketAddr) {
-    let mut stream = connect_with_little_room(address);
-    stream.set_write_timeout(Some(LAST_MAX)).expect("an option of a socket");
+/// A call with a long answer.
+fn long_question() -> String {
     let items = names("nobody", 100).into_iter().map(|name| json!({ "UserID": name }));
     let body = json!({"CheckItem": items.collect::<Vec<_>>()}).to_string();
-    let question = call("im_open_login_svc/account_check", &body, body.len());
+    call("im_open_login_svc/account_check", &body, body.len())
+}
+
+/// Asks and asks, and reads no answer, until the other side has had enough.
+fn ask_without_listening(address: SocketAddr, question: &str) {
+    let mut stream = connect_with_little_room(address);
+    stream.set_write_timeout(Some(LAST_MAX)).expect("an option of a socket");
     let error = loop {
         if let Err(error) = stream.write_all(question.as_bytes()) {
             break error;
@@ -214,9 +218,10 @@ fn callers_who_read_no_answer_cost_little_and_are_let_go() {
     is_served_quickly(&mut caller);
     let before = memory(&node);
     let mut most = before;
+    let question = long_question();
     thread::scope(|scope| {
-        let deaf: Vec<_> =
-            (0..DEAF).map(|_| scope.spawn(|| ask_without_listening(node.address))).collect();
+        let ask = || ask_without_listening(node.address, &question);
+        let deaf: Vec<_> = (0..DEAF).map(|_| scope.spawn(ask)).collect();
         while deaf.iter().any(|deaf| !deaf.is_finished()) {
             is_served_quickly(&mut caller);
             most = most.max(memory(&node));
@@ -231,4 +236,15 @@ fn callers_who_read_no_answer_cost_little_and_are_let_go() {
     node.terminate();
     assert!(node.wait().success());
     verify(&setup);
+}
+
+#[test]
+fn whoever_reads_no_answer_where_operators_ask_is_let_go() {
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    let question = "GET /metrics HTTP/1.1\r\nHost: cordon\r\n\r\n";
+    ask_without_listening(node.ops_address(), question);
+    is_served_quickly(&mut node.caller());
+    node.terminate();
+    assert!(node.wait().success());
 }

@@ -15,6 +15,7 @@ mod process;
 mod random;
 mod setup;
 mod subscriber;
+mod unheard;
 mod wire;
 
 use std::thread;
@@ -30,6 +31,7 @@ pub(crate) use process::{TestProcess, command};
 pub(crate) use random::Random;
 pub(crate) use setup::{ADMIN, APP, KEY, NOW_S, Setup};
 pub(crate) use subscriber::{Heard, Reaction, TestSubscriber};
+pub(crate) use unheard::{friends_wanted, unheard};
 pub(crate) use wire::Connection;
 
 /// How long a test waits for what has to happen.

@@ -1,0 +1,217 @@
+//! A partition that is left while its rows are on their way to the store, and one that is lost while
+//! effects wait in it. Nothing happens by itself: the store works when it is told to, and no tick comes.
+
+use std::rc::Rc;
+
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::yield_now;
+
+use super::shared::{Handle, Shared};
+use super::*;
+use crate::actors::checkpoint::write_checkpoint;
+use crate::actors::ledger::Status;
+use crate::actors::ownership::{Keeping, drop_all, keep, leave, take_in};
+use crate::actors::user::Run;
+use crate::domain::{Effect, Version};
+use crate::journal::record::decode;
+use crate::journal::{Ack, Body, Epoch, WriterRule};
+use crate::pairing::OwedEffect;
+use crate::store::rows::RowHash;
+use crate::store::{Hand, Mark};
+
+/// The only partition.
+const HOME: Partition = Partition(0);
+/// A lease that lasts as long as a test.
+const LEASE: Duration = Duration::from_secs(600);
+/// How long a test waits for what has to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Turns of the thread after which whoever does not wait has gone on.
+const TURNS: usize = 100;
+
+/// A partition of a node beside which there may be others.
+struct Office {
+    shared: Shared,
+    journal: Arc<Handle>,
+    store: Store,
+    hand: Hand,
+    keeping: Keeping,
+    _folder: tempfile::TempDir,
+}
+
+impl Office {
+    fn open(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of_store = store::Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+        let (store, hand) = Store::by_hand(&of_store).expect("the store opens");
+        let shared = Shared::new(1, LEASE);
+        let journal = shared.handle();
+        let context = Rc::new(Context {
+            node: "one".into(),
+            partitions: 1,
+            journal: journal.clone(),
+            store: store.clone(),
+            clock: Clock::system(),
+            policies: Arc::default(),
+            settings,
+            metrics: Metrics::default(),
+            followers: Arc::default(),
+            alone: false,
+            known: Arc::new(Known::new(16, 1)),
+            seats: Arc::new(Seats::new(1)),
+            standby: None,
+            archive: None,
+            recoveries: Arc::new(Semaphore::new(1)),
+            elsewhere: Arc::new(Alone),
+            directory: Arc::default(),
+            turns: Default::default(),
+            neighbours: Default::default(),
+        });
+        let keeping = PartitionActor::new(context, HOME).keeping();
+        Self { shared, journal, store, hand, keeping, _folder: folder }
+    }
+
+    /// Waits for what the store has to do something for.
+    async fn works_until(&self, what: &str, holds: impl Fn() -> bool) {
+        let work = || {
+            self.hand.work();
+            holds()
+        };
+        until(what, work).await;
+    }
+
+    /// Serves, and keeps serving until the answered task ends.
+    async fn serve(&self) -> tokio::task::JoinHandle<()> {
+        let ledger = &self.keeping.ledger;
+        ledger.wanted.set(true);
+        ledger.ordered.notify_one();
+        let kept = actix::spawn(keep(self.keeping.clone()));
+        self.works_until("it is claimed", || ledger.status() == Status::Serving).await;
+        kept
+    }
+
+    /// Asks for an account, and answers who hears of it.
+    fn import(&self, name: &str) -> oneshot::Receiver<Result<Executed, ExecuteError>> {
+        let (reply, answer) = oneshot::channel();
+        let reply = ReplyBy { reply, deadline: Instant::now() + PATIENCE };
+        let command = Arc::new(Command::ImportAccount(ProfileChange::default()));
+        let import = Run { command, origin: Arc::new(origin()), call: None, reply };
+        assert!(self.keeping.registry.send(key(name), import).is_ok());
+        answer
+    }
+
+    fn write_checkpoint(&self) {
+        let Keeping { ledger, registry, pace, .. } = &self.keeping;
+        write_checkpoint(ledger, registry, pace, 1);
+    }
+
+    /// The mark of the last checkpoint, whose rows are all there.
+    fn checkpoint(&self) -> Mark {
+        let image = self.store.tables().image(HOME).expect("it is readable");
+        let (mark, rows) = image.expect("there is one since the claim");
+        let mut hash = RowHash::default();
+        for row in rows {
+            let (name, value) = row.expect("it is readable");
+            hash.toggle(RowHash::of(&name, &value));
+        }
+        assert_eq!(hash, RowHash(mark.hash), "rows are missing");
+        mark
+    }
+
+    fn is_released(&self) -> bool {
+        let last = self.shared.records(HOME).pop().map(|bytes| decode(&bytes).expect("a record"));
+        last.is_some_and(|record| matches!(record.body, Body::Release { .. }))
+    }
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "it did not happen in time: {what}");
+        tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+async fn turns() {
+    for _ in 0..TURNS {
+        yield_now().await;
+    }
+}
+
+#[actix::test]
+async fn rows_whose_checkpoint_fails_while_the_partition_is_left_are_in_the_last_one() {
+    let office = Office::open(Settings::default());
+    let ledger = &office.keeping.ledger;
+    office.serve().await;
+    office.import("amy").await.expect("an answer").expect("it is done");
+    office.write_checkpoint();
+
+    ledger.wanted.set(false);
+    let leaving = actix::spawn(leave(office.keeping.clone(), ledger.era()));
+    until("it is released", || office.is_released() && ledger.is_settled()).await;
+    turns().await;
+    office.store.tables().set_full(true);
+    office.hand.work();
+    office.store.tables().set_full(false);
+    office.works_until("it is left", || leaving.is_finished()).await;
+    office.hand.work();
+
+    assert!(office.checkpoint().released);
+    let (amy, _) = office.store.tables().user(HOME, &key("amy")).expect("it is readable");
+    assert!(amy.is_imported());
+}
+
+#[actix::test]
+async fn behind_a_checkpoint_that_the_store_has_no_time_for_none_is_written_in_its_place() {
+    let office = Office::open(Settings::default());
+    let kept = office.serve().await;
+    let before = office.checkpoint();
+    office.import("amy").await.expect("an answer").expect("it is done");
+    // Whoever would read the partition anew is busy, too.
+    kept.abort();
+    while office.store.run(|_| {}).is_ok() {}
+    office.write_checkpoint();
+    office.hand.work();
+    turns().await;
+    let answer = office.import("bob");
+    turns().await;
+    let last = Offset(office.shared.records(HOME).len() as u64 - 1);
+    assert!(matches!(take_in(&office.keeping.ledger, last, 1), Ack::Final { .. }));
+    answer.await.expect("an answer").expect("it is done");
+    office.write_checkpoint();
+    office.hand.work();
+    assert_eq!(office.checkpoint(), before);
+}
+
+#[actix::test]
+async fn effects_that_wait_for_room_wait_no_longer_than_the_partition_is_held() {
+    // Lost before the waiting task has had a turn, and behind it.
+    for turns_before in [0, TURNS] {
+        let office = Office::open(Settings { in_flight_max: 1, ..Settings::default() });
+        let Keeping { ledger, incoming, .. } = &office.keeping;
+        let (told, _settlements) = unbounded_channel();
+        ledger.attach(told);
+        ledger.claimed(WriterRule::new(Epoch(1), Offset(0)));
+        office.journal.cut();
+        ledger.append_control(&Body::Checkpoint { hash: String::new() }, None);
+
+        let holders = Rc::strong_count(incoming);
+        let effect = OwedEffect {
+            app: APP,
+            from: id("bob"),
+            version: Version(1),
+            to: id("amy"),
+            effect: Effect::Forget,
+            origin: Arc::new(origin()),
+        };
+        incoming.take(HOME, 0, vec![Arc::new(effect)], 0);
+        assert_eq!(Rc::strong_count(incoming), holders + 1, "it waits");
+        for _ in 0..turns_before {
+            yield_now().await;
+        }
+        assert_eq!(Rc::strong_count(incoming), holders + 1, "it still waits");
+        drop_all(&office.keeping);
+        turns().await;
+        assert_eq!(Rc::strong_count(incoming), holders, "lost after {turns_before} turns");
+    }
+}
