@@ -25,6 +25,7 @@ mod settings;
 mod snapshot;
 mod standby;
 mod start;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -1,7 +1,6 @@
 //! The right to write a partition: recover, claim, take acknowledgements, leave.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use super::ledger::{Confirmation, Ledger};
 use super::recovery::{Recovered, RecoveryError, read_to_the_end};
 use super::registry::Registry;
 use super::seats::Seat;
+use super::terms::Terms;
 use crate::journal::record::{decode, encode};
 use crate::journal::{
     Ack, Body, Durability, Epoch, Journal, JournalError, Offset, Partition, Settlement, WriterRule,
@@ -28,8 +28,6 @@ const LEASE_WAIT_TENTHS: u32 = 11;
 /// How long a partition that is handed over waits for what its own effects owe; the next owner sends
 /// them again anyway.
 const HAND_OVER_PATIENCE: Duration = Duration::from_millis(200);
-/// Claims of unknown fate that are remembered.
-const NONCES_MAX: usize = 16;
 /// How often whoever leaves looks whether everything is settled.
 const LEAVE_POLL: Duration = Duration::from_millis(5);
 
@@ -40,66 +38,6 @@ pub(super) struct Keeping {
     pub(super) registry: Rc<Registry>,
     pub(super) incoming: Rc<Incoming>,
     pub(super) pace: Rc<RefCell<Pace>>,
-}
-
-/// The claims of this node while it has lost nothing but certainty.
-#[derive(Default)]
-pub(super) struct Terms {
-    /// The epoch of the last one that is known to have taken effect.
-    held: Option<Epoch>,
-    /// The epoch of the last one in which no former owner could answer questions any more: behind it
-    /// a claim of this node need not wait for a lease.
-    served: Option<Epoch>,
-    /// Those whose fate may be unknown.
-    nonces: VecDeque<Uuid>,
-}
-
-impl Terms {
-    /// Judges what was recovered before a claim: the epoch to claim, and whether nobody was there
-    /// before who could still answer questions. Errors: [`ClaimError::Fenced`].
-    pub(super) fn before_claim(
-        &mut self,
-        recovered: &Recovered,
-    ) -> Result<(Epoch, bool), ClaimError> {
-        let before = recovered.rule.epoch();
-        if recovered.claim.is_some_and(|(nonce, _)| self.nonces.contains(&nonce)) {
-            // A claim of this node took effect without being acknowledged.
-            self.held = Some(before);
-        }
-        if self.held.is_some_and(|held| before > held) {
-            return Err(ClaimError::Fenced);
-        }
-        let vacated = recovered.released || before == Epoch(0) || self.served == Some(before);
-        Ok((Epoch(before.0 + 1), vacated))
-    }
-
-    /// A claim is sent: its fate is unknown from now on.
-    pub(super) fn note_sent(&mut self, nonce: Uuid) {
-        self.nonces.push_back(nonce);
-        if self.nonces.len() > NONCES_MAX {
-            self.nonces.pop_front();
-        }
-    }
-
-    /// Judges what was recovered behind a claim that stands at `first`.
-    /// Errors: [`ClaimError::Beaten`].
-    pub(super) fn behind_claim(
-        &mut self,
-        recovered: &Recovered,
-        claim: (Uuid, Offset),
-        epoch: Epoch,
-    ) -> Result<(), ClaimError> {
-        if recovered.claim != Some(claim) {
-            return Err(ClaimError::Beaten);
-        }
-        self.held = Some(epoch);
-        Ok(())
-    }
-
-    /// Nobody of an earlier epoch answers questions any more.
-    pub(super) fn note_served(&mut self, epoch: Epoch) {
-        self.served = Some(epoch);
-    }
 }
 
 /// How a term of office ended.

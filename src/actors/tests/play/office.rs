@@ -14,11 +14,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 use crate::actors::ledger::{Confirmation, Status};
-use crate::actors::ownership::{
-    ClaimError, Keeping, Terms, drop_all, has_claim, take_in, take_office,
-};
+use crate::actors::ownership::{ClaimError, Keeping, drop_all, has_claim, take_in, take_office};
 use crate::actors::partition::{Answered, Confirm, Effects, Execute, PartitionActor, Standings};
 use crate::actors::recovery::{Recovered, recover};
+use crate::actors::terms::Terms;
 use crate::actors::{Context, PairMessage};
 use crate::domain::UserKey;
 use crate::journal::record::encode;
