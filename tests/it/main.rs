@@ -34,7 +34,6 @@ mod profiles;
 mod readme;
 mod records;
 mod requests;
-mod residents;
 mod restart;
 mod shutdown;
 mod subscriptions;
