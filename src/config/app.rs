@@ -92,7 +92,7 @@ section! {
         /// A block in either direction stops both.
         block_stops_both: bool = false;
         /// The longest content of a message.
-        message_bytes_max: Bytes = Bytes::kib(12), in 1..=40_960;
+        message_bytes_max: Bytes = Bytes::kib(12), in 1..=65_536;
         /// How many receivers messages to many may have in a minute.
         batch_receivers_per_minute: u32 = 12_000, in 1..=1_000_000, unit "receivers";
     }

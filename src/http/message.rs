@@ -299,7 +299,7 @@ pub(super) fn check_elements(text: &str) -> Result<(), ErrorCode> {
     if elements.is_empty() {
         return Err(code::MESSAGE_BODY_MISSING);
     }
-    // More than are kept are too long a message in any case, whatever `c2c.message_bytes_max` allows.
+    // More than are kept are too long a message, whatever `c2c.message_bytes_max` allows.
     if elements.len() >= shape::KEPT_MAX {
         return Err(code::MESSAGE_TOO_LONG);
     }

@@ -15,9 +15,9 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 
 use super::error_code::{self as code, ErrorCode};
 
-/// How many entries of a list are kept: one more than any command takes, so that a list that is too
-/// long is seen to be, without holding it.
-pub(super) const KEPT_MAX: usize = 1001;
+/// How many entries of a list are kept: more than any command takes, so that a list that is too long is
+/// seen to be, without holding it; and more elements than a message of 64 KiB can have.
+pub(super) const KEPT_MAX: usize = 1_700;
 
 /// The fields of one JSON object. Made by [`shape!`].
 pub(super) trait Shape<'a>: Sized {
