@@ -468,6 +468,24 @@ mod tests {
     }
 
     #[test]
+    fn a_user_with_rows_and_without_a_head_row_is_no_new_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+        let store = Store::open(&settings).unwrap();
+        let id = |name| UserId::parse(name).unwrap();
+        let key = UserKey { app: AppId(1), user: id("amy") };
+        let amy = User::new(key.user);
+        let relation = postcard::to_stdvec(&amy.relation(&id("bob"))).unwrap();
+        let mut rows = RowSet::default();
+        rows.put(&rows::relation_key(Partition(1), &key, &id("bob")), Some(&relation));
+        store.tables().write(Partition(1), &rows, &Mark::default()).unwrap();
+        let user = |partition| store.tables().user(Partition(partition), &key);
+        assert!(matches!(user(1), Err(StoreError::Headless(whose)) if whose == key));
+        assert!(user(2).is_ok_and(|(user, _)| !user.is_imported()));
+        store.close();
+    }
+
+    #[test]
     fn a_store_that_is_open_already_is_in_use_and_not_broken() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };

@@ -36,8 +36,8 @@ use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
 
-/// Changed rows that may wait for the store before commands are refused.
-const CHANGES_MAX: usize = 1_000_000;
+/// Changed rows that may wait for the store before commands are refused, or a recovery ends.
+pub(in crate::actors) const CHANGES_MAX: usize = 1_000_000;
 
 /// Whether the partition takes commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::super::ledger::CHANGES_MAX;
 use super::super::repeat::{Done, Repeats};
 use super::super::snapshot::restore;
 use super::{Recovered, RecoveryError, Unsaved};
@@ -19,8 +20,6 @@ use crate::store::{Mark, Tables};
 /// Records replayed between two checkpoints: bounds the memory of a recovery from zero. Few in tests, whose
 /// journals are short.
 const RECORDS_PER_CHECKPOINT: u64 = if cfg!(test) { 16 } else { 20_000 };
-/// Rows that stay in memory while the store takes none.
-const UNSAVED_ROWS_MAX: usize = 1_000_000;
 
 /// A partition whose reading has begun, or what is wrong with it.
 pub(super) type Begun = (Partition, Result<Following, RecoveryError>);
@@ -190,7 +189,7 @@ impl Following {
             return Ok(());
         }
         match self.checkpoint(tables) {
-            Err(RecoveryError::Store(_)) if self.rows.len() < UNSAVED_ROWS_MAX => {
+            Err(RecoveryError::Store(_)) if self.rows.len() < CHANGES_MAX => {
                 self.put_off += 1;
                 Ok(())
             }

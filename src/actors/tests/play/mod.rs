@@ -48,7 +48,8 @@
 //! were done; effects of records that are not final over a journal without one order; a checkpoint
 //! behind an acknowledged effect; a call that does again what somebody has undone; a deletion that nobody
 //! hears of; a call with a key of which only the request is remembered; a standby's checkpoint that
-//! lacks a row, and a snapshot that does. Not found within 200: an owner that does not wait for the
+//! lacks a row, and a snapshot that does; a recovery that ends with a checkpoint that fails; a deletion of
+//! which nobody hears who is in no checkpoint. Not found within 200: an owner that does not wait for the
 //! lease of the one before it; a deletion, or a removal from both lists, that is answered too early
 //! when it comes again.
 //!
