@@ -2,8 +2,10 @@
 //! the partitions that this node serves. Rule: cluster.md 6.
 //!
 //! One question for all of them at once, on a thread of its own, because it waits for the network. A
-//! lease counts from the moment the question was *asked*.
+//! lease counts from the moment the question was *asked*. A partition of which nobody answers takes no
+//! lease from the others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,10 +14,12 @@ use super::ledger::Confirmation;
 use super::partition::Confirm;
 use super::seats::Seats;
 use super::{Directory, addr};
-use crate::journal::Journal;
+use crate::journal::{Journal, Partition};
 
 /// Questions within a lease: one may be lost and the next one late.
 const QUESTIONS_PER_LEASE: u32 = 4;
+/// How long an answer is waited for, in parts of a lease: later than one whole it is worth nothing.
+const PATIENCE: f64 = 0.9;
 
 /// Starts the thread; it ends when `seats` are closed.
 pub(super) fn keep_leases(
@@ -26,28 +30,31 @@ pub(super) fn keep_leases(
 ) -> std::io::Result<JoinHandle<()>> {
     let pause = lease / QUESTIONS_PER_LEASE;
     std::thread::Builder::new().name("leases".into()).spawn(move || {
-        let mut told = false;
+        let mut silent: BTreeSet<Partition> = BTreeSet::new();
         loop {
             let serving = seats.serving();
+            silent.retain(|partition| serving.contains(partition));
             let asked = Instant::now();
-            if !serving.is_empty() {
-                match journal.ends(&serving) {
-                    Ok(ends) => {
-                        told = false;
-                        for (partition, end) in serving.into_iter().zip(ends) {
-                            if let Some(partition) = addr(&directory, partition) {
-                                // A full mailbox: the next question comes soon.
-                                let _ = partition.try_send(Confirm(Confirmation { asked, end }));
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        if !std::mem::replace(&mut told, true) {
-                            tracing::warn!(%error, "the leases are not confirmed");
-                        }
+            journal.each_end(&serving, lease.mul_f64(PATIENCE), &mut |partition, end| match end {
+                Ok(end) => {
+                    silent.remove(&partition);
+                    if let Some(partition) = addr(&directory, partition) {
+                        // A full mailbox: the next question comes soon.
+                        let _ = partition.try_send(Confirm(Confirmation { asked, end }));
                     }
                 }
-            }
+                Err(error) => {
+                    // One line, however many they are.
+                    let is_first = silent.is_empty();
+                    if silent.insert(partition) && is_first {
+                        tracing::warn!(
+                            journal.partition = %partition,
+                            %error,
+                            "a lease is not confirmed: the partition answers nobody"
+                        );
+                    }
+                }
+            });
             if seats.closes_within(pause.saturating_sub(asked.elapsed())) {
                 return;
             }

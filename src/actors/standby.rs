@@ -16,7 +16,9 @@ use super::recovery::{Following, READ_BYTES, RecoveryError};
 use super::repeat::Repeats;
 use super::seats::{Seat, Seats};
 use super::settings::Settings;
-use crate::journal::{Archive, Journal, JournalError, Partition, Reader};
+use crate::journal::{
+    Archive, FOLLOWER_PATIENCE, Journal, JournalError, Partition, Reader, unreadable,
+};
 use crate::store::Store;
 
 /// Orders that the thread has not taken yet, at most.
@@ -112,6 +114,8 @@ pub(super) struct Follower {
     heard: BTreeMap<Partition, Repeats>,
     /// Not followed before this moment, because something was wrong with it.
     broken: BTreeMap<Partition, Instant>,
+    /// Somebody was told that the journal, or a part of it, cannot be followed.
+    unread_told: bool,
     checkpointed: Instant,
 }
 
@@ -135,6 +139,7 @@ impl Follower {
             reader: None,
             heard: BTreeMap::new(),
             broken: BTreeMap::new(),
+            unread_told: false,
             checkpointed: Instant::now(),
         }
     }
@@ -227,24 +232,33 @@ impl Follower {
         missing.extend(without.first());
         let archive = self.archive.as_deref();
         let (tables, kept_bytes_max) = (self.store.tables(), self.kept_bytes_max);
-        match Following::begin(&*self.journal, archive, tables, &missing, kept_bytes_max) {
-            Ok(begun) => {
-                for (partition, following) in begun {
-                    match following {
-                        Ok(mut following) => {
-                            following.remember(self.heard.remove(&partition).unwrap_or_default());
-                            self.followed.insert(partition, following);
-                        }
-                        Err(error) => self.give_up(partition, &error),
-                    }
+        let mut unread = None;
+        let begun = Following::begin(&*self.journal, archive, tables, &missing, kept_bytes_max);
+        for (partition, following) in begun {
+            match following {
+                Ok(mut following) => {
+                    following.remember(self.heard.remove(&partition).unwrap_or_default());
+                    self.followed.insert(partition, following);
                 }
-                self.reader = None;
+                Err(RecoveryError::Journal(error)) => {
+                    unread.get_or_insert(error);
+                    self.broken.insert(partition, Instant::now() + RETRY);
+                }
+                Err(error) => self.give_up(partition, &error),
             }
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot be followed");
-                let until = Instant::now() + RETRY;
-                self.broken.extend(missing.into_iter().map(|partition| (partition, until)));
+        }
+        self.reader = None;
+        self.note_unread(unread);
+    }
+
+    /// One line, however many partitions it is.
+    fn note_unread(&mut self, unread: Option<JournalError>) {
+        match unread {
+            Some(error) if !std::mem::replace(&mut self.unread_told, true) => {
+                tracing::warn!(%error, "the journal cannot be followed, or a part of it");
             }
+            Some(_) => {}
+            None => self.unread_told = false,
         }
     }
 
@@ -288,13 +302,8 @@ impl Follower {
         let entries = match self.read() {
             Ok(entries) => entries,
             Err(error) => {
-                tracing::warn!(%error, "the journal cannot be followed");
                 self.reader = None;
-                let until = Instant::now() + RETRY;
-                for partition in std::mem::take(&mut self.followed).into_keys() {
-                    self.seats.stand_by(partition, Seat::Vacant);
-                    self.broken.insert(partition, until);
-                }
+                self.drop_unreadable(error);
                 return false;
             }
         };
@@ -316,13 +325,25 @@ impl Follower {
         more
     }
 
+    /// After a read of all has failed: goes on without those that cannot be read.
+    fn drop_unreadable(&mut self, error: JournalError) {
+        let followed = self.followed.iter();
+        let from: Vec<_> = followed.map(|(name, known)| (*name, known.next())).collect();
+        for partition in unreadable(&*self.journal, &from).into_keys() {
+            // What was read of it is whole, and is written down before it is let go of.
+            self.drop_followed(partition);
+            self.broken.insert(partition, Instant::now() + RETRY);
+        }
+        self.note_unread(Some(error));
+    }
+
     fn read(&mut self) -> Result<Vec<crate::journal::Entry>, JournalError> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             None => {
                 let followed = self.followed.iter();
                 let from: Vec<_> = followed.map(|(name, known)| (*name, known.next())).collect();
-                self.reader.insert(self.journal.reader(&from)?)
+                self.reader.insert(self.journal.reader_within(&from, FOLLOWER_PATIENCE)?)
             }
         };
         reader.next(READ_BYTES)

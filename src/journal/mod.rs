@@ -4,6 +4,7 @@
 //! Promises: records of one partition are read in the order of their offsets; what was acknowledged
 //! stays; a record is read whole or not at all. It knows nothing of actors and HTTP.
 
+mod apart;
 pub mod archive;
 pub mod board;
 pub mod copy;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+pub use apart::{FOLLOWER_PATIENCE, unreadable};
 pub use archive::Archive;
 pub use board::{Board, Notice};
 pub use cursor::{Cursor, DeadLetter, Filter, Parked, Place, Progress, Tally};
@@ -98,6 +100,9 @@ pub enum Durability {
     PerPartition,
 }
 
+/// Is told the end of a partition, or why it is not known.
+pub type TellEnd<'a> = dyn FnMut(Partition, Result<Offset, JournalError>) + 'a;
+
 /// The journal as audits see it: something to read. All methods block: on the disk, or
 /// on the network for seconds.
 pub trait ReadJournal: Send + Sync + 'static {
@@ -109,6 +114,18 @@ pub trait ReadJournal: Send + Sync + 'static {
     /// Errors: [`JournalError::NoSuchOffset`] for an offset behind the partition's end.
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError>;
 
+    /// A reader that waits no longer than `patience` for what is known to be there, and fails then: for
+    /// whoever follows several partitions and comes again.
+    fn reader_within(
+        &self,
+        from: &[(Partition, Offset)],
+        patience: Duration,
+    ) -> Result<Box<dyn Reader>, JournalError> {
+        // A disk is not waited for.
+        let _ = patience;
+        self.reader(from)
+    }
+
     /// The offset behind the last durable record of `partition`.
     fn end(&self, partition: Partition) -> Result<Offset, JournalError>;
 
@@ -116,6 +133,15 @@ pub trait ReadJournal: Send + Sync + 'static {
     /// one question.
     fn ends(&self, partitions: &[Partition]) -> Result<Vec<Offset>, JournalError> {
         partitions.iter().map(|partition| self.end(*partition)).collect()
+    }
+
+    /// Tells the ends of several partitions, each as soon as it is known and within about `patience`:
+    /// who is not answered takes nobody else's answer away.
+    fn each_end(&self, partitions: &[Partition], patience: Duration, tell: &mut TellEnd<'_>) {
+        let _ = patience;
+        for partition in partitions {
+            tell(*partition, self.end(*partition));
+        }
     }
 }
 
@@ -162,6 +188,16 @@ pub trait Journal: ReadJournal {
     /// Changes whenever more records became durable: what a follower at the end waits for. The value
     /// itself only grows.
     fn progress(&self) -> watch::Receiver<u64>;
+
+    /// Whether reading asks other machines, and may wait for them for seconds: then it is for a thread
+    /// on which nobody else waits.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// The offset behind the last record of `partition` that this process knows to be durable, told
+    /// without asking anybody: the end, as long as nobody else writes the partition.
+    fn known_end(&self, partition: Partition) -> Offset;
 
     /// Whether records can be written at present; the reason if not.
     fn writable(&self) -> Result<(), JournalError>;

@@ -7,18 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep_until};
 
-use super::feed::{Fed, Feed, Readers, Seat};
+use super::feed::{Fed, Feed, Feeds, Readers, Seat, Source};
 use super::metrics::Gauges;
 use crate::domain::AppId;
 use crate::journal::{Journal, Offset, Partition, Place};
 
-/// How long a journal that could not be read is left alone.
-const READ_RETRY: Duration = Duration::from_millis(1_000);
-/// Reads of one partition behind which others have their turn.
-const READS_IN_A_ROW_MAX: usize = 4;
+/// Reads of a journal over a network that subscriptions make at the same time.
+const READS_AWAY_MAX: usize = 16;
 /// Records behind which also those are told whom they do not concern, so that they keep up.
 const SILENT_NEWS: usize = 256;
 /// How long at least lies between two saves of one cursor, in milliseconds.
@@ -56,11 +54,14 @@ impl Told {
 /// See the module.
 pub(super) struct Hub {
     pub(super) journal: Arc<dyn Journal>,
-    feeds: RefCell<BTreeMap<Partition, Feed>>,
+    feeds: RefCell<Feeds>,
+    feeds_made: Cell<u64>,
     listeners: RefCell<BTreeMap<u64, Told>>,
     listeners_made: Cell<u64>,
     changed: Notify,
     readers: Rc<Readers>,
+    /// For reads that may wait.
+    permits: Arc<Semaphore>,
 }
 
 /// Somebody who is told of news; no longer once it is dropped.
@@ -90,10 +91,12 @@ impl Hub {
         Rc::new(Self {
             journal,
             feeds: RefCell::default(),
+            feeds_made: Cell::new(0),
             listeners: RefCell::default(),
             listeners_made: Cell::new(0),
             changed: Notify::new(),
             readers,
+            permits: Arc::new(Semaphore::new(READS_AWAY_MAX)),
         })
     }
 
@@ -120,7 +123,8 @@ impl Hub {
         let mut feeds = self.feeds.borrow_mut();
         let feed = feeds.entry(partition).or_insert_with(|| {
             self.changed.notify_one();
-            Feed::new(partition, place)
+            self.feeds_made.update(|made| made + 1);
+            Feed::new(self.feeds_made.get(), place)
         });
         feed.mark()
     }
@@ -128,6 +132,11 @@ impl Hub {
     /// The right to read ahead for somebody who is far behind, if not too many have it.
     pub(super) fn seat(&self) -> Option<Seat> {
         self.readers.seat()
+    }
+
+    /// What is needed of for each read of this journal, if a read may wait.
+    pub(super) fn permits(&self) -> Option<Arc<Semaphore>> {
+        self.journal.is_remote().then(|| Arc::clone(&self.permits))
     }
 
     /// The first offset of a partition that was not read for all.
@@ -138,6 +147,7 @@ impl Hub {
     /// The partition is followed no longer.
     pub(super) fn close(&self, partition: Partition) {
         self.feeds.borrow_mut().remove(&partition);
+        self.changed.notify_one();
     }
 
     /// Gives `take` the records from `next` on until it has enough, if they are all kept. Answers
@@ -166,16 +176,14 @@ impl Hub {
         (lanes as u64 * 1_000 / SAVES_PER_SECOND).max(SAVE_PERIOD_MIN_MS)
     }
 
-    /// Reads what becomes durable, and tells those whom it concerns. Ends with the journal.
-    pub(super) async fn read(self: Rc<Self>) {
-        let mut progress = self.journal.progress();
-        let mut failing = false;
+    /// Takes what becomes durable from `source`, and tells those whom it concerns. Ends with the
+    /// journal.
+    pub(super) async fn read(self: Rc<Self>, mut source: Source) {
         let mut late: Option<Instant> = None;
         loop {
-            // Seen before reading: what becomes durable during the read wakes the loop again.
-            progress.borrow_and_update();
-            let (more, failed) = self.read_all(failing);
-            failing = failed;
+            let mut apps = BTreeSet::new();
+            let more = source.read(&mut self.feeds.borrow_mut(), &mut apps);
+            self.tell(&apps);
             let now = Instant::now();
             if late.is_some_and(|late| late <= now) {
                 late = None;
@@ -189,45 +197,21 @@ impl Hub {
                 continue;
             }
             tokio::select! {
-                changed = progress.changed(), if !failing => {
-                    if changed.is_err() {
+                goes_on = source.wait() => {
+                    if !goes_on {
                         return;
                     }
                 }
                 () = self.changed.notified() => {}
-                () = sleep(READ_RETRY), if failing => {}
                 () = sleep_until(late.unwrap_or(now)), if late.is_some() => {}
             }
         }
     }
 
-    /// Answers whether there may be more, and whether the journal could not be read.
-    fn read_all(&self, was_failing: bool) -> (bool, bool) {
-        let (mut more, mut failed) = (false, false);
-        let mut apps: BTreeSet<AppId> = BTreeSet::new();
+    /// Tells everybody of what was read who waits for news about one of `apps`.
+    fn tell(&self, apps: &BTreeSet<AppId>) {
         let mut everybody = false;
-        for (partition, feed) in self.feeds.borrow_mut().iter_mut() {
-            let mut reads = 0;
-            loop {
-                match feed.read_on(&*self.journal, &mut apps) {
-                    Ok(true) if reads < READS_IN_A_ROW_MAX => reads += 1,
-                    Ok(read) => {
-                        more |= read;
-                        break;
-                    }
-                    Err(error) => {
-                        if !was_failing {
-                            tracing::error!(
-                                journal.partition = partition.0,
-                                %error,
-                                "the journal cannot be read for the webhooks"
-                            );
-                        }
-                        failed = true;
-                        break;
-                    }
-                }
-            }
+        for feed in self.feeds.borrow_mut().values_mut() {
             everybody |= feed.is_news_to_all(SILENT_NEWS);
         }
         let now = Instant::now();
@@ -243,6 +227,5 @@ impl Hub {
         }
         // Whoever is concerned has been told, or is in a moment and counts as stirred until then.
         self.feeds.borrow().values().for_each(Feed::note_mark);
-        (more, failed)
     }
 }

@@ -280,9 +280,7 @@ impl Lines {
         let lags = lanes.iter().map(|(partition, lane)| {
             // Asked first: what is fed may be news, what is beyond it is not yet.
             let fed = lane.fed.load(Ordering::Acquire);
-            // A partition whose end cannot be told at present has no more than that.
-            let unfed = self.journal.end(*partition).map_or(0, |end| end.0.saturating_sub(fed));
-            unfed + lane.behind
+            self.journal.known_end(*partition).0.saturating_sub(fed) + lane.behind
         });
         let lag: u64 = lags.sum::<u64>() + u64::from(gauges.stirred.load(Ordering::Acquire));
         i64::try_from(lag).unwrap_or(i64::MAX)

@@ -75,7 +75,7 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::journal::{Journal, Origin, Partition};
 use dispatcher::{Dispatcher, Order, Tools};
-use feed::Readers;
+use feed::{Afar, Readers, Source};
 use hub::Hub;
 
 /// Orders that a dispatcher, or all of them together, have not taken yet, at most.
@@ -116,7 +116,7 @@ enum Command {
 /// Starts the webhooks on a thread of their own; they follow no partition yet.
 ///
 /// The thread is there because the HTTP client cannot leave its thread, and because journal reads
-/// block. Errors: [`StartError`].
+/// block on the disk. Those that may wait for a network are made by others. Errors: [`StartError`].
 pub fn start(
     subscriptions: Vec<Subscription>,
     journal: Arc<dyn Journal>,
@@ -128,13 +128,21 @@ pub fn start(
     let secure = subscriptions.iter().any(|s| s.endpoint.is_secure());
     let tls = if secure { Some(tls?) } else { tls.ok() };
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let afar = journal.is_remote().then(|| Afar::begin(Arc::clone(&journal))).transpose()?;
     let (ended, has_ended) = watch::channel(());
     let (commands, orders) = mpsc::channel(ORDERS_MAX);
     thread::Builder::new().name("webhooks".to_owned()).spawn(move || {
         let readers = Readers::new();
+        let source = match afar {
+            Some((afar, thread)) => {
+                readers.keep(thread);
+                Source::Afar(afar)
+            }
+            None => Source::here(Arc::clone(&journal)),
+        };
         let run = async {
             let hub = Hub::new(journal, Rc::clone(&readers));
-            let reading = tokio::task::spawn_local(Rc::clone(&hub).read());
+            let reading = tokio::task::spawn_local(Rc::clone(&hub).read(source));
             let tools = Tools { hub, cursors, clock, metrics };
             let mut all = All { tools, tls, followed: BTreeSet::new(), served: BTreeMap::new() };
             all.serve(subscriptions);
@@ -144,6 +152,7 @@ pub fn start(
         LocalSet::new().block_on(&runtime, run);
         // Nobody takes what they read any more.
         readers.join();
+        drop(runtime);
         drop(ended);
     })?;
     Ok(Handle { commands, has_ended })

@@ -10,7 +10,8 @@ use super::{Recovered, RecoveryError, Unsaved};
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Archive, Body, Commit, Entry, Journal, Offset, Partition, ReaderRule,
+    Admitted, Archive, Body, Commit, Entry, FOLLOWER_PATIENCE, Journal, Offset, Partition,
+    ReaderRule,
 };
 use crate::pairing::{Answer, Inbox, owed_by};
 use crate::store::row_set::RowSet;
@@ -72,10 +73,9 @@ impl Following {
         tables: &Tables,
         partitions: &[Partition],
         kept_bytes_max: usize,
-    ) -> Result<Vec<Begun>, RecoveryError> {
+    ) -> Vec<Begun> {
         let total = journal.partitions();
-        let ends = journal.ends(partitions)?;
-        let begin = |(&partition, end): (&Partition, Offset)| {
+        let begin = |partition: Partition, end: Offset| {
             let mark = match tables.mark(partition) {
                 Ok(Some(mark)) => mark,
                 Ok(None) => match archive {
@@ -117,8 +117,12 @@ impl Following {
                 shared: journal.lease().is_some(),
             })
         };
-        let all = partitions.iter().zip(ends).map(|known| (*known.0, begin(known)));
-        Ok(all.collect())
+        let mut all = Vec::with_capacity(partitions.len());
+        journal.each_end(partitions, FOLLOWER_PATIENCE, &mut |partition, end| {
+            let begun = end.map_err(RecoveryError::from).and_then(|end| begin(partition, end));
+            all.push((partition, begun));
+        });
+        all
     }
 
     /// The first offset that was not read.

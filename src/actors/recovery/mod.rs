@@ -247,7 +247,7 @@ pub(super) fn read_to_the_end(
     kept_bytes_max: usize,
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut states = BTreeMap::new();
-    let begun = Following::begin(journal, archive, tables, partitions, kept_bytes_max)?;
+    let begun = Following::begin(journal, archive, tables, partitions, kept_bytes_max);
     for (partition, state) in begun {
         states.insert(partition, state?);
     }

@@ -283,7 +283,7 @@ async fn who_follows_a_partition_may_write_a_checkpoint_behind_any_record() {
     let store = Store::open(&settings).expect("an empty store");
     let (tables, home) = (store.tables(), partition_of(&key("amy"), 16));
     let begun = recovery::Following::begin(&*journal, None, tables, &[home], 0);
-    let (_, following) = begun.expect("it begins").pop().expect("one was asked for");
+    let (_, following) = begun.into_iter().next().expect("one was asked for");
     let mut following = following.expect("nothing is wrong with it");
     let mut reader =
         crate::journal::ReadJournal::reader(&*journal, &[(home, Offset(0))]).expect("a reader");

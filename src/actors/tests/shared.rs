@@ -160,6 +160,10 @@ impl Journal for Handle {
         self.progress.subscribe()
     }
 
+    fn known_end(&self, partition: Partition) -> Offset {
+        self.end(partition).unwrap_or_default()
+    }
+
     fn writable(&self) -> Result<(), JournalError> {
         self.reachable()
     }

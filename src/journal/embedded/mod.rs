@@ -200,6 +200,10 @@ impl super::Journal for Journal {
         self.shared.progress.subscribe()
     }
 
+    fn known_end(&self, partition: Partition) -> Offset {
+        self.end(partition).unwrap_or_default()
+    }
+
     fn writable(&self) -> Result<(), JournalError> {
         lock(&self.shared.queue).health.check()
     }

@@ -28,13 +28,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::watch;
 
-use self::client::Client;
+use self::client::{Client, QUESTION_TIMEOUT};
 use self::lanes::Lanes;
 use self::producer::Producer;
-use self::reader::{Ends, Pool, Readers};
+use self::reader::{Ends, Pool, READ_TIMEOUT, Readers};
 use super::{
     Archive, Board, Durability, JournalError, Notice, Offset, Partition, ReadJournal, Reader,
-    Settlement,
+    Settlement, TellEnd,
 };
 
 pub use self::client::{Sasl, SaslMechanism, Security, Tls};
@@ -144,15 +144,27 @@ impl ReadJournal for Journal {
     }
 
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
-        self.readers.reader(from)
+        self.readers.reader(from, READ_TIMEOUT)
     }
 
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
-        Ok(self.readers.ends(&[partition])?[0])
+        Ok(self.readers.ends(&[partition], QUESTION_TIMEOUT)?[0])
     }
 
     fn ends(&self, partitions: &[Partition]) -> Result<Vec<Offset>, JournalError> {
-        self.readers.ends(partitions)
+        self.readers.ends(partitions, QUESTION_TIMEOUT)
+    }
+
+    fn reader_within(
+        &self,
+        from: &[(Partition, Offset)],
+        patience: Duration,
+    ) -> Result<Box<dyn Reader>, JournalError> {
+        self.readers.reader(from, patience)
+    }
+
+    fn each_end(&self, partitions: &[Partition], patience: Duration, tell: &mut TellEnd<'_>) {
+        self.readers.each_end(partitions, patience, tell);
     }
 }
 
@@ -179,6 +191,14 @@ impl super::Journal for Journal {
 
     fn progress(&self) -> watch::Receiver<u64> {
         self.producer.lanes().progress()
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn known_end(&self, partition: Partition) -> Offset {
+        self.readers.known_end(partition)
     }
 
     fn writable(&self) -> Result<(), JournalError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::client::{Client, Manner, QUESTION_TIMEOUT, unreachable};
-use super::reader::{Ends, Pool, Readers};
+use super::reader::{Ends, Pool, READ_TIMEOUT, Readers};
 use super::{ClusterSettings, topics};
 use crate::journal::{JournalError, Offset, Partition, ReadJournal, Reader};
 use rdkafka::consumer::Consumer as _;
@@ -44,14 +44,14 @@ impl ReadJournal for ReadOnly {
     }
 
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
-        self.readers.reader(from)
+        self.readers.reader(from, READ_TIMEOUT)
     }
 
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
-        Ok(self.readers.ends(&[partition])?[0])
+        Ok(self.readers.ends(&[partition], QUESTION_TIMEOUT)?[0])
     }
 
     fn ends(&self, partitions: &[Partition]) -> Result<Vec<Offset>, JournalError> {
-        self.readers.ends(partitions)
+        self.readers.ends(partitions, QUESTION_TIMEOUT)
     }
 }

@@ -1,7 +1,8 @@
 //! Reading: consumers with fixed assignments, kept warm, and the ends of partitions.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,15 @@ use super::client::{
     ASK_AGAIN, Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable,
 };
 use super::lanes::lock;
-use crate::journal::{Entry, JournalError, Offset, Partition, Reader};
+use super::topics;
+use crate::journal::{Entry, JournalError, Offset, Partition, Reader, TellEnd};
 
 /// Idle consumers that are kept: each has a connection to every broker.
 const IDLE_MAX: usize = 8;
 /// How long one is kept: nobody takes what the library tells it meanwhile.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a record that is known to be there may take to come.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What this node's own acknowledgements say about the partitions' ends.
 pub(super) struct Ends(Vec<AtomicU64>);
@@ -79,15 +81,27 @@ pub(super) struct Readers {
     partitions: u16,
     pool: Arc<Pool>,
     ends: Arc<Ends>,
+    /// Some leader did not answer the last question: each is asked by itself.
+    apart: AtomicBool,
 }
 
 impl Readers {
     pub(super) fn new(client: &Client, pool: Arc<Pool>, ends: Arc<Ends>, partitions: u16) -> Self {
-        Self { topic: client.journal_topic(), partitions, pool, ends }
+        let apart = AtomicBool::new(false);
+        Self { topic: client.journal_topic(), partitions, pool, ends, apart }
     }
 
-    /// The ends of `partitions` as their leaders tell them now.
-    pub(super) fn ends(&self, partitions: &[Partition]) -> Result<Vec<Offset>, JournalError> {
+    /// The end of `partition` as far as this node's own acknowledgements tell it.
+    pub(super) fn known_end(&self, partition: Partition) -> Offset {
+        Offset(self.ends.get(partition))
+    }
+
+    /// The ends of `partitions` as their leaders tell them now, within `patience`.
+    pub(super) fn ends(
+        &self,
+        partitions: &[Partition],
+        patience: Duration,
+    ) -> Result<Vec<Offset>, JournalError> {
         for partition in partitions {
             if partition.0 >= self.partitions {
                 let (partition, end) = (*partition, Offset(0));
@@ -97,10 +111,11 @@ impl Readers {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let deadline = Instant::now() + QUESTION_TIMEOUT;
+        let deadline = Instant::now() + patience;
         let ends = loop {
             let consumer = self.pool.take()?;
-            match self.ask(&consumer, partitions) {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            match self.ask(&consumer, partitions, patience) {
                 Ok(ends) => {
                     self.pool.give(consumer);
                     break ends;
@@ -125,17 +140,100 @@ impl Readers {
         partitions.iter().map(end).collect()
     }
 
+    /// See [`ReadJournal::each_end`](crate::journal::ReadJournal::each_end). One question for all as
+    /// long as all leaders answer it: the library has an answer for all or for none. Otherwise one per
+    /// leader, all at the same time, each with half the patience.
+    pub(super) fn each_end(
+        &self,
+        partitions: &[Partition],
+        patience: Duration,
+        tell: &mut TellEnd<'_>,
+    ) {
+        if !self.apart.load(Ordering::Relaxed) {
+            if let Ok(ends) = self.ends(partitions, patience) {
+                partitions.iter().zip(ends).for_each(|(partition, end)| tell(*partition, Ok(end)));
+                return;
+            }
+            self.apart.store(true, Ordering::Relaxed);
+        }
+        let patience = patience / 2;
+        let groups = match self.by_leader(partitions, patience) {
+            Ok(groups) => groups,
+            Err(error) => return tell_all(partitions, &error, tell),
+        };
+        let (sender, answers) = channel();
+        let mut all_told = true;
+        std::thread::scope(|scope| {
+            for (leader, group) in groups {
+                let sender = sender.clone();
+                let ask = move || {
+                    let ends = match leader {
+                        Some(_) => self.ends(&group, patience),
+                        None => {
+                            Err(JournalError::Unreachable { reason: "it has no leader".into() })
+                        }
+                    };
+                    // It is heard to the end.
+                    let _ = sender.send((group, ends));
+                };
+                let thread = std::thread::Builder::new().name("kafka-ends".to_owned());
+                // Who cannot be asked is not told.
+                all_told &= thread.spawn_scoped(scope, ask).is_ok();
+            }
+            drop(sender);
+            for (group, ends) in answers {
+                match ends {
+                    Ok(ends) => {
+                        group
+                            .iter()
+                            .zip(ends)
+                            .for_each(|(partition, end)| tell(*partition, Ok(end)));
+                    }
+                    Err(error) => {
+                        all_told = false;
+                        tell_all(&group, &error, tell);
+                    }
+                }
+            }
+        });
+        self.apart.store(!all_told, Ordering::Relaxed);
+    }
+
+    /// Who leads which of `partitions` at present.
+    fn by_leader(
+        &self,
+        partitions: &[Partition],
+        patience: Duration,
+    ) -> Result<BTreeMap<Option<i32>, Vec<Partition>>, JournalError> {
+        let consumer = self.pool.take()?;
+        let metadata = consumer.fetch_metadata(Some(&self.topic), patience);
+        let metadata = metadata.map_err(|error| unreachable(&error))?;
+        self.pool.give(consumer);
+        let leads: BTreeMap<i32, i32> = topics::topic(&metadata, &self.topic)
+            .iter()
+            .flat_map(|topic| topic.partitions())
+            .map(|partition| (partition.id(), partition.leader()))
+            .collect();
+        let mut groups: BTreeMap<Option<i32>, Vec<Partition>> = BTreeMap::new();
+        for partition in partitions {
+            let leader = leads.get(&i32::from(partition.0)).copied().filter(|leader| *leader >= 0);
+            groups.entry(leader).or_default().push(*partition);
+        }
+        Ok(groups)
+    }
+
     fn ask(
         &self,
         consumer: &Consumer,
         partitions: &[Partition],
+        patience: Duration,
     ) -> Result<BTreeMap<i32, Offset>, KafkaError> {
         let mut question = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             // In place of a time: "the end" is answered with the offset behind the last record.
             question.add_partition_offset(&self.topic, i32::from(partition.0), At::End)?;
         }
-        let answer = consumer.offsets_for_times(question, QUESTION_TIMEOUT)?;
+        let answer = consumer.offsets_for_times(question, patience)?;
         let mut ends = BTreeMap::new();
         for element in answer.elements() {
             element.error()?;
@@ -149,9 +247,10 @@ impl Readers {
     pub(super) fn reader(
         &self,
         from: &[(Partition, Offset)],
+        patience: Duration,
     ) -> Result<Box<dyn Reader>, JournalError> {
         let partitions: Vec<Partition> = from.iter().map(|(partition, _)| *partition).collect();
-        let ends = self.ends(&partitions)?;
+        let ends = self.ends(&partitions, patience.min(QUESTION_TIMEOUT))?;
         let mut places = BTreeMap::new();
         let mut assignment = TopicPartitionList::with_capacity(from.len());
         for ((partition, next), end) in from.iter().zip(ends) {
@@ -179,11 +278,18 @@ impl Readers {
             topic: self.topic.clone(),
             consumer,
             places,
+            patience,
             failed: None,
             ended: false,
             pool: self.pool.clone(),
             ends: self.ends.clone(),
         }))
+    }
+}
+
+fn tell_all(partitions: &[Partition], error: &JournalError, tell: &mut TellEnd<'_>) {
+    for partition in partitions {
+        tell(*partition, Err(JournalError::Unreachable { reason: error.to_string() }));
     }
 }
 
@@ -198,6 +304,8 @@ struct KafkaReader {
     topic: String,
     consumer: Option<Consumer>,
     places: BTreeMap<Partition, Place>,
+    /// How long a record that is known to be there may take to come.
+    patience: Duration,
     /// What went wrong behind records that were handed out first.
     failed: Option<JournalError>,
     /// Something went wrong that is told once and could be taken for an end afterwards.
@@ -285,7 +393,7 @@ impl Reader for KafkaReader {
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut hindrance = None;
-        let deadline = Instant::now() + READ_TIMEOUT;
+        let deadline = Instant::now() + self.patience;
         if let Some(error) = self.failed.take() {
             return Err(error);
         }

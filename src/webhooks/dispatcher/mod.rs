@@ -1,6 +1,7 @@
 //! Serves one subscription: reads records, sends what they cause, saves cursors. One task, all of
 //! whose waiting is in one place; what is done when is decided by the [`Line`].
 
+mod away;
 mod reading;
 mod sending;
 
@@ -17,6 +18,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::away::{Away, Came};
 use super::FollowError;
 use super::caller::{Caller, Outcome};
 use super::cursor::{CursorError, Cursors};
@@ -100,8 +102,12 @@ pub(super) struct Dispatcher<C> {
     /// Those that are read apart, because they are further behind: together as long as they keep pace.
     together: Option<Together>,
     tails: BTreeMap<Partition, Tail>,
-    /// Partitions that cannot be read, and when each is tried again.
-    unreadable: BTreeMap<Partition, Millis>,
+    /// Reads that may wait, if any may.
+    away: Option<Away>,
+    /// Partitions that are not read at present, and when each is tried again.
+    pauses: BTreeMap<Partition, Millis>,
+    /// Those that could not be read the last time.
+    unreadable: BTreeSet<Partition>,
     save_fails: BTreeSet<Partition>,
     /// The receiver has asked for patience since the last call that came through.
     put_off: bool,
@@ -123,6 +129,13 @@ fn leave(together: &mut Option<Together>, partition: Partition) {
     }
 }
 
+async fn returned(away: &mut Option<Away>) -> Came {
+    match away {
+        Some(away) => away.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl<C: Cursors> Dispatcher<C> {
     pub(super) fn new(tools: Tools<C>, subscription: Rc<Subscription>, caller: Rc<Caller>) -> Self {
         let name: Arc<str> = subscription.cursor_name().into();
@@ -138,7 +151,12 @@ impl<C: Cursors> Dispatcher<C> {
             began: Instant::now(),
             together: None,
             tails: BTreeMap::new(),
-            unreadable: BTreeMap::new(),
+            away: tools
+                .hub
+                .permits()
+                .map(|permits| Away::new(Arc::clone(&tools.hub.journal), permits)),
+            pauses: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             save_fails: BTreeSet::new(),
             put_off: false,
             work: FuturesUnordered::new(),
@@ -183,6 +201,10 @@ impl<C: Cursors> Dispatcher<C> {
             tokio::select! {
                 order = orders.recv(), if !self.ending => self.obey(order),
                 Some(happened) = self.work.next() => self.note_all(happened),
+                came = returned(&mut self.away) => {
+                    let now = self.now();
+                    self.come(came, now);
+                }
                 () = self.listener.news.notified(), if !more => {}
                 () = sleep_until(due.unwrap_or(self.began)), if due.is_some() => {}
                 () = tokio::task::yield_now(), if more => {}
@@ -191,7 +213,7 @@ impl<C: Cursors> Dispatcher<C> {
     }
 
     fn due(&self, now: Millis) -> Option<Millis> {
-        let reads = self.unreadable.values().copied().filter(|at| *at > now);
+        let reads = self.pauses.values().copied().filter(|at| *at > now);
         self.line.due(now).into_iter().chain(reads).min()
     }
 
@@ -390,6 +412,7 @@ impl<C: Cursors> Dispatcher<C> {
         for partition in left {
             self.gauges.remove(partition);
             self.tails.remove(&partition);
+            self.pauses.remove(&partition);
             self.unreadable.remove(&partition);
             leave(&mut self.together, partition);
             if self.dismissed {

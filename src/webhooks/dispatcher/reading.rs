@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::away::{Away, Came, Fetched};
 use super::{Dispatcher, READ_RETRY_MS, leave};
-use crate::journal::{Partition, Place};
+use crate::journal::{JournalError, Partition, Place};
 use crate::webhooks::cursor::Cursors;
 use crate::webhooks::feed::{Fed, Tail, Together};
-use crate::webhooks::line::{Line, Millis};
+use crate::webhooks::line::{Fetching, Line, Millis};
 
+/// How long a partition of which everything was read, and not yet for all, is left alone.
+const FEED_PATIENCE_MS: Millis = 50;
 /// Records of one partition that are read before the others have their turn.
 const TURN_RECORDS: usize = 64;
 
@@ -47,7 +50,7 @@ impl<C: Cursors> Dispatcher<C> {
         let hub = Rc::clone(&self.tools.hub);
         let mut behind = self.line.reads();
         behind.retain(|(partition, place)| {
-            if self.unreadable.get(partition).is_some_and(|at| *at > now) {
+            if self.pauses.get(partition).is_some_and(|at| *at > now) {
                 return false;
             }
             let mut turn = Turn::new(&mut self.line, *partition);
@@ -56,13 +59,15 @@ impl<C: Cursors> Dispatcher<C> {
             if is_near {
                 self.tails.remove(partition);
                 self.unreadable.remove(partition);
+                self.pauses.remove(partition);
                 leave(&mut self.together, *partition);
             }
             !is_near
         });
         self.together.take_if(|together| together.is_empty());
         let mut others: BTreeMap<Partition, Place> = behind.iter().copied().collect();
-        others.retain(|partition, _| !self.tails.contains_key(partition));
+        let is_away = |partition| self.away.as_ref().is_some_and(|away| away.has(partition));
+        others.retain(|partition, _| !self.tails.contains_key(partition) && !is_away(*partition));
         if self.together.is_none()
             && others.len() > 1
             && let Some(seat) = hub.seat()
@@ -95,16 +100,40 @@ impl<C: Cursors> Dispatcher<C> {
         leave(&mut self.together, partition);
         let tail = self.tails.remove(&partition).filter(|tail| tail.at() == place.next);
         let mut tail = tail.unwrap_or_else(|| Tail::new(partition, place));
+        if tail.is_dry() {
+            if let Some(away) = &mut self.away {
+                if !away.has(partition) {
+                    away.fill(partition, tail);
+                }
+                return false;
+            }
+            let some = tail.fill(&*self.tools.hub.journal);
+            if !self.note_read(partition, some, now) {
+                self.tails.insert(partition, tail);
+                return false;
+            }
+        }
         let mut turn = Turn::new(&mut self.line, partition);
-        let given = tail.give(&*self.tools.hub.journal, |fed| turn.take(fed));
+        tail.give(|fed| turn.take(fed));
         self.tails.insert(partition, tail);
-        match given {
+        true
+    }
+
+    /// Takes note of a read. Answers whether there is something.
+    fn note_read(
+        &mut self,
+        partition: Partition,
+        some: Result<bool, JournalError>,
+        now: Millis,
+    ) -> bool {
+        match some {
             Ok(some) => {
                 self.unreadable.remove(&partition);
                 some
             }
             Err(error) => {
-                if self.unreadable.insert(partition, now + READ_RETRY_MS).is_none() {
+                self.pauses.insert(partition, now + READ_RETRY_MS);
+                if self.unreadable.insert(partition) {
                     tracing::error!(
                         webhook.subscription = &*self.name,
                         journal.partition = partition.0,
@@ -115,5 +144,43 @@ impl<C: Cursors> Dispatcher<C> {
                 false
             }
         }
+    }
+
+    /// Takes note of all reads that have come back from their threads by now.
+    pub(super) fn come(&mut self, first: Came, now: Millis) {
+        let mut next = Some(first);
+        while let Some(came) = next {
+            match came {
+                Came::Tail { partition, tail, some } if self.line.serves(partition) => {
+                    let is_well = some.is_ok();
+                    if !self.note_read(partition, some, now) && is_well {
+                        self.pauses.insert(partition, now + FEED_PATIENCE_MS);
+                    }
+                    self.tails.insert(partition, tail);
+                }
+                Came::Again { calls, .. } => {
+                    for (fetching, calls) in calls {
+                        self.fetched(fetching, calls, now);
+                    }
+                }
+                Came::Tail { .. } | Came::Nothing => {}
+            }
+            next = self.away.as_mut().and_then(Away::now);
+        }
+    }
+
+    /// A record was read again, or could not be.
+    pub(super) fn fetched(&mut self, fetching: Fetching, calls: Fetched, now: Millis) {
+        let calls = calls.unwrap_or_else(|error| {
+            tracing::warn!(
+                webhook.subscription = &*self.name,
+                journal.partition = fetching.partition.0,
+                journal.offset = fetching.offset.0,
+                %error,
+                "a record cannot be read again for a webhook"
+            );
+            None
+        });
+        self.line.fetched(fetching, calls, now);
     }
 }

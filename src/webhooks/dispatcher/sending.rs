@@ -27,23 +27,14 @@ impl<C: Cursors> Dispatcher<C> {
                         Happened::Attempted { sent, outcome, took: began.elapsed() }
                     }));
                 }
-                Next::Fetch(fetching) => {
-                    let journal = &*self.tools.hub.journal;
-                    let calls = match read_again(journal, fetching.partition, fetching.offset) {
-                        Ok(calls) => calls,
-                        Err(error) => {
-                            tracing::warn!(
-                                webhook.subscription = &*self.name,
-                                journal.partition = fetching.partition.0,
-                                journal.offset = fetching.offset.0,
-                                %error,
-                                "a record cannot be read again for a webhook"
-                            );
-                            None
-                        }
-                    };
-                    self.line.fetched(fetching, calls, now);
-                }
+                Next::Fetch(fetching) => match &mut self.away {
+                    Some(away) => away.fetch(fetching),
+                    None => {
+                        let journal = &*self.tools.hub.journal;
+                        let calls = read_again(journal, fetching.partition, fetching.offset);
+                        self.fetched(fetching, calls, now);
+                    }
+                },
             }
         }
     }

@@ -240,12 +240,20 @@ async fn a_partition_whose_cursor_is_not_to_be_had_holds_up_no_other_and_is_aske
 
 #[actix_web::test]
 async fn a_backlog_of_several_partitions_is_told_in_order_though_one_of_them_falls_behind() {
+    a_backlog_is_told_in_order(&Owner::new(3).await).await;
+}
+
+#[actix_web::test]
+async fn a_backlog_that_is_read_over_a_network_is_told_in_order() {
+    a_backlog_is_told_in_order(&Owner::afar(3).await).await;
+}
+
+async fn a_backlog_is_told_in_order(owner: &Owner) {
     let receiver = Receiver::start(|heard| match heard.user().as_str() {
         "amy" => Answer::Status(500),
         _ => Answer::Ok,
     });
-    let owner = Owner::new(3).await;
-    let handle = follow(&owner, &receiver.url(), &[0, 1, 2]).await;
+    let handle = follow(owner, &receiver.url(), &[0, 1, 2]).await;
     stop(handle).await;
     // More than a window, and than what is read ahead for somebody who takes nothing.
     let count = WINDOW_RECORDS_MAX + 1_300;
@@ -261,13 +269,13 @@ async fn a_backlog_of_several_partitions_is_told_in_order_though_one_of_them_fal
         ..settings(&receiver.url(), None).delivery
     };
     let halting = Subscription { delivery: terms, ..settings(&receiver.url(), None) };
-    let handle = follow_with(&owner, halting.clone(), &[0, 1, 2]).await;
+    let handle = follow_with(owner, halting.clone(), &[0, 1, 2]).await;
     receiver.until_accepted(count + 1).await;
     stop(handle).await;
     receiver.behave(|_| Answer::Ok);
     let moved = Seek { name: MAIN.into(), term: 1, to: SeekTo::Offsets(vec![(0, 1)]) };
     let moved = Subscription { seek: Some(moved), ..halting };
-    let handle = follow_with(&owner, moved, &[0, 1, 2]).await;
+    let handle = follow_with(owner, moved, &[0, 1, 2]).await;
     receiver.until_accepted(2 * count + 1).await;
     stop(handle).await;
     let told = targets_by_user(&receiver.accepted());

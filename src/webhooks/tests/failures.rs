@@ -126,12 +126,20 @@ async fn a_user_whose_events_fail_holds_back_nobody_else() {
 
 #[actix_web::test]
 async fn however_much_a_failing_user_has_to_hear_others_are_told_and_their_own_order_stays() {
+    a_failing_user_has_much_to_hear(&Owner::new(1).await).await;
+}
+
+#[actix_web::test]
+async fn what_waits_is_read_again_over_a_network_too() {
+    a_failing_user_has_much_to_hear(&Owner::afar(1).await).await;
+}
+
+async fn a_failing_user_has_much_to_hear(owner: &Owner) {
     let receiver =
         Receiver::start(
             |heard| if heard.user() == "amy" { Answer::Status(500) } else { Answer::Ok },
         );
-    let owner = Owner::new(1).await;
-    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    let handle = follow(owner, &receiver.url(), &[0]).await;
     let names = names(WINDOW_RECORDS_MAX + 20);
     for name in &names {
         owner.append(0, &blocks("amy", name)).await;
@@ -141,7 +149,7 @@ async fn however_much_a_failing_user_has_to_hear_others_are_told_and_their_own_o
     assert_eq!(receiver.accepted()[0].target(), "late");
     // Over a restart, too: her records are found again behind the mark.
     stop(handle).await;
-    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    let handle = follow(owner, &receiver.url(), &[0]).await;
     receiver.behave(|_| Answer::Ok);
     receiver.until_accepted(names.len() + 1).await;
     stop(handle).await;

@@ -1,5 +1,6 @@
 //! The promises of the room, through its door: a real journal, a real receiver.
 
+mod afar;
 mod cursors;
 mod failures;
 

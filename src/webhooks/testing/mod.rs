@@ -1,5 +1,7 @@
 //! What the tests of this room share: a real receiver, and an owner of a real journal.
 
+mod afar;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use self::afar::Afar;
 use super::{CursorError, Cursors, Endpoint, Guard, MAIN, Signer, Subscription, Switches};
 use crate::domain::{AppId, DeliveryTerms, Event, Timestamp, UserId, UserKey, Version};
 use crate::journal::embedded;
@@ -259,6 +262,8 @@ async fn receive(
 #[derive(Clone)]
 pub(super) struct Owner {
     journal: Arc<embedded::Journal>,
+    /// The same, as it would be over a network.
+    afar: Option<Afar>,
     partitions: Arc<Vec<tokio::sync::Mutex<Term>>>,
     _dir: Arc<TempDir>,
 }
@@ -284,11 +289,25 @@ impl Owner {
             let writer = WriterRule::new(Epoch(1), offset);
             terms.push(tokio::sync::Mutex::new(Term { writer, settlements }));
         }
-        Self { journal, partitions: Arc::new(terms), _dir: Arc::new(dir) }
+        Self { journal, afar: None, partitions: Arc::new(terms), _dir: Arc::new(dir) }
     }
 
-    pub(super) fn journal(&self) -> Arc<embedded::Journal> {
-        Arc::clone(&self.journal)
+    /// The same with a journal that is read over a network.
+    pub(super) async fn afar(partitions: u16) -> Self {
+        let owner = Self::new(partitions).await;
+        Self { afar: Some(Afar::new(owner.journal.clone())), ..owner }
+    }
+
+    pub(super) fn journal(&self) -> Arc<dyn Journal> {
+        match &self.afar {
+            Some(afar) => Arc::new(afar.clone()),
+            None => self.journal.clone(),
+        }
+    }
+
+    /// From now on nobody answers for `cut`, and for all others.
+    pub(super) fn cut(&self, cut: &[u16]) {
+        self.afar.as_ref().expect("what is near cannot be cut off").cut(cut);
     }
 
     /// Appends a record and waits until it is durable.
