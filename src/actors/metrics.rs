@@ -19,6 +19,8 @@ pub struct Metrics {
     pub claims: Counter,
     /// Times a partition had to read from the journal what became of it.
     pub doubts: Counter,
+    /// Partitions that this node should own and cannot claim.
+    pub halted: Gauge,
     /// Times another owner was found to have claimed a partition.
     pub fenced: Counter,
     /// Records of others found behind this owner's own, that count for nobody.
@@ -49,6 +51,11 @@ impl Metrics {
             "cordon_partition_claims",
             "Claims that took effect",
             self.claims.clone(),
+        );
+        registry.register(
+            "cordon_partitions_halted",
+            "Partitions that this node should own and cannot claim",
+            self.halted.clone(),
         );
         registry.register(
             "cordon_partition_fenced",

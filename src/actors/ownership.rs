@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use super::checkpoint::{Pace, write_checkpoint};
 use super::incoming::Incoming;
 use super::ledger::{Confirmation, Ledger};
+use super::metrics::Metrics;
 use super::recovery::{Recovered, RecoveryError, read_to_the_end};
 use super::registry::Registry;
 use super::seats::Seat;
@@ -74,15 +76,14 @@ async fn hold(keeping: &Keeping) {
     let Keeping { ledger, .. } = keeping;
     let (partition, seats) = (ledger.partition, ledger.context.seats.clone());
     let mut terms = Terms::default();
-    let mut told = false;
+    let mut halted = None;
     while ledger.wanted.get() {
         seats.set(partition, Seat::Claiming);
         match claim(keeping, &mut terms).await {
             Ok((epoch, settlements)) => {
-                if told {
+                if halted.take().is_some() {
                     tracing::info!(journal.partition = %partition, "the partition takes commands again");
                 }
-                told = false;
                 ledger.context.metrics.claims.inc();
                 seats.set(partition, Seat::Serving { epoch });
                 let ending = take_settlements(ledger, settlements).await;
@@ -109,13 +110,29 @@ async fn hold(keeping: &Keeping) {
             }
             // Nothing is in flight; meanwhile what was recovered answers questions.
             Err(error) => {
-                if !told {
+                halted.get_or_insert_with(|| {
                     tracing::error!(%error, journal.partition = %partition, "no commands are taken");
-                    told = true;
-                }
+                    Halted::new(&ledger.context.metrics)
+                });
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+/// A partition that is to be owned and cannot be claimed, as long as it is counted as that.
+struct Halted(Gauge);
+
+impl Halted {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.halted.inc();
+        Self(metrics.halted.clone())
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -223,11 +240,13 @@ async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
         // The rows may have been those of a snapshot.
         let archive = context.archive.clone().filter(|_| !doubted);
         let (partition, kept_bytes_max) = (ledger.partition, context.settings.resident_bytes_max);
+        let known = ledger.last();
         let work = move || {
             if rebuild {
                 tables.clear(partition)?;
             }
-            read_to_the_end(&*journal, archive.as_deref(), &tables, &[partition], kept_bytes_max)
+            let archive = archive.as_deref();
+            read_to_the_end(&*journal, archive, &tables, &[partition], kept_bytes_max, known)
         };
         let done = actix_web::rt::task::spawn_blocking(work).await;
         match done.map_err(|_| ClaimError::Store)? {

@@ -11,6 +11,7 @@ pub mod copy;
 pub mod cursor;
 pub mod embedded;
 pub mod fence;
+mod imprint;
 pub mod kafka;
 pub mod partitioner;
 pub mod record;
@@ -30,6 +31,7 @@ pub use archive::Archive;
 pub use board::{Board, Notice};
 pub use cursor::{Cursor, DeadLetter, Filter, Parked, Place, Progress, Tally};
 pub use fence::{Ack, Admitted, ReaderRule, WriterRule};
+pub use imprint::Imprint;
 pub use partitioner::partition_of;
 pub use record::{Body, Cause, Commit, Kind, Origin, Record, RecordError};
 
@@ -277,6 +279,19 @@ pub enum JournalError {
         partition: Partition,
         /// The offset asked for.
         offset: Offset,
+        /// The partition's end.
+        end: Offset,
+    },
+    /// Records that were acknowledged to this process are not there any more. Rule: cluster.md 7, row 21.
+    #[error(
+        "partition {partition} of the journal ends at {end}, and records before {known} were \
+         acknowledged to this node: the journal has lost them"
+    )]
+    Shortened {
+        /// The partition.
+        partition: Partition,
+        /// The offset behind the last record that was acknowledged.
+        known: Offset,
         /// The partition's end.
         end: Offset,
     },

@@ -17,7 +17,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
-use crate::journal::{Cursor, Epoch, Offset, Partition, Place};
+use crate::journal::{Cursor, Epoch, Imprint, Offset, Partition, Place};
 use crate::pairing::OwedEffect;
 use row_set::RowSet;
 use rows::{RowChanges, RowHash};
@@ -60,6 +60,8 @@ pub struct Mark {
     /// A place some seconds before `next`: from there on it is read again which commands were done
     /// lately.
     pub lately: Place,
+    /// The last record before `next` that counts. It has to stand in the journal still.
+    pub last: Option<Imprint>,
 }
 
 /// What is owed to one destination.

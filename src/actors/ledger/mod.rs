@@ -31,7 +31,9 @@ use crate::actors::waiting::{Desk, ReplyBy, Ticket};
 use crate::actors::{Context, ExecuteError, ItemError};
 use crate::domain::{EdgeId, Event, Message, Timestamp, UserId, UserKey, Verdict, Version};
 use crate::journal::record::encode;
-use crate::journal::{Ack, Body, Cause, Commit, Cursor, Offset, Origin, Partition, WriterRule};
+use crate::journal::{
+    Ack, Body, Cause, Commit, Cursor, Imprint, Offset, Origin, Partition, WriterRule,
+};
 use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
@@ -66,6 +68,8 @@ pub(in crate::actors) type After = Box<dyn FnOnce(Option<Offset>)>;
 /// A record that is appended and not final.
 struct InFlight {
     bytes: usize,
+    /// Of its bytes, as in its imprint.
+    check: u32,
     /// How many rows it changes.
     rows: usize,
     hash: RowHash,
@@ -108,6 +112,8 @@ struct State {
     desk: Desk,
     repeats: Repeats,
     lately: Lately,
+    /// The last final record.
+    last: Option<Imprint>,
     confirmation: Option<Confirmation>,
 }
 
@@ -203,6 +209,7 @@ impl Ledger {
             desk: Desk::default(),
             repeats: Repeats::default(),
             lately: Lately::default(),
+            last: None,
             confirmation: None,
         };
         Rc::new(Self {
@@ -297,6 +304,7 @@ impl Ledger {
             body,
             InFlight {
                 bytes: 0,
+                check: 0,
                 rows: 0,
                 hash: self.hash(),
                 seen,
@@ -318,6 +326,7 @@ impl Ledger {
             scratch.clear();
             encode(state.writer.epoch(), n, body, &mut scratch);
             record.bytes = scratch.len();
+            record.check = crc32c::crc32c(&scratch);
             state.in_flight_bytes += record.bytes;
             state.in_flight.push_back(record);
             (n, self.context.journal.append(self.partition, &scratch))
@@ -371,6 +380,7 @@ impl Ledger {
             &body,
             InFlight {
                 bytes: 0,
+                check: 0,
                 rows: draft.rows,
                 hash: draft.hash,
                 seen,
@@ -409,6 +419,7 @@ impl Ledger {
                 state.in_flight_bytes -= record.bytes;
                 state.final_hash = record.hash;
                 state.unsaved_records += 1;
+                state.last = Some(Imprint { offset, check: record.check });
                 state.released = record.release;
                 rows += record.rows;
                 for (source, seq) in record.seen {

@@ -73,6 +73,7 @@ impl Ledger {
             epoch,
             n,
             lately,
+            last: state.last,
             hash: state.final_hash.0,
             released: state.released,
             inbox: state.inbox.iter().map(Inbox::durable).collect(),

@@ -10,7 +10,7 @@ use super::{Ledger, Owed, State, Status};
 use crate::actors::recovery::Recovered;
 use crate::actors::repeat::Repeats;
 use crate::domain::{User, UserKey};
-use crate::journal::{Epoch, Offset, Place, Settlement, WriterRule};
+use crate::journal::{Epoch, Imprint, Offset, Place, Settlement, WriterRule};
 use crate::pairing::Outbox;
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
@@ -113,6 +113,7 @@ impl Ledger {
         state.unrecorded_acks = 0;
         state.repeats.absorb(recovered.done);
         state.lately = recovered.lately;
+        state.last = recovered.last;
         state.cursors = recovered.cursors;
         state.unsaved_records = u64::from(!recovered.unsaved.rows.is_empty());
         state.changes = RowChanges::default();
@@ -124,6 +125,11 @@ impl Ledger {
     /// Remembers commands that were read by the standby, and are in the store already.
     pub(in crate::actors) fn remember(&self, done: Repeats) {
         self.state.borrow_mut().repeats.absorb(done);
+    }
+
+    /// The last record that this node knows to be final.
+    pub(in crate::actors) fn last(&self) -> Option<Imprint> {
+        self.state.borrow().last
     }
 
     /// The claim took effect: the partition takes commands.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::super::ledger::CHANGES_MAX;
 use super::super::repeat::{Done, Repeats};
 use super::super::snapshot::restore;
@@ -10,7 +12,7 @@ use super::{Recovered, RecoveryError, Unsaved};
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Archive, Body, Commit, Entry, FOLLOWER_PATIENCE, Journal, Offset, Partition,
+    Admitted, Archive, Body, Commit, Entry, FOLLOWER_PATIENCE, Imprint, Journal, Offset, Partition,
     ReaderRule,
 };
 use crate::pairing::{Answer, Inbox, owed_by};
@@ -57,8 +59,11 @@ pub(in crate::actors) struct Following {
     end: Offset,
     /// The first offset that was not read: before the checkpoint while commands are looked for.
     reading: Offset,
-    /// Judges what is read before the checkpoint.
+    /// Records that are known to be durable, and have to be found.
+    known: SmallVec<[Imprint; 2]>,
+    /// Judges what is read before the checkpoint, from where it begins.
     echo: ReaderRule,
+    echo_from: Offset,
     /// Other nodes may own the partition.
     shared: bool,
 }
@@ -95,11 +100,14 @@ impl Following {
                 }
             };
             if mark.next > end {
-                let (store, journal) = (mark.next, end);
-                return Err(RecoveryError::JournalBehind { partition, store, journal });
+                let (known, journal) = (mark.next, end);
+                return Err(RecoveryError::JournalBehind { partition, known, journal });
             }
             let knows_all = mark == Mark::default();
-            let reading = mark.lately.next.min(mark.next);
+            let known: SmallVec<[Imprint; 2]> = mark.last.into_iter().collect();
+            let echo_from = mark.lately.next.min(mark.next);
+            let reading = known.iter().map(|known| known.offset).chain([echo_from]).min();
+            let reading = reading.unwrap_or(echo_from);
             let echo = ReaderRule::resume(mark.lately.epoch, mark.lately.n);
             Ok(Self {
                 recovered: Recovered::from_mark(partition, mark, total)?,
@@ -113,6 +121,8 @@ impl Following {
                 put_off: 0,
                 end,
                 reading,
+                known,
+                echo_from,
                 echo,
                 shared: journal.lease().is_some(),
             })
@@ -128,6 +138,11 @@ impl Following {
     /// The first offset that was not read.
     pub(in crate::actors) fn next(&self) -> Offset {
         self.reading
+    }
+
+    /// A record that is known to be durable has to be found, if it is not before what is read.
+    pub(super) fn expect(&mut self, known: Option<Imprint>) {
+        self.known.extend(known.filter(|known| known.offset >= self.reading));
     }
 
     /// Remembers commands that were read before.
@@ -203,7 +218,14 @@ impl Following {
 
     /// The last checkpoint. If the store cannot be written, what it lacks goes along instead: a full
     /// disk is no reason not to answer questions.
+    ///
+    /// Errors: the journal has ended before a record that is known to be durable; nothing is written.
     pub(super) fn finish(mut self, tables: &Tables) -> Result<Recovered, RecoveryError> {
+        if let Some(lost) = self.known.iter().find(|known| known.offset >= self.reading) {
+            let partition = self.recovered.partition;
+            let (known, journal) = (Offset(lost.offset.0 + 1), self.reading);
+            return Err(RecoveryError::JournalBehind { partition, known, journal });
+        }
         if self.since_checkpoint > 0 {
             self.hash();
             let mark = self.recovered.mark();
@@ -225,6 +247,9 @@ impl Following {
         tables: &Tables,
     ) -> Result<(), RecoveryError> {
         let (partition, offset) = (entry.partition, entry.offset);
+        if self.known.iter().any(|known| known.contradicts(entry)) {
+            return Err(RecoveryError::JournalDiffers { partition, offset });
+        }
         let record = decode(&entry.bytes).map_err(|source| RecoveryError::Record {
             partition,
             offset,
@@ -233,7 +258,7 @@ impl Following {
         self.reading = Offset(offset.0 + 1);
         if offset < self.recovered.next {
             // It is in the checkpoint already; whether it was a command is not.
-            let valid = self.echo.admit(&record) == Admitted::Valid;
+            let valid = offset >= self.echo_from && self.echo.admit(&record) == Admitted::Valid;
             if valid && let Body::Commit(commit) = &record.body {
                 self.remember_done(commit);
             }
@@ -247,6 +272,7 @@ impl Following {
         if admitted == Admitted::Void {
             return Ok(());
         }
+        state.last = Some(Imprint::of(offset, &entry.bytes));
         state.released = matches!(record.body, Body::Release { .. });
         match record.body {
             Body::Commit(commit) => self.commit(commit, offset, tables)?,

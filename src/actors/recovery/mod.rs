@@ -12,7 +12,8 @@ pub(super) use following::Following;
 use super::repeat::{LATELY, Lately, Repeats};
 use crate::domain::{User, UserKey};
 use crate::journal::{
-    Archive, Cursor, Journal, JournalError, Offset, Partition, Place, ReaderRule, RecordError,
+    Archive, Cursor, Imprint, Journal, JournalError, Offset, Partition, Place, ReaderRule,
+    RecordError,
 };
 use crate::pairing::{Inbox, Outbox, OwedEffect};
 use crate::store::row_set::RowSet;
@@ -51,6 +52,8 @@ pub struct Recovered {
     pub(super) done: Repeats,
     /// Places of the last seconds.
     pub(super) lately: Lately,
+    /// The last record that counts.
+    pub(super) last: Option<Imprint>,
     /// What the store could not take, because its disk is full or read-only.
     pub unsaved: Unsaved,
 }
@@ -121,17 +124,31 @@ pub enum RecoveryError {
     },
     /// The journal ends before the checkpoint: durable records are missing.
     #[error(
-        "partition {partition}: the state store stands at offset {store}, the journal ends at \
-         {journal}: records that were durable are missing. Bring the journal back; or, to go on \
-         without them, delete the state store"
+        "partition {partition}: this node knows of durable records before offset {known}, the \
+         journal ends at {journal}: it has lost them. Nothing is answered from what is left. Bring \
+         the journal back; or, to go on without them, delete the state of all nodes, and the \
+         topic of snapshots"
     )]
     JournalBehind {
         /// Which partition.
         partition: Partition,
-        /// The store's position.
-        store: Offset,
+        /// Behind the last record that is known.
+        known: Offset,
         /// The journal's end.
         journal: Offset,
+    },
+    /// Another record stands where this node knows of a durable one. Rule: cluster.md 7, row 21.
+    #[error(
+        "partition {partition}: at offset {offset} stands another record than the one that this \
+         node knows to be durable: the journal was cut off and has grown again, or it is another \
+         one. Nothing is answered from it. Bring the journal back; or, to go on with this one, \
+         delete the state of all nodes, and the topic of snapshots"
+    )]
+    JournalDiffers {
+        /// Which partition.
+        partition: Partition,
+        /// Where.
+        offset: Offset,
     },
 }
 
@@ -145,7 +162,8 @@ impl RecoveryError {
             Self::Journal(_)
             | Self::Store(_)
             | Self::Record { .. }
-            | Self::JournalBehind { .. } => None,
+            | Self::JournalBehind { .. }
+            | Self::JournalDiffers { .. } => None,
         }
     }
 }
@@ -182,6 +200,7 @@ impl Recovered {
             claim: None,
             done: Repeats::default(),
             lately: Lately::begin(mark.lately),
+            last: mark.last,
             unsaved: Unsaved::default(),
         })
     }
@@ -192,6 +211,7 @@ impl Recovered {
         Mark {
             lately: self.lately.note(Place { next: self.next, epoch, n }, LATELY),
             next: self.next,
+            last: self.last,
             epoch: self.rule.epoch(),
             n: self.rule.n(),
             hash: self.hash.0,
@@ -227,7 +247,7 @@ pub fn recover(
     let mut rebuilt = BTreeSet::new();
     loop {
         let archive = archive.filter(|_| rebuilt.is_empty());
-        let result = read_to_the_end(journal, archive, tables, partitions, kept_bytes_max);
+        let result = read_to_the_end(journal, archive, tables, partitions, kept_bytes_max, None);
         match result.as_ref().err().map(|error| (error, error.spoilt_rows())) {
             Some((error, Some(partition))) if rebuilt.insert(partition) => {
                 tracing::error!(%error, "rebuilding the state from zero");
@@ -238,18 +258,22 @@ pub fn recover(
     }
 }
 
-/// The same with the rows as they are: whoever calls has them made anew.
+/// The same with the rows as they are: whoever calls has them made anew. What is `known` of one partition
+/// has to be in the journal, whatever the store knows.
 pub(super) fn read_to_the_end(
     journal: &dyn Journal,
     archive: Option<&dyn Archive>,
     tables: &Tables,
     partitions: &[Partition],
     kept_bytes_max: usize,
+    known: Option<Imprint>,
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut states = BTreeMap::new();
     let begun = Following::begin(journal, archive, tables, partitions, kept_bytes_max);
     for (partition, state) in begun {
-        states.insert(partition, state?);
+        let mut state = state?;
+        state.expect(known);
+        states.insert(partition, state);
     }
     let from: Vec<(Partition, Offset)> =
         states.iter().map(|(partition, state)| (*partition, state.next())).collect();

@@ -21,7 +21,7 @@ use crate::store::rows::RowHash;
 use crate::store::{Hand, Mark};
 
 /// The only partition.
-const HOME: Partition = Partition(0);
+pub(super) const HOME: Partition = Partition(0);
 /// A lease that lasts as long as a test.
 const LEASE: Duration = Duration::from_secs(600);
 /// How long a test waits for what has to happen.
@@ -30,17 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TURNS: usize = 100;
 
 /// A partition of a node beside which there may be others.
-struct Office {
-    shared: Shared,
+pub(super) struct Office {
+    pub(super) shared: Shared,
     journal: Arc<Handle>,
-    store: Store,
+    pub(super) store: Store,
     hand: Hand,
-    keeping: Keeping,
+    pub(super) keeping: Keeping,
     _folder: tempfile::TempDir,
 }
 
 impl Office {
-    fn open(settings: Settings) -> Self {
+    pub(super) fn open(settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let of_store = store::Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
         let (store, hand) = Store::by_hand(&of_store).expect("the store opens");
@@ -72,7 +72,7 @@ impl Office {
     }
 
     /// Waits for what the store has to do something for.
-    async fn works_until(&self, what: &str, holds: impl Fn() -> bool) {
+    pub(super) async fn works_until(&self, what: &str, holds: impl Fn() -> bool) {
         let work = || {
             self.hand.work();
             holds()
@@ -81,7 +81,7 @@ impl Office {
     }
 
     /// Serves, and keeps serving until the answered task ends.
-    async fn serve(&self) -> tokio::task::JoinHandle<()> {
+    pub(super) async fn serve(&self) -> tokio::task::JoinHandle<()> {
         let ledger = &self.keeping.ledger;
         ledger.wanted.set(true);
         ledger.ordered.notify_one();
@@ -91,7 +91,7 @@ impl Office {
     }
 
     /// Asks for an account, and answers who hears of it.
-    fn import(&self, name: &str) -> oneshot::Receiver<Result<Executed, ExecuteError>> {
+    pub(super) fn import(&self, name: &str) -> oneshot::Receiver<Result<Executed, ExecuteError>> {
         let (reply, answer) = oneshot::channel();
         let reply = ReplyBy { reply, deadline: Instant::now() + PATIENCE };
         let command = Arc::new(Command::ImportAccount(ProfileChange::default()));

@@ -24,6 +24,11 @@ impl Log {
         Offset(records.len() as u64 - 1)
     }
 
+    /// Takes away what stands in `partition` from `from` on, and answers it.
+    pub(super) fn cut_off(&self, partition: Partition, from: usize) -> Vec<Vec<u8>> {
+        lock(&self.0)[usize::from(partition.0)].split_off(from)
+    }
+
     /// The records of `partition` from `from` on.
     pub(super) fn records(&self, partition: Partition, from: usize) -> Vec<Vec<u8>> {
         lock(&self.0)[usize::from(partition.0)].iter().skip(from).cloned().collect()

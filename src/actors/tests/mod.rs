@@ -6,6 +6,7 @@ mod leaving;
 mod memory;
 mod play;
 mod shared;
+mod shortened;
 mod snapshots;
 
 use std::path::Path;

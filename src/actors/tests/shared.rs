@@ -15,7 +15,7 @@ use crate::journal::{
 
 /// What all handles share.
 pub(super) struct Shared {
-    log: Log,
+    pub(super) log: Log,
     lease: Duration,
 }
 

@@ -96,8 +96,43 @@ impl Readers {
         Offset(self.ends.get(partition))
     }
 
-    /// The ends of `partitions` as their leaders tell them now, within `patience`.
+    /// A record before `end` has been acknowledged.
+    #[cfg(test)]
+    pub(super) fn note_end(&self, partition: Partition, end: Offset) {
+        self.ends.note(partition, end);
+    }
+
+    /// The ends of `partitions` as their leaders tell them now, within `patience`; of each, the error if
+    /// what it tells cannot be.
+    fn all_ends(
+        &self,
+        partitions: &[Partition],
+        patience: Duration,
+    ) -> Result<Vec<Result<Offset, JournalError>>, JournalError> {
+        // Known before it is asked for: what comes meanwhile may be behind the answer.
+        let known: Vec<Offset> = partitions.iter().map(|one| self.known_end(*one)).collect();
+        let ends = self.ask_for_ends(partitions, patience)?;
+        let judge = |((partition, known), end): ((&Partition, Offset), Offset)| {
+            let partition = *partition;
+            if end < known {
+                Err(JournalError::Shortened { partition, known, end })
+            } else {
+                Ok(end)
+            }
+        };
+        Ok(partitions.iter().zip(known).zip(ends).map(judge).collect())
+    }
+
+    /// See [`ReadJournal::ends`](crate::journal::ReadJournal::ends).
     pub(super) fn ends(
+        &self,
+        partitions: &[Partition],
+        patience: Duration,
+    ) -> Result<Vec<Offset>, JournalError> {
+        self.all_ends(partitions, patience)?.into_iter().collect()
+    }
+
+    fn ask_for_ends(
         &self,
         partitions: &[Partition],
         patience: Duration,
@@ -150,8 +185,8 @@ impl Readers {
         tell: &mut TellEnd<'_>,
     ) {
         if !self.apart.load(Ordering::Relaxed) {
-            if let Ok(ends) = self.ends(partitions, patience) {
-                partitions.iter().zip(ends).for_each(|(partition, end)| tell(*partition, Ok(end)));
+            if let Ok(ends) = self.all_ends(partitions, patience) {
+                partitions.iter().zip(ends).for_each(|(partition, end)| tell(*partition, end));
                 return;
             }
             self.apart.store(true, Ordering::Relaxed);
@@ -168,7 +203,7 @@ impl Readers {
                 let sender = sender.clone();
                 let ask = move || {
                     let ends = match leader {
-                        Some(_) => self.ends(&group, patience),
+                        Some(_) => self.all_ends(&group, patience),
                         None => {
                             Err(JournalError::Unreachable { reason: "it has no leader".into() })
                         }
@@ -184,10 +219,7 @@ impl Readers {
             for (group, ends) in answers {
                 match ends {
                     Ok(ends) => {
-                        group
-                            .iter()
-                            .zip(ends)
-                            .for_each(|(partition, end)| tell(*partition, Ok(end)));
+                        group.iter().zip(ends).for_each(|(partition, end)| tell(*partition, end));
                     }
                     Err(error) => {
                         all_told = false;

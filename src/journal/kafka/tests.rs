@@ -1,5 +1,6 @@
 //! Faults of brokers, injected into the library's own imitation of a cluster.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rdkafka::mocking::MockCluster;
@@ -240,6 +241,51 @@ fn the_ends_are_asked_of_the_leaders_of_the_moment() {
         assert_eq!(next(&mut settlements), durable(round as u64));
     }
     assert_eq!(faulty.read(Partition(0)).len(), 6);
+}
+
+/// Rule: cluster.md 7, row 16 and 32: those that are led go on.
+#[test]
+fn a_partition_without_a_leader_takes_no_other_s_end() {
+    const PATIENCE: Duration = Duration::from_millis(900);
+    let faulty = open(cluster());
+    let both = [Partition(0), Partition(1)];
+    let mut settlements = faulty.attach(Partition(1));
+    faulty.append(Partition(1), "one");
+    assert_eq!(next(&mut settlements), durable(0));
+    let ends = || {
+        let mut ends = BTreeMap::new();
+        faulty.journal.each_end(&both, PATIENCE, &mut |partition, end| {
+            assert!(ends.insert(partition, end.ok()).is_none(), "{partition} was told twice");
+        });
+        ends
+    };
+    let led = BTreeMap::from([(Partition(0), Some(Offset(0))), (Partition(1), Some(Offset(1)))]);
+    let one_is_not = BTreeMap::from([(Partition(0), None), (Partition(1), Some(Offset(1)))]);
+    assert_eq!(ends(), led);
+    faulty.cluster.partition_leader(TOPIC, 0, None).expect("a partition");
+    soon("the other one's end", || (ends() == one_is_not).then_some(()));
+    // From then on within the time in which an answer is worth something, each time.
+    for _ in 0..3 {
+        let asked = Instant::now();
+        assert_eq!(ends(), one_is_not);
+        assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+    }
+    faulty.cluster.partition_leader(TOPIC, 0, Some(1)).expect("a partition");
+    soon("both ends", || (ends() == led).then_some(()));
+}
+
+#[test]
+fn an_end_before_what_was_acknowledged_is_none() {
+    let faulty = open(cluster());
+    faulty.journal.readers.note_end(Partition(0), Offset(3));
+    let refused = faulty.journal.end(Partition(0)).expect_err("records are missing");
+    let lost = (Partition(0), Offset(3), Offset(0));
+    assert!(
+        matches!(refused, JournalError::Shortened { partition, known, end }
+            if (partition, known, end) == lost),
+        "{refused}"
+    );
+    assert_eq!(faulty.journal.end(Partition(1)).expect("it has lost nothing"), Offset(0));
 }
 
 #[test]
