@@ -12,6 +12,9 @@ use crate::domain::{AllowType, AppId, Fallback, Format, UserId};
 
 /// The admin of an app that names none.
 const ADMIN: &str = "administrator";
+/// Friends, and requests, behind which the record of a deleted account might not fit into Kafka.
+pub(super) const FRIENDS_MAX: u64 = 10_000;
+pub(super) const REQUESTS_MAX: u64 = 5_000;
 
 section! {
     /// One app.
@@ -52,9 +55,9 @@ section! {
         /// Users on a blocklist.
         blocks_max: usize = 1000, in 1..=100_000, unit "users";
         /// Friends.
-        friends_max: usize = 3000, in 1..=100_000, unit "users";
+        friends_max: usize = 3000, in 1..=FRIENDS_MAX, unit "users";
         /// Friend requests that wait for an answer.
-        requests_max: usize = 100, in 1..=10_000, unit "requests";
+        requests_max: usize = 100, in 1..=REQUESTS_MAX, unit "requests";
         /// Friend groups.
         groups_max: usize = 32, in 1..=1000, unit "groups";
     }

@@ -149,6 +149,8 @@ fn topics_that_break_a_promise_are_refused_with_what_is_needed() {
     assert!(refused.contains("cleanup.policy is compact, and has to be delete"), "{refused}");
 
     let settings = self::settings(brokers);
+    let large = [kept[0], kept[1], ("max.message.bytes", "4194304")];
+    make(&settings, "journal", 2, &large);
     make(&settings, "members", 1, &[("cleanup.policy", "compact")]);
     let refused = refusal(&settings);
     assert!(
@@ -165,6 +167,18 @@ fn topics_that_break_a_promise_are_refused_with_what_is_needed() {
     let settings = Settings { replication: 3, ..self::settings(brokers) };
     let refused = refusal(&settings);
     assert!(refused.contains("kafka does not create it with 3 copies"), "{refused}");
+}
+
+/// Rule: an empty journal in place of a lost one is an empty world, in which nobody blocks anybody.
+#[test]
+fn a_journal_that_is_missing_beside_its_other_topics_is_not_made_anew() {
+    let Some(brokers) = kafka::shared() else { return };
+    let settings = settings(brokers);
+    make(&settings, "members", 1, &[("cleanup.policy", "compact")]);
+    let refused = refusal(&settings);
+    let prefix = &settings.cluster.prefix;
+    let says = format!("the topic {prefix}journal: it does not exist, but {prefix}members does");
+    assert!(refused.starts_with(&says), "{refused}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod auth;
 mod bad_input;
 mod before;
 mod blocklist;
+mod brokers;
 mod channel_model;
 mod cluster;
 mod compose;

@@ -48,9 +48,14 @@ async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), Journal
     let names: Vec<String> =
         TOPICS.iter().map(|topic| client.settings().topic(topic.name)).collect();
     let mut known = metadata(&admin, deadline).await?;
+    refuse_without_journal(&known, &client.journal_topic(), &names)?;
     loop {
-        let missing: Vec<(&Topic, &String)> =
+        let mut missing: Vec<(&Topic, &String)> =
             TOPICS.iter().zip(&names).filter(|(_, name)| topic(&known, name).is_none()).collect();
+        // The journal before the others: beside them it is never missing but if it is lost.
+        if missing.iter().any(|(_, name)| **name == client.journal_topic()) {
+            missing.retain(|(_, name)| **name == client.journal_topic());
+        }
         let Some((_, first)) = missing.first() else { break };
         if Instant::now() >= deadline {
             let reason = format!("kafka does not show the topic {first}, which was created");
@@ -77,6 +82,24 @@ async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), Journal
         topic.check(&found, settings)?;
     }
     Ok(())
+}
+
+/// Errors: there is no journal, and a topic that never was without one.
+fn refuse_without_journal(
+    known: &Metadata,
+    journal: &str,
+    names: &[String],
+) -> Result<(), JournalError> {
+    let exists = |name: &str| known.topics().iter().any(|topic| topic.name() == name);
+    let Some(other) = names.iter().find(|name| exists(name)).filter(|_| !exists(journal)) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "it does not exist, but {other} does: the journal was deleted, or these are topics of \
+         another one. Bring it back; or, to begin with an empty journal, delete the other topics \
+         and the state of all nodes"
+    );
+    Err(JournalError::Topic { topic: journal.to_owned(), problem })
 }
 
 /// All topics of the cluster. Asked by name, a broker might create what it does not have.
