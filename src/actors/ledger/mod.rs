@@ -25,6 +25,7 @@ use answers::Awaited;
 pub(in crate::actors) use channels::Owing;
 use channels::RESEND_MIN;
 pub(in crate::actors) use term::Confirmation;
+use term::Written;
 
 use crate::actors::repeat::{Done, DoneBefore, Lately, Repeats};
 use crate::actors::waiting::{Desk, ReplyBy, Ticket};
@@ -67,9 +68,7 @@ pub(in crate::actors) type After = Box<dyn FnOnce(Option<Offset>)>;
 
 /// A record that is appended and not final.
 struct InFlight {
-    bytes: usize,
-    /// Of its bytes, as in its imprint.
-    check: u32,
+    written: Written,
     /// How many rows it changes.
     rows: usize,
     hash: RowHash,
@@ -303,8 +302,7 @@ impl Ledger {
         self.append(
             body,
             InFlight {
-                bytes: 0,
-                check: 0,
+                written: Written::default(),
                 rows: 0,
                 hash: self.hash(),
                 seen,
@@ -325,9 +323,8 @@ impl Ledger {
             let mut scratch = self.scratch.borrow_mut();
             scratch.clear();
             encode(state.writer.epoch(), n, body, &mut scratch);
-            record.bytes = scratch.len();
-            record.check = crc32c::crc32c(&scratch);
-            state.in_flight_bytes += record.bytes;
+            record.written = Written::of(&scratch, self.context.alone);
+            state.in_flight_bytes += record.written.bytes;
             state.in_flight.push_back(record);
             (n, self.context.journal.append(self.partition, &scratch))
         };
@@ -379,8 +376,7 @@ impl Ledger {
         let n = self.append(
             &body,
             InFlight {
-                bytes: 0,
-                check: 0,
+                written: Written::default(),
                 rows: draft.rows,
                 hash: draft.hash,
                 seen,
@@ -412,16 +408,17 @@ impl Ledger {
             let state = &mut *state;
             let ack = state.writer.acknowledge(first, count);
             let Ack::Final { .. } = ack else { return (ack, Vec::new()) };
-            let mut rows = 0;
+            let (mut rows, mut sent) = (0, None);
             for index in 0..count {
                 let Some(record) = state.in_flight.pop_front() else { break };
                 let offset = Offset(first.0 + index);
-                state.in_flight_bytes -= record.bytes;
+                state.in_flight_bytes -= record.written.bytes;
                 state.final_hash = record.hash;
                 state.unsaved_records += 1;
-                state.last = Some(Imprint { offset, check: record.check });
+                state.last = Some(Imprint { offset, check: record.written.check });
                 state.released = record.release;
                 rows += record.rows;
+                sent = record.written.sent;
                 for (source, seq) in record.seen {
                     let answer = state.inbox[usize::from(source.0)].note_durable(seq);
                     match answers.iter_mut().find(|known| known.0 == source) {
@@ -448,6 +445,7 @@ impl Ledger {
             }
             state.changes.move_first(rows, &mut state.unsaved);
             self.compare(state);
+            self.begin_lease(state, sent);
             ack
         };
         for (after, offset) in afters {

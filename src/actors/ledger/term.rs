@@ -24,6 +24,24 @@ pub(in crate::actors) struct Confirmation {
     pub(in crate::actors) end: Offset,
 }
 
+/// A record as it was handed to the journal.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Written {
+    pub(super) bytes: usize,
+    /// Of its bytes, as in its imprint.
+    pub(super) check: u32,
+    /// When, if that keeps a lease.
+    pub(super) sent: Option<Instant>,
+}
+
+impl Written {
+    /// Whoever is `alone` needs no lease.
+    pub(super) fn of(record: &[u8], alone: bool) -> Self {
+        let sent = (!alone).then(Instant::now);
+        Self { bytes: record.len(), check: crc32c::crc32c(record), sent }
+    }
+}
+
 impl Ledger {
     /// Grows with each recovery: an actor of an earlier era may not act any more.
     pub(in crate::actors) fn era(&self) -> u64 {
@@ -186,9 +204,18 @@ impl Ledger {
             && state.writer.next_offset() >= end
         {
             state.confirmation = None;
-            if let Some(lease) = self.context.journal.lease() {
-                self.context.seats.extend_lease(self.partition, asked, lease);
-            }
+            self.begin_lease(state, Some(asked));
+        }
+    }
+
+    /// This owner still was the owner `since` then: when it asked for an end behind which it knows
+    /// everything, or sent a record that has become final. Rule: cluster.md 6.
+    pub(super) fn begin_lease(&self, state: &State, since: Option<Instant>) {
+        // Who is leaving has given it up.
+        if state.status == Status::Serving
+            && let (Some(since), Some(lease)) = (since, self.context.journal.lease())
+        {
+            self.context.seats.extend_lease(self.partition, since, lease);
         }
     }
 }

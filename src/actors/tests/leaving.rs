@@ -161,6 +161,28 @@ async fn rows_whose_checkpoint_fails_while_the_partition_is_left_are_in_the_last
     assert!(amy.is_imported());
 }
 
+/// Rule: cluster.md 6. A journal that answers no question takes no lease from whoever is still heard.
+#[actix::test]
+async fn a_record_that_becomes_final_is_a_lease_from_when_it_was_sent_on() {
+    let office = Office::open(Settings::default());
+    let ledger = &office.keeping.ledger;
+    office.serve().await;
+    let sent = Instant::now();
+    office.import("amy").await.expect("an answer").expect("it is done");
+    let until = ledger.context.seats.lease_until(HOME).expect("it has a lease");
+    // Leases are counted in whole milliseconds.
+    let whole = Duration::from_millis(1);
+    assert!(until + whole >= sent + LEASE && until <= Instant::now() + LEASE, "{until:?}");
+
+    office.journal.cut();
+    let answer = office.import("bob");
+    turns().await;
+    ledger.leave();
+    office.journal.heal();
+    answer.await.expect("an answer").expect("it is done");
+    assert_eq!(ledger.context.seats.lease_until(HOME), None, "who leaves has given it up");
+}
+
 #[actix::test]
 async fn behind_a_checkpoint_that_the_store_has_no_time_for_none_is_written_in_its_place() {
     let office = Office::open(Settings::default());
