@@ -133,7 +133,10 @@ fn create(folder: &Folder) -> Result<(), JournalError> {
     .map_err(|failure| match failure {
         Failure::Refused(source) | Failure::Doubt(source) => failed("create", &first_path, source),
     })?;
-    folder.write_meta()
+    folder.write_meta()?;
+    // Also where a disk is not mounted.
+    tracing::info!(path = %folder.path().display(), "there was no journal: an empty one is created");
+    Ok(())
 }
 
 /// Removes a last segment whose creation was cut short; answers the number of the last whole one.
