@@ -61,7 +61,8 @@ impl User {
     ///
     /// Rejects, in this order: `AccountUnknown`, `SelfTarget`, `AlreadyFriend` (one-way),
     /// `PeerBlocked`, `RequestsForbidden`, `FriendListFull`, `TooManyGroups`. The peer may refuse
-    /// with more. Rule: rest-api.md 4.2; those of its checks that are the peer's come after ours.
+    /// with more. Rule: rest-api.md 4.2; of its checks those come last that are the peer's, who is not
+    /// asked about what is refused here: where the order matters, the edge looks.
     pub(super) fn add_friend(
         &self,
         item: &NewFriend,

@@ -109,6 +109,7 @@ async fn offer(
     forced: bool,
 ) -> Answered {
     let (batch, wanted) = Batch::judge(call, owner, wanted).await?;
+    let users: Vec<UserId> = wanted.iter().map(|(user, _)| *user).collect();
     let mut items = Vec::with_capacity(wanted.len());
     let mut repeats = Repeats::default();
     for (user, card) in wanted {
@@ -130,8 +131,38 @@ async fn offer(
     for (slot, error) in settled {
         executed.outcomes.insert(slot.min(executed.outcomes.len()), Err(error));
     }
+    let_peers_speak(call, owner, &users, form, &mut executed.outcomes).await;
     executed.outcomes = repeats.spread(&executed.outcomes, form);
     Ok(batch.answer_under(call.operation, executed, verdict.as_ref()))
+}
+
+/// Of what the owner refuses without a word of the wanted friends, lets that come first which they would
+/// have refused before it. Nothing is recorded of it; while they cannot be heard, the owner's word
+/// stands. Rule: rest-api.md 4.2.
+async fn let_peers_speak(
+    call: &Call<'_>,
+    owner: UserId,
+    users: &[UserId],
+    form: OfferForm,
+    outcomes: &mut [Result<(), ItemError>],
+) {
+    if form == OfferForm::Import {
+        return;
+    }
+    let refused = outcomes.iter_mut().zip(users).filter_map(|(outcome, user)| match outcome {
+        Err(ItemError::Rejected(own)) if relation::may_come_later(*own) => Some((own, *user)),
+        _ => None,
+    });
+    let (refused, users): (Vec<_>, Vec<_>) = refused.unzip();
+    if users.is_empty() {
+        return;
+    }
+    let Ok(between) = relation::between(call, owner, &users, Sides::Both).await else { return };
+    for (own, both) in refused.into_iter().zip(between) {
+        if let Ok(both) = both {
+            *own = relation::foremost(*own, form, both);
+        }
+    }
 }
 
 /// Entries that name the same account as one before them. Their offer would meet the first one,

@@ -128,6 +128,34 @@ fn who_may_not_ask_is_refused_unless_the_addition_is_forced() {
 }
 
 #[test]
+fn what_only_the_wanted_friend_knows_comes_before_what_the_asker_may_not() {
+    let setup = Setup::new().set("LIMITS_GROUPS_MAX", "1").set("LIMITS_FRIENDS_MAX", "1");
+    let (_node, mut caller) = people_of(setup.set("BLOCK_REMAIN_FRIENDS", "true"));
+    let add = |caller: &mut Caller, name: &str, group: &str, form: &str| {
+        let item =
+            json!({"To_Account": name, "AddSource": "AddSource_Type_test", "GroupName": group});
+        let body = json!({"From_Account": "amy", "AddFriendItem": [item], "AddType": form});
+        caller.call("sns/friend_add", &body).ok().codes()[0]
+    };
+    let (both, single) = ("Add_Type_Both", "Add_Type_Single");
+    assert_eq!(add(&mut caller, "bob", "work", both), 0);
+    caller.block("carl", &["amy"]);
+    assert_eq!(add(&mut caller, "bob", "chess", both), 30001);
+    assert_eq!(add(&mut caller, "carl", "", both), 30525, "and the list is full");
+    assert_eq!(add(&mut caller, "carl", "chess", single), 30525);
+    assert_eq!(add(&mut caller, "dora", "", both), 30010);
+    let forbidden = json!("AdminForbid_Type_SendOut");
+    caller.set_profile("amy", &[("Tag_Profile_IM_AdminForbidType", forbidden)]).ok();
+    assert_eq!(add(&mut caller, "bob", "", both), 30001);
+    assert_eq!(add(&mut caller, "carl", "", both), 30525);
+    assert_eq!(add(&mut caller, "dora", "", both), 30009);
+    // A block that leaves the friendship alone.
+    caller.block("amy", &["bob", "dora"]);
+    assert_eq!(add(&mut caller, "bob", "", both), 30001);
+    assert_eq!(add(&mut caller, "dora", "", both), 30515);
+}
+
+#[test]
 fn two_who_ask_each_other_are_friends() {
     let (node, mut caller) =
         people_of(Setup::new().set("FRIEND_DEFAULT_ALLOW_TYPE", "need_confirm"));
