@@ -211,7 +211,7 @@ pub enum Event {
         /// The offer had been waiting for the peer's answer.
         #[serde(default, skip_serializing_if = "is_false")]
         waited: bool,
-        /// Whose lists grew, in the order of the peers' names.
+        /// Whose lists grew, in the order of the request; older records have them by name.
         friends: Vec<Settled>,
     },
     /// `peer`'s account was deleted: the owner's blocklist, friend list and requests no longer name it.

@@ -302,7 +302,11 @@ impl User {
         let mut forced = false;
         let mut confirmed = false;
         let mut friends = Vec::new();
-        for offer in self.rare.offers.iter().filter(|offer| offer.edge.version == offered) {
+        let offers = self.rare.offers.iter();
+        let mut offers: Vec<&Offer> =
+            offers.filter(|offer| offer.edge.version == offered).collect();
+        offers.sort_by_key(|offer| offer.place);
+        for offer in offers {
             let OfferState::Confirmed { mine, theirs, waited } = offer.state else { continue };
             if waited != after_waiting {
                 continue;

@@ -25,6 +25,8 @@ pub struct Offer {
     pub card: Box<Card>,
     /// When it was made, in unix seconds.
     pub at: u32,
+    /// Its place among the offers of its request: friendships are announced in the order of the call.
+    pub place: u32,
     /// How far it has come.
     pub state: OfferState,
 }
@@ -86,6 +88,18 @@ impl Entry for Request {
 
 // How facts change the user.
 impl User {
+    /// The place of an offer to `peer` among those with the version of `edge`.
+    pub(super) fn place_of_offer(&self, peer: &UserId, edge: EdgeId) -> u32 {
+        let mut place = 0;
+        for offer in self.rare.offers.iter().filter(|offer| offer.edge == edge) {
+            if offer.peer == *peer {
+                return offer.place;
+            }
+            place = place.max(offer.place + 1);
+        }
+        place
+    }
+
     pub(super) fn note_offer(&mut self, peer: &UserId, edge: EdgeId, state: OfferState) {
         if let Some(offer) = self.rare.offers.get_mut(peer).filter(|offer| offer.edge == edge) {
             offer.state = state;

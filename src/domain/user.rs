@@ -356,6 +356,7 @@ impl User {
             Event::UserBlocked { target, .. } => self.note_block(*target, at),
             Event::UserUnblocked { target } => self.note_unblock(target),
             Event::FriendOffered { peer, edge, form, forced, over, again: _, card } => {
+                let place = self.place_of_offer(peer, *edge);
                 self.rare.offers.put(Offer {
                     peer: *peer,
                     edge: *edge,
@@ -364,6 +365,7 @@ impl User {
                     over: *over,
                     card: Box::new(card.clone()),
                     at: at.unix_seconds(),
+                    place,
                     state: OfferState::Open,
                 });
             }

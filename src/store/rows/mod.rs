@@ -17,7 +17,7 @@ use crate::journal::Partition;
 
 /// Which form rows have. Rows of another form are not read, and hashes over them say nothing: state
 /// is rebuilt from the journal.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// The order-independent hash of a set of rows; written as the layout's number, a hyphen and 32 hex
 /// digits.
