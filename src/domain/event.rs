@@ -410,6 +410,9 @@ pub enum RemovalReason {
     BlockedByPeer,
     /// The owner removed the friendship from both lists.
     DeletedBoth,
+    /// The same, but the peer's list did not have the owner when that was looked up: if it has by now, the
+    /// peer's own record announces that.
+    DeletedOneWay,
     /// The peer removed the friendship from both lists.
     DeletedByPeer,
     /// The owner removed the peer from the owner's list only.

@@ -274,7 +274,12 @@ impl User {
         }
         match self.friends.get(&peer) {
             Some(friend) if both => {
-                Ok(self.part(&friend, RemovalReason::DeletedBoth, Outcome::Severing { peer }))
+                let reason = if target.has_me {
+                    RemovalReason::DeletedBoth
+                } else {
+                    RemovalReason::DeletedOneWay
+                };
+                Ok(self.part(&friend, reason, Outcome::Severing { peer }))
             }
             Some(friend) => Ok(self.part(&friend, RemovalReason::DeletedSingle, Outcome::Recorded)),
             // Whose confirmation is awaited: the request is taken back.

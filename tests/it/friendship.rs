@@ -238,8 +238,10 @@ fn a_removal_is_of_one_side_or_of_both() {
     let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
     caller.befriend("amy", &["bob", "carl", "dora"]);
     caller.import_friends("eve", &["amy"]);
+    caller.import_friends("carl", &["dora"]);
     node.settle();
     subscriber.take();
+    assert_eq!(caller.unfriend("carl", &["dora"], "Delete_Type_Both").codes(), [0]);
 
     assert_eq!(caller.unfriend("amy", &["bob"], "Delete_Type_Single").codes(), [0]);
     assert_eq!(caller.friends("amy", &["bob"]).relations(), ["BWithA"]);
@@ -273,6 +275,7 @@ fn a_removal_is_of_one_side_or_of_both() {
         ("amy", "dora"),
         ("bob", "amy"),
         ("carl", "amy"),
+        ("carl", "dora"),
         ("eve", "amy"),
     ];
     assert_eq!(pairs, expected.map(|(from, to)| (from.to_owned(), to.to_owned())));
