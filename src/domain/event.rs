@@ -53,8 +53,8 @@ pub enum Event {
         /// The edge by which the owner had `peer` already; the offer asks for the other direction.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         over: Option<EdgeId>,
-        /// The offer is pending and made anew, under its old id; `peer` takes it into account as far as
-        /// it waits there.
+        /// The offer is open or pending and made anew, under its old id; `peer` takes it into account as
+        /// far as it waits there.
         #[serde(default, skip_serializing_if = "is_false")]
         again: bool,
         /// What the owner's record of the friend will hold.

@@ -84,9 +84,9 @@ impl User {
         if self.blocks(&peer) {
             return Err(Rejection::PeerBlocked);
         }
-        if let Some(offer) = self.rare.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            let alike = offer.form == form && offer.forced == forced;
-            return Ok((Vec::new(), Self::await_answer(offer, alike)));
+        if let Some(open) = self.open_offer_to(&peer) {
+            let alike = open.form == form && open.forced == forced;
+            return self.join_offer(open, item, alike, policy);
         }
         if !forced && self.profile().is_some_and(|profile| profile.requests_forbidden) {
             return Err(Rejection::RequestsForbidden);
@@ -112,20 +112,30 @@ impl User {
         if self.blocks(&peer) && !policy.import_ignores_blocklist {
             return Err(Rejection::PeerBlocked);
         }
-        if let Some(offer) = self.rare.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            let alike = offer.form == OfferForm::Import && *offer.card == item.card;
-            return Ok((Vec::new(), Self::await_answer(offer, alike)));
+        if let Some(open) = self.open_offer_to(&peer) {
+            return self.join_offer(open, item, open.form == OfferForm::Import, policy);
         }
         self.offer(item, OfferForm::Import, false, policy)
     }
 
-    fn await_answer(offer: &Offer, alike: bool) -> Outcome {
-        let peer = offer.peer;
-        if alike {
-            Outcome::Offering { peer, edge: offer.edge }
-        } else {
-            Outcome::Occupied { peer }
+    fn open_offer_to(&self, peer: &UserId) -> Option<&Offer> {
+        self.rare.offers.get(peer).filter(|offer| offer.state == OfferState::Open)
+    }
+
+    /// What becomes of an item that meets an open offer to the same peer, as of an entry before it. A like
+    /// one waits for its answer, and what it says anew counts as far as it would then.
+    fn join_offer(&self, open: &Offer, item: &NewFriend, alike: bool, policy: &Policy) -> Decided {
+        let &Offer { peer, edge, form, forced, over, .. } = open;
+        if !alike {
+            return Ok((Vec::new(), Outcome::Occupied { peer }));
         }
+        self.check_groups(&item.card.groups, policy)?;
+        let card = item.card.clone();
+        let said = open.renewed.as_ref().unwrap_or(&open.card);
+        // One-way there is nothing to wait for, and nothing to overwrite.
+        let renewed = (form != OfferForm::OneWay && **said != card)
+            .then_some(Event::FriendOffered { peer, edge, form, forced, over, again: true, card });
+        Ok((renewed.into_iter().collect(), Outcome::Offering { peer, edge }))
     }
 
     fn offer(&self, item: &NewFriend, form: OfferForm, forced: bool, policy: &Policy) -> Decided {

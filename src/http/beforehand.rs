@@ -5,6 +5,8 @@
 //! the command, whose user decides again and keeps it. A call with a key that comes again is not asked
 //! about again: what was said first stands.
 
+use std::collections::BTreeSet;
+
 use super::answer::Failure;
 use super::body;
 use super::call::Call;
@@ -13,7 +15,7 @@ use super::raw::Raw;
 use super::relation::{self, Sides};
 use crate::actors::{ExecuteError, ItemError};
 use crate::domain::{
-    Command, Ground, Matter, Message, Rejection, RequestAnswer, UserId, Verdict, Words,
+    Command, Ground, Matter, Message, NewFriend, Rejection, RequestAnswer, UserId, Verdict, Words,
 };
 use crate::webhooks::{BeforeCommand, Question, Unreadable};
 
@@ -42,7 +44,8 @@ pub(super) async fn about_adding(
     let between = relation::between(call, owner, &users, Sides::Both).await?;
     let mut settled = Vec::new();
     let mut left = Vec::with_capacity(items.len());
-    let mut wanted = Vec::with_capacity(items.len());
+    let mut wanted: Vec<&NewFriend> = Vec::with_capacity(items.len());
+    let mut named = BTreeSet::new();
     for (slot, ((item, open), both)) in items.iter().zip(&open).zip(between).enumerate() {
         let in_the_way = match both {
             Ok((_, theirs)) if theirs.blocks => Some(Rejection::BlockedByPeer),
@@ -58,7 +61,10 @@ pub(super) async fn about_adding(
             settled.push((slot, ItemError::Rejected(rejection)));
         } else {
             left.push(item.clone());
-            wanted.push(item);
+            // Of an account that is named twice somebody is asked once.
+            if named.insert(item.user) {
+                wanted.push(item);
+            }
         }
     }
     let verdict = match look {

@@ -156,6 +156,38 @@ fn what_only_the_wanted_friend_knows_comes_before_what_the_asker_may_not() {
 }
 
 #[test]
+fn entries_about_one_account_are_judged_one_after_the_other() {
+    let (_node, mut caller) = people_of(Setup::new().set("LIMITS_GROUPS_MAX", "1"));
+    let made = json!({"From_Account": "amy", "GroupName": ["work"]});
+    caller.call("sns/group_add", &made).ok();
+    let items = |name: &str, items: &[Value]| {
+        let item = |one: &Value| {
+            let mut item = one.clone();
+            item["To_Account"] = json!(name);
+            item["AddSource"] = json!("AddSource_Type_test");
+            item
+        };
+        json!({"From_Account": "amy", "AddFriendItem": items.iter().map(item).collect::<Vec<_>>()})
+    };
+    let import = items("bob", &[json!({}), json!({"GroupName": ["new"]})]);
+    assert_eq!(caller.call("sns/friend_import", &import).codes(), [0, 30011]);
+    assert_eq!(caller.friends("amy", &["bob"]).relations(), ["AWithB"]);
+    let grouped = json!({"GroupName": "new"});
+    let add = items("carl", &[grouped.clone(), json!({})]);
+    assert_eq!(caller.call("sns/friend_add", &add).codes(), [30011, 0]);
+    let add = items("dora", &[json!({}), grouped]);
+    assert_eq!(caller.call("sns/friend_add", &add).codes(), [0, 30001]);
+    caller.allow("eve", "NeedConfirm");
+    let add = items("eve", &[json!({"AddWording": "a"}), json!({"AddWording": "b"})]);
+    assert_eq!(caller.call("sns/friend_add", &add).codes(), [30539, 30539]);
+    for (who, kind) in [("eve", "ComeIn"), ("amy", "SendOut")] {
+        let body = json!({"From_Account": who, "PendencyType": format!("Pendency_Type_{kind}")});
+        let waiting = caller.call("sns/pendency_get", &body).ok();
+        assert_eq!(waiting.body["PendencyItem"][0]["AddWording"], "b", "{kind}");
+    }
+}
+
+#[test]
 fn two_who_ask_each_other_are_friends() {
     let (node, mut caller) =
         people_of(Setup::new().set("FRIEND_DEFAULT_ALLOW_TYPE", "need_confirm"));
@@ -337,7 +369,8 @@ fn of_an_account_named_twice_in_an_import_the_last_entry_counts() {
     let body = json!({"From_Account": "amy", "AddFriendItem": items});
     let answer = caller.call("sns/friend_import", &body).ok();
     assert_eq!(answer.codes(), [0, 0, 0, 30003]);
-    let (_, records) = audit(node.setup(), &["replay", "--json", "--user", "amy"]);
+    let (_, records) =
+        audit(node.setup(), &["replay", "--json", "--user", "amy", "--type", "FriendAdded"]);
     assert!(records.contains(r#""remark":"two""#), "{records}");
     assert!(!records.contains(r#""remark":"one""#), "{records}");
 }

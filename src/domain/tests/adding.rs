@@ -266,7 +266,60 @@ fn a_like_item_waits_for_the_open_offer_and_an_unlike_one_comes_again() {
     let import = |text| add_with(OfferForm::Import, "bob", remark(text));
     amy.when(&import("Bobby"));
     assert_eq!(one(&amy.outcomes(&import("Bobby"))), Ok(waits));
-    assert_eq!(one(&amy.outcomes(&import("Robert"))), Ok(occupied), "another record");
+    let decision = amy.when(&import("Robert"));
+    assert_eq!(one(&decision.outcomes), Ok(waits));
+    let first = propose(edge("amy", 2), OfferForm::Import);
+    let yes = someone("bob").hears("amy", &[first, asked(&decision.events)[0].1.clone()]);
+    let yes: Vec<Effect> = asked(&yes).into_iter().map(|(_, effect)| effect).collect();
+    amy.hears("bob", &yes);
+    assert_eq!(card_of(&amy, "bob"), remark("Robert"), "the record is overwritten");
+}
+
+fn card_of(user: &Someone, peer: &str) -> Card {
+    let friend = user.user.friends.get(&id(peer)).expect("a friend");
+    friend.card().map(Card::from).unwrap_or_default()
+}
+
+#[test]
+fn entries_about_one_account_are_judged_one_after_the_other() {
+    let card = |remark: &str, wording: &str, group: &str| Card {
+        remark: remark.into(),
+        wording: wording.into(),
+        groups: Some(group).filter(|group| !group.is_empty()).into_iter().map(Into::into).collect(),
+        ..Card::default()
+    };
+    let entries = |form, first: &Card, second: &Card| Command::AddFriends {
+        items: vec![wanted("bob", first.clone()), wanted("bob", second.clone())],
+        form,
+        forced: false,
+    };
+    let full = || someone("amy").under(|policy| policy.groups_max = 0);
+    let (plain, grouped) = (card("one", "a", ""), card("two", "b", "new"));
+    for form in [OfferForm::TwoWay, OfferForm::OneWay, OfferForm::Import] {
+        let waits = Ok(Outcome::Offering { peer: id("bob"), edge: edge("amy", 2) });
+        let too_many = Err(Rejection::TooManyGroups);
+        assert_eq!(full().outcomes(&entries(form, &plain, &grouped)), [waits, too_many]);
+        assert_eq!(full().outcomes(&entries(form, &grouped, &plain)), [too_many, waits]);
+
+        // Friends at once: the second comes too late, but for an import.
+        let (mut amy, mut bob) = (someone("amy"), someone("bob"));
+        let second = card("two", "b", "");
+        let events = amy.events(&entries(form, &plain, &second));
+        settle_between(&mut amy, &mut bob, &events);
+        let kept = if form == OfferForm::Import { &second } else { &plain };
+        assert_eq!(card_of(&amy, "bob"), *kept, "{form:?}");
+    }
+    // A request that waits: the second replaces it, also if one has been waiting before.
+    let (mut amy, mut bob) = (someone("amy"), someone("bob").allowing(AllowType::NeedConfirm));
+    for (first, second) in [("a", "b"), ("c", "d")] {
+        let (first, second) = (card("one", first, ""), card("two", second, ""));
+        let events = amy.events(&entries(OfferForm::TwoWay, &first, &second));
+        settle_between(&mut amy, &mut bob, &events);
+        assert_eq!(amy.offer_state("bob"), Some(OfferState::Pending));
+        let offer = amy.user.offers().next().expect("the offer");
+        assert_eq!(*offer.card, second);
+        assert_eq!(bob.user.requests().next().expect("the request").card.wording, second.wording);
+    }
 }
 
 #[test]
