@@ -104,6 +104,19 @@ impl User {
         events
     }
 
+    /// Why the user would refuse an offer of `peer`'s, who has the user as a friend already if it is `over`
+    /// that; nothing if they would accept it or let it wait.
+    pub fn would_refuse(
+        &self,
+        peer: UserId,
+        form: OfferForm,
+        forced: bool,
+        over: bool,
+        policy: &Policy,
+    ) -> Option<Rejection> {
+        self.consider(peer, form, forced, over, policy).err()
+    }
+
     /// Judges a proposal. Rule: rest-api.md 4.2, the checks that are the wanted friend's.
     fn consider(
         &self,
