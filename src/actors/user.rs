@@ -15,7 +15,7 @@ use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{
-    BlocklistOrder, CallKey, Command, Event, Outcome, Rejection, User, UserId, Verdict, Version,
+    BlocklistOrder, CallKey, Command, Event, Outcome, Rejection, User, UserId, Version,
 };
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
@@ -123,8 +123,8 @@ impl Handler<Run> for UserActor {
             None => command,
         };
         let kept = kept.map(|kept| DoneBefore::of_kept(self.user.id(), &kept.traces));
+        // Whatever is said to it now, an equal message is the one that was taken over.
         if let (Command::Send(message), verdict) = command.parts()
-            && verdict.is_none_or(Verdict::allows_all)
             && let Some(time) = sent_at
                 .or_else(|| self.ledger.sent_before(self.residence.key, message, verdict, at))
         {
