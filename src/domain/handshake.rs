@@ -169,13 +169,16 @@ impl User {
     /// Answers a request that waits for the user. What is answered with yes is as if it had been
     /// accepted when it came.
     ///
-    /// Rejects: `RequestUnknown`, `FriendListFull`, `TooManyGroups`. Rule: extensions.md 2.
+    /// Rejects: `SelfTarget`, `RequestUnknown`, `FriendListFull`, `TooManyGroups`. Rule: extensions.md 2.
     pub(super) fn answer_request(
         &self,
         answer: &RequestAnswer,
         policy: &Policy,
     ) -> Result<(Vec<Event>, Outcome), Rejection> {
         let peer = answer.user;
+        if peer == self.id {
+            return Err(Rejection::SelfTarget);
+        }
         let request = self.rare.requests.get(&peer).ok_or(Rejection::RequestUnknown)?;
         let offer = request.edge;
         let events = match answer.agreement {
