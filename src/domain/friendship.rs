@@ -95,7 +95,7 @@ impl User {
     }
 
     /// Imports a friend: one-way, without the peer's consent, but not against a blocklist. One who
-    /// is a friend already gets the new record. Rule: rest-api.md 4.3, extensions.md 7.
+    /// is a friend already gets the new record: at once, unless they may block the user. Rule: rest-api.md 4.3, extensions.md 7.
     pub(super) fn import_friend(&self, item: &NewFriend, policy: &Policy) -> Decided {
         let peer = item.user;
         if !item.imported {
@@ -104,13 +104,17 @@ impl User {
         if peer == self.id {
             return Err(Rejection::SelfTarget);
         }
-        if self.has_friend(&peer) {
+        if self.blocks(&peer) && !policy.import_ignores_blocklist {
+            return Err(Rejection::PeerBlocked);
+        }
+        // Only where a friendship outlasts a block may a friend block the user; and a request that still
+        // waits there would have been refused with it.
+        let waits = self.rare.offers.get(&peer).is_some_and(Offer::is_pending);
+        let may_block = policy.remain_friends && !policy.import_ignores_blocklist && !waits;
+        if self.has_friend(&peer) && !may_block {
             self.check_groups(&item.card.groups, policy)?;
             let card = item.card.clone();
             return Ok((vec![Event::FriendUpdated { peer, card }], Outcome::Recorded));
-        }
-        if self.blocks(&peer) && !policy.import_ignores_blocklist {
-            return Err(Rejection::PeerBlocked);
         }
         if let Some(open) = self.open_offer_to(&peer) {
             return self.join_offer(open, item, open.form == OfferForm::Import, policy);

@@ -262,7 +262,12 @@ impl User {
             None | Some(_) => {}
         }
         if let Some(friend) = self.friends.get(&peer).filter(|_| is_new) {
-            events.extend(self.supplement(friend, &self.fitting(&mine.card, policy)));
+            let card = self.fitting(&mine.card, policy);
+            if mine.form == OfferForm::Import {
+                events.push(Event::FriendUpdated { peer, card });
+            } else {
+                events.extend(self.supplement(friend, &card));
+            }
         }
         events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs, agreement });
         if let Some(request) = self.rare.requests.get(&peer).filter(|_| two_way) {

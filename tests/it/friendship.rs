@@ -254,6 +254,18 @@ fn an_import_is_silent_one_way_and_asks_only_blocklists() {
 }
 
 #[test]
+fn an_import_of_a_friend_is_refused_when_either_blocks_the_other() {
+    let (_node, mut caller) = people_of(Setup::new().set("BLOCK_REMAIN_FRIENDS", "true"));
+    caller.befriend("amy", &["bob", "carl", "dora"]);
+    caller.block("amy", &["bob"]);
+    caller.block("carl", &["amy"]);
+    let answer = caller.import_friends("amy", &["bob", "carl", "dora"]);
+    assert_eq!(answer.codes(), [30515, 30525, 0]);
+    let friends = caller.friends("amy", &["bob", "carl", "dora"]);
+    assert_eq!(friends.relations(), ["BothWay"; 3]);
+}
+
+#[test]
 fn an_import_may_ignore_blocklists_if_the_app_says_so() {
     let setup = Setup::new().set("FRIEND_IMPORT_IGNORES_BLOCKLIST", "true");
     let (_node, mut caller) = people_of(setup);

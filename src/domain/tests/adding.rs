@@ -200,6 +200,35 @@ fn importing_a_friend_overwrites_the_record_at_once() {
 }
 
 #[test]
+fn an_import_of_a_friend_asks_blocklists_where_friendships_outlast_a_block() {
+    let keeps = |policy: &mut Policy| policy.remain_friends = true;
+    let amy = || someone("amy").under(keeps).with_friend("bob", edge("amy", 1));
+    let import = add_with(OfferForm::Import, "bob", remark("Bobby"));
+    let blocks = |name| Event::UserBlocked { target: id(name), remain_friends: true };
+    let refused = one(&amy().given(&[blocks("bob")]).outcomes(&import));
+    assert_eq!(refused, Err(Rejection::PeerBlocked));
+    let mut hostile = someone("bob").given(&[blocks("amy")]);
+    let mut asks = amy();
+    let events = asks.events(&import);
+    settle_between(&mut asks, &mut hostile, &events);
+    assert_eq!(card_of(&asks, "bob"), Card::default(), "as before");
+    let (mut asks, mut bob) = (amy(), someone("bob"));
+    let events = asks.events(&import);
+    settle_between(&mut asks, &mut bob, &events);
+    assert_eq!(card_of(&asks, "bob"), remark("Bobby"));
+    assert_eq!(asks.edge_of("bob"), Some(edge("amy", 1)), "the friendship is the same");
+    // Whose confirmation is awaited has not blocked.
+    let pending = Event::OfferPending { peer: id("bob"), edge: edge("amy", 3) };
+    let two_way = offered("bob", edge("amy", 3), OfferForm::TwoWay);
+    let mut waits = amy().given(&[two_way]).given(&[pending]);
+    assert_eq!(one(&waits.outcomes(&import)), Ok(Outcome::Recorded));
+    assert_eq!(waits.offer_state("bob"), Some(OfferState::Pending));
+    let lenient = amy().under(|policy| policy.import_ignores_blocklist = true);
+    let mut lenient = lenient.given(&[blocks("bob")]);
+    assert_eq!(one(&lenient.outcomes(&import)), Ok(Outcome::Recorded));
+}
+
+#[test]
 fn both_sides_get_their_record_of_the_friend() {
     let (mut amy, mut bob) = (someone("amy"), someone("bob"));
     let card = Card { source: "AddSource_Type_Web".into(), ..remark("Bobby") };
