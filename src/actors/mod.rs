@@ -177,7 +177,7 @@ impl Users {
             Question::Execute { key, command, origin, call } => {
                 let (reply, answer) = oneshot::channel();
                 let deadline = Instant::now() + patience.min(self.time_limit);
-                let reply = ReplyBy { reply, deadline };
+                let reply = ReplyBy::new(reply, deadline);
                 self.send(partition, Execute { key, command, origin, call, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::Executed)
             }

@@ -15,6 +15,9 @@ pub struct Executed {
     /// `MsgTime` of an equal message that was sent shortly before, if this one is a repetition of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<u32>,
+    /// The sequence number of the friend groups after a command about those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups_sequence: Option<u32>,
 }
 
 /// Why one item of a batch is not answered with success.

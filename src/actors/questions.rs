@@ -10,7 +10,7 @@ use super::{
     RequestsPage, Standing, Users, View, Viewed,
 };
 use crate::domain::{
-    AppId, Command, Kept, Profile, Rejection, Subscriptions, UserId, UserKey, keeper,
+    AppId, Command, Kept, OfferForm, Profile, Rejection, Subscriptions, UserId, UserKey, keeper,
 };
 use crate::journal::{Cursor, Partition, Place};
 
@@ -190,6 +190,20 @@ impl Users {
     ) -> Result<Vec<Result<(), Rejection>>, ExecuteError> {
         match self.view(key, View::Foreseen { command }).await? {
             Viewed::Foreseen(outcomes) => outcomes.map_err(ExecuteError::Rejected),
+            _ => Err(ExecuteError::Unavailable),
+        }
+    }
+
+    /// Why `key` would refuse to be a friend of `asker`'s, who is not heard of; `over` says that `asker` has
+    /// `key` as one already.
+    pub async fn would_refuse(
+        &self,
+        key: UserKey,
+        asker: UserId,
+        (form, forced, over): (OfferForm, bool, bool),
+    ) -> Result<Option<Rejection>, ExecuteError> {
+        match self.view(key, View::Considered { asker, form, forced, over }).await? {
+            Viewed::Considered(refusal) => Ok(refusal),
             _ => Err(ExecuteError::Unavailable),
         }
     }

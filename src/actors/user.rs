@@ -15,7 +15,7 @@ use super::view::{View, Viewed};
 use super::waiting::ReplyBy;
 use super::{ExecuteError, Executed, ItemError, Standing};
 use crate::domain::{
-    BlocklistOrder, CallKey, Command, Event, Outcome, Rejection, User, UserId, Verdict, Version,
+    BlocklistOrder, CallKey, Command, Event, Outcome, Rejection, User, UserId, Version,
 };
 use crate::journal::{Cause, Offset, Origin, Partition};
 use crate::pairing::OwedEffect;
@@ -89,7 +89,7 @@ impl Handler<Run> for UserActor {
     type Result = ();
 
     fn handle(&mut self, run: Run, _: &mut Context<Self>) {
-        let Run { command, origin, call, reply } = run;
+        let Run { command, origin, call, mut reply } = run;
         self.residence.command_arrived();
         let admitted =
             if self.is_stale() { Err(self.ledger.context.not_here()) } else { self.ledger.admit() };
@@ -123,19 +123,23 @@ impl Handler<Run> for UserActor {
             None => command,
         };
         let kept = kept.map(|kept| DoneBefore::of_kept(self.user.id(), &kept.traces));
+        // Whatever is said to it now, an equal message is the one that was taken over.
         if let (Command::Send(message), verdict) = command.parts()
-            && verdict.is_none_or(Verdict::allows_all)
             && let Some(time) = sent_at
                 .or_else(|| self.ledger.sent_before(self.residence.key, message, verdict, at))
         {
             let lost = context.interrupted();
             let answer = move |offset: Option<Offset>| {
-                let sent = Executed { outcomes: vec![Ok(())], position: None, sent_at: Some(time) };
+                let sent_at = Some(time);
+                let outcomes = vec![Ok(())];
+                let sent = Executed { outcomes, position: None, sent_at, groups_sequence: None };
                 drop(reply.reply.send(offset.map(|_| sent).ok_or(lost)));
             };
             self.ledger.when_final(self.residence.changed(), Box::new(answer));
             return;
         }
+        let of_groups =
+            matches!(command.parts().0, Command::AddGroups { .. } | Command::RemoveGroups { .. });
         // What is kept knows the whole call; the other memory may have lost a part of it.
         let done = kept.or_else(|| self.ledger.done_before(origin.request, self.residence.key));
         let rest = match &done {
@@ -143,6 +147,7 @@ impl Handler<Run> for UserActor {
             None => Rest { command: Some(command), settled: Vec::new() },
         };
         let Rest { command: Some(command), settled } = rest else {
+            reply.groups_sequence = of_groups.then(|| self.user.groups_sequence());
             let plans: Vec<Plan> = rest.settled.into_iter().map(|(_, plan)| plan).collect();
             self.ledger.answer_after(self.residence.changed(), self.residence.key, reply, &plans);
             return;
@@ -190,6 +195,7 @@ impl Handler<Run> for UserActor {
         for (slot, plan) in settled {
             plans.insert(slot, plan);
         }
+        reply.groups_sequence = of_groups.then(|| self.user.groups_sequence());
         if decision.events.is_empty() {
             self.ledger.answer_after(self.residence.changed(), self.residence.key, reply, &plans);
             return;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Block, BlocklistOrder, Card, Command, FriendView, Kept, Policy, Profile, Rejection,
+    Block, BlocklistOrder, Card, Command, FriendView, Kept, OfferForm, Policy, Profile, Rejection,
     Subscriptions, Timestamp, User, UserId,
 };
 
@@ -55,6 +55,17 @@ pub enum View {
         /// The command.
         command: Command,
     },
+    /// What the user would say to an offer of a friendship, which is not made.
+    Considered {
+        /// Who would make it.
+        asker: UserId,
+        /// What they want.
+        form: OfferForm,
+        /// An administrator forces it.
+        forced: bool,
+        /// They have the user as a friend already.
+        over: bool,
+    },
     /// A page of the requests that wait.
     Requests {
         /// Those of others to the user; else the user's to others.
@@ -92,6 +103,8 @@ pub enum Viewed {
     /// To [`View::Foreseen`]: one outcome per item, or why the whole would be refused. The other side is
     /// not asked.
     Foreseen(Result<Vec<Result<(), Rejection>>, Rejection>),
+    /// To [`View::Considered`]: why it would be refused.
+    Considered(Option<Rejection>),
     /// To [`View::Requests`].
     Requests(RequestsPage),
 }
@@ -239,6 +252,9 @@ impl View {
                 imported.then(|| Box::new(user.profile().cloned().unwrap_or_default())),
             ),
             Self::Foreseen { command } => Viewed::Foreseen(foreseen(user, command, rules)),
+            Self::Considered { asker, form, forced, over } => {
+                Viewed::Considered(user.would_refuse(*asker, *form, *forced, *over, rules.0))
+            }
             Self::Kept { call } => Viewed::Kept(user.kept(call).cloned().map(Box::new)),
             Self::Subscriptions { known } => {
                 let kept = user.subscriptions();

@@ -19,6 +19,14 @@ pub(super) type ReplyTo = oneshot::Sender<Result<Executed, ExecuteError>>;
 pub(super) struct ReplyBy {
     pub(super) reply: ReplyTo,
     pub(super) deadline: Instant,
+    /// See [`Executed::groups_sequence`].
+    pub(super) groups_sequence: Option<u32>,
+}
+
+impl ReplyBy {
+    pub(super) fn new(reply: ReplyTo, deadline: Instant) -> Self {
+        Self { reply, deadline, groups_sequence: None }
+    }
 }
 
 /// One item of one waiting request.
@@ -46,6 +54,7 @@ struct Request {
     open: usize,
     recorded: bool,
     position: Option<Offset>,
+    groups_sequence: Option<u32>,
 }
 
 /// All who wait at one partition.
@@ -60,10 +69,12 @@ pub(super) struct Desk {
 impl Desk {
     /// Takes a request in. It is answered after [`Desk::recorded`], once no slot is open, or at its
     /// deadline.
-    pub(super) fn open(&mut self, reply: ReplyTo, slots: Vec<Slot>, deadline: Instant) -> u64 {
+    pub(super) fn open(&mut self, reply: ReplyBy, slots: Vec<Slot>) -> u64 {
+        let ReplyBy { reply, deadline, groups_sequence } = reply;
         self.last += 1;
         let open = slots.iter().filter(|slot| matches!(slot, Slot::Open(_))).count();
-        let request = Request { reply, slots, open, recorded: false, position: None };
+        let request =
+            Request { reply, slots, open, recorded: false, position: None, groups_sequence };
         self.requests.insert(self.last, request);
         // Nearly always the latest: only requests of other nodes have less time than the ones before.
         let later = self.deadlines.iter().rev().take_while(|known| known.0 > deadline).count();
@@ -161,8 +172,10 @@ impl Request {
             })
             .collect();
         let position = self.position.map(|offset| (here, offset));
+        let groups_sequence = self.groups_sequence;
+        let executed = Executed { outcomes, position, sent_at: None, groups_sequence };
         // A caller who has gone away is answered in vain.
-        let _ = self.reply.send(Ok(Executed { outcomes, position, sent_at: None }));
+        let _ = self.reply.send(Ok(executed));
     }
 
     fn refuse(self, error: ExecuteError) {

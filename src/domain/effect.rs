@@ -112,6 +112,7 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                 RemovalReason::DeletedBoth | RemovalReason::ClearedBoth => {
                     emit(*peer, sever(Severance::Deleted, true));
                 }
+                RemovalReason::DeletedOneWay => emit(*peer, sever(Severance::Deleted, false)),
                 RemovalReason::AccountDeleted => {
                     emit(*peer, sever(Severance::AccountDeleted, true));
                 }

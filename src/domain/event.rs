@@ -53,8 +53,8 @@ pub enum Event {
         /// The edge by which the owner had `peer` already; the offer asks for the other direction.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         over: Option<EdgeId>,
-        /// The offer is pending and made anew, under its old id; `peer` takes it into account as far as
-        /// it waits there.
+        /// The offer is open or pending and made anew, under its old id; `peer` takes it into account as
+        /// far as it waits there.
         #[serde(default, skip_serializing_if = "is_false")]
         again: bool,
         /// What the owner's record of the friend will hold.
@@ -211,7 +211,7 @@ pub enum Event {
         /// The offer had been waiting for the peer's answer.
         #[serde(default, skip_serializing_if = "is_false")]
         waited: bool,
-        /// Whose lists grew, in the order of the peers' names.
+        /// Whose lists grew, in the order of the request; older records have them by name.
         friends: Vec<Settled>,
     },
     /// `peer`'s account was deleted: the owner's blocklist, friend list and requests no longer name it.
@@ -410,6 +410,9 @@ pub enum RemovalReason {
     BlockedByPeer,
     /// The owner removed the friendship from both lists.
     DeletedBoth,
+    /// The same, but the peer's list did not have the owner when that was looked up: if it has by now, the
+    /// peer's own record announces that.
+    DeletedOneWay,
     /// The peer removed the friendship from both lists.
     DeletedByPeer,
     /// The owner removed the peer from the owner's list only.

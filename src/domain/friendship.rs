@@ -61,7 +61,8 @@ impl User {
     ///
     /// Rejects, in this order: `AccountUnknown`, `SelfTarget`, `AlreadyFriend` (one-way),
     /// `PeerBlocked`, `RequestsForbidden`, `FriendListFull`, `TooManyGroups`. The peer may refuse
-    /// with more. Rule: rest-api.md 4.2; those of its checks that are the peer's come after ours.
+    /// with more. Rule: rest-api.md 4.2; of its checks those come last that are the peer's, who is not
+    /// asked about what is refused here: where the order matters, the edge looks.
     pub(super) fn add_friend(
         &self,
         item: &NewFriend,
@@ -83,9 +84,9 @@ impl User {
         if self.blocks(&peer) {
             return Err(Rejection::PeerBlocked);
         }
-        if let Some(offer) = self.rare.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            let alike = offer.form == form && offer.forced == forced;
-            return Ok((Vec::new(), Self::await_answer(offer, alike)));
+        if let Some(open) = self.open_offer_to(&peer) {
+            let alike = open.form == form && open.forced == forced;
+            return self.join_offer(open, item, alike, policy);
         }
         if !forced && self.profile().is_some_and(|profile| profile.requests_forbidden) {
             return Err(Rejection::RequestsForbidden);
@@ -94,7 +95,7 @@ impl User {
     }
 
     /// Imports a friend: one-way, without the peer's consent, but not against a blocklist. One who
-    /// is a friend already gets the new record. Rule: rest-api.md 4.3, extensions.md 7.
+    /// is a friend already gets the new record: at once, unless they may block the user. Rule: rest-api.md 4.3, extensions.md 7.
     pub(super) fn import_friend(&self, item: &NewFriend, policy: &Policy) -> Decided {
         let peer = item.user;
         if !item.imported {
@@ -103,28 +104,42 @@ impl User {
         if peer == self.id {
             return Err(Rejection::SelfTarget);
         }
-        if self.has_friend(&peer) {
+        if self.blocks(&peer) && !policy.import_ignores_blocklist {
+            return Err(Rejection::PeerBlocked);
+        }
+        // Only where a friendship outlasts a block may a friend block the user; and a request that still
+        // waits there would have been refused with it.
+        let waits = self.rare.offers.get(&peer).is_some_and(Offer::is_pending);
+        let may_block = policy.remain_friends && !policy.import_ignores_blocklist && !waits;
+        if self.has_friend(&peer) && !may_block {
             self.check_groups(&item.card.groups, policy)?;
             let card = item.card.clone();
             return Ok((vec![Event::FriendUpdated { peer, card }], Outcome::Recorded));
         }
-        if self.blocks(&peer) && !policy.import_ignores_blocklist {
-            return Err(Rejection::PeerBlocked);
-        }
-        if let Some(offer) = self.rare.offers.get(&peer).filter(|o| o.state == OfferState::Open) {
-            let alike = offer.form == OfferForm::Import && *offer.card == item.card;
-            return Ok((Vec::new(), Self::await_answer(offer, alike)));
+        if let Some(open) = self.open_offer_to(&peer) {
+            return self.join_offer(open, item, open.form == OfferForm::Import, policy);
         }
         self.offer(item, OfferForm::Import, false, policy)
     }
 
-    fn await_answer(offer: &Offer, alike: bool) -> Outcome {
-        let peer = offer.peer;
-        if alike {
-            Outcome::Offering { peer, edge: offer.edge }
-        } else {
-            Outcome::Occupied { peer }
+    fn open_offer_to(&self, peer: &UserId) -> Option<&Offer> {
+        self.rare.offers.get(peer).filter(|offer| offer.state == OfferState::Open)
+    }
+
+    /// What becomes of an item that meets an open offer to the same peer, as of an entry before it. A like
+    /// one waits for its answer, and what it says anew counts as far as it would then.
+    fn join_offer(&self, open: &Offer, item: &NewFriend, alike: bool, policy: &Policy) -> Decided {
+        let &Offer { peer, edge, form, forced, over, .. } = open;
+        if !alike {
+            return Ok((Vec::new(), Outcome::Occupied { peer }));
         }
+        self.check_groups(&item.card.groups, policy)?;
+        let card = item.card.clone();
+        let said = open.renewed.as_ref().unwrap_or(&open.card);
+        // One-way there is nothing to wait for, and nothing to overwrite.
+        let renewed = (form != OfferForm::OneWay && **said != card)
+            .then_some(Event::FriendOffered { peer, edge, form, forced, over, again: true, card });
+        Ok((renewed.into_iter().collect(), Outcome::Offering { peer, edge }))
     }
 
     fn offer(&self, item: &NewFriend, form: OfferForm, forced: bool, policy: &Policy) -> Decided {
@@ -273,7 +288,12 @@ impl User {
         }
         match self.friends.get(&peer) {
             Some(friend) if both => {
-                Ok(self.part(&friend, RemovalReason::DeletedBoth, Outcome::Severing { peer }))
+                let reason = if target.has_me {
+                    RemovalReason::DeletedBoth
+                } else {
+                    RemovalReason::DeletedOneWay
+                };
+                Ok(self.part(&friend, reason, Outcome::Severing { peer }))
             }
             Some(friend) => Ok(self.part(&friend, RemovalReason::DeletedSingle, Outcome::Recorded)),
             // Whose confirmation is awaited: the request is taken back.

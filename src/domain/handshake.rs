@@ -104,6 +104,19 @@ impl User {
         events
     }
 
+    /// Why the user would refuse an offer of `peer`'s, who has the user as a friend already if it is `over`
+    /// that; nothing if they would accept it or let it wait.
+    pub fn would_refuse(
+        &self,
+        peer: UserId,
+        form: OfferForm,
+        forced: bool,
+        over: bool,
+        policy: &Policy,
+    ) -> Option<Rejection> {
+        self.consider(peer, form, forced, over, policy).err()
+    }
+
     /// Judges a proposal. Rule: rest-api.md 4.2, the checks that are the wanted friend's.
     fn consider(
         &self,
@@ -156,13 +169,16 @@ impl User {
     /// Answers a request that waits for the user. What is answered with yes is as if it had been
     /// accepted when it came.
     ///
-    /// Rejects: `RequestUnknown`, `FriendListFull`, `TooManyGroups`. Rule: extensions.md 2.
+    /// Rejects: `SelfTarget`, `RequestUnknown`, `FriendListFull`, `TooManyGroups`. Rule: extensions.md 2.
     pub(super) fn answer_request(
         &self,
         answer: &RequestAnswer,
         policy: &Policy,
     ) -> Result<(Vec<Event>, Outcome), Rejection> {
         let peer = answer.user;
+        if peer == self.id {
+            return Err(Rejection::SelfTarget);
+        }
         let request = self.rare.requests.get(&peer).ok_or(Rejection::RequestUnknown)?;
         let offer = request.edge;
         let events = match answer.agreement {
@@ -246,7 +262,12 @@ impl User {
             None | Some(_) => {}
         }
         if let Some(friend) = self.friends.get(&peer).filter(|_| is_new) {
-            events.extend(self.supplement(friend, &self.fitting(&mine.card, policy)));
+            let card = self.fitting(&mine.card, policy);
+            if mine.form == OfferForm::Import {
+                events.push(Event::FriendUpdated { peer, card });
+            } else {
+                events.extend(self.supplement(friend, &card));
+            }
         }
         events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs, agreement });
         if let Some(request) = self.rare.requests.get(&peer).filter(|_| two_way) {
@@ -302,7 +323,11 @@ impl User {
         let mut forced = false;
         let mut confirmed = false;
         let mut friends = Vec::new();
-        for offer in self.rare.offers.iter().filter(|offer| offer.edge.version == offered) {
+        let offers = self.rare.offers.iter();
+        let mut offers: Vec<&Offer> =
+            offers.filter(|offer| offer.edge.version == offered).collect();
+        offers.sort_by_key(|offer| offer.place);
+        for offer in offers {
             let OfferState::Confirmed { mine, theirs, waited } = offer.state else { continue };
             if waited != after_waiting {
                 continue;

@@ -23,8 +23,12 @@ pub struct Offer {
     pub over: Option<EdgeId>,
     /// What the owner's record of the friend will hold.
     pub card: Box<Card>,
+    /// What was said when it was asked for again while it was open: that holds if it comes to wait.
+    pub renewed: Option<Box<Card>>,
     /// When it was made, in unix seconds.
     pub at: u32,
+    /// Its place among the offers of its request: friendships are announced in the order of the call.
+    pub place: u32,
     /// How far it has come.
     pub state: OfferState,
 }
@@ -86,9 +90,30 @@ impl Entry for Request {
 
 // How facts change the user.
 impl User {
+    /// The offer is made, or made anew. Of two who want the same friendship at once the first one's words
+    /// count, unless it comes to wait; an import overwrites what there is.
+    pub(super) fn note_offered(&mut self, mut offer: Offer) {
+        let mut place = 0;
+        for known in self.rare.offers.iter().filter(|known| known.edge == offer.edge) {
+            place = place.max(known.place + 1);
+        }
+        match self.rare.offers.get_mut(&offer.peer).filter(|known| known.edge == offer.edge) {
+            Some(known) if known.state == OfferState::Open && known.form != OfferForm::Import => {
+                known.renewed = Some(offer.card);
+                return;
+            }
+            Some(known) => offer.place = known.place,
+            None => offer.place = place,
+        }
+        self.rare.offers.put(offer);
+    }
+
     pub(super) fn note_offer(&mut self, peer: &UserId, edge: EdgeId, state: OfferState) {
         if let Some(offer) = self.rare.offers.get_mut(peer).filter(|offer| offer.edge == edge) {
             offer.state = state;
+            if let Some(renewed) = offer.renewed.take().filter(|_| state == OfferState::Pending) {
+                offer.card = renewed;
+            }
         }
     }
 

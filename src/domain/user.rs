@@ -356,14 +356,16 @@ impl User {
             Event::UserBlocked { target, .. } => self.note_block(*target, at),
             Event::UserUnblocked { target } => self.note_unblock(target),
             Event::FriendOffered { peer, edge, form, forced, over, again: _, card } => {
-                self.rare.offers.put(Offer {
+                self.note_offered(Offer {
                     peer: *peer,
                     edge: *edge,
                     form: *form,
                     forced: *forced,
                     over: *over,
                     card: Box::new(card.clone()),
+                    renewed: None,
                     at: at.unix_seconds(),
+                    place: 0,
                     state: OfferState::Open,
                 });
             }

@@ -305,7 +305,12 @@ mod tests {
     }
 
     fn executed(outcomes: Vec<Result<(), ItemError>>) -> Executed {
-        Executed { outcomes, position: Some((Partition(3), Offset(7))), sent_at: None }
+        Executed {
+            outcomes,
+            position: Some((Partition(3), Offset(7))),
+            sent_at: None,
+            groups_sequence: None,
+        }
     }
 
     fn answer(body: &str, operation: Operation, outcomes: Vec<Result<(), ItemError>>) -> Value {

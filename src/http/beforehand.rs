@@ -5,17 +5,25 @@
 //! the command, whose user decides again and keeps it. A call with a key that comes again is not asked
 //! about again: what was said first stands.
 
+use std::collections::BTreeSet;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
 use super::answer::Failure;
 use super::body;
 use super::call::Call;
 use super::message;
 use super::raw::Raw;
 use super::relation::{self, Sides};
-use crate::actors::{ExecuteError, ItemError};
+use crate::actors::{ExecuteError, ItemError, Standing};
 use crate::domain::{
-    Command, Ground, Matter, Message, Rejection, RequestAnswer, UserId, Verdict, Words,
+    Command, Ground, Matter, Message, NewFriend, OfferForm, Rejection, RequestAnswer, UserId,
+    Verdict, Words,
 };
 use crate::webhooks::{BeforeCommand, Question, Unreadable};
+
+/// How many wanted friends of one call are heard at a time before somebody is asked.
+const PEERS_IN_FLIGHT_MAX: usize = 32;
 
 /// Items of a command that are answered without it: their places, in order, and why.
 pub(super) type Settled = Vec<(usize, ItemError)>;
@@ -38,27 +46,22 @@ pub(super) async fn about_adding(
         Look::Said(verdict) => items.iter().map(|item| !verdict.names(&item.user)).collect(),
     };
     let (form, forced) = (*form, *forced);
-    let users: Vec<UserId> = items.iter().map(|item| item.user).collect();
-    let between = relation::between(call, owner, &users, Sides::Both).await?;
+    let refusals = refusals(call, owner, items, &open, (form, forced)).await?;
     let mut settled = Vec::new();
     let mut left = Vec::with_capacity(items.len());
-    let mut wanted = Vec::with_capacity(items.len());
-    for (slot, ((item, open), both)) in items.iter().zip(&open).zip(between).enumerate() {
-        let in_the_way = match both {
-            Ok((_, theirs)) if theirs.blocks => Some(Rejection::BlockedByPeer),
-            Ok((ours, theirs)) if form.is_two_way() && ours.has_friend && theirs.has_friend => {
-                Some(Rejection::AlreadyFriend)
-            }
-            // What else is wrong with it the owner says.
-            Ok(_) | Err(_) => None,
-        };
+    let mut wanted: Vec<&NewFriend> = Vec::with_capacity(items.len());
+    let mut named = BTreeSet::new();
+    for (slot, ((item, open), refusal)) in items.iter().zip(&open).zip(refusals).enumerate() {
         if !open {
             left.push(item.clone());
-        } else if let Some(rejection) = in_the_way {
+        } else if let Some(rejection) = refusal {
             settled.push((slot, ItemError::Rejected(rejection)));
         } else {
             left.push(item.clone());
-            wanted.push(item);
+            // Of an account that is named twice somebody is asked once.
+            if named.insert(item.user) {
+                wanted.push(item);
+            }
         }
     }
     let verdict = match look {
@@ -67,6 +70,29 @@ pub(super) async fn about_adding(
         _ => ask(call, &Question::FriendAdd { from: owner, items: &wanted, form }).await,
     };
     Ok((under(Command::AddFriends { items: left, form, forced }, verdict), settled))
+}
+
+/// Why each of `items` that is `open` would be refused by the wanted friend. What else is wrong with it
+/// the owner says.
+async fn refusals(
+    call: &Call<'_>,
+    owner: UserId,
+    items: &[NewFriend],
+    open: &[bool],
+    (form, forced): (OfferForm, bool),
+) -> Result<Vec<Option<Rejection>>, Failure> {
+    let users: Vec<UserId> = items.iter().map(|item| item.user).collect();
+    let between = relation::between(call, owner, &users, Sides::Single).await?;
+    let refusal = async |((user, open), both): ((&UserId, &bool), Result<_, _>)| {
+        let Some((ours, _)) = both.ok().filter(|_: &(Standing, Standing)| *open) else {
+            return Ok(None);
+        };
+        let offer = (form, forced, ours.has_friend);
+        call.users.would_refuse(call.key(*user), owner, offer).await
+    };
+    let asked = stream::iter(users.iter().zip(open).zip(between)).map(refusal);
+    let refusals = asked.buffered(PEERS_IN_FLIGHT_MAX).try_collect().await;
+    refusals.map_err(|error| call.fault(&error))
 }
 
 /// Asks about requests that `owner` wants to answer. Answers the command with what was said.

@@ -1,6 +1,6 @@
 //! Friends: add, import, delete, look up. Rule: rest-api.md 4.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -109,17 +109,9 @@ async fn offer(
     forced: bool,
 ) -> Answered {
     let (batch, wanted) = Batch::judge(call, owner, wanted).await?;
-    let mut items = Vec::with_capacity(wanted.len());
-    let mut repeats = Repeats::default();
-    for (user, card) in wanted {
-        let item = NewFriend { user, imported: true, card };
-        match repeats.note(user, items.len()) {
-            None => items.push(item),
-            // What is imported last counts.
-            Some(first) if form == OfferForm::Import => items[first] = item,
-            Some(_) => {}
-        }
-    }
+    let users: Vec<UserId> = wanted.iter().map(|(user, _)| *user).collect();
+    let items = wanted.into_iter().map(|(user, card)| NewFriend { user, imported: true, card });
+    let items = items.collect();
     let command = Command::AddFriends { items, form, forced };
     let (command, settled) = if call.as_client {
         beforehand::about_adding(call, owner, command).await?
@@ -130,43 +122,57 @@ async fn offer(
     for (slot, error) in settled {
         executed.outcomes.insert(slot.min(executed.outcomes.len()), Err(error));
     }
-    executed.outcomes = repeats.spread(&executed.outcomes, form);
+    if form != OfferForm::Import {
+        let_peers_speak(call, owner, &users, form, &mut executed.outcomes).await;
+        refuse_repeats(&users, &mut executed.outcomes);
+    }
     Ok(batch.answer_under(call.operation, executed, verdict.as_ref()))
 }
 
-/// Entries that name the same account as one before them. Their offer would meet the first one,
-/// still unanswered; judged one after the other, they meet what came of it. Rule: rest-api.md 2.2.
-#[derive(Default)]
-struct Repeats {
-    first: BTreeMap<UserId, usize>,
-    /// For each entry, which item it is about, and whether an earlier entry is, too.
-    entries: Vec<(usize, bool)>,
+/// Of what the owner refuses without a word of the wanted friends, lets that come first which they would
+/// have refused before it. Nothing is recorded of it; while they cannot be heard, the owner's word
+/// stands. Rule: rest-api.md 4.2.
+async fn let_peers_speak(
+    call: &Call<'_>,
+    owner: UserId,
+    users: &[UserId],
+    form: OfferForm,
+    outcomes: &mut [Result<(), ItemError>],
+) {
+    // What a later entry of the call has made was not there yet.
+    let mut made = BTreeSet::new();
+    let entries = outcomes.iter_mut().zip(users).rev();
+    let refused = entries.filter_map(|(outcome, user)| match outcome {
+        Ok(()) => {
+            made.insert(*user);
+            None
+        }
+        Err(ItemError::Rejected(own)) if relation::may_come_later(*own) && !made.contains(user) => {
+            Some((own, *user))
+        }
+        Err(_) => None,
+    });
+    let (refused, users): (Vec<_>, Vec<_>) = refused.unzip();
+    if users.is_empty() {
+        return;
+    }
+    let Ok(between) = relation::between(call, owner, &users, Sides::Both).await else { return };
+    for (own, both) in refused.into_iter().zip(between) {
+        if let Ok(both) = both {
+            *own = relation::foremost(*own, form, both);
+        }
+    }
 }
 
-impl Repeats {
-    /// Notes an entry about `user`, whose item would be `next`; answers the item of an earlier one.
-    fn note(&mut self, user: UserId, next: usize) -> Option<usize> {
-        let known = self.first.get(&user).copied();
-        self.entries.push((known.unwrap_or(next), known.is_some()));
-        if known.is_none() {
-            self.first.insert(user, next);
+/// The users judge the entries of a call one after the other, but hear what came of an offer only after the
+/// last: an entry that waited for the offer of one before it meets the friend whom that one made.
+/// Rule: rest-api.md 2.2.
+fn refuse_repeats(users: &[UserId], outcomes: &mut [Result<(), ItemError>]) {
+    let mut made = BTreeSet::new();
+    for (outcome, user) in outcomes.iter_mut().zip(users).filter(|(outcome, _)| outcome.is_ok()) {
+        if !made.insert(*user) {
+            *outcome = Err(ItemError::Rejected(Rejection::AlreadyFriend));
         }
-        known
-    }
-
-    /// The outcome of each entry, given that of each item.
-    fn spread(
-        &self,
-        outcomes: &[Result<(), ItemError>],
-        form: OfferForm,
-    ) -> Vec<Result<(), ItemError>> {
-        let outcome = |(item, again): &(usize, bool)| match outcomes.get(*item)? {
-            Ok(()) if *again && form != OfferForm::Import => {
-                Some(Err(ItemError::Rejected(Rejection::AlreadyFriend)))
-            }
-            outcome => Some(*outcome),
-        };
-        self.entries.iter().filter_map(outcome).collect()
     }
 }
 

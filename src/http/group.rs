@@ -53,7 +53,8 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
     let members = members.into_iter().zip(imported);
     let members = members.map(|(user, imported)| Target { user, imported }).collect();
     let executed = batch.execute(call, Command::AddGroups { names, members }).await?;
-    let sequence = sequence(call, batch.owner).await?;
+    // Of a number that an owner does not tell, 0 is the one that says nothing.
+    let sequence = executed.groups_sequence.unwrap_or_default();
     let results = named.then(|| batch.results(call.operation, executed.outcomes));
     Ok(call.success(&Added { results, sequence }).at(executed.position))
 }
@@ -73,7 +74,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let owner = owner(&asked.from)?;
     let executed = call.execute(owner, Command::RemoveGroups { names }).await;
     let executed = executed.map_err(|error| call.fault(&error))?;
-    let sequence = sequence(call, owner).await?;
+    let sequence = executed.groups_sequence.unwrap_or_default();
     Ok(call.success(&Deleted { sequence }).at(executed.position))
 }
 
@@ -86,13 +87,6 @@ struct Deleted {
 /// The required names of groups.
 fn names(call: &Call<'_>, list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure> {
     card::groups(entries(list)?).or_else(|Malformed| call.fails(code::REQUEST_INVALID))
-}
-
-/// The sequence number of the owner's groups.
-async fn sequence(call: &Call<'_>, owner: UserId) -> Result<u32, Failure> {
-    let none = Some(Vec::new());
-    let groups = call.users.groups(call.key(owner), none, false).await;
-    Ok(groups.map_err(|error| call.fault(&error))?.sequence)
 }
 
 /// `group_get`. A name that nobody has is left out of the answer.

@@ -7,7 +7,7 @@ use super::answer::Failure;
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
 use crate::actors::Standing;
-use crate::domain::UserId;
+use crate::domain::{OfferForm, Rejection, UserId};
 
 /// Which sides are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,34 @@ fn judge(
     Ok(both)
 }
 
+/// Whether an offer that its owner refuses for this reason may have another one that comes first, which
+/// only the peer knows. Rule: rest-api.md 4.2, rows 5, 7 and 8.
+pub(super) fn may_come_later(own: Rejection) -> bool {
+    own == Rejection::PeerBlocked || is_behind_a_block(own)
+}
+
+fn is_behind_a_block(own: Rejection) -> bool {
+    use Rejection::{FriendListFull, RequestsForbidden, TooManyGroups};
+    matches!(own, RequestsForbidden | FriendListFull | TooManyGroups)
+}
+
+/// The reason that comes first of an offer that its owner refuses for `own`, given what both keep.
+/// Rule: rest-api.md 4.2, rows 4 to 8.
+pub(super) fn foremost(
+    own: Rejection,
+    form: OfferForm,
+    (ours, theirs): (Standing, Standing),
+) -> Rejection {
+    let are_friends = ours.has_friend && (theirs.has_friend || !form.is_two_way());
+    if are_friends && may_come_later(own) {
+        Rejection::AlreadyFriend
+    } else if theirs.blocks && is_behind_a_block(own) {
+        Rejection::BlockedByPeer
+    } else {
+        own
+    }
+}
+
 /// What `user` is for each of `owners`, in order.
 pub(super) async fn standings_about(
     call: &Call<'_>,
@@ -138,6 +166,30 @@ mod tests {
         let [owner, target] = ["amy", target].map(|name| UserId::parse(name).unwrap());
         let both = judge(owner, target, (ours, theirs))?;
         Ok(NAMES.name(both.0.blocks, both.1.blocks))
+    }
+
+    #[test]
+    fn the_peers_word_comes_before_what_the_owner_refuses_in_the_order_of_the_table() {
+        use Rejection::{AlreadyFriend, BlockedByPeer, FriendListFull, PeerBlocked};
+        use Rejection::{RequestsForbidden, SelfTarget, TooManyGroups};
+        let keeps = |has_friend, blocks| Standing { owner_imported: true, blocks, has_friend };
+        let cases = [
+            // Own reason, two-way, we have them, they have us, they block us.
+            (RequestsForbidden, true, true, true, true, AlreadyFriend),
+            (FriendListFull, true, true, false, true, BlockedByPeer),
+            (TooManyGroups, true, true, true, false, AlreadyFriend),
+            (TooManyGroups, true, false, true, false, TooManyGroups),
+            (RequestsForbidden, false, false, false, true, BlockedByPeer),
+            (TooManyGroups, false, true, false, false, AlreadyFriend),
+            (PeerBlocked, true, true, true, true, AlreadyFriend),
+            (PeerBlocked, true, true, false, true, PeerBlocked),
+            (SelfTarget, true, true, true, true, SelfTarget),
+        ];
+        for (own, two_way, we, they, block, first) in cases {
+            let form = if two_way { OfferForm::TwoWay } else { OfferForm::OneWay };
+            let both = (keeps(we, false), keeps(they, block));
+            assert_eq!(foremost(own, form, both), first, "{own:?} {two_way} {we} {they} {block}");
+        }
     }
 
     #[test]

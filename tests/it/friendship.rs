@@ -128,6 +128,66 @@ fn who_may_not_ask_is_refused_unless_the_addition_is_forced() {
 }
 
 #[test]
+fn what_only_the_wanted_friend_knows_comes_before_what_the_asker_may_not() {
+    let setup = Setup::new().set("LIMITS_GROUPS_MAX", "1").set("LIMITS_FRIENDS_MAX", "1");
+    let (_node, mut caller) = people_of(setup.set("BLOCK_REMAIN_FRIENDS", "true"));
+    let add = |caller: &mut Caller, name: &str, group: &str, form: &str| {
+        let item =
+            json!({"To_Account": name, "AddSource": "AddSource_Type_test", "GroupName": group});
+        let body = json!({"From_Account": "amy", "AddFriendItem": [item], "AddType": form});
+        caller.call("sns/friend_add", &body).ok().codes()[0]
+    };
+    let (both, single) = ("Add_Type_Both", "Add_Type_Single");
+    assert_eq!(add(&mut caller, "bob", "work", both), 0);
+    caller.block("carl", &["amy"]);
+    assert_eq!(add(&mut caller, "bob", "chess", both), 30001);
+    assert_eq!(add(&mut caller, "carl", "", both), 30525, "and the list is full");
+    assert_eq!(add(&mut caller, "carl", "chess", single), 30525);
+    assert_eq!(add(&mut caller, "dora", "", both), 30010);
+    let forbidden = json!("AdminForbid_Type_SendOut");
+    caller.set_profile("amy", &[("Tag_Profile_IM_AdminForbidType", forbidden)]).ok();
+    assert_eq!(add(&mut caller, "bob", "", both), 30001);
+    assert_eq!(add(&mut caller, "carl", "", both), 30525);
+    assert_eq!(add(&mut caller, "dora", "", both), 30009);
+    // A block that leaves the friendship alone.
+    caller.block("amy", &["bob", "dora"]);
+    assert_eq!(add(&mut caller, "bob", "", both), 30001);
+    assert_eq!(add(&mut caller, "dora", "", both), 30515);
+}
+
+#[test]
+fn entries_about_one_account_are_judged_one_after_the_other() {
+    let (_node, mut caller) = people_of(Setup::new().set("LIMITS_GROUPS_MAX", "1"));
+    let made = json!({"From_Account": "amy", "GroupName": ["work"]});
+    caller.call("sns/group_add", &made).ok();
+    let items = |name: &str, items: &[Value]| {
+        let item = |one: &Value| {
+            let mut item = one.clone();
+            item["To_Account"] = json!(name);
+            item["AddSource"] = json!("AddSource_Type_test");
+            item
+        };
+        json!({"From_Account": "amy", "AddFriendItem": items.iter().map(item).collect::<Vec<_>>()})
+    };
+    let import = items("bob", &[json!({}), json!({"GroupName": ["new"]})]);
+    assert_eq!(caller.call("sns/friend_import", &import).codes(), [0, 30011]);
+    assert_eq!(caller.friends("amy", &["bob"]).relations(), ["AWithB"]);
+    let grouped = json!({"GroupName": "new"});
+    let add = items("carl", &[grouped.clone(), json!({})]);
+    assert_eq!(caller.call("sns/friend_add", &add).codes(), [30011, 0]);
+    let add = items("dora", &[json!({}), grouped]);
+    assert_eq!(caller.call("sns/friend_add", &add).codes(), [0, 30001]);
+    caller.allow("eve", "NeedConfirm");
+    let add = items("eve", &[json!({"AddWording": "a"}), json!({"AddWording": "b"})]);
+    assert_eq!(caller.call("sns/friend_add", &add).codes(), [30539, 30539]);
+    for (who, kind) in [("eve", "ComeIn"), ("amy", "SendOut")] {
+        let body = json!({"From_Account": who, "PendencyType": format!("Pendency_Type_{kind}")});
+        let waiting = caller.call("sns/pendency_get", &body).ok();
+        assert_eq!(waiting.body["PendencyItem"][0]["AddWording"], "b", "{kind}");
+    }
+}
+
+#[test]
 fn two_who_ask_each_other_are_friends() {
     let (node, mut caller) =
         people_of(Setup::new().set("FRIEND_DEFAULT_ALLOW_TYPE", "need_confirm"));
@@ -194,6 +254,18 @@ fn an_import_is_silent_one_way_and_asks_only_blocklists() {
 }
 
 #[test]
+fn an_import_of_a_friend_is_refused_when_either_blocks_the_other() {
+    let (_node, mut caller) = people_of(Setup::new().set("BLOCK_REMAIN_FRIENDS", "true"));
+    caller.befriend("amy", &["bob", "carl", "dora"]);
+    caller.block("amy", &["bob"]);
+    caller.block("carl", &["amy"]);
+    let answer = caller.import_friends("amy", &["bob", "carl", "dora"]);
+    assert_eq!(answer.codes(), [30515, 30525, 0]);
+    let friends = caller.friends("amy", &["bob", "carl", "dora"]);
+    assert_eq!(friends.relations(), ["BothWay"; 3]);
+}
+
+#[test]
 fn an_import_may_ignore_blocklists_if_the_app_says_so() {
     let setup = Setup::new().set("FRIEND_IMPORT_IGNORES_BLOCKLIST", "true");
     let (_node, mut caller) = people_of(setup);
@@ -210,8 +282,10 @@ fn a_removal_is_of_one_side_or_of_both() {
     let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
     caller.befriend("amy", &["bob", "carl", "dora"]);
     caller.import_friends("eve", &["amy"]);
+    caller.import_friends("carl", &["dora"]);
     node.settle();
     subscriber.take();
+    assert_eq!(caller.unfriend("carl", &["dora"], "Delete_Type_Both").codes(), [0]);
 
     assert_eq!(caller.unfriend("amy", &["bob"], "Delete_Type_Single").codes(), [0]);
     assert_eq!(caller.friends("amy", &["bob"]).relations(), ["BWithA"]);
@@ -245,6 +319,7 @@ fn a_removal_is_of_one_side_or_of_both() {
         ("amy", "dora"),
         ("bob", "amy"),
         ("carl", "amy"),
+        ("carl", "dora"),
         ("eve", "amy"),
     ];
     assert_eq!(pairs, expected.map(|(from, to)| (from.to_owned(), to.to_owned())));
@@ -306,7 +381,8 @@ fn of_an_account_named_twice_in_an_import_the_last_entry_counts() {
     let body = json!({"From_Account": "amy", "AddFriendItem": items});
     let answer = caller.call("sns/friend_import", &body).ok();
     assert_eq!(answer.codes(), [0, 0, 0, 30003]);
-    let (_, records) = audit(node.setup(), &["replay", "--json", "--user", "amy"]);
+    let (_, records) =
+        audit(node.setup(), &["replay", "--json", "--user", "amy", "--type", "FriendAdded"]);
     assert!(records.contains(r#""remark":"two""#), "{records}");
     assert!(!records.contains(r#""remark":"one""#), "{records}");
 }

@@ -84,6 +84,22 @@ fn what_a_caller_has_by_sequence_is_not_sent_again() {
 }
 
 #[test]
+fn answers_are_as_described_where_the_app_allows_more_groups_than_usual() {
+    let node = Setup::new().set("LIMITS_GROUPS_MAX", "40").start();
+    let mut caller = node.caller();
+    caller.import(&["amy", "bob"]);
+    caller.befriend("amy", &["bob"]);
+    let most: Vec<String> = names("g", 40);
+    assert_eq!(add(&mut caller, json!(most), json!(["bob"])).codes(), [0]);
+    assert_eq!(get(&mut caller, json!({})).items().len(), 40);
+    let record = json!({"From_Account": "amy", "To_Account": ["bob"],
+        "TagList": ["Tag_SNS_IM_Group"]});
+    let record = caller.call("sns/friend_get_list", &record).ok();
+    let fields = json!([{"Tag": "Tag_SNS_IM_Group", "Value": most}]);
+    assert_eq!(record.items()[0]["SnsProfileItem"], fields);
+}
+
+#[test]
 fn there_are_as_many_groups_as_may_be_however_they_come_about() {
     let (node, mut caller) = people();
     let most: Vec<String> = names("g", 31);

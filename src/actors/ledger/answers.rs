@@ -55,9 +55,8 @@ impl Ledger {
                 Slot::Open(u32::from(self.context.partitions))
             }
         });
-        let ReplyBy { reply, deadline } = reply;
         let mut state = self.state.borrow_mut();
-        let request = state.desk.open(reply, slots.collect(), deadline);
+        let request = state.desk.open(reply, slots.collect());
         let mut owed: HashMap<UserId, Vec<Owed>, RandomState> = HashMap::default();
         for (slot, plan) in plans.iter().enumerate() {
             let ticket = Ticket { request, slot: slot as u32 };

@@ -93,7 +93,7 @@ impl Office {
     /// Asks for an account, and answers who hears of it.
     pub(super) fn import(&self, name: &str) -> oneshot::Receiver<Result<Executed, ExecuteError>> {
         let (reply, answer) = oneshot::channel();
-        let reply = ReplyBy { reply, deadline: Instant::now() + PATIENCE };
+        let reply = ReplyBy::new(reply, Instant::now() + PATIENCE);
         let command = Arc::new(Command::ImportAccount(ProfileChange::default()));
         let import = Run { command, origin: Arc::new(origin()), call: None, reply };
         assert!(self.keeping.registry.send(key(name), import).is_ok());

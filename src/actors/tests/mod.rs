@@ -193,6 +193,23 @@ async fn a_restart_finds_everything_as_it_was_with_and_without_the_store() {
 }
 
 #[actix::test]
+async fn a_call_about_groups_is_answered_with_the_number_that_they_had_after_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let users = start(dir.path()).await;
+    import(&users, &["amy"]).await;
+    let add = |name: &str| Command::AddGroups { names: vec![name.into()], members: Vec::new() };
+    let remove = |name: &str| Command::RemoveGroups { names: vec![name.into()] };
+    // Nobody waits for the answers before all are on the way.
+    let calls = [add("work"), add("chess"), add("work"), remove("work"), remove("work")];
+    let calls = calls.map(|command| users.execute(key("amy"), command, origin()));
+    let answers = futures_util::future::join_all(calls).await.into_iter();
+    let numbers = answers.map(|answer| answer.expect("it is executed").groups_sequence);
+    assert_eq!(numbers.collect::<Vec<_>>(), [2, 3, 3, 4, 4].map(Some));
+    assert_eq!(users.groups(key("amy"), None, false).await.expect("groups").sequence, 4);
+    users.stop().await;
+}
+
+#[actix::test]
 async fn a_removal_from_both_lists_reaches_a_peer_who_alone_has_the_friendship() {
     let dir = tempfile::tempdir().expect("a folder");
     let users = start(dir.path()).await;

@@ -305,6 +305,7 @@ fn removal(reason: RemovalReason) -> &'static str {
         RemovalReason::Blocked => "blocked",
         RemovalReason::BlockedByPeer => "blocked by them",
         RemovalReason::DeletedBoth => "removed from both lists",
+        RemovalReason::DeletedOneWay => "removed from both lists, of which this one alone had them",
         RemovalReason::DeletedByPeer => "removed from both lists by them",
         RemovalReason::DeletedSingle => "removed from this list",
         RemovalReason::ClearedBoth => "all were removed, from both lists",

@@ -200,6 +200,35 @@ fn importing_a_friend_overwrites_the_record_at_once() {
 }
 
 #[test]
+fn an_import_of_a_friend_asks_blocklists_where_friendships_outlast_a_block() {
+    let keeps = |policy: &mut Policy| policy.remain_friends = true;
+    let amy = || someone("amy").under(keeps).with_friend("bob", edge("amy", 1));
+    let import = add_with(OfferForm::Import, "bob", remark("Bobby"));
+    let blocks = |name| Event::UserBlocked { target: id(name), remain_friends: true };
+    let refused = one(&amy().given(&[blocks("bob")]).outcomes(&import));
+    assert_eq!(refused, Err(Rejection::PeerBlocked));
+    let mut hostile = someone("bob").given(&[blocks("amy")]);
+    let mut asks = amy();
+    let events = asks.events(&import);
+    settle_between(&mut asks, &mut hostile, &events);
+    assert_eq!(card_of(&asks, "bob"), Card::default(), "as before");
+    let (mut asks, mut bob) = (amy(), someone("bob"));
+    let events = asks.events(&import);
+    settle_between(&mut asks, &mut bob, &events);
+    assert_eq!(card_of(&asks, "bob"), remark("Bobby"));
+    assert_eq!(asks.edge_of("bob"), Some(edge("amy", 1)), "the friendship is the same");
+    // Whose confirmation is awaited has not blocked.
+    let pending = Event::OfferPending { peer: id("bob"), edge: edge("amy", 3) };
+    let two_way = offered("bob", edge("amy", 3), OfferForm::TwoWay);
+    let mut waits = amy().given(&[two_way]).given(&[pending]);
+    assert_eq!(one(&waits.outcomes(&import)), Ok(Outcome::Recorded));
+    assert_eq!(waits.offer_state("bob"), Some(OfferState::Pending));
+    let lenient = amy().under(|policy| policy.import_ignores_blocklist = true);
+    let mut lenient = lenient.given(&[blocks("bob")]);
+    assert_eq!(one(&lenient.outcomes(&import)), Ok(Outcome::Recorded));
+}
+
+#[test]
 fn both_sides_get_their_record_of_the_friend() {
     let (mut amy, mut bob) = (someone("amy"), someone("bob"));
     let card = Card { source: "AddSource_Type_Web".into(), ..remark("Bobby") };
@@ -266,7 +295,60 @@ fn a_like_item_waits_for_the_open_offer_and_an_unlike_one_comes_again() {
     let import = |text| add_with(OfferForm::Import, "bob", remark(text));
     amy.when(&import("Bobby"));
     assert_eq!(one(&amy.outcomes(&import("Bobby"))), Ok(waits));
-    assert_eq!(one(&amy.outcomes(&import("Robert"))), Ok(occupied), "another record");
+    let decision = amy.when(&import("Robert"));
+    assert_eq!(one(&decision.outcomes), Ok(waits));
+    let first = propose(edge("amy", 2), OfferForm::Import);
+    let yes = someone("bob").hears("amy", &[first, asked(&decision.events)[0].1.clone()]);
+    let yes: Vec<Effect> = asked(&yes).into_iter().map(|(_, effect)| effect).collect();
+    amy.hears("bob", &yes);
+    assert_eq!(card_of(&amy, "bob"), remark("Robert"), "the record is overwritten");
+}
+
+fn card_of(user: &Someone, peer: &str) -> Card {
+    let friend = user.user.friends.get(&id(peer)).expect("a friend");
+    friend.card().map(Card::from).unwrap_or_default()
+}
+
+#[test]
+fn entries_about_one_account_are_judged_one_after_the_other() {
+    let card = |remark: &str, wording: &str, group: &str| Card {
+        remark: remark.into(),
+        wording: wording.into(),
+        groups: Some(group).filter(|group| !group.is_empty()).into_iter().map(Into::into).collect(),
+        ..Card::default()
+    };
+    let entries = |form, first: &Card, second: &Card| Command::AddFriends {
+        items: vec![wanted("bob", first.clone()), wanted("bob", second.clone())],
+        form,
+        forced: false,
+    };
+    let full = || someone("amy").under(|policy| policy.groups_max = 0);
+    let (plain, grouped) = (card("one", "a", ""), card("two", "b", "new"));
+    for form in [OfferForm::TwoWay, OfferForm::OneWay, OfferForm::Import] {
+        let waits = Ok(Outcome::Offering { peer: id("bob"), edge: edge("amy", 2) });
+        let too_many = Err(Rejection::TooManyGroups);
+        assert_eq!(full().outcomes(&entries(form, &plain, &grouped)), [waits, too_many]);
+        assert_eq!(full().outcomes(&entries(form, &grouped, &plain)), [too_many, waits]);
+
+        // Friends at once: the second comes too late, but for an import.
+        let (mut amy, mut bob) = (someone("amy"), someone("bob"));
+        let second = card("two", "b", "");
+        let events = amy.events(&entries(form, &plain, &second));
+        settle_between(&mut amy, &mut bob, &events);
+        let kept = if form == OfferForm::Import { &second } else { &plain };
+        assert_eq!(card_of(&amy, "bob"), *kept, "{form:?}");
+    }
+    // A request that waits: the second replaces it, also if one has been waiting before.
+    let (mut amy, mut bob) = (someone("amy"), someone("bob").allowing(AllowType::NeedConfirm));
+    for (first, second) in [("a", "b"), ("c", "d")] {
+        let (first, second) = (card("one", first, ""), card("two", second, ""));
+        let events = amy.events(&entries(OfferForm::TwoWay, &first, &second));
+        settle_between(&mut amy, &mut bob, &events);
+        assert_eq!(amy.offer_state("bob"), Some(OfferState::Pending));
+        let offer = amy.user.offers().next().expect("the offer");
+        assert_eq!(*offer.card, second);
+        assert_eq!(bob.user.requests().next().expect("the request").card.wording, second.wording);
+    }
 }
 
 #[test]

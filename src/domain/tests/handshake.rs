@@ -60,7 +60,7 @@ fn a_one_way_friendship_is_in_the_askers_list_alone() {
 #[test]
 fn all_friendships_of_a_request_are_announced_once_when_the_last_is_answered() {
     let mut amy = someone("amy");
-    amy.when(&add(TWO_WAY, &["bob", "cyd", "dan", "eve"]));
+    amy.when(&add(TWO_WAY, &["eve", "dan", "cyd", "bob"]));
     let offer = edge("amy", 2);
     let announced = |events: &[Event]| {
         events.iter().filter(|event| matches!(event, Event::OffersSettled { .. })).count()
@@ -70,8 +70,8 @@ fn all_friendships_of_a_request_are_announced_once_when_the_last_is_answered() {
     assert_eq!(announced(&amy.hears("cyd", &[refuse])), 0);
     assert_eq!(announced(&amy.hears("eve", &[Effect::Pend { offer }])), 0);
     let events = amy.hears("bob", &[confirm(offer)]);
-    let friends = [("bob", true, true), ("dan", true, true)];
-    assert_eq!(events.last(), Some(&settled(2, &friends)));
+    let friends = [("dan", true, true), ("bob", true, true)];
+    assert_eq!(events.last(), Some(&settled(2, &friends)), "in the order of the request");
     assert_eq!(announced(&events), 1);
     let late = amy.hears("eve", &[confirm(offer)]);
     assert_eq!(late.last(), Some(&settled(2, &[("eve", true, true)])), "confirmed later");

@@ -41,6 +41,18 @@ fn a_removal_from_both_lists_waits_for_the_peer() {
 }
 
 #[test]
+fn a_removal_from_both_lists_tells_of_the_one_that_had_the_other() {
+    let mut amy = someone("amy").with_friend("bob", edge("amy", 7));
+    let events = amy.events(&remove(&["bob"], true, &[]));
+    assert_eq!(events, [removed("bob", edge("amy", 7), RemovalReason::DeletedOneWay)]);
+    // Had he got her meanwhile, he would tell of that himself.
+    let mut bob = someone("bob").with_friend("amy", edge("bob", 7));
+    let effect = asked(&events)[0].1.clone();
+    let events = bob.hears("amy", &[effect]);
+    assert_eq!(events, [removed("amy", edge("bob", 7), RemovalReason::DeletedByPeer)]);
+}
+
+#[test]
 fn a_removal_from_both_lists_reaches_who_alone_has_the_other() {
     let mut amy = someone("amy");
     let decision = amy.when(&remove(&["bob"], true, &["bob"]));

@@ -204,8 +204,12 @@ enum Announcement {
 
 fn announcement(reason: RemovalReason, announced: bool) -> Announcement {
     match reason {
+        // Whoever blocks a friend does not know whether they are one in return, and a look would cost each
+        // block a question: both directions are told, as webhooks.md 14 has it for any friend. A receiver
+        // may hear of the end of a direction that never was, but never misses one. A blocker who has no
+        // such friend tells of none; then the direction of the blocked comes in a call of its own, below.
         RemovalReason::Blocked | RemovalReason::DeletedBoth => Announcement::Both,
-        RemovalReason::DeletedSingle => Announcement::Own,
+        RemovalReason::DeletedSingle | RemovalReason::DeletedOneWay => Announcement::Own,
         // The peer's record speaks for both directions if it had a friendship to end; if only the
         // owner had one, nobody else announces its end.
         RemovalReason::BlockedByPeer | RemovalReason::DeletedByPeer => {

@@ -151,6 +151,7 @@ fn a_removal_announces_the_directions_that_its_reason_says() {
     let cases = [
         (RemovalReason::Blocked, false, BOTH),
         (RemovalReason::DeletedBoth, false, BOTH),
+        (RemovalReason::DeletedOneWay, false, OWN),
         (RemovalReason::DeletedSingle, false, OWN),
         (RemovalReason::BlockedByPeer, false, OWN),
         (RemovalReason::DeletedByPeer, false, OWN),

@@ -104,6 +104,28 @@ fn who_is_refused_anyway_is_not_asked_about() {
 }
 
 #[test]
+fn whom_the_wanted_friend_refuses_anyway_nobody_is_asked_about() {
+    let subscriber = TestSubscriber::start();
+    let limits = asks(&subscriber).set("LIMITS_FRIENDS_MAX", "3").set("LIMITS_REQUESTS_MAX", "1");
+    let (_node, mut caller) = people_of(limits);
+    caller.befriend("carl", &["bob", "eve", "fay"]);
+    caller.allow("bob", "DenyAny");
+    caller.allow("dora", "NeedConfirm");
+    assert_eq!(caller.befriend("fay", &["dora"]).codes(), [30539]);
+    let refused = ["bob", "carl", "dora"];
+    assert_eq!(add(&mut caller, "amy", &refused).codes(), [30516, 30014, 30012]);
+    assert_eq!(subscriber.take().len(), 0);
+    // One of them would take one more, and one would let it wait.
+    caller.unfriend("carl", &["eve"], "Delete_Type_Both");
+    caller.call("sns/friend_delete", &json!({"From_Account": "fay", "To_Account": ["dora"]})).ok();
+    assert_eq!(add(&mut caller, "amy", &refused).codes(), [30516, 0, 30539]);
+    let items = subscriber.take()[0].body["FriendItem"].clone();
+    let items = items.as_array().expect("a list").iter();
+    let names: Vec<&str> = items.filter_map(|item| item["To_Account"].as_str()).collect();
+    assert_eq!(names, ["carl", "dora"]);
+}
+
+#[test]
 fn only_clients_are_asked_about_and_they_force_nothing() {
     let subscriber = TestSubscriber::start();
     let (_node, mut caller) = people_of(asks(&subscriber));
@@ -114,7 +136,11 @@ fn only_clients_are_asked_about_and_they_force_nothing() {
     forced["ForceAddFlags"] = json!(1);
     let answer = caller.call_as_client("sns/friend_add", "", &forced).ok();
     assert_eq!(answer.codes(), [30516]);
+    assert_eq!(subscriber.take().len(), 0, "carl refuses anyway");
+    forced["AddFriendItem"][0]["To_Account"] = json!("eve");
+    assert_eq!(caller.call_as_client("sns/friend_add", "", &forced).ok().codes(), [0]);
     assert_eq!(subscriber.take()[0].body["ForceAddFlags"], 0);
+    forced["AddFriendItem"][0]["To_Account"] = json!("carl");
     assert_eq!(caller.call("sns/friend_add", &forced).ok().codes(), [0]);
     // The header is about friends alone, and has one value.
     let block = json!({"From_Account": "amy", "To_Account": ["dora"]});

@@ -69,6 +69,30 @@ fn a_message_is_sent_refused_or_hidden_as_the_receiver_says() {
 }
 
 #[test]
+fn an_equal_message_is_answered_like_the_first_whatever_is_said_to_it_now() {
+    let subscriber = TestSubscriber::start();
+    let (node, mut caller) = people_of(asks(&subscriber));
+    let first = send(&mut caller, 1).ok();
+    node.pass_ms(3_000);
+    for said in [
+        r#"{"ErrorCode":1,"ErrorInfo":"no"}"#,
+        r#"{"ErrorCode":2}"#,
+        r#"{"ErrorCode":120001,"ErrorInfo":"spam"}"#,
+    ] {
+        subscriber.react(Reaction::Say(said));
+        let again = send(&mut caller, 1).ok();
+        assert_eq!(again.body["MsgKey"], first.body["MsgKey"], "{said}");
+        assert_eq!(again.body["MsgTime"], first.body["MsgTime"], "{said}");
+        assert!(again.header("cordon-position").is_none(), "{said}");
+    }
+    // One that was never taken over is judged each time.
+    subscriber.react(Reaction::Say(r#"{"ErrorCode":1}"#));
+    assert_eq!(send(&mut caller, 2).code(), 20006);
+    subscriber.react(Reaction::Accept);
+    assert_eq!(send(&mut caller, 2).code(), 0);
+}
+
+#[test]
 fn words_that_no_message_can_have_are_no_answer() {
     let subscriber = TestSubscriber::start();
     let setup = asks(&subscriber).set("WEBHOOK_BEFORE_ON_MALFORMED", "deny");

@@ -76,7 +76,9 @@ impl History {
                             self.heard[peer][who] -= heard;
                             self.end_hope(who, peer);
                         }
-                        RemovalReason::DeletedSingle => self.end_hope(who, peer),
+                        RemovalReason::DeletedSingle | RemovalReason::DeletedOneWay => {
+                            self.end_hope(who, peer);
+                        }
                         RemovalReason::ClearedBoth | RemovalReason::ClearedSingle => {
                             self.cleared[who][peer] = true;
                             self.end_hope(who, peer);

@@ -97,6 +97,7 @@ fn reason() -> impl Strategy<Value = RemovalReason> {
         Blocked,
         BlockedByPeer,
         DeletedBoth,
+        DeletedOneWay,
         DeletedByPeer,
         DeletedSingle,
         ClearedBoth,

@@ -45,6 +45,7 @@ async fn every_question_and_answer_survives_the_way() {
             outcomes: vec![Ok(()), Err(ItemError::Owed), Err(ItemError::Rejected(rejected))],
             position: Some((Partition(1), Offset(9))),
             sent_at: None,
+            groups_sequence: Some(3),
         })),
         Ok(Reply::Standings(vec![Standing { blocks: true, ..Standing::default() }])),
         Ok(reply(3)),

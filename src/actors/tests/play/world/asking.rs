@@ -176,7 +176,7 @@ impl World<'_> {
             command: call.command(),
             origin: call.origin(),
             call: call.key,
-            reply: ReplyBy { reply, deadline },
+            reply: ReplyBy::new(reply, deadline),
         };
         self.nodes[owner].offices[usize::from(home.0)].execute(message);
     }
