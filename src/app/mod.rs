@@ -131,7 +131,7 @@ impl Node {
         )?;
         let questions = webhooks::consult::Metrics::default();
         questions.register(&mut registry);
-        let desks = webhooks::Desks::new(None, clock.clone(), questions);
+        let desks = webhooks::Desks::new(clock.clone(), questions);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 

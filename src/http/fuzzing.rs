@@ -57,14 +57,12 @@ impl Door {
             messages: MessageRules::default(),
         };
         let now_s = NOW.unix_seconds().into();
+        let desks = Desks::new(Clock::fixed(NOW), consult::Metrics::default());
+        desks.serve(Vec::new(), &[]);
         Self {
             gate: Gate::new(&Settings { apps: vec![app], ..Settings::default() }),
             users: Users::nobody(),
-            consultant: Consultant::new(Desks::new(
-                Some(Vec::new()),
-                Clock::fixed(NOW),
-                consult::Metrics::default(),
-            )),
+            consultant: Consultant::new(desks),
             usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s),
         }
     }

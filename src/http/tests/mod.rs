@@ -49,7 +49,9 @@ fn settings() -> Settings {
 
 /// Nobody is asked.
 fn desks(clock: &Clock) -> Arc<Desks> {
-    Desks::new(Some(Vec::new()), clock.clone(), consult::Metrics::default())
+    let desks = Desks::new(clock.clone(), consult::Metrics::default());
+    desks.serve(Vec::new(), &[]);
+    desks
 }
 
 struct Node {

@@ -97,22 +97,20 @@ impl fmt::Debug for Desks {
 }
 
 impl Desks {
-    /// Desks for `targets`; none if it is not known yet who wants to be asked, until [`Self::serve`]
-    /// says it. Without certificates of the system, those over `https` are unreachable.
-    pub fn new(targets: Option<Vec<Target>>, clock: Clock, metrics: Metrics) -> Arc<Self> {
-        let desks = Self {
+    /// It is not known who wants to be asked until [`Self::serve`] says it.
+    pub fn new(clock: Clock, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
             desks: RwLock::default(),
             clock,
             metrics,
             tls: OnceLock::new(),
             began: Instant::now(),
-        };
-        targets.into_iter().for_each(|targets| desks.serve(targets, &[]));
-        Arc::new(desks)
+        })
     }
 
     /// Asks exactly `targets` from now on; of the apps `unknown` it is not known yet who wants to be
     /// asked. Those that stay as they are keep their open questions and what is known of how they are.
+    /// Without certificates of the system, those over `https` are unreachable.
     pub fn serve(&self, targets: Vec<Target>, unknown: &[AppId]) {
         let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
         let before = desks.take().map(|known| known.desks).unwrap_or_default();
