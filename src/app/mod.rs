@@ -313,13 +313,18 @@ async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
     if users.imported(key.app, &[key.user]).await? == [true] {
         return Ok(());
     }
-    let origin = Origin {
+    let import = Command::ImportAccount(ProfileChange::default());
+    users.execute(key, import, own_origin()).await.map(|_| ())
+}
+
+/// Who asks for what the node does by itself.
+fn own_origin() -> Origin {
+    Origin {
         operator: "cordon".into(),
         request: Uuid::now_v7(),
         ip: "".into(),
         platform: "RESTAPI".into(),
-    };
-    users.execute(key, Command::ImportAccount(ProfileChange::default()), origin).await.map(|_| ())
+    }
 }
 
 /// The accounts that exist by themselves: the admins of every app.

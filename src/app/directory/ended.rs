@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::Directory;
 use super::known::Known;
 use crate::actors::Seat;
+use crate::app::own_origin;
 use crate::domain::{AppId, Command, Replay, UserKey, keeper};
-use crate::journal::{Cursor, Origin, Partition, partition_of};
+use crate::journal::{Cursor, Partition, partition_of};
 use crate::webhooks::MAIN;
 
 /// What the cursors of all subscriptions begin with.
@@ -128,16 +127,6 @@ impl<'a> Follower<'a> {
             _ => return None,
         };
         Some(Self { app, name, replay })
-    }
-}
-
-/// Who asks for what the node does by itself.
-fn own_origin() -> Origin {
-    Origin {
-        operator: "cordon".into(),
-        request: Uuid::now_v7(),
-        ip: "".into(),
-        platform: "RESTAPI".into(),
     }
 }
 
