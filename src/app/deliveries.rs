@@ -11,16 +11,16 @@ use super::directory::Directory;
 use crate::actors::{CursorsSeen, ExecuteError};
 use crate::audit::AuditError;
 use crate::audit::webhooks::{
-    self as audit, Letter, Limits, OwedCall, ScanCursor, Standpoint, letters, named, owed_calls,
+    self as audit, Letter, Limits, OwedCall, ScanCursor, Standpoint, letters, owed_calls,
 };
-use crate::domain::AppId;
+use crate::domain::{AppId, MAIN};
 use crate::http::{
     Asked, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen, LogWanted,
     Page, PageFrom, PageWanted, ParkedSeen, StatusSeen,
 };
 use crate::journal::{Cursor, Journal, JournalError, Partition};
 use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, Switches, cursor_name};
+use crate::webhooks::{CallbackCommand, CursorName, Switches};
 
 /// Looks into the journal that go on at the same time; others wait.
 const SCANS_AT_ONCE_MAX: usize = 4;
@@ -41,7 +41,7 @@ pub(super) async fn may_scan() -> Result<SemaphorePermit<'static>, DeskError> {
 impl Directory {
     /// Every partition's cursors of `app`, from whoever owns it.
     async fn cursors_everywhere(&self, app: AppId) -> Result<Vec<CursorsSeen>, ExecuteError> {
-        let prefix = cursor_name(app, crate::webhooks::MAIN);
+        let prefix = CursorName::of(app, MAIN).to_string();
         let partitions = (0..self.users.partitions()).map(Partition);
         let asked = partitions.map(|partition| self.users.cursors(partition, &prefix));
         join_all(asked).await.into_iter().collect()
@@ -177,9 +177,9 @@ impl Directory {
         for (index, seen) in self.cursors_everywhere(app).await?.into_iter().enumerate() {
             let partition = Partition(index as u16);
             standpoints.extend(seen.cursors.into_iter().filter_map(|(kept, cursor)| {
-                let (_, name, _) =
-                    named(&kept).filter(|(of, _, replay)| *of == app && replay.is_none())?;
-                Some(Standpoint { subscription: name.to_owned(), partition, cursor })
+                let name = CursorName::parse(&kept);
+                let name = name.filter(|name| name.app == app && name.replay.is_none())?;
+                Some(Standpoint { subscription: name.subscription.to_owned(), partition, cursor })
             }));
         }
         let subscription = page.name.as_deref().map(str::to_owned);
@@ -220,13 +220,16 @@ impl Directory {
         let mut statuses: BTreeMap<(String, u32), StatusSeen> = BTreeMap::new();
         for (index, seen) in self.cursors_everywhere(app).await?.into_iter().enumerate() {
             for (kept, cursor) in seen.cursors {
-                let Some((of, name, replay)) = named(&kept) else { continue };
-                if of != app || wanted.as_deref().is_some_and(|wanted| wanted != name) {
+                let Some(CursorName { app: of, subscription, replay }) = CursorName::parse(&kept)
+                else {
+                    continue;
+                };
+                if of != app || wanted.as_deref().is_some_and(|wanted| wanted != subscription) {
                     continue;
                 }
                 let replay = replay.unwrap_or(0);
-                let status = statuses.entry((name.to_owned(), replay)).or_default();
-                (status.name, status.replay) = (name.to_owned(), replay);
+                let status = statuses.entry((subscription.to_owned(), replay)).or_default();
+                (status.name, status.replay) = (subscription.to_owned(), replay);
                 status.lag += seen.end.next.0.saturating_sub(cursor.place.next.0);
                 note(status, Partition(index as u16), cursor);
             }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::domain::{FailurePolicy, Seek, SeekTo};
+use crate::domain::{FailurePolicy, MAIN, Seek, SeekTo};
 use crate::journal::Cursor;
 
 #[actix_web::test]

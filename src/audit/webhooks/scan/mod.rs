@@ -7,7 +7,6 @@ use std::time::Instant;
 
 pub use self::cursor::{ScanCursor, ScanCursorError};
 use super::log::{DEAD, DELIVERED, PARKED, WAITING};
-use super::named;
 use crate::audit::AuditError;
 use crate::audit::walk::{Reading, read};
 use crate::domain::{AppId, Timestamp, UserId};
@@ -17,7 +16,7 @@ use crate::journal::{
 };
 use crate::webhooks::digest::CallId;
 use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, Switches};
+use crate::webhooks::{CallbackCommand, CursorName, Switches};
 
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -125,8 +124,8 @@ pub fn letters(
     let mut items: Vec<Letter> = Vec::new();
     let complete = scan(journal, cursor, limits, &mut |_, record, answered| {
         let Body::Cursor { subscription: name, cursor } = &record.body else { return None };
-        let (_, name, replay) = named(name).filter(|(of, name, _)| {
-            *of == app && subscription.is_none_or(|wanted| wanted == *name)
+        let name = CursorName::parse(name).filter(|name| {
+            name.app == app && subscription.is_none_or(|wanted| wanted == name.subscription)
         })?;
         let letters = cursor.progress.died.iter().enumerate().skip(answered as usize);
         for (index, letter) in letters {
@@ -136,8 +135,8 @@ pub fn letters(
             if items.len() >= limits.items {
                 return Some(index as u32);
             }
-            let subscription = name.to_owned();
-            items.push(Letter { subscription, replay, letter: letter.clone() });
+            let subscription = name.subscription.to_owned();
+            items.push(Letter { subscription, replay: name.replay, letter: letter.clone() });
         }
         None
     })?;
@@ -309,11 +308,13 @@ fn note_cursor(
     name: &str,
     cursor: &Cursor,
 ) {
-    let Some((of, name, None)) = named(name) else { return };
+    let Some(CursorName { app: of, subscription, replay: None }) = CursorName::parse(name) else {
+        return;
+    };
     let open = items.iter_mut().filter(|item| {
         of == app
             && item.id.partition == partition
-            && item.subscription == name
+            && item.subscription == subscription
             && item.state.is_none()
     });
     for item in open {

@@ -10,10 +10,9 @@ async fn the_whole_answer_is_waited_for_within_the_total() {
     let soon = Bounds { total: SOON, ..bounds() };
     let receiver = Receiver::start(|_| Answer::Never);
     assert_eq!(attempt(&caller(&receiver.url(), soon)).await, Outcome::TimedOut);
-    for text in [
-        &b"HTTP/1.1 200 OK\r\ncontent-le"[..],
-        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{",
-    ] {
+    for text in
+        [&b"HTTP/1.1 200 OK\r\ncontent-le"[..], b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{"]
+    {
         assert_eq!(attempt(&caller(&says(text), soon)).await, Outcome::TimedOut);
     }
 }
