@@ -221,8 +221,5 @@ pub(in crate::http) async fn end(call: &Call<'_>, body: &str) -> Answered {
     let number = whole(&asked.number).and_then(|number| u32::try_from(number).ok());
     let Some(number) = number else { return call.fails(code::REPLAY_UNKNOWN) };
     let ended = call.webhooks.end_replay(call.app().id, number, call.origin()).await;
-    Ok(call.success(&Nothing {}).at(ended.map_err(|error| fault(call, &error))?))
+    Ok(call.done().at(ended.map_err(|error| fault(call, &error))?))
 }
-
-#[derive(Serialize)]
-struct Nothing {}

@@ -361,15 +361,12 @@ impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Nothing {}
-
 /// `subscription_delete`. Repeat: one that is not there is deleted already.
 pub(in crate::http) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let name = name(&asked.name)?.into();
     let deleted = call.webhooks.delete(call.app().id, name, call.origin()).await;
-    Ok(call.success(&Nothing {}).at(deleted.map_err(|error| fault(call, &error))?))
+    Ok(call.done().at(deleted.map_err(|error| fault(call, &error))?))
 }
 
 /// `subscription_test`: makes a call that tells nothing, and answers what came of it.
