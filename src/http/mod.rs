@@ -30,6 +30,7 @@ mod message;
 mod message_check;
 mod metrics;
 pub mod ops;
+mod page;
 mod profile;
 mod query;
 mod raw;

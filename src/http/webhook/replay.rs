@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::subscription::{OFFSETS_MAX, commands, whole};
-use super::{ReplaySeen, fault, moment, name, seconds, switch};
+use super::subscription::{OFFSETS_MAX, commands};
+use super::{ReplaySeen, fault, moment, name, seconds, switch, whole};
 use crate::domain::subscription::{REPLAYED_IDS_MAX, REPLAYED_USERS_MAX};
 use crate::domain::{Replay, UserId};
 use crate::http::answer::{Answered, Failure};
@@ -109,9 +109,7 @@ fn replay(asked: &Start<'_>) -> Result<Replay, Failure> {
     };
     let range = |range: &Object<Range<'_>>| {
         let range = range.given().map_err(|Malformed| wrong)?;
-        let partition = whole(&range.partition).and_then(|number| u16::try_from(number).ok());
-        let (from, until) = (whole(&range.from), whole(&range.until));
-        match (partition, from, until) {
+        match (whole(&range.partition), whole(&range.from), whole(&range.until)) {
             (Some(partition), Some(from), Some(until)) if from < until => {
                 Ok((partition, from, until))
             }
@@ -218,8 +216,7 @@ impl<'a> From<&'a ReplaySeen> for Item<'a> {
 /// `replay_end`. Repeat: one that has ended stays so.
 pub(in crate::http) async fn end(call: &Call<'_>, body: &str) -> Answered {
     let asked: End<'_> = call.parse(body)?;
-    let number = whole(&asked.number).and_then(|number| u32::try_from(number).ok());
-    let Some(number) = number else { return call.fails(code::REPLAY_UNKNOWN) };
+    let Some(number) = whole(&asked.number) else { return call.fails(code::REPLAY_UNKNOWN) };
     let ended = call.webhooks.end_replay(call.app().id, number, call.origin()).await;
     Ok(call.done().at(ended.map_err(|error| fault(call, &error))?))
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
-use super::{fault, moment, name, seconds, switch};
+use super::{fault, moment, name, seconds, switch, whole};
 use crate::domain::subscription::{AFTER_COMMANDS, BEFORE_COMMANDS};
 use crate::domain::{
     BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
@@ -22,9 +22,9 @@ const SECRET_BYTES_MAX: usize = 128;
 /// What a secret of the standard format begins with; base64 of 24 to 64 bytes follows.
 const STANDARD_PREFIX: &str = "whsec_";
 /// How long former secrets go on signing unless the call says otherwise, in seconds.
-const OVERLAP_S: i64 = 86_400;
+const OVERLAP_S: u32 = 86_400;
 /// How long they may at most.
-const OVERLAP_S_MAX: i64 = 30 * 86_400;
+const OVERLAP_S_MAX: u32 = 30 * 86_400;
 /// Partitions that one call may name.
 pub(super) const OFFSETS_MAX: usize = 1000;
 
@@ -155,21 +155,21 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure
     Ok(known().filter(|known| names.contains(known)).map(Box::from).collect())
 }
 
-fn number(field: &Scalar<'_>, range: RangeInclusive<u64>, otherwise: u64) -> Result<u64, Failure> {
-    let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
-    match field.integer().map_err(|Malformed| wrong)? {
-        None => Ok(otherwise),
-        Some(value) => u64::try_from(value).ok().filter(|value| range.contains(value)).ok_or(wrong),
+fn number<T: TryFrom<i64> + PartialOrd>(
+    field: &Scalar<'_>,
+    range: RangeInclusive<T>,
+    otherwise: T,
+) -> Result<T, Failure> {
+    match field.number() {
+        Ok(None) => Ok(otherwise),
+        Ok(Some(value)) if range.contains(&value) => Ok(value),
+        Ok(Some(_)) | Err(Malformed) => Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
     }
-}
-
-fn small(field: &Scalar<'_>, range: RangeInclusive<u64>, otherwise: u32) -> Result<u32, Failure> {
-    number(field, range, otherwise.into()).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 fn delivery(asked: &Set<'_>) -> Result<DeliveryTerms, Failure> {
     let usual = DeliveryTerms::default();
-    let per_second = small(&asked.per_second, 0..=100_000, 0)?;
+    let per_second = number(&asked.per_second, 0..=100_000, 0)?;
     Ok(DeliveryTerms {
         timeout_ms: number(&asked.timeout_ms, 100..=30_000, usual.timeout_ms)?,
         retry_min_ms: number(&asked.retry_min_ms, 10..=600_000, usual.retry_min_ms)?,
@@ -184,8 +184,8 @@ fn delivery(asked: &Set<'_>) -> Result<DeliveryTerms, Failure> {
                 return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG));
             }
         },
-        attempts_max: small(&asked.attempts_max, 1..=1000, usual.attempts_max)?,
-        in_flight_max: small(&asked.in_flight_max, 1..=1024, usual.in_flight_max)?,
+        attempts_max: number(&asked.attempts_max, 1..=1000, usual.attempts_max)?,
+        in_flight_max: number(&asked.in_flight_max, 1..=1024, usual.in_flight_max)?,
         per_second: (per_second > 0).then_some(per_second),
     })
 }
@@ -210,11 +210,11 @@ fn before(asked: &Set<'_>) -> Result<BeforeTerms, Failure> {
 /// What becomes of the secrets: they stay if nothing is said, and an empty one is none.
 fn secret(asked: &Set<'_>) -> Result<NewSecret, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_SECRET_WRONG);
-    let overlap_s = asked.overlap_s.integer().map_err(|Malformed| wrong)?.unwrap_or(OVERLAP_S);
-    if !(0..=OVERLAP_S_MAX).contains(&overlap_s) {
+    let overlap_s = asked.overlap_s.number().map_err(|Malformed| wrong)?.unwrap_or(OVERLAP_S);
+    if overlap_s > OVERLAP_S_MAX {
         return Err(wrong);
     }
-    let overlap_ms = u32::try_from(overlap_s * 1000).map_err(|_| wrong)?;
+    let overlap_ms = overlap_s * 1000;
     let generated = switch(&asked.generate, false)?;
     match (asked.secret.text().map_err(|Malformed| wrong)?, generated) {
         (None, true) => Ok(NewSecret::Generated { overlap_ms }),
@@ -415,11 +415,7 @@ fn destination(asked: &Seek<'_>) -> Result<SeekTo, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_PLACE_WRONG);
     let offsets = asked.offsets.items().map_err(|Malformed| wrong)?;
     let time = moment(&asked.time, code::WEBHOOK_PLACE_WRONG)?;
-    let end = match asked.end.integer().map_err(|Malformed| wrong)? {
-        None | Some(0) => false,
-        Some(1) => true,
-        Some(_) => return Err(wrong),
-    };
+    let end = asked.end.flag().map_err(|Malformed| wrong)?.unwrap_or(false);
     match (offsets, time, end) {
         (Some(places), None, false) => {
             if places.is_empty() || places.len() > OFFSETS_MAX {
@@ -427,8 +423,7 @@ fn destination(asked: &Seek<'_>) -> Result<SeekTo, Failure> {
             }
             let place = |place: &Object<Place<'_>>| {
                 let place = place.given().map_err(|Malformed| wrong)?;
-                let partition = whole(&place.partition).and_then(|number| number.try_into().ok());
-                partition.zip(whole(&place.offset)).ok_or(wrong)
+                whole(&place.partition).zip(whole(&place.offset)).ok_or(wrong)
             };
             let mut places = places.iter().map(place).collect::<Result<Vec<(u16, u64)>, _>>()?;
             places.sort_unstable();
@@ -441,9 +436,4 @@ fn destination(asked: &Seek<'_>) -> Result<SeekTo, Failure> {
         (None, None, true) => Ok(SeekTo::End),
         _ => Err(wrong),
     }
-}
-
-/// A number that is required and not negative.
-pub(super) fn whole(field: &Scalar<'_>) -> Option<u64> {
-    field.integer().ok().flatten().and_then(|value| u64::try_from(value).ok())
 }

@@ -10,13 +10,10 @@ use crate::domain::{AppId, Timestamp, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
+use crate::http::page;
 use crate::http::shape::{Account, List, Malformed, Scalar, shape};
 use crate::journal::{Offset, Partition};
 
-/// Items of one answer when none is asked for.
-const ITEMS_DEFAULT: usize = 100;
-/// Items of one answer at most; who asks for more gets this many.
-const ITEMS_MAX: usize = 1000;
 /// The longest id of a call, in bytes.
 const ID_BYTES_MAX: usize = 80;
 /// What can become of a call.
@@ -241,7 +238,7 @@ pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
         Ok(Some("End")) => true,
         Ok(Some(_)) | Err(Malformed) => return call.fails(code::WEBHOOK_CURSOR_WRONG),
     };
-    let mut page = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let mut page = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
     if end && page.from == PageFrom::Beginning {
         page.from = PageFrom::End;
     }
@@ -258,7 +255,7 @@ pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
 /// `dead_letters_get`.
 pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answered {
     let asked: Letters<'_> = call.parse(body)?;
-    let wanted = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let wanted = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
     let page = call.webhooks.dead_letters(call.app().id, wanted).await;
     let page = page.map_err(|error| fault(call, &error))?;
     Ok(call.success(&LettersAnswer::of(page)))
@@ -267,7 +264,7 @@ pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answer
 /// `deliveries_get`.
 pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
     let asked: Log<'_> = call.parse(body)?;
-    let page = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let page = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
     let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
     let id = asked.id.text().map_err(|Malformed| wrong)?;
     if id.is_some_and(|id| id.len() > ID_BYTES_MAX) {
@@ -299,7 +296,7 @@ fn optional(field: &Scalar<'_>) -> Result<Option<Box<str>>, Failure> {
     }
 }
 
-fn page(
+fn wanted(
     name: &Scalar<'_>,
     cursor: &Scalar<'_>,
     since: &Scalar<'_>,
@@ -311,11 +308,8 @@ fn page(
         Ok(Some(cursor)) if cursor.len() <= CURSOR_BYTES_MAX => PageFrom::Cursor(cursor.to_owned()),
         Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_CURSOR_WRONG)),
     };
-    let items_max = match max.integer() {
-        Ok(None) => ITEMS_DEFAULT,
-        Ok(Some(max @ 1..)) => usize::try_from(max).unwrap_or(ITEMS_MAX).min(ITEMS_MAX),
-        Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
-    };
+    let wrong = |Malformed| Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
+    let items_max = page::items_max(max).map_err(wrong)?;
     Ok(PageWanted { name: optional(name)?, from, items_max })
 }
 
