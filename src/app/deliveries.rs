@@ -128,7 +128,8 @@ impl Directory {
         let items = scanned.items.into_iter().map(|OwedCall { id, user, at, body }| EventSeen {
             id: id.to_string(),
             command: id.command.name(),
-            place: (id.partition, id.offset),
+            partition: id.partition,
+            offset: id.offset,
             user,
             at,
             body,
@@ -256,7 +257,8 @@ fn note(status: &mut StatusSeen, partition: Partition, cursor: Cursor) {
     }
     status.parked.extend(progress.parked.into_iter().map(|parked| ParkedSeen {
         user: parked.user,
-        place: (partition, parked.first),
+        partition,
+        offset: parked.first,
         attempts: parked.attempts,
         since: parked.since,
         error: parked.error,

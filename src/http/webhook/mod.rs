@@ -23,16 +23,33 @@ pub(super) use subscription::{delete, list, seek, set, test};
 use super::answer::Failure;
 use super::call::Call;
 use super::error_code as code;
-use super::shape::{Malformed, Scalar};
+use super::shape::{Malformed, Scalar, shape};
 use crate::domain::{Timestamp, is_subscription_name};
 
+/// The longest id of a call, in bytes.
+const ID_BYTES_MAX: usize = 80;
 /// The largest moment that can be asked for, in seconds since 1970.
 const SECONDS_MAX: i64 = 253_402_300_799;
+
+shape! {
+    /// The body of calls that name a subscription and no more.
+    Named<'a> {
+        name: Scalar<'a> = "Name",
+    }
+}
 
 /// The name of a subscription, which is required.
 fn name<'a>(field: &'a Scalar<'_>) -> Result<&'a str, Failure> {
     let name = field.text().ok().flatten().filter(|name| is_subscription_name(name));
     name.ok_or(Failure::Whole(code::WEBHOOK_NAME_WRONG))
+}
+
+/// The name of a subscription, for calls that are about all of them without one.
+fn name_if_given<'a>(field: &'a Scalar<'_>) -> Result<Option<&'a str>, Failure> {
+    match field {
+        Scalar::Absent => Ok(None),
+        given => name(given).map(Some),
+    }
 }
 
 /// A switch.

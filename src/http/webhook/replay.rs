@@ -3,16 +3,15 @@
 use serde::Serialize;
 
 use super::subscription::{OFFSETS_MAX, commands};
-use super::{ReplaySeen, fault, moment, name, seconds, switch, whole};
+use super::{
+    ID_BYTES_MAX, Named, ReplaySeen, fault, moment, name, name_if_given, seconds, switch, whole,
+};
 use crate::domain::subscription::{REPLAYED_IDS_MAX, REPLAYED_USERS_MAX};
 use crate::domain::{Replay, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
 use crate::http::shape::{List, Listed, Malformed, Object, Scalar, shape};
-
-/// The longest id of a call, in bytes.
-const ID_BYTES_MAX: usize = 80;
 
 shape! {
     /// The body of `replay_start`.
@@ -35,13 +34,6 @@ shape! {
         partition: Scalar<'a> = "Partition",
         from: Scalar<'a> = "From",
         until: Scalar<'a> = "Until",
-    }
-}
-
-shape! {
-    /// The body of `replay_list`.
-    Everything<'a> {
-        name: Scalar<'a> = "Name",
     }
 }
 
@@ -134,21 +126,15 @@ fn replay(asked: &Start<'_>) -> Result<Replay, Failure> {
         until,
         ranges,
         users: users.iter().map(user).collect::<Result<_, _>>()?,
-        commands: match asked.commands {
-            List::Absent => Vec::new(),
-            _ => commands(&asked.commands)?,
-        },
+        commands: commands(&asked.commands)?.unwrap_or_default(),
         ids: ids.iter().map(id).collect::<Result<_, _>>()?,
     })
 }
 
 /// `replay_list`: the replays that run, with what came of them so far.
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
-    let asked: Everything<'_> = call.parse(body)?;
-    let wanted = match asked.name {
-        Scalar::Absent => None,
-        _ => Some(name(&asked.name)?),
-    };
+    let asked: Named<'_> = call.parse(body)?;
+    let wanted = name_if_given(&asked.name)?;
     let seen = call.webhooks.replays(call.app().id).await;
     let mut seen = seen.map_err(|error| fault(call, &error))?;
     seen.retain(|seen| wanted.is_none_or(|wanted| *seen.replay.subscription == *wanted));

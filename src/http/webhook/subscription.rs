@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
-use super::{fault, moment, name, seconds, switch, whole};
+use super::{Named, fault, moment, name, name_if_given, seconds, switch, whole};
 use crate::domain::subscription::{AFTER_COMMANDS, BEFORE_COMMANDS};
 use crate::domain::{
     BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
@@ -54,13 +54,6 @@ shape! {
         on_status: Scalar<'a> = "BeforeOnStatus",
         on_malformed: Scalar<'a> = "BeforeOnMalformed",
         on_busy: Scalar<'a> = "BeforeOnBusy",
-    }
-}
-
-shape! {
-    /// The body of calls that name a subscription and no more.
-    Named<'a> {
-        name: Scalar<'a> = "Name",
     }
 }
 
@@ -120,7 +113,8 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
     Ok(Subscription {
         name: name(&asked.name)?.into(),
         url,
-        commands: commands(&asked.commands)?,
+        commands: commands(&asked.commands)?
+            .unwrap_or_else(|| AFTER_COMMANDS.map(Box::from).into()),
         enabled: switch(&asked.enabled, true)?,
         format: match asked.format.text() {
             Ok(None | Some("reference")) => Format::Reference,
@@ -136,13 +130,10 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
     })
 }
 
-/// What is asked for, in the order in which commands are named elsewhere; all that is told after the
-/// fact if nothing is said.
-pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure> {
+/// What is asked for, if anything is said, in the order in which commands are named elsewhere.
+pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Option<Vec<Box<str>>>, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_COMMANDS_WRONG);
-    let Some(items) = list.items().map_err(|Malformed| wrong)? else {
-        return Ok(AFTER_COMMANDS.into_iter().map(Box::from).collect());
-    };
+    let Some(items) = list.items().map_err(|Malformed| wrong)? else { return Ok(None) };
     let names: Result<Vec<&str>, Failure> =
         items.iter().map(|item| item.text().ok().flatten().ok_or(wrong)).collect();
     let names = names?;
@@ -152,7 +143,7 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure
     {
         return Err(wrong);
     }
-    Ok(known().filter(|known| names.contains(known)).map(Box::from).collect())
+    Ok(Some(known().filter(|known| names.contains(known)).map(Box::from).collect()))
 }
 
 fn number<T: TryFrom<i64> + PartialOrd>(
@@ -243,10 +234,7 @@ fn is_standard_secret(text: &str) -> bool {
 /// `subscription_list`: all, or the one that is named.
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
-    let wanted = match asked.name {
-        Scalar::Absent => None,
-        _ => Some(name(&asked.name)?),
-    };
+    let wanted = name_if_given(&asked.name)?;
     let seen = call.webhooks.list(call.app().id).await.map_err(|error| fault(call, &error))?;
     let mut seen: Vec<SubscriptionSeen> = seen;
     if let Some(wanted) = wanted {
