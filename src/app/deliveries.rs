@@ -11,7 +11,7 @@ use super::directory::Directory;
 use crate::actors::{CursorsSeen, ExecuteError};
 use crate::audit::AuditError;
 use crate::audit::webhooks::{
-    self as audit, Letter, Limits, OwedCall, ScanCursor, Standpoint, letters, owed_calls,
+    self as audit, Letter, OwedCall, Reach, ScanCursor, Standpoint, letters, owed_calls,
 };
 use crate::domain::{AppId, MAIN};
 use crate::http::{
@@ -68,7 +68,7 @@ impl Directory {
         &self,
         mut cursor: ScanCursor,
         items: usize,
-        scan: impl FnOnce(&dyn Journal, &mut ScanCursor, Limits) -> Result<T, AuditError>
+        scan: impl FnOnce(&dyn Journal, &mut ScanCursor, Reach) -> Result<T, AuditError>
         + Send
         + 'static,
     ) -> Result<(T, String), DeskError> {
@@ -77,13 +77,13 @@ impl Directory {
         let scanned = spawn_blocking(move || {
             // Kept as long as it lasts, not as long as somebody waits for it.
             let _permit = permit;
-            let limits = Limits {
+            let reach = Reach {
                 records: SCANNED_RECORDS_MAX,
                 items,
                 bytes: BODY_BYTES_MAX,
                 deadline: Instant::now() + SCAN_TIME_MAX,
             };
-            let found = scan(&*journal, &mut cursor, limits);
+            let found = scan(&*journal, &mut cursor, reach);
             found.map(|found| (found, cursor.encode()))
         });
         match scanned.await {
@@ -121,8 +121,8 @@ impl Directory {
         let both = CallbackCommand::ALL.into_iter();
         let both: Switches = both.filter(|one| asked.has(*one) && named.has(*one)).collect();
         let cursor = self.place(app, &page.from).await?;
-        let look = self.look(cursor, page.items_max, move |journal, cursor, limits| {
-            owed_calls(journal, app, both, cursor, limits)
+        let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
+            owed_calls(journal, app, both, cursor, reach)
         });
         let (scanned, cursor) = look.await?;
         let items = scanned.items.into_iter().map(|OwedCall { id, user, at, body }| EventSeen {
@@ -143,8 +143,8 @@ impl Directory {
         wanted: PageWanted,
     ) -> Result<Page<LetterSeen>, DeskError> {
         let cursor = self.place(app, &wanted.from).await?;
-        let look = self.look(cursor, wanted.items_max, move |journal, cursor, limits| {
-            letters(journal, app, wanted.name.as_deref(), cursor, limits)
+        let look = self.look(cursor, wanted.items_max, move |journal, cursor, reach| {
+            letters(journal, app, wanted.name.as_deref(), cursor, reach)
         });
         let (scanned, cursor) = look.await?;
         let items =
@@ -191,14 +191,14 @@ impl Directory {
         }
         let asked = audit::Asked { subscription, id, user, state: state.map(str::to_owned) };
         let cursor = self.place(app, &page.from).await?;
-        let look = self.look(cursor, page.items_max, move |journal, cursor, limits| {
+        let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
             if let Some(id) = asked.id {
                 match ScanCursor::in_front_of(journal, id)? {
                     Some(place) => *cursor = place,
                     None => return Ok(audit::Scanned { items: Vec::new(), complete: true }),
                 }
             }
-            audit::delivered(journal, app, &asked, &standpoints, cursor, limits)
+            audit::delivered(journal, app, &asked, &standpoints, cursor, reach)
         });
         let (scanned, cursor) = look.await?;
         let items = scanned.items.into_iter().map(|item| DeliverySeen {

@@ -53,7 +53,7 @@ impl LogOptions {
 
 /// One call, as it is written.
 #[derive(Clone, Debug, Serialize)]
-struct Line<'a> {
+struct CallLine<'a> {
     id: String,
     subscription: &'a str,
     seq: u64,
@@ -73,7 +73,7 @@ struct Line<'a> {
     body: Option<String>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> CallLine<'a> {
     fn of(settled: &'a Settled<'_>) -> Self {
         let place = |offset: Offset| format!("{}@{offset}", settled.id.partition);
         let mut line = Self {
@@ -160,7 +160,7 @@ impl Watch for Log<'_> {
         if !self.options.shows(*id, *user, *at, state.name()) {
             return Ok(());
         }
-        let mut line = Line::of(settled);
+        let mut line = CallLine::of(settled);
         if self.options.body {
             line.body = body(self.journal, *id)?;
         }

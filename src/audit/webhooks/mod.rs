@@ -23,10 +23,10 @@ use std::ops::ControlFlow;
 pub use count::{Counted, Selection, count};
 pub use log::{LogOptions, STATES, dead_letters, log};
 pub use report::{
-    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, Report, Rule, Standing, Subscribed,
+    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, PartitionReport, Report, Rule, Subscribed,
 };
 pub use scan::{
-    Asked, Delivered, Letter, Limits, OwedCall, ScanCursor, ScanCursorError, Scanned, Standpoint,
+    Asked, Delivered, Letter, OwedCall, Reach, ScanCursor, ScanCursorError, Scanned, Standpoint,
     delivered, letters, owed_calls,
 };
 
@@ -392,7 +392,7 @@ impl<'a> Reckoning<'a> {
             let Some(subscribed) = report.subscriptions.last_mut() else { continue };
             subscribed.ended &= newest.ended;
             subscribed.counted &= counted || newest.progress.filters.is_empty();
-            subscribed.add(Standing {
+            subscribed.add(PartitionReport {
                 partition,
                 next: newest.place.next,
                 term: newest.term,

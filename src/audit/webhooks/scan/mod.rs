@@ -22,7 +22,7 @@ use crate::webhooks::{CallbackCommand, CursorName, Switches};
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// How far one look goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct Reach {
     /// Records that are looked at.
     pub records: usize,
     /// Items that are answered.
@@ -72,12 +72,12 @@ pub fn owed_calls(
     app: AppId,
     wanted: Switches,
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
 ) -> Result<Scanned<OwedCall>, AuditError> {
     let since = cursor.since;
     let mut items = Vec::new();
     let mut bytes = 0;
-    let complete = scan(journal, cursor, limits, &mut |(partition, offset), record, answered| {
+    let complete = scan(journal, cursor, reach, &mut |(partition, offset), record, answered| {
         let Body::Commit(commit) = &record.body else { return None };
         if commit.key.app != app || since.is_some_and(|since| commit.at < since) {
             return None;
@@ -87,8 +87,8 @@ pub fn owed_calls(
             if !wanted.has(call.id.command) {
                 continue;
             }
-            let full = items.len() >= limits.items || bytes + call.body.len() > limits.bytes;
-            if full && (!items.is_empty() || limits.items == 0) {
+            let full = items.len() >= reach.items || bytes + call.body.len() > reach.bytes;
+            if full && (!items.is_empty() || reach.items == 0) {
                 return Some(index as u32);
             }
             bytes += call.body.len();
@@ -118,11 +118,11 @@ pub fn letters(
     app: AppId,
     subscription: Option<&str>,
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
 ) -> Result<Scanned<Letter>, AuditError> {
     let since = cursor.since;
     let mut items: Vec<Letter> = Vec::new();
-    let complete = scan(journal, cursor, limits, &mut |_, record, answered| {
+    let complete = scan(journal, cursor, reach, &mut |_, record, answered| {
         let Body::Cursor { subscription: name, cursor } = &record.body else { return None };
         let name = CursorName::parse(name).filter(|name| {
             name.app == app && subscription.is_none_or(|wanted| wanted == name.subscription)
@@ -132,7 +132,7 @@ pub fn letters(
             if since.is_some_and(|since| letter.at < since) {
                 continue;
             }
-            if items.len() >= limits.items {
+            if items.len() >= reach.items {
                 return Some(index as u32);
             }
             let subscription = name.subscription.to_owned();
@@ -198,12 +198,12 @@ pub fn delivered(
     asked: &Asked,
     standpoints: &[Standpoint],
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
 ) -> Result<Scanned<Delivered>, AuditError> {
     let since = cursor.since;
     let mut items: Vec<Delivered> = Vec::new();
     let mut looked = 0;
-    let complete = scan(journal, cursor, limits, &mut |(partition, offset), record, answered| {
+    let complete = scan(journal, cursor, reach, &mut |(partition, offset), record, answered| {
         looked += 1;
         match &record.body {
             Body::Commit(commit)
@@ -217,7 +217,7 @@ pub fn delivered(
                 let found = of_record(asked, standpoints, (partition, offset), commit);
                 let found = found.into_iter().enumerate().skip(answered as usize);
                 for (index, item) in found {
-                    if items.len() >= limits.items {
+                    if items.len() >= reach.items {
                         return Some(index as u32);
                     }
                     items.push(item);
@@ -232,9 +232,9 @@ pub fn delivered(
         }
     })?;
     let mut ahead = cursor.clone();
-    let left = limits.records.saturating_sub(looked);
+    let left = reach.records.saturating_sub(looked);
     if !complete && items.iter().any(|item| item.state.is_none()) {
-        scan(journal, &mut ahead, Limits { records: left, ..limits }, &mut |place, record, _| {
+        scan(journal, &mut ahead, Reach { records: left, ..reach }, &mut |place, record, _| {
             if let Body::Cursor { subscription, cursor } = &record.body {
                 note_cursor(&mut items, app, place.0, subscription, cursor);
             }
@@ -341,7 +341,7 @@ type See<'a> = dyn FnMut((Partition, Offset), &Record, u32) -> Option<u32> + 'a;
 fn scan(
     journal: &dyn ReadJournal,
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
     see: &mut See<'_>,
 ) -> Result<bool, AuditError> {
     let from = cursor.places.iter().enumerate();
@@ -350,9 +350,9 @@ fn scan(
         .filter(|(partition, _)| cursor.only.is_none_or(|only| only == *partition))
         .collect();
     let mut reader = journal.reader(&from)?;
-    let mut left = limits.records;
+    let mut left = reach.records;
     loop {
-        if left == 0 || Instant::now() >= limits.deadline {
+        if left == 0 || Instant::now() >= reach.deadline {
             return Ok(false);
         }
         let entries = reader.next(READ_BYTES_MAX)?;
