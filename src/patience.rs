@@ -32,7 +32,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long the other side may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Patience {
     /// From the first byte of a head to its last.
     pub head: Duration,
     /// Between an answer and the next request, which the server sees to; here it is the last resort.
@@ -43,8 +43,8 @@ pub struct Limits {
 
 /// What the connection and those who work on its requests know of each other.
 #[derive(Debug)]
-pub struct Standing {
-    limits: Limits,
+pub struct ConnectionState {
+    patience: Patience,
     /// Requests that are worked on: what they may take has limits of its own.
     in_hand: Cell<usize>,
     /// Something came that is no whole request.
@@ -53,10 +53,10 @@ pub struct Standing {
     due: Cell<Instant>,
 }
 
-impl Standing {
-    fn new(limits: Limits) -> Rc<Self> {
-        let due = Cell::new(Instant::now() + limits.head);
-        Rc::new(Self { limits, in_hand: Cell::new(0), in_head: Cell::new(false), due })
+impl ConnectionState {
+    fn new(patience: Patience) -> Rc<Self> {
+        let due = Cell::new(Instant::now() + patience.head);
+        Rc::new(Self { patience, in_hand: Cell::new(0), in_head: Cell::new(false), due })
     }
 
     /// A head is whole: its request is in hand until what is answered here is dropped.
@@ -67,7 +67,7 @@ impl Standing {
 
     fn heard(&self) {
         if self.in_hand.get() == 0 && !self.in_head.replace(true) {
-            self.due.set(self.due.get().min(Instant::now() + self.limits.head));
+            self.due.set(self.due.get().min(Instant::now() + self.patience.head));
         }
     }
 
@@ -78,26 +78,26 @@ impl Standing {
 
 /// A request that is worked on.
 #[derive(Debug)]
-pub struct InHand(Rc<Standing>);
+pub struct InHand(Rc<ConnectionState>);
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let Standing { limits, in_hand, in_head, due } = &*self.0;
+        let ConnectionState { patience, in_hand, in_head, due } = &*self.0;
         in_hand.set(in_hand.get() - 1);
         in_head.set(false);
         // A part of the next head may have come with this request, and nothing more may ever come.
-        due.set(Instant::now() + limits.idle + limits.head);
+        due.set(Instant::now() + patience.idle + patience.head);
     }
 }
 
-/// A connection that ends when the other side takes longer than its [`Limits`].
+/// A connection that ends when the other side takes longer than its [`Patience`].
 ///
 /// It is looked at once in the time of a head, whatever happens on it, so that a request costs no
 /// timer. What is over time lasts up to that much longer.
 #[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
-    standing: Rc<Standing>,
+    state: Rc<ConnectionState>,
     look: Pin<Box<Sleep>>,
     /// Since when the other side takes nothing of what it is to be given.
     stuck_since: Option<Instant>,
@@ -105,26 +105,26 @@ pub struct Patient<S> {
 
 impl<S> Patient<S> {
     /// Must be called inside a runtime with timers.
-    pub fn new(stream: S, limits: Limits) -> Self {
-        let look = Box::pin(sleep_until(Instant::now() + limits.head));
-        Self { stream, standing: Standing::new(limits), look, stuck_since: None }
+    pub fn new(stream: S, patience: Patience) -> Self {
+        let look = Box::pin(sleep_until(Instant::now() + patience.head));
+        Self { stream, state: ConnectionState::new(patience), look, stuck_since: None }
     }
 
     /// What those who work on its requests have to know.
-    pub fn standing(&self) -> Rc<Standing> {
-        Rc::clone(&self.standing)
+    pub fn state(&self) -> Rc<ConnectionState> {
+        Rc::clone(&self.state)
     }
 
     /// Whether the other side has taken too long. Called whenever there is nothing to do but wait.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        let limits = self.standing.limits;
+        let patience = self.state.patience;
         while self.look.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let stuck = self.stuck_since.is_some_and(|since| now >= since + limits.answer);
-            if stuck || self.standing.is_overdue(now) {
+            let stuck = self.stuck_since.is_some_and(|since| now >= since + patience.answer);
+            if stuck || self.state.is_overdue(now) {
                 return true;
             }
-            self.look.as_mut().reset(now + limits.head);
+            self.look.as_mut().reset(now + patience.head);
         }
         false
     }
@@ -138,7 +138,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         match polled {
-            Poll::Ready(_) => self.standing.heard(),
+            Poll::Ready(_) => self.state.heard(),
             // As if they had hung up: the server has an orderly end for that.
             Poll::Pending if self.is_over(cx) => return Poll::Ready(Ok(())),
             Poll::Pending => {}
@@ -199,7 +199,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// How long the other side may take.
-    pub limits: Limits,
+    pub patience: Patience,
     /// How long a connection may take to close.
     pub disconnect: Duration,
     /// Threads.
@@ -268,7 +268,7 @@ fn connection<S>(terms: Terms, stream: S, socket: fn(&S) -> &TcpStream) -> Conne
     let (nodelay, peer) = (socket(&stream).set_nodelay(true), socket(&stream).peer_addr());
     // Without it answers wait for each other; a connection that is gone already may refuse.
     drop(nodelay);
-    (Patient::new(stream, terms.limits), Protocol::Http1, peer.ok())
+    (Patient::new(stream, terms.patience), Protocol::Http1, peer.ok())
 }
 
 /// HTTP over patient connections. A request is in hand until it is answered.
@@ -284,7 +284,7 @@ where
 {
     let app = map_config(App::new().configure(routes), |()| AppConfig::default());
     let app = apply_fn_factory(app, |request: Request, app: &_| {
-        let in_hand = request.conn_data::<Rc<Standing>>().map(Standing::take_in_hand);
+        let in_hand = request.conn_data::<Rc<ConnectionState>>().map(ConnectionState::take_in_hand);
         let answer = Service::call(app, request);
         async move {
             let answer = answer.await;
@@ -293,12 +293,12 @@ where
         }
     });
     HttpService::<_, _, BoxBody>::build()
-        .keep_alive(terms.limits.idle)
-        .client_request_timeout(terms.limits.head)
+        .keep_alive(terms.patience.idle)
+        .client_request_timeout(terms.patience.head)
         .client_disconnect_timeout(terms.disconnect)
         .graceful_shutdown_signal(stopping)
         .on_connect_ext(|connection: &Patient<S>, data| {
-            data.insert(connection.standing());
+            data.insert(connection.state());
         })
         .finish(app)
 }
@@ -311,7 +311,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const PATIENCE: Patience = Patience {
         head: Duration::from_millis(100),
         idle: Duration::from_millis(300),
         answer: Duration::from_millis(200),
@@ -322,7 +322,7 @@ mod tests {
     async fn pair() -> (TcpStream, Patient<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (other, Patient::new(listener.accept().await.unwrap().0, LIMITS))
+        (other, Patient::new(listener.accept().await.unwrap().0, PATIENCE))
     }
 
     async fn reads(connection: &mut Patient<TcpStream>) -> (usize, Duration) {
@@ -338,33 +338,33 @@ mod tests {
         let (mut second, mut connection_of_second) = pair().await;
         second.write_all(b"GET ").await.unwrap();
         assert_eq!(reads(&mut connection_of_second).await.0, 4);
-        drop(connection_of_second.standing().take_in_hand());
+        drop(connection_of_second.state().take_in_hand());
         second.write_all(b"PO").await.unwrap();
         assert_eq!(reads(&mut connection_of_second).await.0, 2);
         let (read, took) = reads(&mut connection_of_second).await;
-        assert!(read == 0 && took >= LIMITS.head / 2, "{read} bytes after {took:?}");
+        assert!(read == 0 && took >= PATIENCE.head / 2, "{read} bytes after {took:?}");
         other.shutdown().await.unwrap();
     }
 
     #[actix_web::test]
     async fn a_request_in_hand_is_waited_for_and_an_idle_connection_as_long_as_it_may_idle() {
         let (_other, mut connection) = pair().await;
-        let in_hand = connection.standing().take_in_hand();
-        let waited = timeout(LIMITS.head * 5, connection.read(&mut [0; 100])).await;
+        let in_hand = connection.state().take_in_hand();
+        let waited = timeout(PATIENCE.head * 5, connection.read(&mut [0; 100])).await;
         assert!(waited.is_err(), "it is our turn");
         drop(in_hand);
         let (read, took) = reads(&mut connection).await;
-        assert!(read == 0 && took >= LIMITS.idle, "{read} bytes after {took:?}");
+        assert!(read == 0 && took >= PATIENCE.idle, "{read} bytes after {took:?}");
     }
 
     #[actix_web::test]
     async fn an_answer_that_nobody_takes_ends_the_connection() {
         let (_other, mut connection) = pair().await;
-        let _in_hand = connection.standing().take_in_hand();
+        let _in_hand = connection.state().take_in_hand();
         let answer = vec![b'x'; 64 << 20];
         let began = Instant::now();
         let written = timeout(LATE, connection.write_all(&answer)).await.expect("it ends");
         assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
-        assert!(began.elapsed() >= LIMITS.answer);
+        assert!(began.elapsed() >= PATIENCE.answer);
     }
 }

@@ -11,16 +11,16 @@ use super::directory::Directory;
 use crate::actors::{CursorsSeen, ExecuteError};
 use crate::audit::AuditError;
 use crate::audit::webhooks::{
-    self as audit, Letter, Limits, OwedCall, ScanCursor, Standpoint, letters, named, owed_calls,
+    self as audit, Letter, OwedCall, Reach, ScanCursor, Standpoint, letters, owed_calls,
 };
-use crate::domain::AppId;
+use crate::domain::{AppId, MAIN};
 use crate::http::{
     Asked, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen, LogWanted,
     Page, PageFrom, PageWanted, ParkedSeen, StatusSeen,
 };
 use crate::journal::{Cursor, Journal, JournalError, Partition};
 use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, Switches, cursor_name};
+use crate::webhooks::{CallbackCommand, CursorName, Switches};
 
 /// Looks into the journal that go on at the same time; others wait.
 const SCANS_AT_ONCE_MAX: usize = 4;
@@ -41,7 +41,7 @@ pub(super) async fn may_scan() -> Result<SemaphorePermit<'static>, DeskError> {
 impl Directory {
     /// Every partition's cursors of `app`, from whoever owns it.
     async fn cursors_everywhere(&self, app: AppId) -> Result<Vec<CursorsSeen>, ExecuteError> {
-        let prefix = cursor_name(app, crate::webhooks::MAIN);
+        let prefix = CursorName::of(app, MAIN).to_string();
         let partitions = (0..self.users.partitions()).map(Partition);
         let asked = partitions.map(|partition| self.users.cursors(partition, &prefix));
         join_all(asked).await.into_iter().collect()
@@ -68,7 +68,7 @@ impl Directory {
         &self,
         mut cursor: ScanCursor,
         items: usize,
-        scan: impl FnOnce(&dyn Journal, &mut ScanCursor, Limits) -> Result<T, AuditError>
+        scan: impl FnOnce(&dyn Journal, &mut ScanCursor, Reach) -> Result<T, AuditError>
         + Send
         + 'static,
     ) -> Result<(T, String), DeskError> {
@@ -77,13 +77,13 @@ impl Directory {
         let scanned = spawn_blocking(move || {
             // Kept as long as it lasts, not as long as somebody waits for it.
             let _permit = permit;
-            let limits = Limits {
+            let reach = Reach {
                 records: SCANNED_RECORDS_MAX,
                 items,
                 bytes: BODY_BYTES_MAX,
                 deadline: Instant::now() + SCAN_TIME_MAX,
             };
-            let found = scan(&*journal, &mut cursor, limits);
+            let found = scan(&*journal, &mut cursor, reach);
             found.map(|found| (found, cursor.encode()))
         });
         match scanned.await {
@@ -121,14 +121,15 @@ impl Directory {
         let both = CallbackCommand::ALL.into_iter();
         let both: Switches = both.filter(|one| asked.has(*one) && named.has(*one)).collect();
         let cursor = self.place(app, &page.from).await?;
-        let look = self.look(cursor, page.items_max, move |journal, cursor, limits| {
-            owed_calls(journal, app, both, cursor, limits)
+        let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
+            owed_calls(journal, app, both, cursor, reach)
         });
         let (scanned, cursor) = look.await?;
         let items = scanned.items.into_iter().map(|OwedCall { id, user, at, body }| EventSeen {
             id: id.to_string(),
             command: id.command.name(),
-            place: (id.partition, id.offset),
+            partition: id.partition,
+            offset: id.offset,
             user,
             at,
             body,
@@ -142,8 +143,8 @@ impl Directory {
         wanted: PageWanted,
     ) -> Result<Page<LetterSeen>, DeskError> {
         let cursor = self.place(app, &wanted.from).await?;
-        let look = self.look(cursor, wanted.items_max, move |journal, cursor, limits| {
-            letters(journal, app, wanted.name.as_deref(), cursor, limits)
+        let look = self.look(cursor, wanted.items_max, move |journal, cursor, reach| {
+            letters(journal, app, wanted.name.as_deref(), cursor, reach)
         });
         let (scanned, cursor) = look.await?;
         let items =
@@ -177,9 +178,9 @@ impl Directory {
         for (index, seen) in self.cursors_everywhere(app).await?.into_iter().enumerate() {
             let partition = Partition(index as u16);
             standpoints.extend(seen.cursors.into_iter().filter_map(|(kept, cursor)| {
-                let (_, name, _) =
-                    named(&kept).filter(|(of, _, replay)| *of == app && replay.is_none())?;
-                Some(Standpoint { subscription: name.to_owned(), partition, cursor })
+                let name = CursorName::parse(&kept);
+                let name = name.filter(|name| name.app == app && name.replay.is_none())?;
+                Some(Standpoint { subscription: name.subscription.to_owned(), partition, cursor })
             }));
         }
         let subscription = page.name.as_deref().map(str::to_owned);
@@ -190,14 +191,14 @@ impl Directory {
         }
         let asked = audit::Asked { subscription, id, user, state: state.map(str::to_owned) };
         let cursor = self.place(app, &page.from).await?;
-        let look = self.look(cursor, page.items_max, move |journal, cursor, limits| {
+        let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
             if let Some(id) = asked.id {
                 match ScanCursor::in_front_of(journal, id)? {
                     Some(place) => *cursor = place,
                     None => return Ok(audit::Scanned { items: Vec::new(), complete: true }),
                 }
             }
-            audit::delivered(journal, app, &asked, &standpoints, cursor, limits)
+            audit::delivered(journal, app, &asked, &standpoints, cursor, reach)
         });
         let (scanned, cursor) = look.await?;
         let items = scanned.items.into_iter().map(|item| DeliverySeen {
@@ -220,13 +221,16 @@ impl Directory {
         let mut statuses: BTreeMap<(String, u32), StatusSeen> = BTreeMap::new();
         for (index, seen) in self.cursors_everywhere(app).await?.into_iter().enumerate() {
             for (kept, cursor) in seen.cursors {
-                let Some((of, name, replay)) = named(&kept) else { continue };
-                if of != app || wanted.as_deref().is_some_and(|wanted| wanted != name) {
+                let Some(CursorName { app: of, subscription, replay }) = CursorName::parse(&kept)
+                else {
+                    continue;
+                };
+                if of != app || wanted.as_deref().is_some_and(|wanted| wanted != subscription) {
                     continue;
                 }
                 let replay = replay.unwrap_or(0);
-                let status = statuses.entry((name.to_owned(), replay)).or_default();
-                (status.name, status.replay) = (name.to_owned(), replay);
+                let status = statuses.entry((subscription.to_owned(), replay)).or_default();
+                (status.name, status.replay) = (subscription.to_owned(), replay);
                 status.lag += seen.end.next.0.saturating_sub(cursor.place.next.0);
                 note(status, Partition(index as u16), cursor);
             }
@@ -253,7 +257,8 @@ fn note(status: &mut StatusSeen, partition: Partition, cursor: Cursor) {
     }
     status.parked.extend(progress.parked.into_iter().map(|parked| ParkedSeen {
         user: parked.user,
-        place: (partition, parked.first),
+        partition,
+        offset: parked.first,
         attempts: parked.attempts,
         since: parked.since,
         error: parked.error,

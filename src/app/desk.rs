@@ -17,7 +17,7 @@ use crate::http::{
     SubscriptionWasSet, Tested, Webhooks,
 };
 use crate::journal::{Offset, Origin, Partition};
-use crate::webhooks::{self, CallId, Outcome};
+use crate::webhooks::{self, CallId, CursorName, Outcome};
 
 /// How long it is counted what a replay would tell.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
@@ -175,7 +175,7 @@ impl Directory {
     /// under the same name begins anew. Errors: it takes longer, or a partition is out of reach; the
     /// subscription is deleted, and the same call may be made again to wait for the rest.
     async fn wait_until_gone(&self, app: AppId, name: &str) -> Result<(), DeskError> {
-        let cursor = webhooks::cursor_name(app, name);
+        let cursor = CursorName::of(app, name).to_string();
         let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
         let deadline = Instant::now() + GONE_PATIENCE;
         while !self.cursors(&cursor, &all).await?.is_empty() {

@@ -131,7 +131,7 @@ impl Node {
         )?;
         let questions = webhooks::consult::Metrics::default();
         questions.register(&mut registry);
-        let desks = webhooks::Desks::new(None, clock.clone(), questions);
+        let desks = webhooks::Desks::new(clock.clone(), questions);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 
@@ -313,13 +313,18 @@ async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
     if users.imported(key.app, &[key.user]).await? == [true] {
         return Ok(());
     }
-    let origin = Origin {
+    let import = Command::ImportAccount(ProfileChange::default());
+    users.execute(key, import, own_origin()).await.map(|_| ())
+}
+
+/// Who asks for what the node does by itself.
+fn own_origin() -> Origin {
+    Origin {
         operator: "cordon".into(),
         request: Uuid::now_v7(),
         ip: "".into(),
         platform: "RESTAPI".into(),
-    };
-    users.execute(key, Command::ImportAccount(ProfileChange::default()), origin).await.map(|_| ())
+    }
 }
 
 /// The accounts that exist by themselves: the admins of every app.

@@ -54,7 +54,7 @@ pub(super) fn http_settings(config: &Config) -> http::Settings {
         enabled: app.enabled,
         admins: app.admins.iter().map(ToString::to_string).collect(),
         keys: app.keys.iter().map(|key| key.reveal().to_owned()).collect(),
-        limits: limits(app),
+        rate_limits: rate_limits(app),
         delete_allowed: app.account.delete_allowed,
         default_allow_type: app.friend.default_allow_type,
         friend_fields: app.friend.custom_fields.iter().map(|field| field.0.clone()).collect(),
@@ -81,14 +81,14 @@ pub(super) fn http_settings(config: &Config) -> http::Settings {
     }
 }
 
-fn limits(app: &config::App) -> http::Limits {
+fn rate_limits(app: &config::App) -> http::RateLimits {
     let config::RateLimits::On { app_per_second, changed } = &app.rate_limits else {
-        return http::Limits::Off;
+        return http::RateLimits::Off;
     };
     let overrides = http::Operation::ALL
         .iter()
         .filter_map(|operation| changed.get(operation.command()).map(|limit| (*operation, *limit)));
-    http::Limits::PerCommand { overrides: overrides.collect(), whole_app: *app_per_second }
+    http::RateLimits::PerCommand { overrides: overrides.collect(), whole_app: *app_per_second }
 }
 
 /// What an app shows to the receivers of its webhooks, whoever set their addresses.
@@ -201,7 +201,7 @@ mod tests {
         let limits_with = |text: &str| {
             let variables = [("CORDON_RATE_LIMITS".to_owned(), text.to_owned())].into();
             let config = Config::parse(Some(("cordon.toml", APP)), &variables).expect(text);
-            limits(&config.apps[0])
+            rate_limits(&config.apps[0])
         };
         for operation in Operation::ALL {
             let of = |text: &str| limits_with(text).of(*operation);

@@ -68,11 +68,11 @@ pub fn run(
 struct History<'a> {
     options: &'a Options,
     causes: Causes,
-    waiting: VecDeque<Line>,
+    waiting: VecDeque<HistoryLine>,
     summary: Summary,
 }
 
-struct Line {
+struct HistoryLine {
     partition: Partition,
     offset: Offset,
     bytes: Vec<u8>,
@@ -129,7 +129,12 @@ impl History<'_> {
             let (partition, offset) = (step.partition, step.offset);
             if commit.key.user == self.options.user {
                 if self.shows(commit.at) {
-                    self.waiting.push_back(Line { partition, offset, bytes: step.bytes, commit });
+                    self.waiting.push_back(HistoryLine {
+                        partition,
+                        offset,
+                        bytes: step.bytes,
+                        commit,
+                    });
                 }
             } else if let Some(what) = demand(&commit.events, self.options.user) {
                 let found = Found { partition, offset, what };
@@ -155,7 +160,7 @@ impl History<'_> {
             && self.options.until.is_none_or(|until| at < until)
     }
 
-    fn is_ready(&self, line: &Line) -> bool {
+    fn is_ready(&self, line: &HistoryLine) -> bool {
         line.commit.cause.is_none() || self.causes.of(&line.commit).is_some()
     }
 
@@ -172,7 +177,7 @@ impl History<'_> {
 
     fn write_table(
         &self,
-        line: &Line,
+        line: &HistoryLine,
         found: Option<Found>,
         out: &mut dyn Write,
     ) -> Result<(), AuditError> {
@@ -209,7 +214,11 @@ impl History<'_> {
 }
 
 /// The record as stored, led by its place, its sentences and its cause.
-fn write_json(line: &Line, found: Option<Found>, out: &mut dyn Write) -> Result<(), AuditError> {
+fn write_json(
+    line: &HistoryLine,
+    found: Option<Found>,
+    out: &mut dyn Write,
+) -> Result<(), AuditError> {
     let says: Vec<String> = line.commit.events.iter().map(sentence).collect();
     let because = line.commit.cause.map(|cause| {
         json!({

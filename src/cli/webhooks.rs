@@ -19,9 +19,8 @@ use crate::audit::webhooks::{
     self, Bound, Counted, LogOptions, Options, Range, Selection, audit, count,
 };
 use crate::config::Environment;
-use crate::domain::Timestamp;
+use crate::domain::{MAIN, Timestamp};
 use crate::journal::{Offset, Partition};
-use crate::webhooks::MAIN;
 
 /// How calls of the API name what is asked for. Rule: extensions.md.
 mod field {

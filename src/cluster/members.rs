@@ -22,7 +22,7 @@ pub const MEMBERS_MAX: usize = 1024;
 /// How a node is, by its own account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum NodeState {
     /// It has come up and reads what it needs.
     Joining,
     /// It takes part.
@@ -44,7 +44,7 @@ pub struct Beat {
     /// Where other nodes reach it, `host:port`.
     pub address: String,
     /// How it is.
-    pub state: Standing,
+    pub state: NodeState,
     /// The partitions that it owns, or could own at once; of a node that leaves, those that it still
     /// holds.
     pub warm: BTreeSet<Partition>,
@@ -131,7 +131,7 @@ impl View {
 
     /// The nodes that live and stay, by name.
     pub fn staying(&self) -> impl Iterator<Item = &Beat> {
-        self.alive().filter(|beat| beat.state != Standing::Leaving)
+        self.alive().filter(|beat| beat.state != NodeState::Leaving)
     }
 
     /// The living node of this name.
@@ -153,7 +153,7 @@ mod tests {
 
     const DEAD_AFTER: Duration = Duration::from_secs(5);
 
-    fn beat(node: &str, state: Standing) -> Beat {
+    fn beat(node: &str, state: NodeState) -> Beat {
         Beat {
             node: node.into(),
             incarnation: Uuid::nil(),
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_beat_stands_on_the_board_like_this() {
-        let text = serde_json::to_string(&beat("a", Standing::Joining)).expect("a beat is JSON");
+        let text = serde_json::to_string(&beat("a", NodeState::Joining)).expect("a beat is JSON");
         let expected = concat!(
             r#"{"node":"a","incarnation":"00000000-0000-0000-0000-000000000000","number":1,"#,
             r#""address":"a:7000","state":"joining","warm":[3]}"#,
@@ -189,20 +189,20 @@ mod tests {
     #[test]
     fn a_node_is_dead_when_the_boards_clock_has_passed_its_last_beat_by_more_than_the_limit() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", Standing::Active), 1_000));
-        view.apply(&posted(&beat("b", Standing::Active), 6_000));
+        view.apply(&posted(&beat("a", NodeState::Active), 1_000));
+        view.apply(&posted(&beat("b", NodeState::Active), 6_000));
         assert_eq!(names(view.alive()), ["a", "b"]);
-        view.apply(&posted(&beat("b", Standing::Active), 6_001));
+        view.apply(&posted(&beat("b", NodeState::Active), 6_001));
         assert_eq!(names(view.alive()), ["b"]);
         assert!(view.find("a").is_none());
-        view.apply(&posted(&beat("a", Standing::Joining), 6_002));
+        view.apply(&posted(&beat("a", NodeState::Joining), 6_002));
         assert_eq!(names(view.alive()), ["a", "b"]);
     }
 
     #[test]
     fn nobody_dies_while_the_board_stands_still() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", Standing::Active), 1_000));
+        view.apply(&posted(&beat("a", NodeState::Active), 1_000));
         view.apply(&Notice::CaughtUp);
         assert_eq!(names(view.alive()), ["a"]);
         assert!(view.is_whole());
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn who_leaves_is_alive_and_does_not_stay() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", Standing::Leaving), 1_000));
-        view.apply(&posted(&beat("b", Standing::Joining), 1_000));
+        view.apply(&posted(&beat("a", NodeState::Leaving), 1_000));
+        view.apply(&posted(&beat("b", NodeState::Joining), 1_000));
         assert_eq!(names(view.alive()), ["a", "b"]);
         assert_eq!(names(view.staying()), ["b"]);
     }
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn an_earlier_start_is_not_the_one_that_lives() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", Standing::Active), 1_000));
+        view.apply(&posted(&beat("a", NodeState::Active), 1_000));
         assert!(view.find_start("a", Uuid::nil()).is_some());
         assert!(view.find_start("a", Uuid::max()).is_none());
     }
@@ -234,7 +234,7 @@ mod tests {
             assert_eq!(view.apply(&notice(key, value, 9)), None);
         }
         // Somebody else's name.
-        let value = serde_json::to_vec(&beat("a", Standing::Active)).expect("a beat is JSON");
+        let value = serde_json::to_vec(&beat("a", NodeState::Active)).expect("a beat is JSON");
         assert_eq!(view.apply(&notice("b", &value, 10)), None);
         assert_eq!((view.unreadable(), view.now()), (5, Timestamp(10)));
         assert_eq!(view.alive().count(), 0);
@@ -244,7 +244,7 @@ mod tests {
     fn who_was_silent_longest_is_forgotten_first_when_there_are_too_many() {
         let mut view = View::new(DEAD_AFTER);
         for index in 0..=MEMBERS_MAX {
-            view.apply(&posted(&beat(&format!("node-{index}"), Standing::Active), index as i64));
+            view.apply(&posted(&beat(&format!("node-{index}"), NodeState::Active), index as i64));
         }
         assert_eq!(view.alive().count(), MEMBERS_MAX);
         assert!(view.find("node-0").is_none());
@@ -259,7 +259,7 @@ mod tests {
             let mut at = 0;
             let notices: Vec<Notice> = beats.into_iter().map(|(node, later)| {
                 at += later;
-                posted(&beat(["a", "b", "c", "d"][node], Standing::Active), at)
+                posted(&beat(["a", "b", "c", "d"][node], NodeState::Active), at)
             }).collect();
             let key = |notice: &Notice| match notice {
                 Notice::Posted { key, .. } => Some(key.clone()),
@@ -283,9 +283,9 @@ mod tests {
         ) {
             let mut view = View::new(DEAD_AFTER);
             view.apply(&notice(&key, &value, at));
-            view.apply(&posted(&beat("a", Standing::Active), at));
-            view.apply(&posted(&beat("b", Standing::Active), i64::MAX));
-            view.apply(&posted(&beat("c", Standing::Active), i64::MIN));
+            view.apply(&posted(&beat("a", NodeState::Active), at));
+            view.apply(&posted(&beat("b", NodeState::Active), i64::MAX));
+            view.apply(&posted(&beat("c", NodeState::Active), i64::MIN));
             prop_assert!(view.find("b").is_some() && view.find("c").is_none());
         }
     }

@@ -132,7 +132,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::cluster::members::Standing;
+    use crate::cluster::members::NodeState;
     use crate::cluster::owners::Tenure;
     use crate::domain::Timestamp;
     use crate::journal::{Epoch, Notice};
@@ -160,12 +160,12 @@ mod tests {
         fn warm<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
             let mut read = Self::new();
             for name in names {
-                read.beat(name, Standing::Active, all());
+                read.beat(name, NodeState::Active, all());
             }
             read
         }
 
-        fn beat(&mut self, node: &str, state: Standing, warm: impl Iterator<Item = Partition>) {
+        fn beat(&mut self, node: &str, state: NodeState, warm: impl Iterator<Item = Partition>) {
             let (incarnation, address) = (Uuid::nil(), format!("{node}:7000"));
             let (node, warm) = (node.to_owned(), warm.collect());
             let beat = Beat { node, incarnation, number: 1, address, state, warm };
@@ -213,18 +213,18 @@ mod tests {
     #[test]
     fn a_node_that_is_not_warm_owns_nothing_unless_nobody_is() {
         let mut read = Read::new();
-        read.beat("a", Standing::Joining, [].into_iter());
-        read.beat("b", Standing::Active, all());
+        read.beat("a", NodeState::Joining, [].into_iter());
+        read.beat("b", NodeState::Active, all());
         assert!(read.owners().values().all(|owner| owner == "b"));
-        read.beat("b", Standing::Joining, [].into_iter());
+        read.beat("b", NodeState::Joining, [].into_iter());
         assert_eq!(read.owners().values().collect::<BTreeSet<_>>().len(), 2);
     }
 
     #[test]
     fn who_owns_a_partition_now_is_fit_for_it_and_an_earlier_start_is_not() {
         let mut read = Read::new();
-        read.beat("a", Standing::Active, [].into_iter());
-        read.beat("b", Standing::Joining, [].into_iter());
+        read.beat("a", NodeState::Active, [].into_iter());
+        read.beat("b", NodeState::Joining, [].into_iter());
         read.owned("a", Uuid::nil());
         assert!(read.owners().values().all(|owner| owner == "a"));
         read.owned("a", Uuid::from_u128(1));
@@ -234,13 +234,13 @@ mod tests {
     #[test]
     fn a_joiner_puts_nobody_out_who_is_warm_before_it_is_warm_itself() {
         let mut read = Read::warm(&nodes(2));
-        read.beat("joiner", Standing::Joining, [].into_iter());
+        read.beat("joiner", NodeState::Joining, [].into_iter());
         let share = |read: &Read, node: &str| {
             all().filter(|name| read.follows(node, *name, StandbyMode::One)).count()
         };
         assert_eq!((share(&read, "node-0"), share(&read, "node-1")), (128, 128));
         assert!(share(&read, "joiner") > 0);
-        read.beat("joiner", Standing::Active, all());
+        read.beat("joiner", NodeState::Active, all());
         let shares = ["node-0", "node-1", "joiner"].map(|node| share(&read, node));
         assert_eq!(shares.iter().sum::<usize>(), 2 * 128);
     }
@@ -256,7 +256,7 @@ mod tests {
             let whole = Read::warm(&names);
             let mut left = Read::warm(names.iter().filter(|name| *name != gone));
             if leaves {
-                left.beat(gone, Standing::Leaving, all());
+                left.beat(gone, NodeState::Leaving, all());
             }
             let after = left.owners();
             for (partition, owner) in &whole.owners() {

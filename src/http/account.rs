@@ -72,16 +72,13 @@ pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
     let change = change(&asked).map_err(Failure::Whole)?;
     let done = settle(call, call.execute(user, Command::ImportAccount(change)).await);
     done.verdict.map_err(Failure::Whole)?;
-    Ok(call.success(&Nothing {}).at(done.position))
+    Ok(call.done().at(done.position))
 }
 
 /// The name of an account that may exist.
 fn legal(name: &str) -> Option<UserId> {
     UserId::parse(name).ok().filter(|user| !is_book(user) && !is_keeper(user))
 }
-
-#[derive(Serialize)]
-struct Nothing {}
 
 /// What the fields beside the name ask for. Empty ones count as not given.
 fn change(asked: &Import<'_>) -> Result<ProfileChange, ErrorCode> {

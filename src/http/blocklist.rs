@@ -6,15 +6,10 @@ use super::answer::{Answered, Failure};
 use super::batch::{Batch, RelationItem, Relations, owner};
 use super::call::Call;
 use super::error_code as code;
+use super::page;
 use super::relation::{self, Names, Sides};
 use super::shape::{Account, List, Listed, Malformed, Scalar, shape};
 use crate::domain::{Command, Target, UserId};
-
-/// The size of a page when none is asked for. Rule: rest-api.md 3.4.
-const PAGE_DEFAULT: usize = 100;
-
-/// The largest page; who asks for more gets this many. Rule: rest-api.md 3.4.
-const PAGE_MAX: usize = 1000;
 
 const RELATIONS: Names = Names {
     none: "BlackCheckResult_Type_NO",
@@ -77,34 +72,23 @@ async fn targets(call: &Call<'_>, users: Vec<UserId>) -> Result<Vec<Target>, Fai
 /// `black_list_get`.
 pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     let asked: Get<'_> = call.parse(body)?;
-    let Ok((start, max)) = page(&asked) else { return call.fails(code::REQUEST_INVALID) };
+    let (Ok(start), Ok(max)) = (asked.start.number(), page::items_max(&asked.max)) else {
+        return call.fails(code::REQUEST_INVALID);
+    };
+    let start = start.unwrap_or(0);
     let key = call.key(owner(&asked.from)?);
     let page = call.users.blocklist(key, start, max).await.map_err(|error| call.fault(&error))?;
     if !page.imported {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);
     }
-    let next = start.saturating_add(page.entries.len());
-    let at_end = page.entries.is_empty() || next >= page.total;
     let items = page.entries.iter();
     let items = items.map(|block| BlackListItem { user: block.peer, at: block.at }).collect();
     Ok(call.success(&Page {
         items,
-        next: if at_end { 0 } else { next },
+        next: page::next(start, page.entries.len(), page.total),
         sequence: page.sequence,
         sequence_again: page.sequence,
     }))
-}
-
-/// Where the page starts and how long it may be.
-fn page(asked: &Get<'_>) -> Result<(usize, usize), Malformed> {
-    let start = asked.start.integer()?.unwrap_or(0);
-    let start = usize::try_from(start).map_err(|_| Malformed)?;
-    let max = match asked.max.integer()? {
-        None => PAGE_DEFAULT,
-        Some(max) if max < 1 => return Err(Malformed),
-        Some(max) => usize::try_from(max).unwrap_or(PAGE_MAX).min(PAGE_MAX),
-    };
-    Ok((start, max))
 }
 
 #[derive(Serialize)]

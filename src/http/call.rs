@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::Operation;
@@ -98,7 +99,15 @@ impl Call<'_> {
     }
 
     /// Success, with the members of `data`.
-    pub(super) fn success(&self, data: &impl serde::Serialize) -> Answer {
+    pub(super) fn success(&self, data: &impl Serialize) -> Answer {
         Answer::success(self.operation.service(), data)
     }
+
+    /// Success, with nothing to say beside it.
+    pub(super) fn done(&self) -> Answer {
+        self.success(&Nothing {})
+    }
 }
+
+#[derive(Serialize)]
+struct Nothing {}

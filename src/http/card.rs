@@ -236,13 +236,9 @@ fn is_keyword_behind(prefix: &str, text: &str) -> bool {
 /// A moment in seconds since 1970 that fits 31 bits, as answers must. 0 is what libraries send for
 /// "not set".
 fn seconds(field: &Scalar<'_>) -> Result<Option<u32>, Malformed> {
-    match field.integer()? {
+    match field.number::<i32>()? {
         None | Some(0) => Ok(None),
-        Some(value) => i32::try_from(value)
-            .ok()
-            .and_then(|value| u32::try_from(value).ok())
-            .map(Some)
-            .ok_or(Malformed),
+        Some(value) => value.try_into().map(Some).map_err(|_| Malformed),
     }
 }
 

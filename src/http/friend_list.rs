@@ -10,6 +10,7 @@ use super::batch::{Batch, entries, owner};
 use super::call::Call;
 use super::card;
 use super::error_code as code;
+use super::page;
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::actors::FriendRecord;
 use crate::domain::{Command, FriendUpdate, Profile, UserId};
@@ -69,10 +70,9 @@ pub(super) async fn update(call: &Call<'_>, body: &str) -> Answered {
 /// `friend_get`.
 pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     let asked: Get<'_> = call.parse(body)?;
-    let number = |field: &Scalar<'_>| {
-        let value = field.integer().map_err(|Malformed| Failure::Whole(code::REQUEST_INVALID))?;
-        let number = usize::try_from(value.unwrap_or(0));
-        number.map_err(|_| Failure::Whole(code::REQUEST_INVALID))
+    let number = |field: &Scalar<'_>| match field.number() {
+        Ok(number) => Ok(number.unwrap_or(0)),
+        Err(Malformed) => call.fails(code::REQUEST_INVALID),
     };
     let start = number(&asked.start)?;
     let (known, known_custom) = (number(&asked.sequence)?, number(&asked.custom_sequence)?);
@@ -85,8 +85,7 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     let unchanged = |known: usize, now: u32| start == 0 && known != 0 && known == now as usize;
     let standard = !unchanged(known, page.sequence);
     let custom = !unchanged(known_custom, page.custom_sequence);
-    let next = start.saturating_add(page.entries.len());
-    let at_end = page.entries.is_empty() || next >= page.total;
+    let next = page::next(start, page.entries.len(), page.total);
     let items = page
         .entries
         .iter()
@@ -96,8 +95,8 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
         sequence: page.sequence,
         custom_sequence: page.custom_sequence,
         total: page.total,
-        complete: u8::from(at_end),
-        next: if at_end { 0 } else { next },
+        complete: u8::from(next == 0),
+        next,
     }))
 }
 

@@ -219,11 +219,8 @@ pub(super) async fn delete_all(call: &Call<'_>, body: &str) -> Answered {
     if let Some(error) = executed.outcomes.into_iter().find_map(Result::err) {
         return call.fails(code::of_item(call.operation, error));
     }
-    Ok(call.success(&Empty {}).at(executed.position))
+    Ok(call.done().at(executed.position))
 }
-
-#[derive(Serialize)]
-struct Empty {}
 
 /// An account that is not imported is a friend of nobody: its own code says more. Asked only about
 /// entries that failed, so that an entry of a deleted account can still be removed.

@@ -13,7 +13,7 @@ use super::call::Call;
 use super::error_code as code;
 use super::gate::Gate;
 use super::query::Query;
-use super::settings::{App, Limits, MessageRules, Settings};
+use super::settings::{App, MessageRules, RateLimits, Settings};
 use super::webhook::Nobody;
 use super::{Operation, body, handle, idempotency};
 use crate::actors::Users;
@@ -49,7 +49,7 @@ impl Door {
             enabled: true,
             admins: vec![ADMIN.to_owned()],
             keys: vec![KEY.to_owned()],
-            limits: Limits::Off,
+            rate_limits: RateLimits::Off,
             delete_allowed: true,
             default_allow_type: AllowType::AllowAny,
             friend_fields: vec!["level".to_owned()],
@@ -57,14 +57,12 @@ impl Door {
             messages: MessageRules::default(),
         };
         let now_s = NOW.unix_seconds().into();
+        let desks = Desks::new(Clock::fixed(NOW), consult::Metrics::default());
+        desks.serve(Vec::new(), &[]);
         Self {
             gate: Gate::new(&Settings { apps: vec![app], ..Settings::default() }),
             users: Users::nobody(),
-            consultant: Consultant::new(Desks::new(
-                Some(Vec::new()),
-                Clock::fixed(NOW),
-                consult::Metrics::default(),
-            )),
+            consultant: Consultant::new(desks),
             usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s),
         }
     }

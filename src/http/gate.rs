@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use super::error_code::{self as code, ErrorCode};
 use super::frequency::Bucket;
 use super::query::Query;
-use super::settings::{self, Limits, MessageRules, Settings};
+use super::settings::{self, MessageRules, RateLimits, Settings};
 use super::{OPERATIONS, Operation};
 use crate::domain::{AllowType, AppId, Timestamp};
 use crate::tags;
@@ -155,15 +155,15 @@ impl App {
             friend_fields: app.friend_fields.clone(),
             profile_fields: app.profile_fields.clone(),
             messages: app.messages.clone(),
-            receivers: (app.limits != Limits::Off)
+            receivers: (app.rate_limits != RateLimits::Off)
                 .then(|| Bucket::per_minute(app.messages.batch_receivers_per_minute)),
             enabled: app.enabled,
             admins: app.admins.clone(),
             keys: app.keys.clone(),
             buckets: std::array::from_fn(|place| {
-                app.limits.of(Operation::ALL[place]).map(Bucket::new)
+                app.rate_limits.of(Operation::ALL[place]).map(Bucket::new)
             }),
-            whole: app.limits.of_whole_app().map(Bucket::new),
+            whole: app.rate_limits.of_whole_app().map(Bucket::new),
         }
     }
 

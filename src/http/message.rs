@@ -237,18 +237,15 @@ impl Send<'_> {
     /// The message, still without receivers. Errors: the code of the first part that is wrong.
     fn message(&self, call: &Call<'_>, too_long: ErrorCode) -> Result<Message, ErrorCode> {
         let invalid = |Malformed| code::MESSAGE_REQUEST_INVALID;
-        let random = number(&self.random).ok().flatten().ok_or(code::MESSAGE_RANDOM_WRONG)?;
+        let flag = |field: &Scalar<'_>| field.flag().map_err(invalid);
+        let random = self.random.number().ok().flatten().ok_or(code::MESSAGE_RANDOM_WRONG)?;
         let body = self.body().map_err(|code| match code {
             code::MESSAGE_TOO_LONG => too_long,
             code => code,
         })?;
         self.time.integer().map_err(|Malformed| code::MESSAGE_TIME_WRONG)?;
-        let life_time = self.life_time.integer().ok().filter(|value| *value >= Some(0));
-        let life_time = match (life_time, &self.life_time) {
-            (Some(value), _) => value,
-            (None, Scalar::Absent) => None,
-            (None, _) => return Err(code::MESSAGE_LIFE_TIME_WRONG),
-        };
+        let life_time: Option<u64> =
+            self.life_time.number().map_err(|Malformed| code::MESSAGE_LIFE_TIME_WRONG)?;
         let not_for_sender = match self.sync.integer() {
             Ok(None | Some(1)) => false,
             Ok(Some(2)) => true,
@@ -266,7 +263,7 @@ impl Send<'_> {
         let any = call.request.as_u128() as u32;
         Ok(Message {
             to: Vec::new(),
-            seq: number(&self.seq).map_err(invalid)?.unwrap_or(any),
+            seq: self.seq.number().map_err(invalid)?.unwrap_or(any),
             random,
             time: call.now.unix_seconds(),
             body: body.into(),
@@ -274,11 +271,11 @@ impl Send<'_> {
             push: push.into(),
             life_time: life_time
                 .map(|value| u32::try_from(value).unwrap_or(u32::MAX).min(LIFE_TIME_MAX_S)),
-            online_only: flag(&self.online_only)?,
+            online_only: flag(&self.online_only)?.unwrap_or(false),
             not_for_sender,
             control: controls(&self.control)?,
-            read_receipt: flag(&self.read_receipt)?,
-            extension: flag(&self.extension)?,
+            read_receipt: flag(&self.read_receipt)?.unwrap_or(false),
+            extension: flag(&self.extension)?.unwrap_or(false),
             untold: false,
         })
     }
@@ -313,20 +310,6 @@ pub(super) fn check_elements(text: &str) -> Result<(), ErrorCode> {
         Ok(())
     } else {
         Err(code::MESSAGE_ELEMENT_WRONG)
-    }
-}
-
-/// A number of 32 bits, if given.
-fn number(field: &Scalar<'_>) -> Result<Option<u32>, Malformed> {
-    field.integer()?.map(|value| u32::try_from(value).map_err(|_| Malformed)).transpose()
-}
-
-/// 1 for yes, 0 or nothing for no.
-fn flag(field: &Scalar<'_>) -> Result<bool, ErrorCode> {
-    match field.integer() {
-        Ok(None | Some(0)) => Ok(false),
-        Ok(Some(1)) => Ok(true),
-        Ok(Some(_)) | Err(Malformed) => Err(code::MESSAGE_REQUEST_INVALID),
     }
 }
 

@@ -30,6 +30,7 @@ mod message;
 mod message_check;
 mod metrics;
 pub mod ops;
+mod page;
 mod profile;
 mod query;
 mod raw;
@@ -56,12 +57,12 @@ use self::call::Call;
 use self::edge::Edge;
 use crate::actors::Users;
 use crate::clock::Clock;
-use crate::patience::{Limits as Patience, Patient, Standing};
+use crate::patience::{ConnectionState, Patience, Patient};
 use crate::webhooks::{Consultant, Desks};
 
 pub use self::error_code::ErrorCode;
 pub use self::metrics::Metrics;
-pub use self::settings::{App, Limits, MessageRules, Settings};
+pub use self::settings::{App, MessageRules, RateLimits, Settings};
 pub use self::webhook::{
     Asked, Counted, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen,
     LogWanted, NewSecret, Page, PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription,
@@ -314,11 +315,12 @@ pub fn serve(
                 async move { stopping.notified().await }
             })
             .on_connect_ext(|connection: &Patient<TcpStream>, data| {
-                data.insert(connection.standing());
+                data.insert(connection.state());
             })
             .finish(fn_service(move |request: Request| {
                 let worker = Rc::clone(&worker);
-                let in_hand = request.conn_data::<Rc<Standing>>().map(Standing::take_in_hand);
+                let in_hand =
+                    request.conn_data::<Rc<ConnectionState>>().map(ConnectionState::take_in_hand);
                 async move {
                     let (edge, consultant) = &*worker;
                     let answer = edge.answer(request, consultant).await;

@@ -13,7 +13,7 @@ use actix_web::web::{Data, get};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use crate::patience::{self, Limits, Terms};
+use crate::patience::{self, Patience, Terms};
 
 /// Open connections at most: a handful of probes and scrapers.
 const CONNECTIONS_MAX: usize = 256;
@@ -56,7 +56,7 @@ pub fn serve(
     listener: TcpListener,
 ) -> io::Result<Server> {
     let terms = Terms {
-        limits: Limits { head: HEAD_TIMEOUT, idle: KEEP_ALIVE, answer: ANSWER_TIMEOUT },
+        patience: Patience { head: HEAD_TIMEOUT, idle: KEEP_ALIVE, answer: ANSWER_TIMEOUT },
         disconnect: DISCONNECT_TIMEOUT,
         workers: 1,
         connections_max: CONNECTIONS_MAX,

@@ -60,11 +60,8 @@ pub(super) async fn set(call: &Call<'_>, body: &str) -> Answered {
     let change = change(call, &asked.items).map_err(Failure::Whole)?;
     let executed = call.execute(owner, Command::SetProfile(change)).await;
     let executed = executed.map_err(|error| call.fault(&error))?;
-    Ok(call.success(&Empty {}).at(executed.position))
+    Ok(call.done().at(executed.position))
 }
-
-#[derive(Serialize)]
-struct Empty {}
 
 /// The new values; of a repeated tag the last one counts.
 fn change(call: &Call<'_>, list: &List<Object<Item<'_>>>) -> Result<ProfileChange, ErrorCode> {

@@ -8,15 +8,10 @@ use super::beforehand;
 use super::call::Call;
 use super::card;
 use super::error_code as code;
+use super::page;
 use super::shape::{Account, List, Malformed, Object, Scalar, shape};
 use crate::actors::RequestSeen;
 use crate::domain::{Agreement, Command, RequestAnswer, UserId};
-
-/// The size of a page when none is asked for; as for blocklists, rest-api.md 3.4.
-const PAGE_DEFAULT: usize = 100;
-
-/// The largest page; who asks for more gets this many.
-const PAGE_MAX: usize = 1000;
 
 shape! {
     /// The body of `friend_response`.
@@ -70,7 +65,7 @@ pub(super) async fn respond(call: &Call<'_>, body: &str) -> Answered {
 /// `pendency_get`.
 pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     let asked: Get<'_> = call.parse(body)?;
-    let Ok((incoming, start, max)) = page(&asked) else {
+    let Ok((incoming, start, max)) = wanted(&asked) else {
         return call.fails(code::REQUEST_INVALID);
     };
     let key = call.key(owner(&asked.from)?);
@@ -79,30 +74,21 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     if !page.imported {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);
     }
-    let next = start.saturating_add(page.entries.len());
-    let at_end = page.entries.is_empty() || next >= page.total;
     Ok(call.success(&Page {
+        next: page::next(start, page.entries.len(), page.total),
         items: page.entries.into_iter().map(PendencyItem::from).collect(),
-        next: if at_end { 0 } else { next },
         total: page.total,
     }))
 }
 
 /// Whose requests, where the page starts, and how long it may be.
-fn page(asked: &Get<'_>) -> Result<(bool, usize, usize), Malformed> {
+fn wanted(asked: &Get<'_>) -> Result<(bool, usize, usize), Malformed> {
     let incoming = match asked.kind.text()? {
         Some("Pendency_Type_ComeIn") => true,
         Some("Pendency_Type_SendOut") => false,
         Some(_) | None => return Err(Malformed),
     };
-    let start = asked.start.integer()?.unwrap_or(0);
-    let start = usize::try_from(start).map_err(|_| Malformed)?;
-    let max = match asked.max.integer()? {
-        None => PAGE_DEFAULT,
-        Some(max) if max < 1 => return Err(Malformed),
-        Some(max) => usize::try_from(max).unwrap_or(PAGE_MAX).min(PAGE_MAX),
-    };
-    Ok((incoming, start, max))
+    Ok((incoming, asked.start.number()?.unwrap_or(0), page::items_max(&asked.max)?))
 }
 
 #[derive(Serialize)]

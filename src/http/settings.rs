@@ -76,7 +76,7 @@ pub struct App {
     /// The secret keys; several during a change of keys, each is tried.
     pub keys: Vec<String>,
     /// How often it may be called.
-    pub limits: Limits,
+    pub rate_limits: RateLimits,
     /// Whether `account_delete` works; off, it is answered 71000.
     pub delete_allowed: bool,
     /// The `AllowType` of a user who never set one.
@@ -123,7 +123,7 @@ impl fmt::Debug for App {
             .field("id", &self.id)
             .field("enabled", &self.enabled)
             .field("admins", &self.admins)
-            .field("limits", &self.limits)
+            .field("rate_limits", &self.rate_limits)
             .field("delete_allowed", &self.delete_allowed)
             .field("default_allow_type", &self.default_allow_type)
             .field("friend_fields", &self.friend_fields)
@@ -136,7 +136,7 @@ impl fmt::Debug for App {
 /// How often an app may be called, in calls per second: 1 to [`CALLS_PER_SECOND_MAX`], larger
 /// values count as that. Rule: rest-api.md 1.6.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Limits {
+pub enum RateLimits {
     /// No limit at all, for load tests.
     Off,
     /// Every command has its documented limit, except these.
@@ -148,13 +148,13 @@ pub enum Limits {
     },
 }
 
-impl Default for Limits {
+impl Default for RateLimits {
     fn default() -> Self {
         Self::PerCommand { overrides: BTreeMap::new(), whole_app: None }
     }
 }
 
-impl Limits {
+impl RateLimits {
     /// Calls per second of `operation`, if limited.
     pub fn of(&self, operation: Operation) -> Option<u32> {
         match self {

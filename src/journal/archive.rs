@@ -7,7 +7,7 @@
 use super::{JournalError, Partition};
 
 /// A key and its value.
-pub type Kept = (Vec<u8>, Vec<u8>);
+pub type KeyValue = (Vec<u8>, Vec<u8>);
 
 /// Where snapshots are kept. All methods block.
 pub trait Archive: Send + Sync + 'static {
@@ -18,7 +18,7 @@ pub trait Archive: Send + Sync + 'static {
     fn publish(
         &self,
         partition: Partition,
-        entries: &mut dyn Iterator<Item = Kept>,
+        entries: &mut dyn Iterator<Item = KeyValue>,
     ) -> Result<(), JournalError>;
 
     /// Hands everything that stands in `partition` to `each`, in order, as far as it was there when

@@ -58,7 +58,7 @@ pub use consult::answer::Unreadable;
 pub use consult::question::Question;
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
 pub use count::count;
-pub use cursor::{CursorError, Cursors};
+pub use cursor::{CURSORS, CursorError, CursorName, Cursors};
 pub use digest::CallId;
 pub use endpoint::{Endpoint, EndpointError};
 pub use format::{Secret, SecretError, Signer};
@@ -69,7 +69,7 @@ pub use lane::{
 };
 pub use metrics::Metrics;
 pub use retry::Schedule;
-pub use subscription::{MAIN, Subscription, cursor_name};
+pub use subscription::Subscription;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;

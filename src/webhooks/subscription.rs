@@ -2,6 +2,7 @@
 
 use super::caller::Certificate;
 use super::command::Switches;
+use super::cursor::CursorName;
 use super::digest::CallId;
 use super::endpoint::Endpoint;
 use super::format::Signer;
@@ -9,7 +10,6 @@ use super::guard::Guard;
 use super::lane::{Bounds, Scope, Target};
 use super::line::Terms;
 use super::retry::Schedule;
-pub use crate::domain::MAIN;
 use crate::domain::{AppId, DeliveryTerms, Replay, Seek, SeekTo};
 use crate::journal::{Offset, Partition};
 
@@ -46,19 +46,17 @@ impl Subscription {
     /// The name under which its cursors are kept. A cursor belongs to the name and not to the
     /// address, so a changed address goes on where the old one stopped.
     pub fn cursor_name(&self) -> String {
-        let base = cursor_name(self.app, &self.name);
-        match &self.replay {
-            Some(replay) => format!("{base}/replay/{}", replay.number),
-            None => base,
-        }
+        self.named().to_string()
     }
 
     /// What metrics call it.
     pub(super) fn label(&self) -> String {
-        match &self.replay {
-            Some(replay) => format!("{}/replay/{}", self.name, replay.number),
-            None => self.name.clone(),
-        }
+        self.named().label()
+    }
+
+    fn named(&self) -> CursorName<'_> {
+        let replay = self.replay.as_ref().map(|replay| replay.number);
+        CursorName { replay, ..CursorName::of(self.app, &self.name) }
     }
 
     /// What a lane of it tells.
@@ -100,11 +98,6 @@ impl Subscription {
     pub(super) fn goes_on_as(&self, other: &Self) -> bool {
         self.seek == other.seek && self.replay == other.replay
     }
-}
-
-/// The name of the cursors of an app's subscription `name`.
-pub fn cursor_name(app: AppId, name: &str) -> String {
-    if name == MAIN { format!("webhook/{app}") } else { format!("webhook/{app}/{name}") }
 }
 
 fn target(to: &SeekTo, partition: Partition) -> Target {

@@ -13,14 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cordon::clock::Clock;
-use cordon::domain::{AppId, DeliveryTerms, Event, Timestamp, UserId, UserKey, Version};
+use cordon::domain::{AppId, DeliveryTerms, Event, MAIN, Timestamp, UserId, UserKey, Version};
 use cordon::journal::{
     Body, Commit, Cursor, Epoch, Journal, Offset, Origin, Partition, Place, ReaderRule, Settlement,
     embedded, partition_of, record,
 };
 use cordon::webhooks::{
-    CursorError, Cursors, Endpoint, Guard, Handle, MAIN, Metrics, Signer, Subscription, Switches,
-    start,
+    CursorError, Cursors, Endpoint, Guard, Handle, Metrics, Signer, Subscription, Switches, start,
 };
 use futures_util::stream::{self, StreamExt};
 use rustix::thread::{CpuSet, sched_setaffinity};

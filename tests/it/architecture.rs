@@ -33,18 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &[
-            "app",
-            "audit",
-            "clock",
-            "config",
-            "domain",
-            "journal",
-            "store",
-            "telemetry",
-            "usersig",
-            "webhooks",
-        ],
+        &["app", "audit", "clock", "config", "domain", "journal", "store", "telemetry", "usersig"],
     ),
 ];
 
@@ -72,7 +61,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     (
         "audit",
         "webhooks",
-        &["CallbackCommand", "MAIN", "PARKED_USERS_MAX", "Switches", "digest", "payload"],
+        &["CallbackCommand", "CursorName", "PARKED_USERS_MAX", "Switches", "digest", "payload"],
     ),
     // Settings are about the values of the core, not about its rules.
     (

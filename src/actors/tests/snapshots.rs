@@ -5,19 +5,19 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::actors::snapshot::{restore, write};
-use crate::journal::archive::Kept;
+use crate::journal::archive::KeyValue;
 use crate::journal::{Archive, JournalError};
 use crate::store::row_set::RowSet;
 
 /// What was published, in order.
 #[derive(Default)]
-pub(super) struct Shelf(Mutex<BTreeMap<Partition, Vec<Kept>>>);
+pub(super) struct Shelf(Mutex<BTreeMap<Partition, Vec<KeyValue>>>);
 
 impl Archive for Shelf {
     fn publish(
         &self,
         partition: Partition,
-        entries: &mut dyn Iterator<Item = Kept>,
+        entries: &mut dyn Iterator<Item = KeyValue>,
     ) -> Result<(), JournalError> {
         self.0.lock().expect("a lock").entry(partition).or_default().extend(entries);
         Ok(())

@@ -4,17 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::Directory;
 use super::known::Known;
 use crate::actors::Seat;
+use crate::app::own_origin;
 use crate::domain::{AppId, Command, Replay, UserKey, keeper};
-use crate::journal::{Cursor, Origin, Partition, partition_of};
-use crate::webhooks::MAIN;
-
-/// What the cursors of all subscriptions begin with.
-const CURSORS: &str = "webhook/";
+use crate::journal::{Cursor, Partition, partition_of};
+use crate::webhooks::{CURSORS, CursorName};
 
 impl Directory {
     fn serves(&self, partition: Partition) -> bool {
@@ -69,7 +65,7 @@ impl Directory {
             let Ok(seen) = self.users.cursors(partition, CURSORS).await else { continue };
             let mut checked: BTreeMap<AppId, Option<Arc<Known>>> = BTreeMap::new();
             for (name, _) in seen.cursors {
-                let Some(follower) = Follower::parse(&name) else { continue };
+                let Some(follower) = CursorName::parse(&name) else { continue };
                 let app = follower.app;
                 if !self.apps.contains_key(&app) || !self.is_gone(&self.known(app), &follower) {
                     continue;
@@ -94,71 +90,17 @@ impl Directory {
         }
     }
 
-    fn is_gone(&self, known: &Known, follower: &Follower<'_>) -> bool {
+    fn is_gone(&self, known: &Known, follower: &CursorName<'_>) -> bool {
         match follower.replay {
             Some(number) => {
                 let runs = known.kept.replays.iter().any(|replay| replay.number == number);
                 number <= known.kept.last_replay && !runs
             }
             None => {
-                let deleted = known.kept.deleted.iter().any(|name| **name == *follower.name);
-                deleted && !self.is_configured(follower.app, follower.name)
+                let deleted =
+                    known.kept.deleted.iter().any(|name| **name == *follower.subscription);
+                deleted && !self.is_configured(follower.app, follower.subscription)
             }
-        }
-    }
-}
-
-/// Whose cursor a name is: `webhook/<app>`, `…/<subscription>`, `…/replay/<number>`.
-#[derive(Debug, PartialEq, Eq)]
-struct Follower<'a> {
-    app: AppId,
-    name: &'a str,
-    replay: Option<u32>,
-}
-
-impl<'a> Follower<'a> {
-    fn parse(cursor: &'a str) -> Option<Self> {
-        let parts: Vec<&str> = cursor.strip_prefix(CURSORS)?.split('/').collect();
-        let app = AppId(parts.first()?.parse().ok()?);
-        let (name, replay) = match parts[1..] {
-            [] => (MAIN, None),
-            ["replay", number] => (MAIN, Some(number.parse().ok()?)),
-            [name] => (name, None),
-            [name, "replay", number] => (name, Some(number.parse().ok()?)),
-            _ => return None,
-        };
-        Some(Self { app, name, replay })
-    }
-}
-
-/// Who asks for what the node does by itself.
-fn own_origin() -> Origin {
-    Origin {
-        operator: "cordon".into(),
-        request: Uuid::now_v7(),
-        ip: "".into(),
-        platform: "RESTAPI".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::webhooks;
-
-    #[test]
-    fn a_cursors_name_tells_whose_it_is() {
-        let app = AppId(7);
-        for name in [MAIN, "audit", "replay"] {
-            let cursor = webhooks::cursor_name(app, name);
-            assert_eq!(Follower::parse(&cursor), Some(Follower { app, name, replay: None }));
-            let of_replay = format!("{cursor}/replay/3");
-            let follower = Follower { app, name, replay: Some(3) };
-            assert_eq!(Follower::parse(&of_replay), Some(follower), "{of_replay}");
-        }
-        for cursor in ["audit/7", "webhook/", "webhook/x", "webhook/7/a/b", "webhook/7/a/replay/x"]
-        {
-            assert_eq!(Follower::parse(cursor), None, "{cursor}");
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::terms::{Terms, Wire};
-use crate::domain::{AppId, Format, Replay, Subscription, Subscriptions};
+use crate::domain::{AppId, Format, MAIN, Replay, Subscription, Subscriptions};
 use crate::http::{Source, State, SubscriptionSeen};
-use crate::webhooks::{self, EndpointError, Guard, MAIN, Secret, SecretError, Signer};
+use crate::webhooks::{self, EndpointError, Guard, Secret, SecretError, Signer};
 
 /// What is known of an app's subscriptions, with what follows from it.
 #[derive(Default)]

@@ -272,7 +272,7 @@ impl Directory {
         app: AppId,
         name: &str,
     ) -> Result<(), ExecuteError> {
-        let name = webhooks::cursor_name(app, name);
+        let name = webhooks::CursorName::of(app, name).to_string();
         let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
         for some in all.chunks(ASKED_AT_ONCE) {
             let begun = some.iter().map(|partition| self.users.begin_cursor(*partition, &name));

@@ -6,9 +6,9 @@ use super::known::runtime;
 use crate::app::seal::Sealer;
 use crate::app::settings::webhook_certificate;
 use crate::config::{self, Config};
-use crate::domain::{BeforeTerms, DeliveryTerms, SealedSecret, Subscription};
+use crate::domain::{BeforeTerms, DeliveryTerms, MAIN, SealedSecret, Subscription};
 use crate::http::Source;
-use crate::webhooks::{self, Certificate, Guard, MAIN, Secret};
+use crate::webhooks::{self, Certificate, Guard, Secret};
 
 /// What the settings say about an app.
 pub(super) struct Terms {

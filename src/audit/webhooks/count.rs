@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::super::AuditError;
 use super::super::walk::{Reading, Step, Walk, all_partitions};
+use super::Range;
 use super::calls::Owed;
-use super::{Range, named};
 use crate::domain::{AppId, UserId};
 use crate::journal::{Admitted, Body, Filter, Offset, Partition, ReadJournal};
 use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, Switches};
+use crate::webhooks::{CallbackCommand, CursorName, Switches};
 
 /// What a replay is to tell: the intersection of all that is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
             Body::Cursor { subscription: cursor, cursor: said } => {
                 let newest = said.progress.filters.into_iter().next_back();
                 if let Some(newest) = newest
-                    && named(&cursor) == Some((*app, subscription, None))
+                    && CursorName::parse(&cursor) == Some(CursorName::of(*app, subscription))
                 {
                     asked.insert(partition, newest);
                 }

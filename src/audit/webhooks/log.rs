@@ -12,13 +12,13 @@ use serde::Serialize;
 use super::super::plain::Plain;
 use super::super::walk::{Reading, Step, Walk, all_partitions};
 use super::super::{AuditError, Format, until_closed};
-use super::{Options, Range, Report, Settled, State, Watch, named, watched};
+use super::{Options, Range, Report, Settled, State, Watch, watched};
 use crate::domain::{Timestamp, UserId};
 use crate::journal::record::decode;
 use crate::journal::{Admitted, Body, DeadLetter, Offset, Partition, ReadJournal};
-use crate::webhooks::Switches;
 use crate::webhooks::digest::CallId;
 use crate::webhooks::payload::deliveries;
+use crate::webhooks::{CursorName, Switches};
 
 /// The names of the states of a call.
 pub const STATES: [&str; 4] = [DELIVERED, DEAD, PARKED, WAITING];
@@ -53,7 +53,7 @@ impl LogOptions {
 
 /// One call, as it is written.
 #[derive(Clone, Debug, Serialize)]
-struct Line<'a> {
+struct CallLine<'a> {
     id: String,
     subscription: &'a str,
     seq: u64,
@@ -73,7 +73,7 @@ struct Line<'a> {
     body: Option<String>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> CallLine<'a> {
     fn of(settled: &'a Settled<'_>) -> Self {
         let place = |offset: Offset| format!("{}@{offset}", settled.id.partition);
         let mut line = Self {
@@ -160,7 +160,7 @@ impl Watch for Log<'_> {
         if !self.options.shows(*id, *user, *at, state.name()) {
             return Ok(());
         }
-        let mut line = Line::of(settled);
+        let mut line = CallLine::of(settled);
         if self.options.body {
             line.body = body(self.journal, *id)?;
         }
@@ -220,7 +220,8 @@ pub fn dead_letters(
         let Body::Cursor { subscription, cursor } = record.body else {
             return Ok(ControlFlow::Continue(()));
         };
-        if !named(&subscription).is_some_and(|(app, name, _)| options.options.wants(app, name)) {
+        let name = CursorName::parse(&subscription);
+        if !name.is_some_and(|name| options.options.wants(name.app, name.subscription)) {
             return Ok(ControlFlow::Continue(()));
         }
         let died = &cursor.progress.died;

@@ -23,10 +23,10 @@ use std::ops::ControlFlow;
 pub use count::{Counted, Selection, count};
 pub use log::{LogOptions, STATES, dead_letters, log};
 pub use report::{
-    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, Report, Rule, Standing, Subscribed,
+    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, PartitionReport, Report, Rule, Subscribed,
 };
 pub use scan::{
-    Asked, Delivered, Letter, Limits, OwedCall, ScanCursor, ScanCursorError, Scanned, Standpoint,
+    Asked, Delivered, Letter, OwedCall, Reach, ScanCursor, ScanCursorError, Scanned, Standpoint,
     delivered, letters, owed_calls,
 };
 
@@ -38,7 +38,7 @@ use crate::journal::{
     Admitted, Body, Commit, Cursor, DeadLetter, Entry, Offset, Parked, Partition, ReadJournal,
     Record,
 };
-use crate::webhooks::MAIN;
+use crate::webhooks::CursorName;
 use crate::webhooks::digest::CallId;
 use calls::Shelf;
 use lane::{Ground, Lane, Whose};
@@ -51,8 +51,6 @@ const STREAM_MARK: u8 = b'~';
 const HEAD_BYTES: usize = 256;
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// What the names of all cursors of subscriptions begin with.
-const CURSOR_PREFIX: &str = "webhook/";
 
 /// One end of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -350,7 +348,9 @@ impl<'a> Reckoning<'a> {
         cursor: &Cursor,
         watch: &mut dyn Watch,
     ) -> Result<(), AuditError> {
-        let Some((app, subscription, replay)) = named(name) else { return Ok(()) };
+        let Some(CursorName { app, subscription, replay }) = CursorName::parse(name) else {
+            return Ok(());
+        };
         if !self.options.wants(app, subscription) {
             return Ok(());
         }
@@ -381,16 +381,10 @@ impl<'a> Reckoning<'a> {
         self.wait(watch)?;
         let Self { options, lanes, mut report, .. } = self;
         for ((cursor, partition), lane) in lanes {
-            let Some((app, _, _)) = named(&cursor) else { continue };
+            let Some(named) = CursorName::parse(&cursor) else { continue };
+            let (app, name) = (named.app, named.label());
             let counted = lane.is_counted();
             let Lane { cursor: newest, said_at, cursors, counts, .. } = lane;
-            let name = cursor.strip_prefix(&format!("{CURSOR_PREFIX}{app}")).unwrap_or_default();
-            let name = name.strip_prefix('/').unwrap_or(name);
-            let name = match name {
-                "" => MAIN.to_owned(),
-                replay if replay.starts_with("replay/") => format!("{MAIN}/{replay}"),
-                name => name.to_owned(),
-            };
             let last = report.subscriptions.last();
             if last.is_none_or(|one| one.app != app || *one.name != name) {
                 report.subscriptions.push(Subscribed::new(app, name.into()));
@@ -398,7 +392,7 @@ impl<'a> Reckoning<'a> {
             let Some(subscribed) = report.subscriptions.last_mut() else { continue };
             subscribed.ended &= newest.ended;
             subscribed.counted &= counted || newest.progress.filters.is_empty();
-            subscribed.add(Standing {
+            subscribed.add(PartitionReport {
                 partition,
                 next: newest.place.next,
                 term: newest.term,
@@ -456,21 +450,5 @@ impl Options {
     fn replay(&self, app: AppId, number: u32) -> Option<&Replay> {
         let known = self.replays.iter().find(|(of, replay)| *of == app && replay.number == number);
         known.map(|(_, replay)| replay)
-    }
-}
-
-/// App, subscription and replay of a cursor's name, if it is one of a subscription.
-pub fn named(cursor: &str) -> Option<(AppId, &str, Option<u32>)> {
-    let mut parts = cursor.strip_prefix(CURSOR_PREFIX)?.split('/');
-    let app = AppId(parts.next()?.parse().ok()?);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (None, ..) => Some((app, MAIN, None)),
-        (Some(name), None, ..) => Some((app, name, None)),
-        // A replay of the subscription that has no name in its cursors.
-        (Some("replay"), Some(number), None, _) => Some((app, MAIN, Some(number.parse().ok()?))),
-        (Some(name), Some("replay"), Some(number), None) => {
-            Some((app, name, Some(number.parse().ok()?)))
-        }
-        _ => None,
     }
 }

@@ -115,7 +115,7 @@ impl Counts {
 
 /// How a subscription stands in one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct PartitionReport {
     /// The partition.
     pub partition: Partition,
     /// The first offset that is not done with, but for parked users.
@@ -156,7 +156,7 @@ pub struct Subscribed {
     /// Calls that are parked or wait.
     pub lag: u64,
     /// Each partition.
-    pub partitions: Vec<Standing>,
+    pub partitions: Vec<PartitionReport>,
 }
 
 impl Subscribed {
@@ -175,12 +175,12 @@ impl Subscribed {
     }
 
     /// Adds one partition.
-    pub(super) fn add(&mut self, standing: Standing) {
-        self.counts.add(&standing.counts);
-        self.partitions.push(standing);
+    pub(super) fn add(&mut self, part: PartitionReport) {
+        self.counts.add(&part.counts);
+        self.partitions.push(part);
     }
 
-    fn of<T>(&self, of: impl Fn(&Standing) -> Option<T>) -> impl Iterator<Item = T> {
+    fn of<T>(&self, of: impl Fn(&PartitionReport) -> Option<T>) -> impl Iterator<Item = T> {
         self.partitions.iter().filter_map(of)
     }
 }
@@ -254,16 +254,16 @@ impl Report {
             "app         subscription              lag         oldest    parked  dead    state"
         )?;
         for one in &self.subscriptions {
-            let users = one.partitions.iter().map(|standing| standing.users.len()).sum::<usize>();
-            let halted = one.of(|standing| standing.halted.clone()).next();
-            let down = one.of(|standing| standing.down_since).min();
+            let users = one.partitions.iter().map(|part| part.users.len()).sum::<usize>();
+            let halted = one.of(|part| part.halted.clone()).next();
+            let down = one.of(|part| part.down_since).min();
             let state = match (one.ended, halted, down) {
                 (true, _, _) => "ended".to_owned(),
                 (_, Some(reason), _) => format!("halted: {}", Plain(&reason)),
                 (_, _, Some(since)) => format!("down since {since}"),
                 (_, _, None) => "up".to_owned(),
             };
-            let error = one.of(|standing| standing.error.clone()).next();
+            let error = one.of(|part| part.error.clone()).next();
             let error = error.map_or_else(String::new, |e| format!(", last error: {}", Plain(&e)));
             writeln!(
                 out,
@@ -274,9 +274,9 @@ impl Report {
                 format!("{} s", one.lag_s),
                 one.counts.dead,
             )?;
-            for standing in &one.partitions {
-                for Parked { user, first, attempts, since, error, .. } in &standing.users {
-                    let partition = standing.partition;
+            for part in &one.partitions {
+                for Parked { user, first, attempts, since, error, .. } in &part.users {
+                    let partition = part.partition;
                     writeln!(
                         out,
                         "            parked {user} at {partition}@{first} since {since}, {attempts} \

@@ -13,8 +13,8 @@ use super::auth::Key;
 use super::batch::Queue;
 use super::breaker::Breaker;
 use super::call::{Answer, CallError, IN_FLIGHT_MAX, Manner, Whom};
-use super::line::{Call, Joining, Lines};
 use super::metrics::{Kind, Metrics};
+use super::thread::{Call, Callers, Joining};
 use super::wire::{self, Asking, BODY_BYTES_MAX, Hint};
 use super::{PeersError, Security, Settings, check_name, tls};
 use crate::actors::elsewhere::Asked;
@@ -68,9 +68,9 @@ impl Peers {
         let node: Arc<str> = settings.node.as_str().into();
         let manner = Manner { node: node.clone(), key, tls, clock };
         let (joining, joined) = mpsc::channel(PEERS_MAX);
-        let lines = Lines { manner, routes: routes.clone(), metrics: metrics.clone() };
+        let callers = Callers { manner, routes: routes.clone(), metrics: metrics.clone() };
         let runtime = move || match actix_web::rt::Runtime::new() {
-            Ok(runtime) => runtime.block_on(lines.run(joined)),
+            Ok(runtime) => runtime.block_on(callers.run(joined)),
             Err(error) => tracing::error!(%error, "other nodes cannot be called"),
         };
         thread::Builder::new().name("peers".into()).spawn(runtime).map_err(PeersError::Thread)?;

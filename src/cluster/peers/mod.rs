@@ -15,7 +15,6 @@ mod batch;
 mod breaker;
 mod call;
 mod client;
-mod line;
 mod metrics;
 mod replay;
 mod server;
@@ -25,6 +24,7 @@ mod slow;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod tls;
 mod wire;
 

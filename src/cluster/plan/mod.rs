@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use self::beats::Beats;
 use self::duty::{Case, Duty, Holder, Post, Step};
-use super::members::{Beat, Standing, View};
+use super::members::{Beat, NodeState, View};
 use super::owners::{Owners, Tenure};
 use super::placement::{Placement, StandbyMode};
 use super::routes::Owner;
@@ -215,7 +215,7 @@ impl Planner {
             }
             Some(tenure) => match view.find_start(&tenure.node, tenure.incarnation) {
                 Some(beat) => Holder::Living {
-                    let_go: beat.state == Standing::Leaving && !beat.warm.contains(&partition),
+                    let_go: beat.state == NodeState::Leaving && !beat.warm.contains(&partition),
                 },
                 None => Holder::Gone,
             },
@@ -239,7 +239,7 @@ impl Planner {
             judges && self.leaving.is_some_and(|leaving| here < leaving.since + leaving.patience);
         if in_order {
             let told = self.view.find(&self.me.node);
-            let is_known = told.is_some_and(|beat| beat.state == Standing::Leaving);
+            let is_known = told.is_some_and(|beat| beat.state == NodeState::Leaving);
             let (view, owners) = (&self.view, &self.owners);
             let heir = self.placement.heir(view, owners, partition, Some(&self.me.node));
             if !is_known || heir.is_some_and(|(_, fit)| !fit) {
@@ -353,9 +353,9 @@ impl Planner {
             .map(|((partition, _), _)| partition)
             .collect();
         let state = match (self.leaving, self.joined) {
-            (Some(_), _) => Standing::Leaving,
-            (None, true) => Standing::Active,
-            (None, false) => Standing::Joining,
+            (Some(_), _) => NodeState::Leaving,
+            (None, true) => NodeState::Active,
+            (None, false) => NodeState::Joining,
         };
         self.farewell = self.leaving.is_some() && warm.is_empty();
         let Me { node, incarnation, address } = self.me.clone();

@@ -64,7 +64,7 @@ impl Mind {
         beat
     }
 
-    fn other(&mut self, node: &str, state: Standing, warm: BTreeSet<Partition>, at: i64) {
+    fn other(&mut self, node: &str, state: NodeState, warm: BTreeSet<Partition>, at: i64) {
         let (node, address) = (node.to_owned(), format!("{node}:7000"));
         let beat = Beat { node, incarnation: Uuid::nil(), number: 1, address, state, warm };
         self.hear(&beat, at);
@@ -116,10 +116,10 @@ fn nothing_is_judged_before_both_boards_were_read_whole() {
 fn nothing_is_judged_before_a_beat_of_this_very_start_was_read_back() {
     let mut mind = Mind::seated(WARM);
     assert_eq!(mind.look(0), Orders::default());
-    mind.other("other", Standing::Active, all(), 0);
+    mind.other("other", NodeState::Active, all(), 0);
     assert_eq!(mind.look(0), Orders::default());
     // What an earlier start has left behind is not this one.
-    mind.other("me", Standing::Active, all(), 0);
+    mind.other("me", NodeState::Active, all(), 0);
     assert_eq!(mind.look(0), Orders::default());
     assert!(mind.planner.unready(millis(0), &mind.seats).is_some());
     mind.beats(0);
@@ -150,11 +150,11 @@ fn a_living_owner_is_waited_for_and_not_for_ever() {
     // It leaves, so this node is the rightful owner; but it has not released anything yet.
     for at in (0..HANDOVER_PATIENCE_MS).step_by(1000) {
         mind.beats(at);
-        mind.other("old", Standing::Leaving, all(), at);
+        mind.other("old", NodeState::Leaving, all(), at);
         assert_eq!(mind.look(at).claim, [], "{at}");
     }
     mind.beats(HANDOVER_PATIENCE_MS);
-    mind.other("old", Standing::Leaving, all(), HANDOVER_PATIENCE_MS);
+    mind.other("old", NodeState::Leaving, all(), HANDOVER_PATIENCE_MS);
     assert_eq!(mind.look(HANDOVER_PATIENCE_MS).claim, everything());
 }
 
@@ -163,7 +163,7 @@ fn a_release_is_answered_by_a_claim_at_once() {
     let mut mind = Mind::seated(RELEASED);
     mind.owned_by("old", Uuid::nil(), 3);
     mind.beats(0);
-    mind.other("old", Standing::Leaving, all(), 0);
+    mind.other("old", NodeState::Leaving, all(), 0);
     assert_eq!(mind.look(0).claim, everything());
     // A claim that comes to nothing is not repeated in the same breath.
     assert_eq!(mind.look(0).claim, []);
@@ -174,7 +174,7 @@ fn who_leaves_and_says_that_it_holds_a_partition_no_more_is_not_waited_for() {
     let mut mind = Mind::seated(BEHIND);
     mind.owned_by("old", Uuid::nil(), 3);
     mind.beats(0);
-    mind.other("old", Standing::Leaving, BTreeSet::from([Partition(2)]), 0);
+    mind.other("old", NodeState::Leaving, BTreeSet::from([Partition(2)]), 0);
     let claim = mind.look(0).claim;
     assert_eq!((claim.len(), claim.contains(&Partition(2))), (7, false));
 }
@@ -184,7 +184,7 @@ fn a_release_that_was_read_before_the_end_is_no_release() {
     let mut mind = Mind::seated(Seat::StandingBy { caught_up: false, released: true });
     mind.owned_by("old", Uuid::nil(), 3);
     mind.beats(0);
-    mind.other("old", Standing::Leaving, all(), 0);
+    mind.other("old", NodeState::Leaving, all(), 0);
     assert_eq!(mind.look(0).claim, []);
 }
 
@@ -192,14 +192,14 @@ fn a_release_that_was_read_before_the_end_is_no_release() {
 fn a_dead_owner_and_one_that_began_anew_are_not_waited_for() {
     let mut mind = Mind::seated(WARM);
     mind.owned_by("old", Uuid::nil(), 3);
-    mind.other("old", Standing::Active, all(), 0);
+    mind.other("old", NodeState::Active, all(), 0);
     mind.beats(6_000);
     assert_eq!(mind.look(6_000).claim, everything(), "dead");
 
     let mut mind = Mind::seated(WARM);
     mind.owned_by("old", Uuid::max(), 3);
     mind.beats(0);
-    mind.other("old", Standing::Joining, BTreeSet::new(), 0);
+    mind.other("old", NodeState::Joining, BTreeSet::new(), 0);
     assert_eq!(mind.look(0).claim, everything(), "its name and address are the same");
 
     let mut mind = Mind::seated(WARM);
@@ -212,7 +212,7 @@ fn a_dead_owner_and_one_that_began_anew_are_not_waited_for() {
 fn what_nobody_is_known_to_own_is_claimed_when_rumours_have_had_their_time() {
     let mut mind = Mind::seated(WARM);
     mind.beats(0);
-    mind.other("other", Standing::Active, BTreeSet::new(), 0);
+    mind.other("other", NodeState::Active, BTreeSet::new(), 0);
     assert_eq!(mind.look(0).claim, []);
     mind.beats(RUMOUR_PATIENCE_MS);
     assert_eq!(mind.look(RUMOUR_PATIENCE_MS).claim, everything());
@@ -275,9 +275,9 @@ fn what_somebody_else_should_own_and_can_serve_is_handed_over() {
     let mut mind = Mind::seated(SERVING);
     mind.owned_by("me", ME, 4);
     mind.beats(0);
-    mind.other("new", Standing::Joining, BTreeSet::new(), 0);
+    mind.other("new", NodeState::Joining, BTreeSet::new(), 0);
     assert_eq!(mind.look(0).release, [], "it is cold");
-    mind.other("new", Standing::Active, all(), 0);
+    mind.other("new", NodeState::Active, all(), 0);
     let release = mind.look(0).release;
     assert!(!release.is_empty() && release.len() < usize::from(PARTITIONS), "{release:?}");
     // Said again only when it shows no effect.
@@ -290,7 +290,7 @@ fn an_owner_that_nobody_has_heard_of_yet_stays_in_office() {
     let mut mind = Mind::new();
     mind.beats(0);
     mind.seats.fill(SERVING);
-    mind.other("new", Standing::Joining, BTreeSet::new(), 0);
+    mind.other("new", NodeState::Joining, BTreeSet::new(), 0);
     assert_eq!(mind.look(0).release, [], "nobody is fit, and this node serves");
 }
 
@@ -301,9 +301,9 @@ fn a_claim_that_is_somebody_elses_by_now_is_given_up() {
     mind.look(0);
     // Its claim makes it warm, so a cold node does not come before it, for a while.
     assert_eq!(mind.beats(0).warm, all());
-    mind.other("new", Standing::Joining, BTreeSet::new(), 0);
+    mind.other("new", NodeState::Joining, BTreeSet::new(), 0);
     assert_eq!(mind.look(0).release, []);
-    mind.other("new", Standing::Active, all(), CLAIMING_MS);
+    mind.other("new", NodeState::Active, all(), CLAIMING_MS);
     assert_eq!(mind.beats(CLAIMING_MS).warm, BTreeSet::new());
     assert_eq!(mind.look(CLAIMING_MS).release, everything());
 }
@@ -315,13 +315,13 @@ fn who_leaves_says_so_first_and_hands_over_when_somebody_is_warm() {
     mind.beats(0);
     let cold = [0, 3, 4].map(Partition);
     let warm: BTreeSet<_> = all().into_iter().filter(|name| !cold.contains(name)).collect();
-    mind.other("heir", Standing::Active, warm, 0);
+    mind.other("heir", NodeState::Active, warm, 0);
     mind.look(0);
     mind.planner.leave(millis(0), millis(10_000));
     assert_eq!(mind.look(0).release, [], "nobody knows yet that it leaves");
     assert!(mind.planner.beat_is_due(BEAT_WITH_NEWS));
     let beat = mind.beats(200);
-    assert_eq!((beat.state, beat.warm), (Standing::Leaving, [0, 4, 5].map(Partition).into()));
+    assert_eq!((beat.state, beat.warm), (NodeState::Leaving, [0, 4, 5].map(Partition).into()));
     let orders = mind.look(200);
     assert_eq!((orders.release, orders.claim), (vec![Partition(5)], vec![]));
     assert_eq!(orders.follow, BTreeSet::new());
@@ -353,7 +353,7 @@ fn of_two_nodes_with_one_name_the_one_that_was_started_first_gives_way() {
         incarnation,
         number: 1,
         address: "other:7000".into(),
-        state: Standing::Joining,
+        state: NodeState::Joining,
         warm: BTreeSet::new(),
     };
     let mut mind = Mind::seated(SERVING);
@@ -420,8 +420,8 @@ fn who_was_deposed_and_does_not_know_it_posts_nothing_and_is_not_warm() {
 #[test]
 fn a_node_joins_until_it_has_caught_up_and_knows_all_owners_or_for_a_minute() {
     let mut mind = Mind::seated(BEHIND);
-    assert_eq!(mind.beats(0).state, Standing::Joining);
-    mind.other("old", Standing::Active, all(), 0);
+    assert_eq!(mind.beats(0).state, NodeState::Joining);
+    mind.other("old", NodeState::Active, all(), 0);
     mind.look(0);
     mind.seats.fill(WARM);
     mind.look(1);
@@ -429,11 +429,11 @@ fn a_node_joins_until_it_has_caught_up_and_knows_all_owners_or_for_a_minute() {
     mind.owned_by("old", Uuid::nil(), 3);
     mind.look(2);
     assert_eq!(mind.planner.unready(millis(2), &mind.seats), None);
-    assert_eq!(mind.beats(2).state, Standing::Active);
+    assert_eq!(mind.beats(2).state, NodeState::Active);
     // It has joined, whatever happens to single partitions afterwards.
     mind.seats.fill(BEHIND);
     mind.look(3);
-    assert_eq!(mind.beats(3).state, Standing::Active);
+    assert_eq!(mind.beats(3).state, NodeState::Active);
 
     let mut mind = Mind::seated(BEHIND);
     mind.beats(0);

@@ -7,7 +7,7 @@ use actix_web::rt;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::*;
-use crate::cluster::members::{Beat, Standing};
+use crate::cluster::members::{Beat, NodeState};
 use crate::domain::Timestamp;
 use crate::journal::Epoch;
 
@@ -218,7 +218,7 @@ async fn a_node_that_leaves_hands_over_to_the_other_and_is_done() {
     assert!(!first.is_ready());
     let farewell = cluster.members.beats().into_iter().rfind(|beat| beat.node == "a");
     let farewell = farewell.expect("it has beaten");
-    assert_eq!((farewell.state, farewell.warm), (Standing::Leaving, BTreeSet::new()));
+    assert_eq!((farewell.state, farewell.warm), (NodeState::Leaving, BTreeSet::new()));
     first.steward.stop().await;
     second.until(|node| node.desk.serving() == 4).await;
     second.until(|node| node.owners() == vec![Some("b".to_owned()); 4]).await;

@@ -79,6 +79,20 @@ impl Scalar<'_> {
             Self::Text(_) | Self::Other => Err(Malformed),
         }
     }
+
+    /// The integer, if given, which has to be one of `T`.
+    pub(super) fn number<T: TryFrom<i64>>(&self) -> Result<Option<T>, Malformed> {
+        self.integer()?.map(|value| T::try_from(value).map_err(|_| Malformed)).transpose()
+    }
+
+    /// 1 for yes or 0 for no, if given.
+    pub(super) fn flag(&self) -> Result<Option<bool>, Malformed> {
+        match self.integer()? {
+            None => Ok(None),
+            Some(value @ 0..=1) => Ok(Some(value == 1)),
+            Some(_) => Err(Malformed),
+        }
+    }
 }
 
 /// A field that names an account.

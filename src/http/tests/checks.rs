@@ -114,7 +114,7 @@ async fn the_frequency_is_checked_before_the_body_and_per_command() {
 #[actix_web::test]
 async fn an_app_as_a_whole_may_have_a_limit_or_none_at_all() {
     let mut settings = settings();
-    settings.apps[1].limits = Limits::PerCommand {
+    settings.apps[1].rate_limits = RateLimits::PerCommand {
         overrides: [(Operation::FriendAdd, Some(1))].into(),
         whole_app: Some(2),
     };
@@ -124,7 +124,7 @@ async fn an_app_as_a_whole_may_have_a_limit_or_none_at_all() {
     assert_eq!(node.code(&befriend, "").await, 60007);
     assert_eq!(node.code(&add, "").await, 60003);
     assert_eq!(node.code(&add, "").await, 60011);
-    settings.apps[1].limits = Limits::Off;
+    settings.apps[1].rate_limits = RateLimits::Off;
     let node = Node::new(settings);
     for _ in 0..1000 {
         assert_eq!(node.code(&befriend, "").await, 60003);

@@ -11,7 +11,7 @@ use actix_web::test::TestRequest;
 use serde_json::Value;
 
 use super::edge::Edge;
-use super::settings::{App, Limits, MessageRules, Settings};
+use super::settings::{App, MessageRules, RateLimits, Settings};
 use super::webhook::Nobody;
 use super::{Metrics, Operation};
 use crate::actors::Users;
@@ -36,7 +36,7 @@ fn settings() -> Settings {
         enabled: true,
         admins: vec!["administrator".to_owned()],
         keys: vec![KEY.to_owned()],
-        limits: Limits::default(),
+        rate_limits: RateLimits::default(),
         delete_allowed: true,
         default_allow_type: AllowType::AllowAny,
         friend_fields: Vec::new(),
@@ -49,7 +49,9 @@ fn settings() -> Settings {
 
 /// Nobody is asked.
 fn desks(clock: &Clock) -> Arc<Desks> {
-    Desks::new(Some(Vec::new()), clock.clone(), consult::Metrics::default())
+    let desks = Desks::new(clock.clone(), consult::Metrics::default());
+    desks.serve(Vec::new(), &[]);
+    desks
 }
 
 struct Node {

@@ -210,7 +210,7 @@ pub(in crate::http) struct Nobody;
 
 #[cfg(any(test, fuzzing))]
 impl Nobody {
-    fn refuse<T: 'static>() -> Asked<'static, T> {
+    pub(super) fn refuse<T: 'static>() -> Asked<'static, T> {
         Box::pin(std::future::ready(Err(DeskError::Actors(ExecuteError::Unavailable))))
     }
 }

@@ -23,11 +23,20 @@ pub(super) use subscription::{delete, list, seek, set, test};
 use super::answer::Failure;
 use super::call::Call;
 use super::error_code as code;
-use super::shape::Scalar;
+use super::shape::{Malformed, Scalar, shape};
 use crate::domain::{Timestamp, is_subscription_name};
 
+/// The longest id of a call, in bytes.
+const ID_BYTES_MAX: usize = 80;
 /// The largest moment that can be asked for, in seconds since 1970.
 const SECONDS_MAX: i64 = 253_402_300_799;
+
+shape! {
+    /// The body of calls that name a subscription and no more.
+    Named<'a> {
+        name: Scalar<'a> = "Name",
+    }
+}
 
 /// The name of a subscription, which is required.
 fn name<'a>(field: &'a Scalar<'_>) -> Result<&'a str, Failure> {
@@ -35,13 +44,23 @@ fn name<'a>(field: &'a Scalar<'_>) -> Result<&'a str, Failure> {
     name.ok_or(Failure::Whole(code::WEBHOOK_NAME_WRONG))
 }
 
-/// A switch: 0 or 1.
-fn switch(field: &Scalar<'_>, otherwise: bool) -> Result<bool, Failure> {
-    match field.integer() {
-        Ok(None) => Ok(otherwise),
-        Ok(Some(value @ 0..=1)) => Ok(value == 1),
-        Ok(Some(_)) | Err(_) => Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
+/// The name of a subscription, for calls that are about all of them without one.
+fn name_if_given<'a>(field: &'a Scalar<'_>) -> Result<Option<&'a str>, Failure> {
+    match field {
+        Scalar::Absent => Ok(None),
+        given => name(given).map(Some),
     }
+}
+
+/// A switch.
+fn switch(field: &Scalar<'_>, otherwise: bool) -> Result<bool, Failure> {
+    let wrong = |Malformed| Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
+    Ok(field.flag().map_err(wrong)?.unwrap_or(otherwise))
+}
+
+/// A number that is required.
+fn whole<T: TryFrom<i64>>(field: &Scalar<'_>) -> Option<T> {
+    field.number().ok().flatten()
 }
 
 /// A moment, in seconds since 1970.
@@ -49,7 +68,7 @@ fn moment(field: &Scalar<'_>, wrong: code::ErrorCode) -> Result<Option<Timestamp
     match field.integer() {
         Ok(None) => Ok(None),
         Ok(Some(seconds @ 0..=SECONDS_MAX)) => Ok(Some(Timestamp(seconds * 1000))),
-        Ok(Some(_)) | Err(_) => Err(Failure::Whole(wrong)),
+        Ok(Some(_)) | Err(Malformed) => Err(Failure::Whole(wrong)),
     }
 }
 

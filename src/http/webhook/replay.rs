@@ -2,17 +2,16 @@
 
 use serde::Serialize;
 
-use super::subscription::{OFFSETS_MAX, commands, whole};
-use super::{ReplaySeen, fault, moment, name, seconds, switch};
+use super::subscription::{OFFSETS_MAX, commands};
+use super::{
+    ID_BYTES_MAX, Named, ReplaySeen, fault, moment, name, name_if_given, seconds, switch, whole,
+};
 use crate::domain::subscription::{REPLAYED_IDS_MAX, REPLAYED_USERS_MAX};
 use crate::domain::{Replay, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
 use crate::http::shape::{List, Listed, Malformed, Object, Scalar, shape};
-
-/// The longest id of a call, in bytes.
-const ID_BYTES_MAX: usize = 80;
 
 shape! {
     /// The body of `replay_start`.
@@ -35,13 +34,6 @@ shape! {
         partition: Scalar<'a> = "Partition",
         from: Scalar<'a> = "From",
         until: Scalar<'a> = "Until",
-    }
-}
-
-shape! {
-    /// The body of `replay_list`.
-    Everything<'a> {
-        name: Scalar<'a> = "Name",
     }
 }
 
@@ -109,9 +101,7 @@ fn replay(asked: &Start<'_>) -> Result<Replay, Failure> {
     };
     let range = |range: &Object<Range<'_>>| {
         let range = range.given().map_err(|Malformed| wrong)?;
-        let partition = whole(&range.partition).and_then(|number| u16::try_from(number).ok());
-        let (from, until) = (whole(&range.from), whole(&range.until));
-        match (partition, from, until) {
+        match (whole(&range.partition), whole(&range.from), whole(&range.until)) {
             (Some(partition), Some(from), Some(until)) if from < until => {
                 Ok((partition, from, until))
             }
@@ -136,21 +126,15 @@ fn replay(asked: &Start<'_>) -> Result<Replay, Failure> {
         until,
         ranges,
         users: users.iter().map(user).collect::<Result<_, _>>()?,
-        commands: match asked.commands {
-            List::Absent => Vec::new(),
-            _ => commands(&asked.commands)?,
-        },
+        commands: commands(&asked.commands)?.unwrap_or_default(),
         ids: ids.iter().map(id).collect::<Result<_, _>>()?,
     })
 }
 
 /// `replay_list`: the replays that run, with what came of them so far.
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
-    let asked: Everything<'_> = call.parse(body)?;
-    let wanted = match asked.name {
-        Scalar::Absent => None,
-        _ => Some(name(&asked.name)?),
-    };
+    let asked: Named<'_> = call.parse(body)?;
+    let wanted = name_if_given(&asked.name)?;
     let seen = call.webhooks.replays(call.app().id).await;
     let mut seen = seen.map_err(|error| fault(call, &error))?;
     seen.retain(|seen| wanted.is_none_or(|wanted| *seen.replay.subscription == *wanted));
@@ -218,11 +202,7 @@ impl<'a> From<&'a ReplaySeen> for Item<'a> {
 /// `replay_end`. Repeat: one that has ended stays so.
 pub(in crate::http) async fn end(call: &Call<'_>, body: &str) -> Answered {
     let asked: End<'_> = call.parse(body)?;
-    let number = whole(&asked.number).and_then(|number| u32::try_from(number).ok());
-    let Some(number) = number else { return call.fails(code::REPLAY_UNKNOWN) };
+    let Some(number) = whole(&asked.number) else { return call.fails(code::REPLAY_UNKNOWN) };
     let ended = call.webhooks.end_replay(call.app().id, number, call.origin()).await;
-    Ok(call.success(&Nothing {}).at(ended.map_err(|error| fault(call, &error))?))
+    Ok(call.done().at(ended.map_err(|error| fault(call, &error))?))
 }
-
-#[derive(Serialize)]
-struct Nothing {}

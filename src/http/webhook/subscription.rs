@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
-use super::{fault, moment, name, seconds, switch};
+use super::{Named, fault, moment, name, name_if_given, seconds, switch, whole};
 use crate::domain::subscription::{AFTER_COMMANDS, BEFORE_COMMANDS};
 use crate::domain::{
     BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
@@ -22,9 +22,9 @@ const SECRET_BYTES_MAX: usize = 128;
 /// What a secret of the standard format begins with; base64 of 24 to 64 bytes follows.
 const STANDARD_PREFIX: &str = "whsec_";
 /// How long former secrets go on signing unless the call says otherwise, in seconds.
-const OVERLAP_S: i64 = 86_400;
+const OVERLAP_S: u32 = 86_400;
 /// How long they may at most.
-const OVERLAP_S_MAX: i64 = 30 * 86_400;
+const OVERLAP_S_MAX: u32 = 30 * 86_400;
 /// Partitions that one call may name.
 pub(super) const OFFSETS_MAX: usize = 1000;
 
@@ -54,13 +54,6 @@ shape! {
         on_status: Scalar<'a> = "BeforeOnStatus",
         on_malformed: Scalar<'a> = "BeforeOnMalformed",
         on_busy: Scalar<'a> = "BeforeOnBusy",
-    }
-}
-
-shape! {
-    /// The body of calls that name a subscription and no more.
-    Named<'a> {
-        name: Scalar<'a> = "Name",
     }
 }
 
@@ -120,7 +113,8 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
     Ok(Subscription {
         name: name(&asked.name)?.into(),
         url,
-        commands: commands(&asked.commands)?,
+        commands: commands(&asked.commands)?
+            .unwrap_or_else(|| AFTER_COMMANDS.map(Box::from).into()),
         enabled: switch(&asked.enabled, true)?,
         format: match asked.format.text() {
             Ok(None | Some("reference")) => Format::Reference,
@@ -136,13 +130,10 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
     })
 }
 
-/// What is asked for, in the order in which commands are named elsewhere; all that is told after the
-/// fact if nothing is said.
-pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure> {
+/// What is asked for, if anything is said, in the order in which commands are named elsewhere.
+pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Option<Vec<Box<str>>>, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_COMMANDS_WRONG);
-    let Some(items) = list.items().map_err(|Malformed| wrong)? else {
-        return Ok(AFTER_COMMANDS.into_iter().map(Box::from).collect());
-    };
+    let Some(items) = list.items().map_err(|Malformed| wrong)? else { return Ok(None) };
     let names: Result<Vec<&str>, Failure> =
         items.iter().map(|item| item.text().ok().flatten().ok_or(wrong)).collect();
     let names = names?;
@@ -152,24 +143,24 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Vec<Box<str>>, Failure
     {
         return Err(wrong);
     }
-    Ok(known().filter(|known| names.contains(known)).map(Box::from).collect())
+    Ok(Some(known().filter(|known| names.contains(known)).map(Box::from).collect()))
 }
 
-fn number(field: &Scalar<'_>, range: RangeInclusive<u64>, otherwise: u64) -> Result<u64, Failure> {
-    let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
-    match field.integer().map_err(|Malformed| wrong)? {
-        None => Ok(otherwise),
-        Some(value) => u64::try_from(value).ok().filter(|value| range.contains(value)).ok_or(wrong),
+fn number<T: TryFrom<i64> + PartialOrd>(
+    field: &Scalar<'_>,
+    range: RangeInclusive<T>,
+    otherwise: T,
+) -> Result<T, Failure> {
+    match field.number() {
+        Ok(None) => Ok(otherwise),
+        Ok(Some(value)) if range.contains(&value) => Ok(value),
+        Ok(Some(_)) | Err(Malformed) => Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
     }
-}
-
-fn small(field: &Scalar<'_>, range: RangeInclusive<u64>, otherwise: u32) -> Result<u32, Failure> {
-    number(field, range, otherwise.into()).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 fn delivery(asked: &Set<'_>) -> Result<DeliveryTerms, Failure> {
     let usual = DeliveryTerms::default();
-    let per_second = small(&asked.per_second, 0..=100_000, 0)?;
+    let per_second = number(&asked.per_second, 0..=100_000, 0)?;
     Ok(DeliveryTerms {
         timeout_ms: number(&asked.timeout_ms, 100..=30_000, usual.timeout_ms)?,
         retry_min_ms: number(&asked.retry_min_ms, 10..=600_000, usual.retry_min_ms)?,
@@ -184,8 +175,8 @@ fn delivery(asked: &Set<'_>) -> Result<DeliveryTerms, Failure> {
                 return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG));
             }
         },
-        attempts_max: small(&asked.attempts_max, 1..=1000, usual.attempts_max)?,
-        in_flight_max: small(&asked.in_flight_max, 1..=1024, usual.in_flight_max)?,
+        attempts_max: number(&asked.attempts_max, 1..=1000, usual.attempts_max)?,
+        in_flight_max: number(&asked.in_flight_max, 1..=1024, usual.in_flight_max)?,
         per_second: (per_second > 0).then_some(per_second),
     })
 }
@@ -210,11 +201,11 @@ fn before(asked: &Set<'_>) -> Result<BeforeTerms, Failure> {
 /// What becomes of the secrets: they stay if nothing is said, and an empty one is none.
 fn secret(asked: &Set<'_>) -> Result<NewSecret, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_SECRET_WRONG);
-    let overlap_s = asked.overlap_s.integer().map_err(|Malformed| wrong)?.unwrap_or(OVERLAP_S);
-    if !(0..=OVERLAP_S_MAX).contains(&overlap_s) {
+    let overlap_s = asked.overlap_s.number().map_err(|Malformed| wrong)?.unwrap_or(OVERLAP_S);
+    if overlap_s > OVERLAP_S_MAX {
         return Err(wrong);
     }
-    let overlap_ms = u32::try_from(overlap_s * 1000).map_err(|_| wrong)?;
+    let overlap_ms = overlap_s * 1000;
     let generated = switch(&asked.generate, false)?;
     match (asked.secret.text().map_err(|Malformed| wrong)?, generated) {
         (None, true) => Ok(NewSecret::Generated { overlap_ms }),
@@ -243,10 +234,7 @@ fn is_standard_secret(text: &str) -> bool {
 /// `subscription_list`: all, or the one that is named.
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
-    let wanted = match asked.name {
-        Scalar::Absent => None,
-        _ => Some(name(&asked.name)?),
-    };
+    let wanted = name_if_given(&asked.name)?;
     let seen = call.webhooks.list(call.app().id).await.map_err(|error| fault(call, &error))?;
     let mut seen: Vec<SubscriptionSeen> = seen;
     if let Some(wanted) = wanted {
@@ -361,15 +349,12 @@ impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Nothing {}
-
 /// `subscription_delete`. Repeat: one that is not there is deleted already.
 pub(in crate::http) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let name = name(&asked.name)?.into();
     let deleted = call.webhooks.delete(call.app().id, name, call.origin()).await;
-    Ok(call.success(&Nothing {}).at(deleted.map_err(|error| fault(call, &error))?))
+    Ok(call.done().at(deleted.map_err(|error| fault(call, &error))?))
 }
 
 /// `subscription_test`: makes a call that tells nothing, and answers what came of it.
@@ -418,11 +403,7 @@ fn destination(asked: &Seek<'_>) -> Result<SeekTo, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_PLACE_WRONG);
     let offsets = asked.offsets.items().map_err(|Malformed| wrong)?;
     let time = moment(&asked.time, code::WEBHOOK_PLACE_WRONG)?;
-    let end = match asked.end.integer().map_err(|Malformed| wrong)? {
-        None | Some(0) => false,
-        Some(1) => true,
-        Some(_) => return Err(wrong),
-    };
+    let end = asked.end.flag().map_err(|Malformed| wrong)?.unwrap_or(false);
     match (offsets, time, end) {
         (Some(places), None, false) => {
             if places.is_empty() || places.len() > OFFSETS_MAX {
@@ -430,8 +411,7 @@ fn destination(asked: &Seek<'_>) -> Result<SeekTo, Failure> {
             }
             let place = |place: &Object<Place<'_>>| {
                 let place = place.given().map_err(|Malformed| wrong)?;
-                let partition = whole(&place.partition).and_then(|number| number.try_into().ok());
-                partition.zip(whole(&place.offset)).ok_or(wrong)
+                whole(&place.partition).zip(whole(&place.offset)).ok_or(wrong)
             };
             let mut places = places.iter().map(place).collect::<Result<Vec<(u16, u64)>, _>>()?;
             places.sort_unstable();
@@ -444,9 +424,4 @@ fn destination(asked: &Seek<'_>) -> Result<SeekTo, Failure> {
         (None, None, true) => Ok(SeekTo::End),
         _ => Err(wrong),
     }
-}
-
-/// A number that is required and not negative.
-pub(super) fn whole(field: &Scalar<'_>) -> Option<u64> {
-    field.integer().ok().flatten().and_then(|value| u64::try_from(value).ok())
 }

@@ -10,7 +10,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::client::{Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable};
 use super::producer::Producer;
-use crate::journal::archive::{Archive, Kept};
+use crate::journal::archive::{Archive, KeyValue};
 use crate::journal::{JournalError, Partition};
 
 /// Bytes on their way at most.
@@ -105,7 +105,7 @@ impl Archive for KafkaArchive {
     fn publish(
         &self,
         partition: Partition,
-        entries: &mut dyn Iterator<Item = Kept>,
+        entries: &mut dyn Iterator<Item = KeyValue>,
     ) -> Result<(), JournalError> {
         let receipts = Arc::new(Receipts::default());
         for (key, value) in entries {

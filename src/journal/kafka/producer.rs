@@ -35,7 +35,7 @@ pub(super) enum Sent {
     /// A notice on a board.
     Notice,
     /// A part of a snapshot.
-    Kept {
+    Snapshot {
         /// Who waits for it.
         receipts: Arc<Receipts>,
         /// How large it is.
@@ -86,7 +86,9 @@ impl ProducerContext for Context {
             (Sent::Notice, Err(reason)) => {
                 tracing::warn!(reason, "a notice to the other nodes was lost");
             }
-            (Sent::Kept { receipts, bytes }, settled) => receipts.settle(bytes, settled.is_ok()),
+            (Sent::Snapshot { receipts, bytes }, settled) => {
+                receipts.settle(bytes, settled.is_ok())
+            }
         }
     }
 }
@@ -166,7 +168,7 @@ impl Producer {
         value: &[u8],
         receipts: &Arc<Receipts>,
     ) -> Result<(), JournalError> {
-        let sent = Sent::Kept { receipts: receipts.clone(), bytes: value.len() };
+        let sent = Sent::Snapshot { receipts: receipts.clone(), bytes: value.len() };
         let message = BaseRecord::with_opaque_to(topic, Box::new(sent))
             .partition(i32::from(partition.0))
             .key(key)

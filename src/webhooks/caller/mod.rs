@@ -1,7 +1,7 @@
 //! One delivery attempt, or one question: dress, send, read, classify. Rule: webhooks.md 2 to 5.
 //!
-//! Everything about it is bounded: the connection, TLS, the wait for the first byte, the whole
-//! ([`Bounds`]), the answer ([`ANSWER_BYTES_MAX`]; its head by the client, 128 KiB and 96 headers).
+//! Everything about it is bounded: the connection, TLS, the whole ([`Bounds`]), the answer
+//! ([`ANSWER_BYTES_MAX`]; its head by the client, 128 KiB and 96 headers).
 //! Redirects are not followed, no proxy is asked, nothing is decompressed. Where a call may go at all is
 //! for the [`guard`](super::guard) to say.
 
@@ -52,21 +52,14 @@ pub struct Bounds {
     pub connect: Duration,
     /// TLS on top of it.
     pub handshake: Duration,
-    /// From the beginning until the answer begins.
-    pub first_byte: Duration,
     /// From the beginning until the answer has ended.
     pub total: Duration,
 }
 
 impl Bounds {
-    /// The bounds of a call that may take `total` in all. A receiver may think for as long as that.
+    /// The bounds of a call that may take `total` in all.
     pub fn within(total: Duration) -> Self {
-        Self {
-            connect: CONNECT_MAX.min(total),
-            handshake: HANDSHAKE_MAX.min(total),
-            first_byte: total,
-            total,
-        }
+        Self { connect: CONNECT_MAX.min(total), handshake: HANDSHAKE_MAX.min(total), total }
     }
 }
 
@@ -301,15 +294,7 @@ impl Caller {
         for header in headers {
             request = request.insert_header(header);
         }
-        let answer = request.send_body(body);
-        let mut answer = if self.bounds.first_byte < self.bounds.total {
-            let answer = tokio::time::timeout(self.bounds.first_byte, answer).await;
-            answer.map_err(|_| Failure::TimedOut)?
-        } else {
-            // The limit of the whole says it, too.
-            answer.await
-        }
-        .map_err(failed)?;
+        let mut answer = request.send_body(body).await.map_err(failed)?;
         let status = answer.status();
         let retry_after = answer.headers().get(RETRY_AFTER).cloned();
         if status != StatusCode::OK {

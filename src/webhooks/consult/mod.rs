@@ -14,7 +14,6 @@ pub mod question;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
@@ -63,7 +62,6 @@ pub struct Desks {
 }
 
 /// What is known of who wants to be asked.
-#[derive(Debug)]
 struct Known {
     /// By app; of several, the first that asks for a command is the one that is asked.
     desks: BTreeMap<AppId, Vec<Arc<Desk>>>,
@@ -72,13 +70,12 @@ struct Known {
 }
 
 /// One subscriber, and how asking it goes.
-#[derive(Debug)]
 struct Desk {
     target: Target,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     open: usize,
     breaker: Breaker,
@@ -90,29 +87,21 @@ impl Desk {
     }
 }
 
-impl fmt::Debug for Desks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desks").field("desks", &self.desks).finish_non_exhaustive()
-    }
-}
-
 impl Desks {
-    /// Desks for `targets`; none if it is not known yet who wants to be asked, until [`Self::serve`]
-    /// says it. Without certificates of the system, those over `https` are unreachable.
-    pub fn new(targets: Option<Vec<Target>>, clock: Clock, metrics: Metrics) -> Arc<Self> {
-        let desks = Self {
+    /// It is not known who wants to be asked until [`Self::serve`] says it.
+    pub fn new(clock: Clock, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
             desks: RwLock::default(),
             clock,
             metrics,
             tls: OnceLock::new(),
             began: Instant::now(),
-        };
-        targets.into_iter().for_each(|targets| desks.serve(targets, &[]));
-        Arc::new(desks)
+        })
     }
 
     /// Asks exactly `targets` from now on; of the apps `unknown` it is not known yet who wants to be
     /// asked. Those that stay as they are keep their open questions and what is known of how they are.
+    /// Without certificates of the system, those over `https` are unreachable.
     pub fn serve(&self, targets: Vec<Target>, unknown: &[AppId]) {
         let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
         let before = desks.take().map(|known| known.desks).unwrap_or_default();
@@ -143,22 +132,10 @@ impl Desks {
 }
 
 /// Asks from one thread.
-#[derive(Debug)]
 pub struct Consultant {
     desks: Arc<Desks>,
-    callers: RefCell<Vec<Line>>,
-}
-
-/// The connections of this thread to one subscriber.
-struct Line {
-    desk: Weak<Desk>,
-    caller: Rc<Caller>,
-}
-
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("desk", &self.desk).finish_non_exhaustive()
-    }
+    /// The connections of this thread to each subscriber.
+    callers: RefCell<Vec<(Weak<Desk>, Rc<Caller>)>>,
 }
 
 /// What the want of an answer is due to.
@@ -306,18 +283,18 @@ impl Consultant {
 
     fn caller(&self, desk: &Arc<Desk>) -> Rc<Caller> {
         let mut callers = self.callers.borrow_mut();
-        let known = callers.iter().find(|line| line.desk.as_ptr() == Arc::as_ptr(desk));
-        if let Some(line) = known {
-            return Rc::clone(&line.caller);
+        let known = callers.iter().find(|(known, _)| known.as_ptr() == Arc::as_ptr(desk));
+        if let Some((_, caller)) = known {
+            return Rc::clone(caller);
         }
-        callers.retain(|line| line.desk.strong_count() > 0);
+        callers.retain(|(known, _)| known.strong_count() > 0);
         let target = &desk.target;
         let limit = Duration::from_millis(target.terms.timeout_ms.min(BEFORE_TIMEOUT_MAX_MS));
         let tls = self.desks.tls.get().and_then(Option::as_ref);
         let bounds = Bounds::within(limit);
         let caller = Caller::new(&target.subscription, bounds, QUESTIONS_OPEN_MAX, tls);
         let caller = Rc::new(caller);
-        callers.push(Line { desk: Arc::downgrade(desk), caller: Rc::clone(&caller) });
+        callers.push((Arc::downgrade(desk), Rc::clone(&caller)));
         caller
     }
 }

@@ -17,7 +17,9 @@ fn target(name: &str, url: &str, commands: &[BeforeCommand]) -> Target {
 }
 
 fn desks(targets: Vec<Target>) -> Arc<Desks> {
-    Desks::new(Some(targets), Clock::fixed(NOW), Metrics::default())
+    let desks = Desks::new(Clock::fixed(NOW), Metrics::default());
+    desks.serve(targets, &[]);
+    desks
 }
 
 fn by() -> Origin {

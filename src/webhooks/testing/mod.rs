@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use self::afar::Afar;
-use super::{CursorError, Cursors, Endpoint, Guard, MAIN, Signer, Subscription, Switches};
-use crate::domain::{AppId, DeliveryTerms, Event, Timestamp, UserId, UserKey, Version};
+use super::{CursorError, Cursors, Endpoint, Guard, Signer, Subscription, Switches};
+use crate::domain::{AppId, DeliveryTerms, Event, MAIN, Timestamp, UserId, UserKey, Version};
 use crate::journal::embedded;
 use crate::journal::{
     Ack, Admitted, Body, Commit, Cursor, Epoch, Journal, Offset, Origin, Partition, ReadJournal,

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::domain::{FailurePolicy, Seek, SeekTo};
+use crate::domain::{FailurePolicy, MAIN, Seek, SeekTo};
 use crate::journal::Cursor;
 
 #[actix_web::test]
@@ -86,7 +86,7 @@ async fn a_crash_repeats_what_lies_behind_the_last_cursor_and_loses_nothing() {
     receiver.until_accepted(5).await;
     // Another process begins while this one has not said how far it came.
     let first = owner.cursors(0, NAME).swap_remove(0);
-    let crashed = Crashed { owner: owner.clone(), first };
+    let crashed = Troubled { only: Some(first), ..Troubled::new(&owner, true, &[]) };
     let again = settings(&receiver.url(), None);
     let second = follow_by(&owner, crashed, [again], &[0], Metrics::default()).await;
     receiver.until_accepted(10).await;
@@ -95,33 +95,6 @@ async fn a_crash_repeats_what_lies_behind_the_last_cursor_and_loses_nothing() {
     let heard = receiver.heard();
     let ids = |heard: &[Heard]| heard.iter().map(|heard| heard.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&heard[..5]), ids(&heard[5..]), "the same ids in the same order");
-}
-
-/// An owner whose cursors were lost but for the first.
-#[derive(Clone)]
-struct Crashed {
-    owner: Owner,
-    first: Cursor,
-}
-
-impl Cursors for Crashed {
-    async fn load(
-        &self,
-        partition: Partition,
-        subscription: &str,
-    ) -> Result<(Option<Cursor>, journal::Place), CursorError> {
-        let (_, end) = self.owner.load(partition, subscription).await?;
-        Ok((Some(self.first.clone()), end))
-    }
-
-    async fn save(
-        &self,
-        partition: Partition,
-        subscription: &str,
-        cursor: Cursor,
-    ) -> Result<(), CursorError> {
-        self.owner.save(partition, subscription, cursor).await
-    }
 }
 
 #[actix_web::test]
@@ -144,19 +117,22 @@ async fn a_partition_that_is_left_is_left_with_its_cursor() {
     stop(handle).await;
 }
 
-/// An owner who has no cursor for some partitions for now, and is slow to say so.
+/// An owner who has no cursor for some partitions for now, is slow to say so, and may have lost all but
+/// one of those that it had.
 #[derive(Clone)]
-struct Reluctant {
+struct Troubled {
     owner: Owner,
+    only: Option<Cursor>,
     answers: tokio::sync::watch::Sender<bool>,
     refused: Arc<Mutex<Vec<Partition>>>,
 }
 
-impl Reluctant {
+impl Troubled {
     fn new(owner: &Owner, answers: bool, refused: &[u16]) -> Self {
         let refused = refused.iter().copied().map(Partition).collect();
         Self {
             owner: owner.clone(),
+            only: None,
             answers: tokio::sync::watch::Sender::new(answers),
             refused: Arc::new(Mutex::new(refused)),
         }
@@ -178,7 +154,7 @@ impl Reluctant {
     }
 }
 
-impl Cursors for Reluctant {
+impl Cursors for Troubled {
     async fn load(
         &self,
         partition: Partition,
@@ -190,7 +166,8 @@ impl Cursors for Reluctant {
         if refused {
             return Err(CursorError::Unavailable("not now".to_owned()));
         }
-        self.owner.load(partition, subscription).await
+        let (last, end) = self.owner.load(partition, subscription).await?;
+        Ok((self.only.clone().or(last), end))
     }
 
     async fn save(
@@ -207,7 +184,7 @@ impl Cursors for Reluctant {
 async fn a_partition_that_is_left_before_its_cursor_came_is_not_followed() {
     let receiver = Receiver::start(|_| Answer::Ok);
     let owner = Owner::new(2).await;
-    let slow = Reluctant::new(&owner, false, &[]);
+    let slow = Troubled::new(&owner, false, &[]);
     let handle = slow.serve(settings(&receiver.url(), None), &[0, 1]).await;
     within("to leave", handle.leave(&[Partition(0)])).await;
     slow.answers.send_replace(true);
@@ -226,7 +203,7 @@ async fn a_partition_that_is_left_before_its_cursor_came_is_not_followed() {
 async fn a_partition_whose_cursor_is_not_to_be_had_holds_up_no_other_and_is_asked_about_again() {
     let receiver = Receiver::start(|_| Answer::Ok);
     let owner = Owner::new(2).await;
-    let shy = Reluctant::new(&owner, true, &[0]);
+    let shy = Troubled::new(&owner, true, &[0]);
     let handle = shy.serve(settings(&receiver.url(), None), &[0, 1]).await;
     within("a beginning", shy.until_begun(1)).await;
     owner.append(1, &blocks("bob", "one")).await;

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 pub use self::cursor::{ScanCursor, ScanCursorError};
 use super::log::{DEAD, DELIVERED, PARKED, WAITING};
-use super::named;
 use crate::audit::AuditError;
 use crate::audit::walk::{Reading, read};
 use crate::domain::{AppId, Timestamp, UserId};
@@ -17,13 +16,13 @@ use crate::journal::{
 };
 use crate::webhooks::digest::CallId;
 use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, Switches};
+use crate::webhooks::{CallbackCommand, CursorName, Switches};
 
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// How far one look goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct Reach {
     /// Records that are looked at.
     pub records: usize,
     /// Items that are answered.
@@ -73,12 +72,12 @@ pub fn owed_calls(
     app: AppId,
     wanted: Switches,
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
 ) -> Result<Scanned<OwedCall>, AuditError> {
     let since = cursor.since;
     let mut items = Vec::new();
     let mut bytes = 0;
-    let complete = scan(journal, cursor, limits, &mut |(partition, offset), record, answered| {
+    let complete = scan(journal, cursor, reach, &mut |(partition, offset), record, answered| {
         let Body::Commit(commit) = &record.body else { return None };
         if commit.key.app != app || since.is_some_and(|since| commit.at < since) {
             return None;
@@ -88,8 +87,8 @@ pub fn owed_calls(
             if !wanted.has(call.id.command) {
                 continue;
             }
-            let full = items.len() >= limits.items || bytes + call.body.len() > limits.bytes;
-            if full && (!items.is_empty() || limits.items == 0) {
+            let full = items.len() >= reach.items || bytes + call.body.len() > reach.bytes;
+            if full && (!items.is_empty() || reach.items == 0) {
                 return Some(index as u32);
             }
             bytes += call.body.len();
@@ -119,25 +118,25 @@ pub fn letters(
     app: AppId,
     subscription: Option<&str>,
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
 ) -> Result<Scanned<Letter>, AuditError> {
     let since = cursor.since;
     let mut items: Vec<Letter> = Vec::new();
-    let complete = scan(journal, cursor, limits, &mut |_, record, answered| {
+    let complete = scan(journal, cursor, reach, &mut |_, record, answered| {
         let Body::Cursor { subscription: name, cursor } = &record.body else { return None };
-        let (_, name, replay) = named(name).filter(|(of, name, _)| {
-            *of == app && subscription.is_none_or(|wanted| wanted == *name)
+        let name = CursorName::parse(name).filter(|name| {
+            name.app == app && subscription.is_none_or(|wanted| wanted == name.subscription)
         })?;
         let letters = cursor.progress.died.iter().enumerate().skip(answered as usize);
         for (index, letter) in letters {
             if since.is_some_and(|since| letter.at < since) {
                 continue;
             }
-            if items.len() >= limits.items {
+            if items.len() >= reach.items {
                 return Some(index as u32);
             }
-            let subscription = name.to_owned();
-            items.push(Letter { subscription, replay, letter: letter.clone() });
+            let subscription = name.subscription.to_owned();
+            items.push(Letter { subscription, replay: name.replay, letter: letter.clone() });
         }
         None
     })?;
@@ -199,12 +198,12 @@ pub fn delivered(
     asked: &Asked,
     standpoints: &[Standpoint],
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
 ) -> Result<Scanned<Delivered>, AuditError> {
     let since = cursor.since;
     let mut items: Vec<Delivered> = Vec::new();
     let mut looked = 0;
-    let complete = scan(journal, cursor, limits, &mut |(partition, offset), record, answered| {
+    let complete = scan(journal, cursor, reach, &mut |(partition, offset), record, answered| {
         looked += 1;
         match &record.body {
             Body::Commit(commit)
@@ -218,7 +217,7 @@ pub fn delivered(
                 let found = of_record(asked, standpoints, (partition, offset), commit);
                 let found = found.into_iter().enumerate().skip(answered as usize);
                 for (index, item) in found {
-                    if items.len() >= limits.items {
+                    if items.len() >= reach.items {
                         return Some(index as u32);
                     }
                     items.push(item);
@@ -233,9 +232,9 @@ pub fn delivered(
         }
     })?;
     let mut ahead = cursor.clone();
-    let left = limits.records.saturating_sub(looked);
+    let left = reach.records.saturating_sub(looked);
     if !complete && items.iter().any(|item| item.state.is_none()) {
-        scan(journal, &mut ahead, Limits { records: left, ..limits }, &mut |place, record, _| {
+        scan(journal, &mut ahead, Reach { records: left, ..reach }, &mut |place, record, _| {
             if let Body::Cursor { subscription, cursor } = &record.body {
                 note_cursor(&mut items, app, place.0, subscription, cursor);
             }
@@ -309,11 +308,13 @@ fn note_cursor(
     name: &str,
     cursor: &Cursor,
 ) {
-    let Some((of, name, None)) = named(name) else { return };
+    let Some(CursorName { app: of, subscription, replay: None }) = CursorName::parse(name) else {
+        return;
+    };
     let open = items.iter_mut().filter(|item| {
         of == app
             && item.id.partition == partition
-            && item.subscription == name
+            && item.subscription == subscription
             && item.state.is_none()
     });
     for item in open {
@@ -340,7 +341,7 @@ type See<'a> = dyn FnMut((Partition, Offset), &Record, u32) -> Option<u32> + 'a;
 fn scan(
     journal: &dyn ReadJournal,
     cursor: &mut ScanCursor,
-    limits: Limits,
+    reach: Reach,
     see: &mut See<'_>,
 ) -> Result<bool, AuditError> {
     let from = cursor.places.iter().enumerate();
@@ -349,9 +350,9 @@ fn scan(
         .filter(|(partition, _)| cursor.only.is_none_or(|only| only == *partition))
         .collect();
     let mut reader = journal.reader(&from)?;
-    let mut left = limits.records;
+    let mut left = reach.records;
     loop {
-        if left == 0 || Instant::now() >= limits.deadline {
+        if left == 0 || Instant::now() >= reach.deadline {
             return Ok(false);
         }
         let entries = reader.next(READ_BYTES_MAX)?;

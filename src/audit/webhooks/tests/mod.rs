@@ -211,14 +211,3 @@ fn three() -> Book {
     assert_eq!(book.passed(3), 4);
     book
 }
-
-#[test]
-fn names_of_cursors_say_whose_they_are() {
-    assert_eq!(named("webhook/7"), Some((AppId(7), "main", None)));
-    assert_eq!(named("webhook/7/crm"), Some((AppId(7), "crm", None)));
-    assert_eq!(named("webhook/7/replay/3"), Some((AppId(7), "main", Some(3))));
-    assert_eq!(named("webhook/7/crm/replay/3"), Some((AppId(7), "crm", Some(3))));
-    for other in ["all", "webhook/", "webhook/x", "webhook/7/a/b", "webhook/7/a/replay/x"] {
-        assert_eq!(named(other), None, "{other}");
-    }
-}

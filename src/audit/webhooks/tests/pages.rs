@@ -22,8 +22,8 @@ fn a_page_goes_on_inside_a_record_however_much_that_tells() {
     for page in 0.. {
         assert!(page <= LETTERS / 50, "the same page comes again");
         let deadline = Instant::now() + Duration::from_secs(60);
-        let limits = Limits { records: 100, items: 50, bytes: usize::MAX, deadline };
-        let found = letters(&book.memory, APP, None, &mut place, limits).expect("readable");
+        let reach = Reach { records: 100, items: 50, bytes: usize::MAX, deadline };
+        let found = letters(&book.memory, APP, None, &mut place, reach).expect("readable");
         told.extend(found.items.into_iter().map(|one| one.letter));
         if found.complete {
             break;

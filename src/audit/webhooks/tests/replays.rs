@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::audit::verify;
-use crate::domain::keeper;
+use crate::domain::{MAIN, keeper};
 
 #[test]
 fn a_replay_is_counted_before_it_is_made() {

@@ -19,7 +19,7 @@ const NEVER: Duration = Duration::from_secs(600);
 const SOON: Duration = Duration::from_millis(100);
 
 fn bounds() -> Bounds {
-    Bounds { connect: NEVER, handshake: NEVER, first_byte: NEVER, total: NEVER }
+    Bounds { connect: NEVER, handshake: NEVER, total: NEVER }
 }
 
 fn caller(url: &str, bounds: Bounds) -> Caller {

@@ -1,4 +1,4 @@
-//! The client's thread: a line to each peer, with questions side by side and messages one call after
+//! The client's thread: a caller for each peer, with questions side by side and messages one call after
 //! the other.
 
 use std::rc::Rc;
@@ -36,46 +36,46 @@ pub(super) struct Call {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// All lines.
-pub(super) struct Lines {
+/// What all callers share.
+pub(super) struct Callers {
     pub(super) manner: Manner,
     pub(super) routes: Arc<Routes>,
     pub(super) metrics: Metrics,
 }
 
-impl Lines {
-    /// Opens a line for each peer that joins; ends once nobody can call any more and all calls are
+impl Callers {
+    /// Makes a caller for each peer that joins; ends once nobody can call any more and all calls are
     /// over.
     pub(super) async fn run(self, mut joined: mpsc::Receiver<Joining>) {
-        let mut lines = JoinSet::new();
+        let mut tasks = JoinSet::new();
         while let Some(Joining { whom, calls, permits, queue, breaker }) = joined.recv().await {
-            while lines.try_join_next().is_some() {}
+            while tasks.try_join_next().is_some() {}
             let caller = Caller::new(whom.clone(), self.manner.clone());
             let metrics = self.metrics.clone();
-            let line = Rc::new(Line { whom, caller, breaker, metrics });
-            lines.spawn_local(line.clone().ask(calls, permits));
-            lines.spawn_local(line.deliver(queue, self.routes.clone()));
+            let peer = Rc::new(PeerCaller { whom, caller, breaker, metrics });
+            tasks.spawn_local(peer.clone().ask(calls, permits));
+            tasks.spawn_local(peer.deliver(queue, self.routes.clone()));
         }
         // Connections are closed by tasks, which a runtime that has ended does not run.
-        while lines.join_next().await.is_some() {}
+        while tasks.join_next().await.is_some() {}
     }
 }
 
-/// The line to one peer.
-struct Line {
+/// The caller of one peer.
+struct PeerCaller {
     whom: Whom,
     caller: Caller,
     breaker: Arc<Breaker>,
     metrics: Metrics,
 }
 
-impl Line {
+impl PeerCaller {
     async fn ask(self: Rc<Self>, mut calls: mpsc::Receiver<Call>, permits: Arc<Semaphore>) {
         while let Some(Call { body, deadline, answer, permit }) = calls.recv().await {
-            let line = self.clone();
+            let peer = self.clone();
             actix_web::rt::spawn(async move {
-                let answered = line.call(Kind::Ask, ASK, body, deadline).await;
-                drop(line);
+                let answered = peer.call(Kind::Ask, ASK, body, deadline).await;
+                drop(peer);
                 drop(permit);
                 // Whoever asked may have gone.
                 let _ = answer.send(answered);

@@ -1,24 +1,18 @@
 //! Deliveries: fetch what is owed, see what was given up, and how everything stands.
 
-mod answers;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use self::answers::{EventsAnswer, LettersAnswer, LogAnswer, StatusAnswer};
 use super::desk::Asked;
 use super::subscription::commands;
-use super::{fault, moment, name};
+use super::{ID_BYTES_MAX, Named, fault, moment, name_if_given, seconds};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
+use crate::http::page;
 use crate::http::shape::{Account, List, Malformed, Scalar, shape};
 use crate::journal::{Offset, Partition};
 
-/// Items of one answer when none is asked for.
-const ITEMS_DEFAULT: usize = 100;
-/// Items of one answer at most; who asks for more gets this many.
-const ITEMS_MAX: usize = 1000;
-/// The longest id of a call, in bytes.
-const ID_BYTES_MAX: usize = 80;
 /// What can become of a call.
 const STATES: [&str; 4] = ["delivered", "dead", "parked", "waiting"];
 /// The longest cursor, in bytes.
@@ -73,21 +67,25 @@ pub struct LogWanted {
 }
 
 /// What became of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct DeliverySeen {
     /// The subscription.
     pub name: String,
     /// The call.
     pub id: String,
     /// Whose event it tells.
+    #[serde(rename = "From_Account")]
     pub user: UserId,
     /// When that happened.
+    #[serde(rename = "EventTime", serialize_with = "in_ms")]
     pub at: Timestamp,
     /// One word.
     pub state: &'static str,
     /// Attempts that were spent on it, if that is known.
     pub attempts: u32,
     /// What the last attempt came to, if that is known.
+    #[serde(rename = "Info")]
     pub error: Box<str>,
 }
 
@@ -116,24 +114,30 @@ pub struct Page<T> {
 }
 
 /// A call that is owed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct EventSeen {
     /// Its id.
     pub id: String,
     /// What it tells.
     pub command: &'static str,
-    /// Where its record stands.
-    pub place: (Partition, Offset),
+    /// The partition of its record.
+    pub partition: Partition,
+    /// The record's offset.
+    pub offset: Offset,
     /// Whose event it is.
+    #[serde(rename = "From_Account")]
     pub user: UserId,
     /// When that happened.
+    #[serde(rename = "EventTime", serialize_with = "in_ms")]
     pub at: Timestamp,
     /// The body, byte for byte as it is sent.
     pub body: String,
 }
 
 /// A call that was given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct LetterSeen {
     /// The subscription.
     pub name: String,
@@ -142,17 +146,21 @@ pub struct LetterSeen {
     /// Its id.
     pub id: Box<str>,
     /// Whose event it tells.
+    #[serde(rename = "From_Account")]
     pub user: UserId,
     /// Attempts that were spent on it.
     pub attempts: u32,
     /// When it was given up.
+    #[serde(rename = "Time", serialize_with = "in_seconds")]
     pub at: Timestamp,
     /// What the last attempt came to.
+    #[serde(rename = "Info")]
     pub error: Box<str>,
 }
 
 /// How a subscription, or a replay of one, stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct StatusSeen {
     /// Its name.
     pub name: String,
@@ -163,32 +171,71 @@ pub struct StatusSeen {
     /// Calls that were given up.
     pub dead: u64,
     /// Records that it is not known to be done with.
+    #[serde(rename = "LagRecords")]
     pub lag: u64,
     /// How often it was moved.
     pub term: u32,
     /// Since when the receiver counts as down, if it does.
+    #[serde(serialize_with = "in_seconds_or_0")]
     pub down_since: Option<Timestamp>,
     /// Why nothing is sent any more, if that is so.
     pub halted: Box<str>,
     /// What the last failed attempt came to.
+    #[serde(rename = "Info")]
     pub error: Box<str>,
     /// Users whose calls wait.
+    #[serde(rename = "ParkedItem")]
     pub parked: Vec<ParkedSeen>,
 }
 
 /// A user whose calls wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ParkedSeen {
     /// Who.
+    #[serde(rename = "From_Account")]
     pub user: UserId,
-    /// The record of the first call that waits.
-    pub place: (Partition, Offset),
+    /// The partition of their records.
+    pub partition: Partition,
+    /// The offset of the first whose call waits.
+    pub offset: Offset,
     /// Attempts that were spent on it.
     pub attempts: u32,
     /// Since when it waits.
+    #[serde(rename = "Time", serialize_with = "in_seconds")]
     pub since: Timestamp,
     /// What the last attempt came to.
+    #[serde(rename = "Info")]
     pub error: Box<str>,
+}
+
+fn in_ms<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(at.0)
+}
+
+fn in_seconds<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(seconds(*at))
+}
+
+fn in_seconds_or_0<S: Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(at.map_or(0, seconds))
+}
+
+/// A page as it is sent, and how its items are called there.
+struct PageAnswer<T>(&'static str, Page<T>);
+
+impl<T: Serialize> Serialize for PageAnswer<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(name, Page { items, cursor, complete }) = self;
+        let mut members = serializer.serialize_map(Some(3))?;
+        members.serialize_entry(name, items)?;
+        members.serialize_entry("Cursor", cursor)?;
+        members.serialize_entry("Complete", &u8::from(*complete))?;
+        members.end()
+    }
 }
 
 shape! {
@@ -226,13 +273,6 @@ shape! {
     }
 }
 
-shape! {
-    /// The body of `status_get`.
-    Status<'a> {
-        name: Scalar<'a> = "Name",
-    }
-}
-
 /// `events_get`: the same ids and the same bytes as a receiver is sent.
 pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
     let asked: Events<'_> = call.parse(body)?;
@@ -241,33 +281,30 @@ pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
         Ok(Some("End")) => true,
         Ok(Some(_)) | Err(Malformed) => return call.fails(code::WEBHOOK_CURSOR_WRONG),
     };
-    let mut page = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let mut page = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
     if end && page.from == PageFrom::Beginning {
         page.from = PageFrom::End;
     }
-    let commands = match asked.commands {
-        List::Absent => Vec::new(),
-        _ => commands(&asked.commands)?,
-    };
+    let commands = commands(&asked.commands)?.unwrap_or_default();
     let wanted = EventsWanted { page, commands };
     let page = call.webhooks.events(call.app().id, wanted).await;
     let page = page.map_err(|error| fault(call, &error))?;
-    Ok(call.success(&EventsAnswer::of(page)))
+    Ok(call.success(&PageAnswer("Events", page)))
 }
 
 /// `dead_letters_get`.
 pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answered {
     let asked: Letters<'_> = call.parse(body)?;
-    let wanted = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let wanted = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
     let page = call.webhooks.dead_letters(call.app().id, wanted).await;
     let page = page.map_err(|error| fault(call, &error))?;
-    Ok(call.success(&LettersAnswer::of(page)))
+    Ok(call.success(&PageAnswer("DeadLetterItem", page)))
 }
 
 /// `deliveries_get`.
 pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
     let asked: Log<'_> = call.parse(body)?;
-    let page = page(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
+    let page = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
     let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
     let id = asked.id.text().map_err(|Malformed| wrong)?;
     if id.is_some_and(|id| id.len() > ID_BYTES_MAX) {
@@ -281,25 +318,25 @@ pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
     let wanted = LogWanted { page, id: id.map(str::to_owned), user, state };
     let page = call.webhooks.log(call.app().id, wanted).await;
     let page = page.map_err(|error| fault(call, &error))?;
-    Ok(call.success(&LogAnswer::of(page)))
+    Ok(call.success(&PageAnswer("DeliveryItem", page)))
 }
 
 /// `status_get`.
 pub(in crate::http) async fn status(call: &Call<'_>, body: &str) -> Answered {
-    let asked: Status<'_> = call.parse(body)?;
-    let statuses = call.webhooks.statuses(call.app().id, optional(&asked.name)?).await;
-    let statuses = statuses.map_err(|error| fault(call, &error))?;
-    Ok(call.success(&StatusAnswer::of(statuses)))
+    let asked: Named<'_> = call.parse(body)?;
+    let name = name_if_given(&asked.name)?.map(Box::from);
+    let items = call.webhooks.statuses(call.app().id, name).await;
+    let items = items.map_err(|error| fault(call, &error))?;
+    Ok(call.success(&StatusAnswer { items }))
 }
 
-fn optional(field: &Scalar<'_>) -> Result<Option<Box<str>>, Failure> {
-    match field {
-        Scalar::Absent => Ok(None),
-        given => name(given).map(|name| Some(name.into())),
-    }
+#[derive(serde::Serialize)]
+struct StatusAnswer {
+    #[serde(rename = "StatusItem")]
+    items: Vec<StatusSeen>,
 }
 
-fn page(
+fn wanted(
     name: &Scalar<'_>,
     cursor: &Scalar<'_>,
     since: &Scalar<'_>,
@@ -311,29 +348,26 @@ fn page(
         Ok(Some(cursor)) if cursor.len() <= CURSOR_BYTES_MAX => PageFrom::Cursor(cursor.to_owned()),
         Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_CURSOR_WRONG)),
     };
-    let items_max = match max.integer() {
-        Ok(None) => ITEMS_DEFAULT,
-        Ok(Some(max @ 1..)) => usize::try_from(max).unwrap_or(ITEMS_MAX).min(ITEMS_MAX),
-        Ok(Some(_)) | Err(Malformed) => return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
-    };
-    Ok(PageWanted { name: optional(name)?, from, items_max })
+    let wrong = |Malformed| Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
+    let items_max = page::items_max(max).map_err(wrong)?;
+    Ok(PageWanted { name: name_if_given(name)?.map(Box::from), from, items_max })
 }
 
 #[cfg(any(test, fuzzing))]
 impl Deliveries for super::desk::Nobody {
     fn events(&self, _: AppId, _: EventsWanted) -> Asked<'_, Page<EventSeen>> {
-        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+        Self::refuse()
     }
 
     fn dead_letters(&self, _: AppId, _: PageWanted) -> Asked<'_, Page<LetterSeen>> {
-        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+        Self::refuse()
     }
 
     fn log(&self, _: AppId, _: LogWanted) -> Asked<'_, Page<DeliverySeen>> {
-        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+        Self::refuse()
     }
 
     fn statuses(&self, _: AppId, _: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>> {
-        Box::pin(std::future::ready(Err(super::desk::DeskError::Broken)))
+        Self::refuse()
     }
 }
