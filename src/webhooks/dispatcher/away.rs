@@ -26,7 +26,7 @@ pub(super) enum Came {
     /// Of records that were read before.
     Again { partition: Partition, calls: Vec<(Fetching, Fetched)> },
     /// Its thread broke.
-    Nothing,
+    Broken { partition: Partition },
 }
 
 /// The calls of a record that was read again.
@@ -66,7 +66,7 @@ impl Away {
     pub(super) fn fill(&mut self, partition: Partition, mut tail: Tail) {
         self.tails.insert(partition);
         let journal = Arc::clone(&self.journal);
-        self.read(move || {
+        self.read(partition, move || {
             let some = tail.fill(&*journal);
             Came::Tail { partition, tail, some }
         });
@@ -86,7 +86,7 @@ impl Away {
 
     fn fetch_all(&mut self, partition: Partition, all: Vec<Fetching>) {
         let journal = Arc::clone(&self.journal);
-        self.read(move || {
+        self.read(partition, move || {
             let mut calls = Vec::with_capacity(all.len());
             let mut failed = false;
             for fetching in all {
@@ -103,12 +103,12 @@ impl Away {
         });
     }
 
-    fn read(&self, read: impl FnOnce() -> Came + Send + 'static) {
+    fn read(&self, partition: Partition, read: impl FnOnce() -> Came + Send + 'static) {
         let permits = Arc::clone(&self.permits);
         self.reads.push(Box::pin(async move {
             // They are never closed.
             let _permit = permits.acquire_owned().await;
-            spawn_blocking(read).await.unwrap_or(Came::Nothing)
+            spawn_blocking(read).await.unwrap_or(Came::Broken { partition })
         }));
     }
 
@@ -141,7 +141,11 @@ impl Away {
                     self.fetch_all(*partition, next);
                 }
             }
-            Came::Nothing => {}
+            Came::Broken { partition } => {
+                tracing::error!(journal.partition = partition.0, "a read for a webhook broke");
+                self.tails.remove(partition);
+                self.again.remove(partition);
+            }
         }
     }
 }

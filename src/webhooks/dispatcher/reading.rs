@@ -163,7 +163,7 @@ impl<C: Cursors> Dispatcher<C> {
                         self.fetched(fetching, calls, now);
                     }
                 }
-                Came::Tail { .. } | Came::Nothing => {}
+                Came::Tail { .. } | Came::Broken { .. } => {}
             }
             next = self.away.as_mut().and_then(Away::now);
         }

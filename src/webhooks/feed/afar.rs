@@ -108,7 +108,7 @@ async fn read_on(journal: &dyn Journal, order: &Order, batches: &mpsc::Sender<Ba
         }
         let again = following.again();
         tokio::select! {
-            changed = progress.changed(), if !following.failing => {
+            changed = progress.changed(), if following.waits_for_news() => {
                 if changed.is_err() {
                     return;
                 }
@@ -155,6 +155,11 @@ impl Following {
             self.aside.retain(|partition, _| self.places.contains_key(partition));
             self.reader = None;
         }
+    }
+
+    /// Whether there is somebody to read for, and something to read from.
+    fn waits_for_news(&self) -> bool {
+        !self.failing && !self.places.is_empty()
     }
 
     /// When something is to be tried again that nothing announces.
