@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
@@ -111,8 +110,8 @@ where
     F: Future<Output = ()> + 'static,
 {
     let app = map_config(App::new().configure(routes), |()| AppConfig::default());
-    let app = apply_fn_factory(app, |request: Request, app: &_| {
-        let in_hand = request.conn_data::<Rc<Standing>>().map(Standing::take_in_hand);
+    let app = apply_fn_factory(app, |mut request: Request, app: &_| {
+        let in_hand = Standing::take(&mut request);
         let answer = Service::call(app, request);
         async move {
             let answer = answer.await;

@@ -1,27 +1,37 @@
-//! How long a connection may keep us waiting, beyond what the HTTP server sees to; and listeners whose
-//! connections are [`Patient`].
+//! How long a connection may keep us waiting and how much of it we take in, beyond what the HTTP server
+//! sees to; and listeners whose connections are [`Patient`].
 //!
 //! actix gives the head of a connection's first request its time, and an idle connection its own. The
 //! head of a further request, and an answer that nobody takes, have no limit there: whoever was
 //! answered once, and be it with a refusal, could hold a connection for ever with half a line.
+//!
+//! It also reads up to 128 KiB, makes a request of each head in it at once, at some 8 KiB, and lets them
+//! wait until the answers before them are taken: a connection could hold 50 MiB.
 
 mod listener;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use actix_http::{HttpMessage, Payload, Request};
+use actix_web::http::header::CONTENT_LENGTH;
+use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use self::listener::{Terms, serve};
 
-/// How long the other side may take.
+/// Bytes that are taken in at once where calls are many: as many as actix has room for, so that none is
+/// read in two pieces that would not have been anyway.
+pub const READ_BYTES: usize = 8 << 10;
+
+/// How long the other side may take, and how much is taken in of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From the first byte of a head to its last.
@@ -30,6 +40,9 @@ pub struct Limits {
     pub idle: Duration,
     /// To take anything at all of an answer.
     pub answer: Duration,
+    /// Bytes taken in before what is in them is looked at, beyond the body of a request that is worked
+    /// on. All requests that wait on a connection are in so many bytes.
+    pub read_bytes: usize,
 }
 
 /// What the connection and those who work on its requests know of each other.
@@ -42,21 +55,83 @@ pub struct Standing {
     in_head: Cell<bool>,
     /// When the next head has to be whole.
     due: Cell<Instant>,
+    /// How much may be read.
+    room: Cell<Room>,
+    /// Who wants to read once there is room.
+    waiting: RefCell<Option<Waker>>,
+}
+
+/// How much may be read of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// So many bytes, and more when they have been looked at.
+    Next(usize),
+    /// The rest of a body, and nothing behind it before its request is answered.
+    Body(usize),
 }
 
 impl Standing {
     fn new(limits: Limits) -> Rc<Self> {
         let due = Cell::new(Instant::now() + limits.head);
-        Rc::new(Self { limits, in_hand: Cell::new(0), in_head: Cell::new(false), due })
+        let room = Cell::new(Room::Next(limits.read_bytes));
+        let (in_hand, in_head, waiting) = (Cell::new(0), Cell::new(false), RefCell::default());
+        Rc::new(Self { limits, in_hand, in_head, due, room, waiting })
     }
 
-    /// A head is whole: its request is in hand until what is answered here is dropped.
-    pub fn take_in_hand(self: &Rc<Self>) -> InHand {
+    /// Takes `request` in hand, if its connection is a [`Patient`] one.
+    pub fn take(request: &mut Request) -> Option<InHand> {
+        let standing = Rc::clone(request.conn_data::<Rc<Self>>()?);
+        Some(standing.take_in_hand(request))
+    }
+
+    /// The head of `request` is whole: it is in hand until what is answered here is dropped.
+    fn take_in_hand(self: &Rc<Self>, request: &mut Request) -> InHand {
         self.in_hand.set(self.in_hand.get() + 1);
+        if matches!(request.payload(), Payload::None) {
+            self.room.set(Room::Body(0));
+        } else if let Some(bytes) = declared_bytes(request) {
+            self.room.set(Room::Body(bytes));
+        } else {
+            // Where such a body ends, only its reader learns.
+            let standing = Rc::clone(self);
+            let end = stream::poll_fn(move |_| {
+                standing.room.set(Room::Body(0));
+                Poll::Ready(None)
+            });
+            let payload = Box::pin(request.take_payload().chain(end));
+            *request.payload() = Payload::Stream { payload };
+        }
         InHand(Rc::clone(self))
     }
 
-    fn heard(&self) {
+    /// How many bytes may be read now. `None`: whoever asks is woken when there are any.
+    fn room(&self, cx: &Context<'_>) -> Option<usize> {
+        match self.room.get() {
+            Room::Next(0) => {
+                self.room.set(Room::Next(self.limits.read_bytes));
+                cx.waker().wake_by_ref();
+                None
+            }
+            Room::Body(0) => {
+                self.waiting.replace(Some(cx.waker().clone()));
+                None
+            }
+            Room::Next(bytes) | Room::Body(bytes) => Some(bytes),
+        }
+    }
+
+    /// There is nothing more to be read at present, so what was read is looked at.
+    fn silent(&self) {
+        if let Room::Next(_) = self.room.get() {
+            self.room.set(Room::Next(self.limits.read_bytes));
+        }
+    }
+
+    fn heard(&self, bytes: usize) {
+        self.room.set(match self.room.get() {
+            Room::Next(room) => Room::Next(room - bytes),
+            Room::Body(room) => Room::Body(room - bytes),
+        });
         if self.in_hand.get() == 0 && !self.in_head.replace(true) {
             self.due.set(self.due.get().min(Instant::now() + self.limits.head));
         }
@@ -67,15 +142,24 @@ impl Standing {
     }
 }
 
+/// How long the body of `request` is, if its head says so. The server has looked at the number.
+fn declared_bytes(request: &Request) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// A request that is worked on.
 #[derive(Debug)]
 pub struct InHand(Rc<Standing>);
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let Standing { limits, in_hand, in_head, due } = &*self.0;
+        let Standing { limits, in_hand, in_head, due, room, waiting } = &*self.0;
         in_hand.set(in_hand.get() - 1);
         in_head.set(false);
+        room.set(Room::Next(limits.read_bytes));
+        if let Some(waiting) = waiting.take() {
+            waiting.wake();
+        }
         // A part of the next head may have come with this request, and nothing more may ever come.
         due.set(Instant::now() + limits.idle + limits.head);
     }
@@ -127,12 +211,29 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        match polled {
-            Poll::Ready(_) => self.standing.heard(),
-            // As if they had hung up: the server has an orderly end for that.
-            Poll::Pending if self.is_over(cx) => return Poll::Ready(Ok(())),
-            Poll::Pending => {}
+        // Who takes no answer is not listened to. The write that waits wakes us.
+        if self.stuck_since.is_some() {
+            return Poll::Pending;
+        }
+        let Some(room) = self.standing.room(cx) else { return Poll::Pending };
+        let before = buffer.filled().len();
+        let polled = if buffer.remaining() <= room {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            let polled = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+            let read = part.filled().len();
+            buffer.advance(read);
+            polled
+        };
+        if polled.is_ready() {
+            self.standing.heard(buffer.filled().len() - before);
+        } else {
+            self.standing.silent();
+            if self.is_over(cx) {
+                // As if they had hung up: the server has an orderly end for that.
+                return Poll::Ready(Ok(()));
+            }
         }
         polled
     }
@@ -146,7 +247,10 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
         polled: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.stuck_since = None;
+            if self.stuck_since.take().is_some() {
+                // What they say may be read again.
+                cx.waker().wake_by_ref();
+            }
             return polled;
         }
         self.stuck_since.get_or_insert_with(Instant::now);
