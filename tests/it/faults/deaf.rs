@@ -13,10 +13,10 @@ use super::{MIB, is_served_quickly, memory};
 use crate::support::{Setup, TestProcess, block_on, names, verify};
 
 /// How many there are.
-const DEAF: usize = 4;
+const DEAF: usize = 2;
 
 /// What they may cost together, whoever they are.
-const BYTES_MAX: u64 = 24 * MIB;
+const BYTES_MAX: u64 = 16 * MIB;
 
 /// As many questions as one read of a server takes.
 const BURST_BYTES: usize = 128 << 10;
