@@ -1,15 +1,16 @@
 //! What the edge counts: calls by command and code, and how long they took.
 
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Operation;
+use super::{Operation, error_code};
 
 /// Upper bounds of the latency buckets, in seconds: the time limit of a call is 3.
 const SECONDS: [f64; 13] =
@@ -36,7 +37,33 @@ struct Ready {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     command: &'static str,
-    code: u32,
+    code: Code,
+}
+
+/// A code of an answer. Receivers of webhooks refuse with thousands of codes of their own choice, which
+/// are one here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Code {
+    /// One of the catalogue, or 0.
+    Ours(u32),
+    /// One that a receiver gave.
+    Webhook,
+}
+
+impl Code {
+    fn new(code: u32) -> Self {
+        let known = error_code::ALL.binary_search_by_key(&code, |known| known.number);
+        if code == 0 || known.is_ok() { Self::Ours(code) } else { Self::Webhook }
+    }
+}
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(code) => EncodeLabelValue::encode(code, encoder),
+            Self::Webhook => encoder.write_str("webhook"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,7 +81,7 @@ impl Metrics {
             });
         let commands = Operation::ALL.iter().map(|operation| operation.command());
         let ready = commands.chain([NO_COMMAND]).map(|command| Ready {
-            succeeded: calls.get_or_create_owned(&CallLabels { command, code: 0 }),
+            succeeded: calls.get_or_create_owned(&CallLabels { command, code: Code::new(0) }),
             seconds: seconds.get_or_create_owned(&CommandLabel { command }),
         });
         let ready = ready.collect();
@@ -85,7 +112,7 @@ impl Metrics {
             ready.succeeded.inc();
         } else {
             let command = operation.map_or(NO_COMMAND, Operation::command);
-            self.calls.get_or_create(&CallLabels { command, code }).inc();
+            self.calls.get_or_create(&CallLabels { command, code: Code::new(code) }).inc();
         }
     }
 }
@@ -117,6 +144,31 @@ mod tests {
             r#"cordon_http_call_duration_seconds_count{command="sns/black_list_add"} 2"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn codes_of_receivers_are_one_series_however_many_there_are() {
+        let metrics = Metrics::new();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let lines = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = lines().len();
+        let mut foreign = 0;
+        for code in error_code::MESSAGE_REFUSED {
+            metrics.count(Some(Operation::Sendmsg), code, Duration::ZERO);
+            foreign += 1;
+        }
+        let webhook = format!(
+            r#"cordon_http_calls_total{{command="openim/sendmsg",code="webhook"}} {foreign}"#
+        );
+        assert_eq!((lines().len(), lines().contains(&webhook)), (before + 1, true));
+        for code in error_code::ALL {
+            assert_eq!(Code::new(code.number), Code::Ours(code.number));
         }
     }
 }

@@ -57,7 +57,7 @@ use self::call::Call;
 use self::edge::Edge;
 use crate::actors::Users;
 use crate::clock::Clock;
-use crate::patience::{ConnectionState, Patience, Patient};
+use crate::patience::{ConnectionState, Patience, Patient, READ_BYTES};
 use crate::webhooks::{Consultant, Desks};
 
 pub use self::error_code::ErrorCode;
@@ -290,7 +290,12 @@ pub fn serve(
     let keep_alive = settings.keep_alive;
     let head_timeout = settings.head_timeout;
     let disconnect_timeout = settings.disconnect_timeout;
-    let patience = Patience { head: head_timeout, idle: keep_alive, answer: settings.body_timeout };
+    let patience = Patience {
+        head: head_timeout,
+        idle: keep_alive,
+        answer: settings.body_timeout,
+        read_bytes: READ_BYTES,
+    };
     let mut server = Server::build()
         .max_concurrent_connections(settings.connections_max)
         .shutdown_timeout(settings.shutdown_timeout_s)
@@ -317,10 +322,9 @@ pub fn serve(
             .on_connect_ext(|connection: &Patient<TcpStream>, data| {
                 data.insert(connection.state());
             })
-            .finish(fn_service(move |request: Request| {
+            .finish(fn_service(move |mut request: Request| {
                 let worker = Rc::clone(&worker);
-                let in_hand =
-                    request.conn_data::<Rc<ConnectionState>>().map(ConnectionState::take_in_hand);
+                let in_hand = ConnectionState::take(&mut request);
                 async move {
                     let (edge, consultant) = &*worker;
                     let answer = edge.answer(request, consultant).await;

@@ -16,7 +16,10 @@ use prometheus_client::registry::Registry;
 use crate::patience::{self, Patience, Terms};
 
 /// Open connections at most: a handful of probes and scrapers.
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 64;
+/// Bytes that are taken in at once of a connection, and in which all its questions are that wait: with
+/// the answer on its way, and the next one made, that is what somebody costs who reads nothing.
+const READ_BYTES: usize = 1 << 10;
 
 /// How long the head of a question may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +59,12 @@ pub fn serve(
     listener: TcpListener,
 ) -> io::Result<Server> {
     let terms = Terms {
-        patience: Patience { head: HEAD_TIMEOUT, idle: KEEP_ALIVE, answer: ANSWER_TIMEOUT },
+        patience: Patience {
+            head: HEAD_TIMEOUT,
+            idle: KEEP_ALIVE,
+            answer: ANSWER_TIMEOUT,
+            read_bytes: READ_BYTES,
+        },
         disconnect: DISCONNECT_TIMEOUT,
         workers: 1,
         connections_max: CONNECTIONS_MAX,

@@ -145,6 +145,22 @@ pub trait ReadJournal: Send + Sync + 'static {
             tell(*partition, self.end(*partition));
         }
     }
+
+    /// What is whole of a damaged journal, everything before the damage, and where that is. `None` if
+    /// nothing is damaged, or it cannot be told.
+    fn whole_part(&self) -> Result<Option<(Box<dyn ReadJournal>, Damage)>, JournalError> {
+        Ok(None)
+    }
+}
+
+/// The first damage of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The first record that is not readable any more, as far as what is left of it says which it is;
+    /// else the one that follows in partition 0.
+    pub at: (Partition, Offset),
+    /// File and byte, and what is wrong there.
+    pub detail: String,
 }
 
 /// The journal as the rest of the program sees it. Its own methods return at once; none waits for

@@ -8,8 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -17,6 +15,7 @@ use prometheus_client::registry::Registry;
 use super::caller::Outcome;
 use super::command::CallbackCommand;
 use super::line::Line;
+use super::series::{self, Labels, Series};
 use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
@@ -25,38 +24,30 @@ use crate::journal::{Journal, Offset, Partition};
 /// The webhooks' metrics. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    attempts: Family<AttemptLabels, Counter>,
-    deliveries: Family<DeliveryLabels, Counter>,
+    attempts: Series<Attempt>,
+    deliveries: Series<Delivery>,
     attempt_seconds: Histogram,
     watched: Arc<Mutex<Vec<Weak<Gauges>>>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttemptLabels {
-    app: u32,
-    subscription: String,
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct Attempt {
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeliveryLabels {
-    app: u32,
-    subscription: String,
+/// How a call came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct Delivery {
     command: &'static str,
     /// `false` for one that was given up: a dead letter.
     delivered: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LineLabels {
-    app: u32,
-    subscription: String,
-}
-
 /// How one subscription is doing on this node.
 #[derive(Debug)]
 pub(super) struct Gauges {
-    labels: LineLabels,
+    labels: Labels,
     lanes: Mutex<BTreeMap<Partition, LaneGauge>>,
     /// There is news that the subscription has not looked at.
     stirred: AtomicBool,
@@ -117,8 +108,8 @@ impl Gauges {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            attempts: Family::default(),
-            deliveries: Family::default(),
+            attempts: Series::new("cordon_webhook_attempts", "Delivery attempts by outcome"),
+            deliveries: Series::new("cordon_webhook_deliveries", "Deliveries that are done with"),
             attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             watched: Arc::default(),
         }
@@ -129,16 +120,8 @@ impl Metrics {
     /// Names every metric in `registry`; the registry itself appends `_total` to counters. Lags are
     /// computed at each scrape, from the ends that `journal` tells and the time.
     pub fn register(&self, registry: &mut Registry, journal: Arc<dyn Journal>, clock: Clock) {
-        registry.register(
-            "cordon_webhook_attempts",
-            "Delivery attempts by outcome",
-            self.attempts.clone(),
-        );
-        registry.register(
-            "cordon_webhook_deliveries",
-            "Deliveries that are done with",
-            self.deliveries.clone(),
-        );
+        registry.register_collector(Box::new(self.attempts.clone()));
+        registry.register_collector(Box::new(self.deliveries.clone()));
         registry.register(
             "cordon_webhook_attempt_seconds",
             "How long one delivery attempt took",
@@ -151,19 +134,16 @@ impl Metrics {
     /// The counters of a subscription.
     pub(super) fn counts(&self, of: &Subscription) -> Counts {
         Counts {
-            metrics: self.clone(),
-            app: of.app.0,
-            subscription: of.label(),
-            passes: of.replay.is_some(),
-            attempts: Vec::new(),
-            deliveries: Vec::new(),
+            attempts: self.attempts.of(of),
+            deliveries: self.deliveries.of(of),
+            attempt_seconds: self.attempt_seconds.clone(),
         }
     }
 
     /// Watches a subscription as long as what is answered lives.
     pub(super) fn watch(&self, of: &Subscription) -> Arc<Gauges> {
         let gauges = Arc::new(Gauges {
-            labels: LineLabels { app: of.app.0, subscription: of.label() },
+            labels: Labels::new(of),
             lanes: Mutex::default(),
             stirred: AtomicBool::new(false),
             out: AtomicI64::new(0),
@@ -173,92 +153,34 @@ impl Metrics {
             halted: AtomicBool::new(false),
         });
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|known| known.strong_count() > 0);
+        // One of the same name that was deleted may still be at its last calls.
+        let goes_on = |known: &Gauges| known.labels != gauges.labels;
+        watched.retain(|known| known.upgrade().is_some_and(|known| goes_on(&known)));
         watched.push(Arc::downgrade(&gauges));
         gauges
     }
 }
 
-/// The counters of one subscription: each is looked up by its labels once, and not with every call.
+/// The counters of one subscription.
 #[derive(Debug)]
 pub(super) struct Counts {
-    metrics: Metrics,
-    app: u32,
-    subscription: String,
-    /// It is a replay: there would be ever more of them.
-    passes: bool,
-    attempts: Vec<(&'static str, Counter)>,
-    deliveries: Vec<((CallbackCommand, bool), Counter)>,
+    attempts: Arc<series::Counts<Attempt>>,
+    deliveries: Arc<series::Counts<Delivery>>,
+    attempt_seconds: Histogram,
 }
 
 impl Counts {
     /// An attempt has come to an end.
-    pub(super) fn attempted(&mut self, outcome: &Outcome, seconds: f64) {
-        let outcome = outcome.word();
-        let Self { metrics, app, subscription, attempts, .. } = &mut *self;
-        let counter = known(attempts, outcome, || {
-            let labels = attempt_labels(*app, subscription, outcome);
-            metrics.attempts.get_or_create(&labels).clone()
-        });
-        counter.inc();
-        metrics.attempt_seconds.observe(seconds);
+    pub(super) fn attempted(&self, outcome: &Outcome, seconds: f64) {
+        self.attempts.add(Attempt { outcome: outcome.word() });
+        self.attempt_seconds.observe(seconds);
     }
 
     /// A call is done with: delivered, or given up.
-    pub(super) fn done(&mut self, command: CallbackCommand, delivered: bool) {
-        let Self { metrics, app, subscription, deliveries, .. } = self;
-        let counter = known(deliveries, (command, delivered), || {
-            let labels = delivery_labels(*app, subscription, command, delivered);
-            metrics.deliveries.get_or_create(&labels).clone()
-        });
-        counter.inc();
+    pub(super) fn done(&self, command: CallbackCommand, delivered: bool) {
+        let delivered = if delivered { "true" } else { "false" };
+        self.deliveries.add(Delivery { command: command.name(), delivered });
     }
-}
-
-impl Drop for Counts {
-    fn drop(&mut self) {
-        if !self.passes {
-            return;
-        }
-        for (outcome, _) in &self.attempts {
-            self.metrics.attempts.remove(&attempt_labels(self.app, &self.subscription, outcome));
-        }
-        for ((command, delivered), _) in &self.deliveries {
-            let labels = delivery_labels(self.app, &self.subscription, *command, *delivered);
-            self.metrics.deliveries.remove(&labels);
-        }
-    }
-}
-
-fn attempt_labels(app: u32, subscription: &str, outcome: &'static str) -> AttemptLabels {
-    AttemptLabels { app, subscription: subscription.to_owned(), outcome }
-}
-
-fn delivery_labels(
-    app: u32,
-    subscription: &str,
-    command: CallbackCommand,
-    delivered: bool,
-) -> DeliveryLabels {
-    DeliveryLabels {
-        app,
-        subscription: subscription.to_owned(),
-        command: command.name(),
-        delivered: if delivered { "true" } else { "false" },
-    }
-}
-
-/// The counter of `key`, found or made.
-fn known<K: PartialEq>(
-    counters: &mut Vec<(K, Counter)>,
-    key: K,
-    make: impl FnOnce() -> Counter,
-) -> &Counter {
-    let at = counters.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
-        counters.push((key, make()));
-        counters.len() - 1
-    });
-    &counters[at].1
 }
 
 /// How the subscriptions are doing.

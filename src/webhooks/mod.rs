@@ -35,6 +35,7 @@ mod line;
 mod metrics;
 pub mod payload;
 pub mod retry;
+mod series;
 pub mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cordon::journal::embedded::{self, Settings};
-use cordon::journal::{Journal as _, Partition, Settlement, record};
+use cordon::journal::{Journal as _, Offset, Partition, ReadJournal as _, Settlement, record};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::support::{Caller, Identity, Random, Setup, TestNode, TestSubscriber, audit};
+use crate::support::{Caller, Identity, Random, Setup, TestNode, TestSubscriber, audit, command};
 
 const PAGE: &str = include_str!("../../src/THREATS.md");
 
@@ -202,6 +202,59 @@ fn append(setup: &Setup, bytes: &[u8]) {
     journal.flush();
     let settled = settlements.blocking_recv();
     assert!(matches!(settled, Some(Settlement::Durable { .. })), "{settled:?}");
+}
+
+/// Everything that stands in the journal, in the order of its file: where it is, and its bytes.
+fn stored(folder: &Path) -> Vec<((Partition, Offset), Vec<u8>)> {
+    let journal = embedded::ReadOnly::open(folder).expect("it is there");
+    let from: Vec<_> = (0..journal.partitions()).map(|p| (Partition(p), Offset(0))).collect();
+    let mut reader = journal.reader(&from).expect("it is whole");
+    let read = std::iter::repeat_with(|| reader.next(1 << 20).expect("it is whole"));
+    let entries = read.take_while(|entries| !entries.is_empty()).flatten();
+    entries.map(|entry| ((entry.partition, entry.offset), entry.bytes)).collect()
+}
+
+#[test]
+fn a_damaged_file_is_a_finding_with_file_and_byte_and_the_first_record_that_is_lost() {
+    let node = Setup::new().start();
+    let mut caller = node.caller();
+    caller.import(&["amy", "bob"]);
+    caller.block("amy", &["bob"]);
+    caller.import(&["carl"]);
+    drop(caller);
+    let setup = node.stop().setup;
+    let folder = setup.data_dir().join("journal");
+    let path = folder.join(format!("{:020}.log", 1));
+    let (entries, mut file) = (stored(&folder), fs::read(&path).expect("the first segment"));
+    let place_of = |bytes: &[u8]| {
+        file.windows(bytes.len()).position(|window| window == bytes).expect("it is in the file")
+    };
+    let places: Vec<_> = entries.iter().map(|(at, bytes)| (*at, place_of(bytes))).collect();
+    let is_block = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("UserBlocked");
+    let block = entries.iter().position(|(_, bytes)| is_block(bytes)).expect("a block");
+    let flipped = places[block].1 + entries[block].1.len() / 2;
+    file[flipped] ^= 1;
+    fs::write(&path, &file).expect("it can be written");
+
+    let program = command(&setup).args(["verify", "--json"]).output().expect("it runs");
+    let text = String::from_utf8_lossy(&program.stdout);
+    assert_eq!(program.status.code(), Some(1), "{text}");
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+    let first = &report["promises"][0]["first"];
+    assert_eq!((&report["holds"], &first["rule"]), (&json!(false), &json!("undamaged")), "{text}");
+    let detail = first["detail"].as_str().expect("a text");
+    let (named, rest) = detail.split_once(" byte ").expect("the byte is named");
+    assert_eq!(Path::new(named), path);
+    let byte: usize = rest.split(':').next().and_then(|byte| byte.parse().ok()).expect("a number");
+    // The damage is that of a whole group, in front of which everything is read.
+    let lost = places.iter().position(|(_, place)| *place > byte).expect("something is lost");
+    let (partition, offset) = places[lost].0;
+    assert_eq!((&first["partition"], &first["offset"]), (&json!(partition), &json!(offset)));
+    assert!(lost <= block && places[lost].1 <= flipped, "{lost} of {block}: {detail}");
+    assert_eq!(report["records"], json!(lost), "{text}");
+    let (code, text) = audit(&setup, &["verify"]);
+    let line = format!("PROBLEM {partition}@{offset} undamaged: {}", path.display());
+    assert!(code == 1 && text.contains(&line), "{text}");
 }
 
 #[test]

@@ -38,8 +38,8 @@ use super::webhooks::{self, Quiet, Reckoning};
 use super::{AuditError, Format, until_closed};
 use crate::domain::Timestamp;
 use crate::journal::{
-    Admitted, Body, Commit, Cursor, Epoch, Offset, Partition, RECORD_BYTES_MAX, ReadJournal,
-    Record, partition_of,
+    Admitted, Body, Commit, Cursor, Damage, Epoch, JournalError, Offset, Partition,
+    RECORD_BYTES_MAX, ReadJournal, Record, partition_of,
 };
 use crate::webhooks::PARKED_USERS_MAX;
 
@@ -76,10 +76,30 @@ pub fn run(
     Ok(report)
 }
 
-/// Checks the journal.
+/// Checks the journal; of one that is damaged, what stands before the damage.
 pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
+    match check_whole(journal, options, None) {
+        Err(AuditError::Journal(error @ JournalError::Corrupt { .. })) => {
+            match journal.whole_part()? {
+                Some((part, damage)) => check_whole(&*part, options, Some(damage)),
+                None => Err(error.into()),
+            }
+        }
+        checked => checked,
+    }
+}
+
+/// Checks a journal that is whole, or the part before `damage`.
+fn check_whole(
+    journal: &dyn ReadJournal,
+    options: &Options,
+    damage: Option<Damage>,
+) -> Result<Report, AuditError> {
     let started = Instant::now();
     let mut check = Check::new(journal, options)?;
+    if let Some(Damage { at, detail }) = damage {
+        check.problems.add(Rule::Undamaged, at, detail);
+    }
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     for late in [false, true] {
         check.late = late;

@@ -79,7 +79,8 @@ impl Rule {
     /// The promise that is broken with the rule.
     pub fn promise(self) -> Promise {
         match self {
-            Self::Readable
+            Self::Undamaged
+            | Self::Readable
             | Self::OffsetsWithoutGap
             | Self::NumbersWithoutGap
             | Self::AnswersAsked

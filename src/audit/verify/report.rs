@@ -18,6 +18,8 @@ pub const FINDINGS_SHOWN_MAX: usize = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
+    /// What was written can be read.
+    Undamaged,
     /// Every record is one that this program knows.
     Readable,
     /// The offsets of a partition have no gap.

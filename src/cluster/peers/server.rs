@@ -28,7 +28,7 @@ use crate::actors::{ExecuteError, PairMessage};
 use crate::clock::Clock;
 use crate::cluster::routes::Routes;
 use crate::domain::Timestamp;
-use crate::patience::{self, Patience, Terms};
+use crate::patience::{self, Patience, READ_BYTES, Terms};
 
 /// Threads that take calls. Most of a call's work is done by the partitions' threads.
 const WORKERS: usize = 2;
@@ -85,7 +85,12 @@ pub fn serve<H: Here>(
         bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
     });
     let terms = Terms {
-        patience: Patience { head: HEAD_TIMEOUT, idle: KEEP_ALIVE, answer: BODY_TIMEOUT },
+        patience: Patience {
+            head: HEAD_TIMEOUT,
+            idle: KEEP_ALIVE,
+            answer: BODY_TIMEOUT,
+            read_bytes: READ_BYTES,
+        },
         disconnect: DISCONNECT_TIMEOUT,
         workers: WORKERS,
         connections_max: CONNECTIONS_MAX,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::folder::{Folder, read_partitions};
 use super::scan::{Limit, Scan, segment_before};
 use super::writer::{Shared, lock};
-use crate::journal::{Entry, JournalError, Offset, Partition, ReadJournal, Reader};
+use crate::journal::{Damage, Entry, JournalError, Offset, Partition, ReadJournal, Reader};
 
 /// A journal open for audits, beside the process that owns it or without one.
 ///
@@ -16,6 +16,8 @@ use crate::journal::{Entry, JournalError, Offset, Partition, ReadJournal, Reader
 #[derive(Debug)]
 pub struct ReadOnly {
     folder: Folder,
+    /// How far it is read; none for as far as groups are whole.
+    until: Limit,
     /// Stands at the end, as far as it was looked for.
     tail: Mutex<Scan>,
 }
@@ -39,15 +41,13 @@ impl ReadOnly {
         // The owner may be creating the last segment just now.
         let whole = if last > 1 && folder.open_segment(last)?.1.is_err() { last - 1 } else { last };
         let tail = Mutex::new(Scan::at_segment(&folder, whole)?);
-        Ok(Self { folder, tail })
+        Ok(Self { folder, until: None, tail })
     }
 
     /// Goes on to the end that the files have now; answers it, and the segment it lies in.
     fn end_now(&self) -> Result<(Box<[u64]>, u64), JournalError> {
         let mut tail = lock(&self.tail);
-        while tail.next_group(None)? {
-            while tail.next_record()?.is_some() {}
-        }
+        while tail.skip_group(self.until)? {}
         let place = tail.place();
         Ok((place.next.clone(), place.segment))
     }
@@ -62,13 +62,40 @@ impl ReadJournal for ReadOnly {
         let (next, last) = self.end_now()?;
         check_offsets(from, &next)?;
         let scan = Scan::at_segment(&self.folder, segment_before(&self.folder, last, from)?)?;
-        Ok(Box::new(SegmentReader::new(scan, from, None)))
+        Ok(Box::new(SegmentReader::new(scan, from, End::At(self.until))))
     }
 
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
         let (next, _) = self.end_now()?;
         end_of(partition, &next)
     }
+
+    fn whole_part(&self) -> Result<Option<(Box<dyn ReadJournal>, Damage)>, JournalError> {
+        let mut tail = Scan::at_segment(&self.folder, 1)?;
+        let (end, error) = loop {
+            let end = tail.place().clone();
+            match tail.skip_group(self.until) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(JournalError::Corrupt { place, detail }) => break (end, (place, detail)),
+                Err(error) => return Err(error),
+            }
+        };
+        let tail = Scan::at_place(&self.folder, end.clone())?;
+        let partition = tail.partition_here().unwrap_or_default();
+        let at = (partition, end_of(partition, &end.next)?);
+        let detail = format!("{}: {}; nothing behind it was read", error.0, error.1);
+        let (folder, until) = (self.folder.clone(), Some((end.segment, end.position)));
+        let part = Self { folder, until, tail: Mutex::new(tail) };
+        Ok(Some((Box::new(part), Damage { at, detail })))
+    }
+}
+
+/// Up to where a reader reads.
+enum End {
+    /// Up to what is durable by now in the process that owns the journal, which is this one.
+    Owned(Arc<Shared>),
+    At(Limit),
 }
 
 /// Reads from the segments of a folder.
@@ -76,17 +103,16 @@ pub(super) struct SegmentReader {
     scan: Scan,
     /// By partition: the first offset wanted; none if the partition is not.
     wanted: Vec<Option<Offset>>,
-    /// The process that owns the journal, if it is this one.
-    owner: Option<Arc<Shared>>,
+    end: End,
 }
 
 impl SegmentReader {
-    fn new(scan: Scan, from: &[(Partition, Offset)], owner: Option<Arc<Shared>>) -> Self {
+    fn new(scan: Scan, from: &[(Partition, Offset)], end: End) -> Self {
         let mut wanted = vec![None; scan.place().next.len()];
         for (partition, offset) in from {
             wanted[usize::from(partition.0)] = Some(*offset);
         }
-        Self { scan, wanted, owner }
+        Self { scan, wanted, end }
     }
 
     /// A reader inside the owning process.
@@ -103,14 +129,17 @@ impl SegmentReader {
             Some(place) => Scan::at_place(&shared.folder, place)?,
             None => Scan::at_segment(&shared.folder, segment_before(&shared.folder, last, from)?)?,
         };
-        Ok(Self::new(scan, from, Some(Arc::clone(shared))))
+        Ok(Self::new(scan, from, End::Owned(Arc::clone(shared))))
     }
 
     fn limit(&self) -> Limit {
-        self.owner.as_ref().map(|shared| {
-            let index = lock(&shared.index);
-            (index.end().segment, index.end().position)
-        })
+        match &self.end {
+            End::Owned(shared) => {
+                let index = lock(&shared.index);
+                Some((index.end().segment, index.end().position))
+            }
+            End::At(limit) => *limit,
+        }
     }
 
     /// The next wanted record within `limit`.

@@ -15,7 +15,7 @@ use super::folder::{Folder, failed, read_at};
 use super::format::{
     GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, RECORD_HEADER_BYTES, SegmentHeader, first_record,
 };
-use crate::journal::{JournalError, Offset, Partition};
+use crate::journal::{JournalError, Offset, Partition, RECORD_BYTES_MAX};
 
 /// How much is read from disk at once, unless a group is larger.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -182,6 +182,21 @@ impl Scan {
             Found::Group(_) => Ok(true),
             Found::NoGroup(_) => Err(self.corrupt(detail)),
         }
+    }
+
+    /// Goes behind the next group, if one is there within `limit`.
+    pub(super) fn skip_group(&mut self, limit: Limit) -> Result<bool, JournalError> {
+        let is_there = self.next_group(limit)?;
+        while self.next_record()?.is_some() {}
+        Ok(is_there)
+    }
+
+    /// The partition of the first record here, if that much can be read, whether it is whole or not.
+    pub(super) fn partition_here(&self) -> Option<Partition> {
+        let mut group = vec![0; GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + RECORD_BYTES_MAX];
+        let read = self.read(&mut group, self.place.position).ok()?;
+        let (partition, _) = first_record(group[..read].get(GROUP_HEADER_BYTES..)?)?;
+        (partition.0 < self.folder.partitions()).then_some(partition)
     }
 
     /// The next record of the group, none at the group's end.

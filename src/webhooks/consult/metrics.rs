@@ -1,48 +1,38 @@
 //! What questions before the fact count for the ops listener.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::BeforeCommand;
-use crate::domain::AppId;
+use super::super::series::{Counts, Series};
+use super::super::subscription::Subscription;
 
 /// The metrics of questions. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    questions: Family<Labels, Counter>,
+    questions: Series<Asked>,
     seconds: Histogram,
     open: Gauge,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Labels {
-    app: u32,
-    subscription: String,
-    command: &'static str,
+/// A question, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct Asked {
+    pub(super) command: &'static str,
     /// `allowed`, `refused`, or why there was no answer.
-    answer: &'static str,
-}
-
-impl Labels {
-    pub(super) fn new(
-        app: AppId,
-        subscription: &str,
-        command: BeforeCommand,
-        answer: &'static str,
-    ) -> Self {
-        let command = command.name();
-        Self { app: app.0, subscription: subscription.to_owned(), command, answer }
-    }
+    pub(super) answer: &'static str,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            questions: Family::default(),
+            questions: Series::new(
+                "cordon_webhook_questions",
+                "Questions before the fact, by what came of them",
+            ),
             seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             open: Gauge::default(),
         }
@@ -52,11 +42,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Names every metric in `registry`; the registry itself appends `_total` to counters.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "cordon_webhook_questions",
-            "Questions before the fact, by what came of them",
-            self.questions.clone(),
-        );
+        registry.register_collector(Box::new(self.questions.clone()));
         registry.register(
             "cordon_webhook_question_seconds",
             "How long a caller waited for one question",
@@ -69,8 +55,12 @@ impl Metrics {
         );
     }
 
-    pub(super) fn asked(&self, labels: Labels, seconds: f64) {
-        self.questions.get_or_create(&labels).inc();
+    /// What is counted of a subscriber's questions.
+    pub(super) fn counts(&self, of: &Subscription) -> Arc<Counts<Asked>> {
+        self.questions.of(of)
+    }
+
+    pub(super) fn took(&self, seconds: f64) {
         self.seconds.observe(seconds);
     }
 

@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 use actix_web::web::Bytes;
 
 use self::answer::{Reply, Unreadable, read_refusals, read_reply};
-use self::metrics::Labels;
+use self::metrics::Asked;
 use self::question::Question;
 use super::breaker::{Breaker, Fault};
 use super::caller::{Bounds, Caller, Failure, Post, Tls};
 use super::command::BeforeCommand;
+use super::series::Counts;
 use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::domain::{AppId, BeforeTerms, Fallback, Ground, Refusal, UserId, Verdict, Words};
@@ -72,6 +73,7 @@ struct Known {
 /// One subscriber, and how asking it goes.
 struct Desk {
     target: Target,
+    counts: Arc<Counts<Asked>>,
     state: Mutex<State>,
 }
 
@@ -113,7 +115,10 @@ impl Desks {
             let mut known = before.get(&target.subscription.app).into_iter().flatten();
             let desk = match known.find(|desk| desk.target == target) {
                 Some(desk) => Arc::clone(desk),
-                None => Arc::new(Desk { target, state: Mutex::default() }),
+                None => {
+                    let counts = self.metrics.counts(&target.subscription);
+                    Arc::new(Desk { target, counts, state: Mutex::default() })
+                }
             };
             now.entry(desk.target.subscription.app).or_default().push(desk);
         }
@@ -249,9 +254,8 @@ impl Consultant {
             Ok(_) => "allowed",
             Err(ground) => word(*ground),
         };
-        let target = &desk.target.subscription;
-        let labels = Labels::new(target.app, &target.name, command, word);
-        self.desks.metrics.asked(labels, began.elapsed().as_secs_f64());
+        desk.counts.add(Asked { command: command.name(), answer: word });
+        self.desks.metrics.took(began.elapsed().as_secs_f64());
         said
     }
 

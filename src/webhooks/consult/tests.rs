@@ -1,5 +1,6 @@
 //! The rules of asking, with a real receiver.
 
+use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
 use super::super::testing::{APP, Answer, Place, Receiver, id, subscription, within};
@@ -104,6 +105,38 @@ async fn who_is_asked_can_be_changed_at_any_time() {
     consultant.desks.serve(Vec::new(), &[]);
     assert_eq!(ask(&consultant).await, None);
     assert_eq!((receiver.heard().len(), other.heard().len()), (1, 1));
+}
+
+#[actix_web::test]
+async fn questions_are_counted_while_their_subscriber_is_asked_whatever_changes_about_it() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let metrics = Metrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let asked = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let mut lines = text.lines().map(str::to_owned);
+        lines.find(|line| line.starts_with("cordon_webhook_questions_total{"))
+    };
+    let count = |count: u32| {
+        Some(format!(
+            r#"cordon_webhook_questions_total{{app="1400000001",subscription="a",command="{}",answer="allowed"}} {count}"#,
+            MESSAGE[0].name()
+        ))
+    };
+    let served = |url: &str| vec![target("a", url, &MESSAGE)];
+    let desks = Desks::new(Clock::fixed(NOW), metrics);
+    desks.serve(served(&receiver.url()), &[]);
+    let consultant = Consultant::new(Arc::clone(&desks));
+    assert_eq!(ground(&consultant).await, Ground::Answered);
+    assert_eq!(asked(), count(1));
+    let other = Receiver::start(|_| Answer::Ok);
+    desks.serve(served(&other.url()), &[]);
+    assert_eq!(ground(&consultant).await, Ground::Answered);
+    assert_eq!(asked(), count(2));
+    desks.serve(Vec::new(), &[]);
+    assert_eq!(asked(), None);
 }
 
 #[actix_web::test]

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::feed::{Readers, Together};
 use super::testing::{Answer, Heard, Owner, Receiver, blocks, commit_of, id, within};
 use super::*;
-use crate::domain::{AppId, DeliveryTerms, Event, Format, Timestamp};
+use crate::domain::{AppId, DeliveryTerms, Event, Format, MAIN, Timestamp};
 use crate::journal;
 
 const NOW: Timestamp = Timestamp(1_669_872_112_000);
@@ -228,10 +228,43 @@ async fn the_lag_counts_the_records_that_are_not_done_with() {
     scrape.until(&lag(3)).await;
     receiver.behave(|_| Answer::Ok);
     scrape.until(&lag(0)).await;
+    scrape.until(&delivered(MAIN, 3)).await;
     stop(handle).await;
-    let deliveries = "cordon_webhook_deliveries_total{app=\"1400000001\",subscription=\"main\",command=\"Sns.CallbackBlackListAdd\",delivered=\"true\"} 3";
-    scrape.until(deliveries).await;
     assert!(!scrape.text().contains("lag_records{"), "a lane that was left has no lag");
+}
+
+fn delivered(subscription: &str, count: u32) -> String {
+    format!(
+        r#"cordon_webhook_deliveries_total{{app="1400000001",subscription="{subscription}",command="Sns.CallbackBlackListAdd",delivered="true"}} {count}"#
+    )
+}
+
+#[actix_web::test]
+async fn the_series_of_a_subscription_end_with_it_and_a_later_one_of_its_name_begins_anew() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    let scrape = Scrape::new(&owner);
+    let main = settings(&receiver.url(), None);
+    let second = Subscription { name: "second".to_owned(), ..main.clone() };
+    let both = [main.clone(), second.clone()];
+    let handle = follow_by(&owner, owner.clone(), both, &[0], scrape.metrics.clone()).await;
+    let is_told_of = |name: &str| scrape.text().contains(&format!("subscription=\"{name}\""));
+    owner.append(0, &blocks("amy", "bob")).await;
+    scrape.until(&delivered(MAIN, 1)).await;
+    scrape.until(&delivered("second", 1)).await;
+    within("to serve", handle.serve(vec![main.clone()])).await;
+    within("the series end", async {
+        while is_told_of("second") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    within("to serve", handle.serve(vec![main, second])).await;
+    within("to follow", handle.follow(&[Partition(0)])).await.expect("from the end on");
+    owner.append(0, &blocks("amy", "carl")).await;
+    scrape.until(&delivered(MAIN, 2)).await;
+    scrape.until(&delivered("second", 1)).await;
+    stop(handle).await;
 }
 
 #[actix_web::test]

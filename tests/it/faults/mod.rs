@@ -3,6 +3,7 @@
 
 mod bodies;
 mod clock;
+mod deaf;
 mod disk_errors;
 mod memory;
 mod receivers;

@@ -7,12 +7,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use actix_web::rt::net::TcpSocket;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
 
 use super::{MIB, is_served_quickly, memory};
-use crate::support::{Identity, Setup, TestProcess, block_on, names, verify};
+use crate::support::{Identity, Setup, TestProcess, verify};
 
 /// How many there are, if the machine lets us open so many files, and at most.
 const SLOW: usize = 2_000;
@@ -20,17 +18,14 @@ const SLOW_MAX: usize = 10_000;
 /// Files of this process that are others' business.
 const OTHER_FILES: u64 = 300;
 
-/// How many there are who read no answer.
-const DEAF: usize = 4;
-
 /// What a slow one may cost.
 const BYTES_EACH_MAX: u64 = 64 << 10;
 /// The longest that one may last: a head has 5 s and is looked for every 5 s, a body has 10 s, and the
 /// machine may be busy.
-const LAST_MAX: Duration = Duration::from_secs(28);
+pub(super) const LAST_MAX: Duration = Duration::from_secs(28);
 
 /// How often each says a little more.
-const DRIP_EVERY: Duration = Duration::from_millis(500);
+pub(super) const DRIP_EVERY: Duration = Duration::from_millis(500);
 
 /// What somebody says at first, and then goes on to say a byte at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +51,7 @@ const REFUSED: &str = "GET /nothing HTTP/1.1\r\nHost: cordon\r\n\r\n";
 const BEGUN: &str = "POST /v4/sns/black";
 
 /// A call with the beginning of a body of so many bytes.
-fn call(command: &str, body: &str, bytes: usize) -> String {
+pub(super) fn call(command: &str, body: &str, bytes: usize) -> String {
     format!(
         "POST /v4/{command}?{} HTTP/1.1\r\nHost: cordon\r\nContent-Length: {bytes}\r\n\r\n{body}",
         Identity::default().query(),
@@ -177,74 +172,4 @@ fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
     node.terminate();
     assert!(node.wait().success());
     verify(&setup);
-}
-
-/// A connection whose receiver's side holds little, so that answers soon find no room.
-fn connect_with_little_room(address: SocketAddr) -> TcpStream {
-    let connecting = async {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(4096)?;
-        socket.connect(address).await?.into_std()
-    };
-    let stream = block_on(connecting).expect("the node listens");
-    stream.set_nonblocking(false).expect("an option of a socket");
-    stream
-}
-
-/// A call with a long answer.
-fn long_question() -> String {
-    let items = names("nobody", 100).into_iter().map(|name| json!({ "UserID": name }));
-    let body = json!({"CheckItem": items.collect::<Vec<_>>()}).to_string();
-    call("im_open_login_svc/account_check", &body, body.len())
-}
-
-/// Asks and asks, and reads no answer, until the other side has had enough.
-fn ask_without_listening(address: SocketAddr, question: &str) {
-    let mut stream = connect_with_little_room(address);
-    stream.set_write_timeout(Some(LAST_MAX)).expect("an option of a socket");
-    let error = loop {
-        if let Err(error) = stream.write_all(question.as_bytes()) {
-            break error;
-        }
-    };
-    assert_ne!(error.kind(), ErrorKind::WouldBlock, "nothing more was taken, and it was borne");
-}
-
-#[test]
-fn callers_who_read_no_answer_cost_little_and_are_let_go() {
-    let setup = Setup::new();
-    let node = TestProcess::start(&setup);
-    let mut caller = node.caller();
-    is_served_quickly(&mut caller);
-    let before = memory(&node);
-    let mut most = before;
-    let question = long_question();
-    thread::scope(|scope| {
-        let ask = || ask_without_listening(node.address, &question);
-        let deaf: Vec<_> = (0..DEAF).map(|_| scope.spawn(ask)).collect();
-        while deaf.iter().any(|deaf| !deaf.is_finished()) {
-            is_served_quickly(&mut caller);
-            most = most.max(memory(&node));
-            // The pace at which the others ask meanwhile.
-            thread::sleep(DRIP_EVERY);
-        }
-        for deaf in deaf {
-            deaf.join().expect("it is let go");
-        }
-    });
-    assert!(most < before + 40 * MIB, "{} MiB, then {} MiB", before / MIB, most / MIB);
-    node.terminate();
-    assert!(node.wait().success());
-    verify(&setup);
-}
-
-#[test]
-fn whoever_reads_no_answer_where_operators_ask_is_let_go() {
-    let setup = Setup::new();
-    let node = TestProcess::start(&setup);
-    let question = "GET /metrics HTTP/1.1\r\nHost: cordon\r\n\r\n";
-    ask_without_listening(node.ops_address(), question);
-    is_served_quickly(&mut node.caller());
-    node.terminate();
-    assert!(node.wait().success());
 }
