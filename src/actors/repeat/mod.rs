@@ -131,12 +131,16 @@ struct Call {
 }
 
 impl Call {
-    /// The same call has done more, when it was asked again.
+    /// The same call has done more, when it was asked again; or the same record was read again.
     fn go_on(&mut self, more: Self) {
         self.peers.extend(more.peers);
+        self.peers.sort_unstable();
+        self.peers.dedup();
         self.own |= more.own;
         self.judged |= more.judged;
         self.offers.extend(more.offers);
+        self.offers.sort_unstable();
+        self.offers.dedup();
     }
 }
 
@@ -299,7 +303,10 @@ impl Repeats {
                 vacant.insert(came_to);
             }
         }
-        if let Some(Said { content, time }) = message {
+        // What is known of the message may be this record already, or a later one.
+        if let Some(Said { content, time }) = message
+            && self.messages.get(&(key, content)).is_none_or(|(last, _)| *last < at)
+        {
             self.messages.insert((key, content), (at, time));
             self.said.push_back((at, key, content));
         }
@@ -363,7 +370,8 @@ impl Repeats {
         (now.0 - at.0 <= SAME_MESSAGE_MS).then_some(*time)
     }
 
-    /// Takes over what another memory knows.
+    /// Takes over what another memory knows; of what both know nothing is kept twice, however often it
+    /// is taken over: a claim that comes to nothing reads the same records again.
     pub(super) fn absorb(&mut self, mut other: Self) {
         for (at, name) in std::mem::take(&mut other.order) {
             let done = match name {
