@@ -138,9 +138,24 @@ fn the_oldest_are_forgotten_when_there_are_too_many_or_they_are_too_old() {
     }
     assert_eq!(repeats.find(Uuid::from_u128(0), key()), None);
     assert!(repeats.find(Uuid::from_u128(1), key()).is_some());
-    repeats.note(done(u128::MAX, REPEATS_MS + 1));
+    for number in 1..=11 {
+        repeats.note(done(u128::MAX, number * STEP_MS_MAX));
+    }
     assert_eq!(repeats.find(Uuid::from_u128(1), key()), None);
     assert_eq!((repeats.calls.len(), repeats.order.len()), (1, 1));
+}
+
+#[test]
+fn a_new_owners_clock_that_is_far_ahead_makes_nothing_forgotten() {
+    let (mut read, mut repeats) = (Repeats::default(), Repeats::default());
+    read.note(done(1, 0));
+    repeats.absorb(read);
+    for (number, at) in [(2, 10 * REPEATS_MS), (3, 0), (4, 10 * REPEATS_MS)] {
+        repeats.note(done(number, at));
+    }
+    for number in 1..=4 {
+        assert!(repeats.find(Uuid::from_u128(number), key()).is_some(), "{number}");
+    }
 }
 
 #[test]
