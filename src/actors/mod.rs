@@ -207,7 +207,13 @@ impl Users {
     /// Takes a message of another node's partition. Errors: [`ExecuteError::Elsewhere`] if this
     /// node does not own the partition that it goes to.
     pub fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError> {
-        if !self.owns(message.to()) {
+        let is_here = match message {
+            PairMessage::Effects { destination, .. } => self.owns(destination),
+            PairMessage::Answered { source, .. } => {
+                self.alone || self.seats.get(source).hears_answers()
+            }
+        };
+        if !is_here {
             return Err(ExecuteError::Elsewhere);
         }
         deliver(&self.directory, message);

@@ -26,8 +26,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How much longer than its lease a former owner is given, in tenths: clocks may run that differently.
 const LEASE_WAIT_TENTHS: u32 = 11;
 /// How long a partition that is handed over waits for what its own effects owe; the next owner sends
-/// them again anyway.
-const HAND_OVER_PATIENCE: Duration = Duration::from_millis(200);
+/// them again anyway. Long in tests, so that it is no race.
+pub(super) const HAND_OVER_PATIENCE: Duration =
+    Duration::from_millis(if cfg!(test) { 10_000 } else { 200 });
 /// How often whoever leaves looks whether everything is settled.
 const LEAVE_POLL: Duration = Duration::from_millis(5);
 

@@ -31,6 +31,14 @@ pub enum Seat {
     Leaving,
 }
 
+impl Seat {
+    /// Whether the partition is told what others answer to its effects: also while it is handed over,
+    /// because that is what it waits for.
+    pub(super) fn hears_answers(self) -> bool {
+        matches!(self, Self::Serving { .. } | Self::Leaving)
+    }
+}
+
 /// All seats of the node, written by the partitions and the standby, read by everybody.
 #[derive(Debug)]
 pub(super) struct Seats {
