@@ -43,3 +43,20 @@ async fn a_hand_over_waits_for_what_is_owed_only_until_it_is_acknowledged() {
         two.stop().await;
     }
 }
+
+#[actix::test]
+async fn a_call_to_an_owner_that_hangs_is_answered_by_the_room_itself_once_it_has_taken_over() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    two.claim_all().await;
+    import(&two.users, &["amy", "bob"]).await;
+    two.journal.cut();
+    let users = one.users.clone();
+    let asked = actix::spawn(async move { run(&users, "amy", block("bob")).await });
+    tokio::task::yield_now().await;
+    one.claim_all().await;
+    assert_eq!(asked.await.expect("it is answered"), [Ok(())]);
+    two.journal.heal();
+    one.stop().await;
+    two.stop().await;
+}
