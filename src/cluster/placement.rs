@@ -170,7 +170,8 @@ mod tests {
             let (node, warm) = (node.to_owned(), warm.collect());
             let beat = Beat { node, incarnation, number: 1, address, state, warm };
             let value = serde_json::to_vec(&beat).expect("a beat is JSON");
-            self.view.apply(&Notice::Posted { key: beat.node, value, at: Timestamp(1) });
+            let notice = Notice::Posted { key: beat.node, value, at: Timestamp(1) };
+            self.view.apply(&notice, Duration::ZERO);
             self.placement.refresh(&self.view);
         }
 

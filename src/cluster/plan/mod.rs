@@ -1,5 +1,5 @@
-//! What this node shall do now: a pure function of what it has read, what it has, and two clocks that
-//! are handed in. It waits for nothing and touches nothing.
+//! What this node shall do now: a pure function of what it has read, what it has, and the time, which
+//! is handed in. It waits for nothing and touches nothing.
 //!
 //! Nothing is judged before both boards were read whole, and before this start of the node has read a
 //! beat of its own that it sent a moment ago: so all nodes judge by the same log, and one that is cut
@@ -113,10 +113,13 @@ impl Planner {
 
     /// Takes the next notice of the members' board in.
     pub fn hear_member(&mut self, notice: &Notice, here: Duration) {
-        if let Some(beat) = self.view.apply(notice)
+        if let Some(beat) = self.view.apply(notice, here)
             && beat.node == self.me.node
         {
             self.beats.read(beat, here);
+        }
+        if let Some(sent) = self.beats.seen_as_of() {
+            self.view.advance(sent);
         }
     }
 
@@ -164,6 +167,9 @@ impl Planner {
 
     /// Decides. `seats` are this node's, by partition.
     pub fn look(&mut self, here: Duration, seats: &[Seat]) -> Orders {
+        if self.view.suspects(self.beats.last_sent(), here) {
+            self.beats.hurry(here);
+        }
         self.placement.refresh(&self.view);
         let mut orders = Orders::default();
         let (now, judges) = (self.view.now(), self.judges(here));

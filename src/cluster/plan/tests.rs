@@ -30,7 +30,7 @@ fn millis(ms: i64) -> Duration {
     Duration::from_millis(ms as u64)
 }
 
-/// The node "me". The board's time and its own are the same here, in milliseconds.
+/// The node "me". Times are its own, in milliseconds; the stamps on the board are of no account.
 struct Mind {
     planner: Planner,
     seats: Vec<Seat>,
@@ -53,7 +53,7 @@ impl Mind {
 
     fn hear(&mut self, beat: &Beat, at: i64) {
         let value = serde_json::to_vec(beat).expect("a beat is JSON");
-        let notice = Notice::Posted { key: beat.node.clone(), value, at: Timestamp(at) };
+        let notice = Notice::Posted { key: beat.node.clone(), value, at: Timestamp(0) };
         self.planner.hear_member(&notice, millis(at));
     }
 
@@ -66,7 +66,8 @@ impl Mind {
 
     fn other(&mut self, node: &str, state: Standing, warm: BTreeSet<Partition>, at: i64) {
         let (node, address) = (node.to_owned(), format!("{node}:7000"));
-        let beat = Beat { node, incarnation: Uuid::nil(), number: 1, address, state, warm };
+        let incarnation = Uuid::nil();
+        let beat = Beat { node, incarnation, number: 1, address, state, warm };
         self.hear(&beat, at);
     }
 
@@ -209,6 +210,22 @@ fn a_dead_owner_and_one_that_began_anew_are_not_waited_for() {
 }
 
 #[test]
+fn who_may_be_dead_is_found_out_by_a_beat_at_once() {
+    let mut mind = Mind::seated(WARM);
+    mind.owned_by("old", Uuid::nil(), 3);
+    mind.other("old", Standing::Active, all(), 0);
+    mind.beats(4_900);
+    mind.look(5_000);
+    assert!(!mind.planner.beat_is_due(millis(5_001)));
+    // Its own last beat came back before.
+    assert_eq!(mind.look(5_001).claim, []);
+    assert!(!mind.planner.beat_is_due(millis(5_001)), "not so soon after the last one");
+    assert!(mind.planner.beat_is_due(millis(4_900) + BEAT_WITH_NEWS));
+    mind.beats(5_100);
+    assert_eq!(mind.look(5_100).claim, everything());
+}
+
+#[test]
 fn what_nobody_is_known_to_own_is_claimed_when_rumours_have_had_their_time() {
     let mut mind = Mind::seated(WARM);
     mind.beats(0);
@@ -304,6 +321,7 @@ fn a_claim_that_is_somebody_elses_by_now_is_given_up() {
     mind.other("new", Standing::Joining, BTreeSet::new(), 0);
     assert_eq!(mind.look(0).release, []);
     mind.other("new", Standing::Active, all(), CLAIMING_MS);
+    mind.beats(CLAIMING_MS);
     assert_eq!(mind.beats(CLAIMING_MS).warm, BTreeSet::new());
     assert_eq!(mind.look(CLAIMING_MS).release, everything());
 }
