@@ -85,7 +85,7 @@ async fn hold(keeping: &Keeping) {
                 }
                 told = false;
                 ledger.context.metrics.claims.inc();
-                seats.set(partition, Seat::Serving { epoch });
+                seats.set(partition, Seat::Serving { epoch, cramped: false });
                 let ending = take_settlements(ledger, settlements).await;
                 if ending == Ending::Released && ledger.context.alone {
                     return;

@@ -49,6 +49,9 @@ pub struct Beat {
     /// The partitions that it owns, or could own at once; of a node that leaves, those that it still
     /// holds.
     pub warm: BTreeSet<Partition>,
+    /// Its store takes no rows: others are fitter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cramped: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +182,7 @@ mod tests {
             address: format!("{node}:7000"),
             state,
             warm: BTreeSet::from([Partition(3)]),
+            cramped: false,
         }
     }
 

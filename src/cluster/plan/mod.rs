@@ -81,6 +81,8 @@ pub struct Planner {
     farewell: bool,
     judging_since: Option<Duration>,
     joined: bool,
+    /// The store has refused rows, and takes none before the node is started again.
+    cramped: bool,
 }
 
 /// Whether the node has an office in the partition, or is about to take or leave one.
@@ -108,6 +110,7 @@ impl Planner {
             farewell: false,
             judging_since: None,
             joined: false,
+            cramped: false,
         }
     }
 
@@ -167,6 +170,8 @@ impl Planner {
 
     /// Decides. `seats` are this node's, by partition.
     pub fn look(&mut self, here: Duration, seats: &[Seat]) -> Orders {
+        self.cramped |=
+            seats.iter().any(|seat| matches!(seat, Seat::Serving { cramped: true, .. }));
         if self.view.suspects(self.beats.last_sent(), here) {
             self.beats.hurry(here);
         }
@@ -272,7 +277,7 @@ impl Planner {
         orders: &mut Orders,
     ) {
         let duty = &mut self.duties[usize::from(partition.0)];
-        let Seat::Serving { epoch } = seat else {
+        let Seat::Serving { epoch, .. } = seat else {
             duty.rivalled(None);
             return;
         };
@@ -364,7 +369,8 @@ impl Planner {
             (None, false) => Standing::Joining,
         };
         self.farewell = self.leaving.is_some() && warm.is_empty();
+        let cramped = self.cramped;
         let Me { node, incarnation, address } = self.me.clone();
-        Beat { node, incarnation, number: self.beats.send(here), address, state, warm }
+        Beat { node, incarnation, number: self.beats.send(here), address, state, warm, cramped }
     }
 }

@@ -11,7 +11,8 @@ use crate::journal::Epoch;
 
 const PARTITIONS: u16 = 8;
 const DEAD_AFTER: Duration = Duration::from_secs(5);
-const SERVING: Seat = Seat::Serving { epoch: Epoch(4) };
+const SERVING: Seat = Seat::Serving { epoch: Epoch(4), cramped: false };
+const CRAMPED: Seat = Seat::Serving { epoch: Epoch(4), cramped: true };
 const RELEASED: Seat = Seat::StandingBy { caught_up: true, released: true };
 const WARM: Seat = Seat::StandingBy { caught_up: true, released: false };
 const BEHIND: Seat = Seat::StandingBy { caught_up: false, released: false };
@@ -67,7 +68,7 @@ impl Mind {
     fn other(&mut self, node: &str, state: Standing, warm: BTreeSet<Partition>, at: i64) {
         let (node, address) = (node.to_owned(), format!("{node}:7000"));
         let incarnation = Uuid::nil();
-        let beat = Beat { node, incarnation, number: 1, address, state, warm };
+        let beat = Beat { node, incarnation, number: 1, address, state, warm, cramped: false };
         self.hear(&beat, at);
     }
 
@@ -303,6 +304,27 @@ fn what_somebody_else_should_own_and_can_serve_is_handed_over() {
 }
 
 #[test]
+fn who_has_no_room_hands_over_to_whoever_is_warm_and_wants_nothing_back() {
+    let mut mind = Mind::seated(SERVING);
+    mind.owned_by("me", ME, 4);
+    mind.beats(0);
+    mind.other("new", Standing::Active, BTreeSet::new(), 0);
+    mind.seats[3] = CRAMPED;
+    mind.look(0);
+    assert!(mind.beats(0).cramped);
+    assert_eq!(mind.look(0).release, [], "nobody fares better");
+    mind.other("new", Standing::Active, all(), 1_000);
+    assert_eq!(mind.look(1_000).release, everything());
+    mind.seats.fill(RELEASED);
+    mind.other("new", Standing::Active, all(), 2_000);
+    mind.beats(2_000);
+    assert_eq!(mind.look(2_000).claim, [], "it would be the same again");
+    // But better than nobody.
+    mind.beats(8_000);
+    assert_eq!(mind.look(8_000).claim, everything());
+}
+
+#[test]
 fn an_owner_that_nobody_has_heard_of_yet_stays_in_office() {
     let mut mind = Mind::new();
     mind.beats(0);
@@ -373,6 +395,7 @@ fn of_two_nodes_with_one_name_the_one_that_was_started_first_gives_way() {
         address: "other:7000".into(),
         state: Standing::Joining,
         warm: BTreeSet::new(),
+        cramped: false,
     };
     let mut mind = Mind::seated(SERVING);
     // What stood there before this start is an earlier one, whatever its clock showed.
@@ -420,7 +443,7 @@ fn an_owner_posts_its_claim_once_and_again_where_it_is_missing_and_rarely_anyway
     mind.beats(later + late + 1);
     assert_eq!(mind.look(later + late + 1).post.len(), 8);
     // A new term is told at once.
-    mind.seats.fill(Seat::Serving { epoch: Epoch(5) });
+    mind.seats.fill(Seat::Serving { epoch: Epoch(5), cramped: false });
     assert_eq!(mind.look(later + late + 2).post.len(), 8);
 }
 

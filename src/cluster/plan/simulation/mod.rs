@@ -122,6 +122,21 @@ fn a_node_that_stood_still_comes_back_without_a_fight() {
 }
 
 #[test]
+fn whoever_has_no_room_hands_over_what_others_have_room_for_and_keeps_the_rest() {
+    let mut world = settled(&[0, 1, 2, 3]);
+    let cramped = world.owners()[0];
+    world.nodes[cramped].cramped = true;
+    let gap = world.gap_within(60_000);
+    assert!(gap <= 1_500, "{gap} ms");
+    assert!(!world.owners().contains(&cramped));
+    world.check();
+    (0..NODES).for_each(|node| world.nodes[node].cramped = true);
+    world.calm(60_000);
+    world.check();
+    assert_eq!(world.calm(duty::DISTRUST_MS * 2), 0, "nobody fares better");
+}
+
+#[test]
 fn a_node_that_was_started_anew_at_once_is_cold_and_its_standby_takes_over() {
     let mut world = settled(&[0, 1, 2, 3]);
     let restarted = world.owners()[0];
@@ -170,6 +185,7 @@ enum Event {
     Heal(usize),
     Drain(usize),
     Clock(i64),
+    Fill(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -184,6 +200,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..NODES).prop_map(Event::Drain),
         1 => prop::sample::select(vec![-3_600_000, -6_000, 0, 4_500, 3_600_000])
             .prop_map(Event::Clock),
+        1 => (0..NODES).prop_map(Event::Fill),
     ]
 }
 
@@ -206,6 +223,7 @@ impl World {
             Event::Drain(node) if self.nodes[node].is_up() => self.leave(node),
             Event::Drain(_) => {}
             Event::Clock(ahead_ms) => self.skew_ms = ahead_ms,
+            Event::Fill(node) => self.nodes[node].cramped = true,
         }
     }
 }
