@@ -68,6 +68,7 @@ pub(super) fn write_checkpoint(
         match result {
             Ok(Ok(())) => {
                 pace.borrow_mut().failing = false;
+                ledger.context.seats.cramp(partition, false);
                 registry.note_saved(n);
             }
             Ok(Err((error, rows))) => {
@@ -81,6 +82,8 @@ pub(super) fn write_checkpoint(
                     );
                 }
                 ledger.keep_unsaved(rows);
+                // Somebody else may have room.
+                ledger.context.seats.cramp(partition, true);
             }
             Err(_) => {}
         }

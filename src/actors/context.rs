@@ -99,8 +99,14 @@ impl Context {
     /// Sends what one partition has for others. What does not arrive is sent again later.
     pub(super) fn send_all(&self, from: Partition, outgoing: Vec<Outgoing>) {
         for message in outgoing {
+            let is_here = self.alone
+                || match message {
+                    Outgoing::Effects { to, .. } => {
+                        matches!(self.seats.get(to), Seat::Serving { .. })
+                    }
+                    Outgoing::Answer { to, .. } => self.seats.get(to).hears_answers(),
+                };
             let (Outgoing::Effects { to, .. } | Outgoing::Answer { to, .. }) = message;
-            let is_here = self.alone || matches!(self.seats.get(to), Seat::Serving { .. });
             if is_here && let Some(neighbour) = self.neighbour(to) {
                 neighbour.take_in(from, message);
                 continue;

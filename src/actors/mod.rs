@@ -146,7 +146,11 @@ impl Users {
             let answer = if self.owns(partition) {
                 self.answer(partition, question.clone(), patience).await
             } else {
-                self.elsewhere.ask(partition, question.clone(), patience).await
+                // An owner that hangs would hold the question although this node has taken over.
+                tokio::select! {
+                    answer = self.elsewhere.ask(partition, question.clone(), patience) => answer,
+                    () = self.is_taken_over(partition, &mut changes) => continue,
+                }
             };
             if !matches!(answer, Err(ExecuteError::Elsewhere | ExecuteError::Interrupted)) {
                 return answer;
@@ -156,6 +160,13 @@ impl Users {
             }
             // Whichever comes first: this node may just become the owner itself.
             let _ = tokio::time::timeout(ASK_AGAIN, changes.changed()).await;
+        }
+    }
+
+    /// Returns when this node owns `partition`.
+    async fn is_taken_over(&self, partition: Partition, changes: &mut watch::Receiver<u64>) {
+        while !self.owns(partition) {
+            changes.changed().await.expect("who tells of changes lives as long as the seats");
         }
     }
 
@@ -207,7 +218,13 @@ impl Users {
     /// Takes a message of another node's partition. Errors: [`ExecuteError::Elsewhere`] if this
     /// node does not own the partition that it goes to.
     pub fn deliver(&self, message: PairMessage) -> Result<(), ExecuteError> {
-        if !self.owns(message.to()) {
+        let is_here = match message {
+            PairMessage::Effects { destination, .. } => self.owns(destination),
+            PairMessage::Answered { source, .. } => {
+                self.alone || self.seats.get(source).hears_answers()
+            }
+        };
+        if !is_here {
             return Err(ExecuteError::Elsewhere);
         }
         deliver(&self.directory, message);

@@ -28,8 +28,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How much longer than its lease a former owner is given, in tenths: clocks may run that differently.
 const LEASE_WAIT_TENTHS: u32 = 11;
 /// How long a partition that is handed over waits for what its own effects owe; the next owner sends
-/// them again anyway.
-const HAND_OVER_PATIENCE: Duration = Duration::from_millis(200);
+/// them again anyway. Long in tests, so that it is no race.
+pub(super) const HAND_OVER_PATIENCE: Duration =
+    Duration::from_millis(if cfg!(test) { 10_000 } else { 200 });
 /// How often whoever leaves looks whether everything is settled.
 const LEAVE_POLL: Duration = Duration::from_millis(5);
 
@@ -85,7 +86,7 @@ async fn hold(keeping: &Keeping) {
                     tracing::info!(journal.partition = %partition, "the partition takes commands again");
                 }
                 ledger.context.metrics.claims.inc();
-                seats.set(partition, Seat::Serving { epoch });
+                seats.set(partition, Seat::Serving { epoch, cramped: false });
                 let ending = take_settlements(ledger, settlements).await;
                 if ending == Ending::Released && ledger.context.alone {
                     return;

@@ -26,9 +26,19 @@ pub enum Seat {
     Serving {
         /// Its term of office.
         epoch: Epoch,
+        /// The store takes no rows: they stay in memory, which has no room for ever.
+        cramped: bool,
     },
     /// It is handing the partition over.
     Leaving,
+}
+
+impl Seat {
+    /// Whether the partition is told what others answer to its effects: also while it is handed over,
+    /// because that is what it waits for.
+    pub(super) fn hears_answers(self) -> bool {
+        matches!(self, Self::Serving { .. } | Self::Leaving)
+    }
 }
 
 /// All seats of the node, written by the partitions and the standby, read by everybody.
@@ -74,6 +84,15 @@ impl Seats {
         self.change(partition, |known| {
             if matches!(known, Seat::Vacant | Seat::StandingBy { .. }) {
                 *known = seat;
+            }
+        });
+    }
+
+    /// The store takes no rows of a partition, or takes them again.
+    pub(super) fn cramp(&self, partition: Partition, is_so: bool) {
+        self.change(partition, |known| {
+            if let Seat::Serving { cramped, .. } = known {
+                *cramped = is_so;
             }
         });
     }

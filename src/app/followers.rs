@@ -44,7 +44,7 @@ impl Followers {
         }
         let mut served = BTreeMap::new();
         for (index, seat) in self.users.seats().into_iter().enumerate() {
-            if let Seat::Serving { epoch } = seat {
+            if let Seat::Serving { epoch, .. } = seat {
                 served.insert(Partition(index as u16), epoch);
             }
         }

@@ -1,9 +1,11 @@
-//! Who is there: the nodes as they tell it themselves on a board, judged by the board's own clock.
+//! Who is there: the nodes as they tell it themselves on a board, judged by this node's own beats.
 //!
-//! Every node that has read the same notices has the same view, whatever its own clock shows and
-//! however late it reads. If the board stands still, time stands still, and nobody is declared
-//! dead. A view is made of the last beat of each node and the newest time alone, so that a reader
-//! for whom older notices are gone has the same one. Rule: cluster.md 3.
+//! A node's own beats are the clock by which it judges the others: whoever is dead was not heard of for so
+//! long before a beat of this node's was *sent* that stands behind everything that was read. So it does
+//! not matter how late the board is read, nor what clocks show, the brokers' included; and if the board
+//! stands still, or is not reached, no beat comes back, time stands still, and nobody is declared
+//! dead. A view is made of the last beat of each node, so that a reader for whom older notices are
+//! gone has the same one. Rule: cluster.md 3.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +13,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::Timestamp;
 use crate::journal::{Notice, Partition};
 
 /// The longest notice that is read as a beat: several times what 4096 warm partitions take.
@@ -48,20 +49,27 @@ pub struct Beat {
     /// The partitions that it owns, or could own at once; of a node that leaves, those that it still
     /// holds.
     pub warm: BTreeSet<Partition>,
+    /// Its store takes no rows: others are fitter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cramped: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     beat: Beat,
-    last: Timestamp,
+    /// When it was read.
+    heard: Duration,
+    /// The place of the beat among all that were read.
+    place: u64,
 }
 
-/// All nodes that were heard of, and the board's clock.
+/// All nodes that were heard of. Durations count from this node's start, by its own clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     dead_after: Duration,
-    now: Timestamp,
+    now: Duration,
     members: BTreeMap<String, Member>,
+    read: u64,
     /// Everything that stood on the board at first has been read.
     whole: bool,
     /// Notices that were no beats.
@@ -69,25 +77,25 @@ pub struct View {
 }
 
 impl View {
-    /// Nobody is there. A node is dead when its last beat is older than `dead_after`.
+    /// Nobody is there. A node is dead when it was not heard of for longer than `dead_after`.
     pub fn new(dead_after: Duration) -> Self {
         Self {
             dead_after,
-            now: Timestamp(0),
+            now: Duration::ZERO,
             members: BTreeMap::new(),
+            read: 0,
             whole: false,
             unreadable: 0,
         }
     }
 
-    /// Takes the next notice of the board in; answers the beat, if it is one. What is none is counted
-    /// and changes nothing else, except that its time is the board's too.
-    pub fn apply(&mut self, notice: &Notice) -> Option<&Beat> {
-        let Notice::Posted { key, value, at } = notice else {
+    /// Takes the next notice of the board in, which was read at `here`; answers the beat, if it is one.
+    /// What is none is counted and changes nothing else.
+    pub fn apply(&mut self, notice: &Notice, here: Duration) -> Option<&Beat> {
+        let Notice::Posted { key, value, .. } = notice else {
             self.whole = true;
             return None;
         };
-        self.now = Timestamp(self.now.0.max(at.0));
         let beat = match value.len() {
             ..=BEAT_BYTES_MAX => serde_json::from_slice::<Beat>(value).ok(),
             _ => None,
@@ -96,18 +104,30 @@ impl View {
             self.unreadable += 1;
             return None;
         };
-        self.members.insert(key.clone(), Member { beat, last: *at });
+        self.read += 1;
+        self.members.insert(key.clone(), Member { beat, heard: here, place: self.read });
         if self.members.len() > MEMBERS_MAX {
-            let silent = self.members.iter().min_by_key(|(name, member)| (member.last, *name));
+            let silent = self.members.iter().min_by_key(|(_, member)| member.place);
             let name = silent.map(|(name, _)| name.clone()).unwrap_or_default();
             self.members.remove(&name);
         }
         self.members.get(key).map(|member| &member.beat)
     }
 
-    /// The board's time: that of its newest notice.
-    pub fn now(&self) -> Timestamp {
+    /// A beat of this node's own was read that it had sent at `sent`: the board's time is at least that.
+    pub fn advance(&mut self, sent: Duration) {
+        self.now = self.now.max(sent);
+    }
+
+    /// The board's time: when this node had sent the newest of its beats that it has read.
+    pub fn now(&self) -> Duration {
         self.now
+    }
+
+    /// Whether a beat that is sent at `here` would show somebody to be dead, and none was at `last`.
+    pub fn suspects(&self, last: Duration, here: Duration) -> bool {
+        let dies_at = |member: &Member| member.heard + self.dead_after;
+        self.members.values().map(dies_at).any(|at| last <= at && at < here)
     }
 
     /// Whether everything that stood there at first has been read.
@@ -121,7 +141,7 @@ impl View {
     }
 
     fn is_alive(&self, member: &Member) -> bool {
-        i128::from(self.now.0) - i128::from(member.last.0) <= self.dead_after.as_millis() as i128
+        self.now.saturating_sub(member.heard) <= self.dead_after
     }
 
     /// The nodes that live, by name.
@@ -150,6 +170,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::Timestamp;
 
     const DEAD_AFTER: Duration = Duration::from_secs(5);
 
@@ -161,15 +182,25 @@ mod tests {
             address: format!("{node}:7000"),
             state,
             warm: BTreeSet::from([Partition(3)]),
+            cramped: false,
         }
     }
 
-    fn notice(key: &str, value: &[u8], at: i64) -> Notice {
-        Notice::Posted { key: key.into(), value: value.to_vec(), at: Timestamp(at) }
+    fn notice(key: &str, value: &[u8]) -> Notice {
+        Notice::Posted { key: key.into(), value: value.to_vec(), at: Timestamp(0) }
     }
 
-    fn posted(beat: &Beat, at: i64) -> Notice {
-        notice(&beat.node, &serde_json::to_vec(beat).expect("a beat is JSON"), at)
+    fn posted(beat: &Beat) -> Notice {
+        notice(&beat.node, &serde_json::to_vec(beat).expect("a beat is JSON"))
+    }
+
+    fn millis(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Reads a beat of an active node.
+    fn hear(view: &mut View, node: &str, ms: u64) {
+        view.apply(&posted(&beat(node, NodeState::Active)), millis(ms));
     }
 
     fn names<'a>(beats: impl Iterator<Item = &'a Beat>) -> Vec<&'a str> {
@@ -187,33 +218,66 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_dead_when_the_boards_clock_has_passed_its_last_beat_by_more_than_the_limit() {
+    fn a_node_is_dead_when_a_beat_that_was_sent_long_after_its_last_one_was_read_has_come_back() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", NodeState::Active), 1_000));
-        view.apply(&posted(&beat("b", NodeState::Active), 6_000));
+        hear(&mut view, "a", 1_000);
+        hear(&mut view, "b", 6_000);
+        view.advance(millis(6_000));
         assert_eq!(names(view.alive()), ["a", "b"]);
-        view.apply(&posted(&beat("b", NodeState::Active), 6_001));
+        view.advance(millis(6_001));
         assert_eq!(names(view.alive()), ["b"]);
         assert!(view.find("a").is_none());
-        view.apply(&posted(&beat("a", NodeState::Joining), 6_002));
+        hear(&mut view, "a", 6_002);
+        assert_eq!(names(view.alive()), ["a", "b"]);
+        // An earlier beat that is read late says nothing new.
+        view.advance(millis(1));
+        assert_eq!(view.now(), millis(6_001));
+    }
+
+    #[test]
+    fn whatever_clocks_the_brokers_have_nobody_dies_of_them() {
+        let mut view = View::new(DEAD_AFTER);
+        for at in [1_000, 3_600_000, 0, i64::MAX, i64::MIN] {
+            for node in ["a", "b"] {
+                let value = serde_json::to_vec(&beat(node, NodeState::Active)).expect("JSON");
+                let notice = Notice::Posted { key: node.into(), value, at: Timestamp(at) };
+                view.apply(&notice, millis(7));
+            }
+            assert_eq!(names(view.alive()), ["a", "b"], "{at}");
+        }
+    }
+
+    #[test]
+    fn nobody_dies_while_the_board_stands_still_or_is_read_late() {
+        let mut view = View::new(DEAD_AFTER);
+        hear(&mut view, "a", 1_000);
+        view.apply(&Notice::CaughtUp, millis(60_000));
+        assert_eq!(names(view.alive()), ["a"]);
+        assert!(view.is_whole());
+        assert_eq!(view.now(), Duration::ZERO);
+        // All that was posted meanwhile comes at once, in any number of pieces.
+        hear(&mut view, "b", 60_000);
+        view.advance(millis(3_000));
+        assert_eq!(names(view.alive()), ["a", "b"]);
+        hear(&mut view, "a", 60_001);
+        view.advance(millis(59_000));
         assert_eq!(names(view.alive()), ["a", "b"]);
     }
 
     #[test]
-    fn nobody_dies_while_the_board_stands_still() {
+    fn one_beat_settles_who_may_be_dead() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", NodeState::Active), 1_000));
-        view.apply(&Notice::CaughtUp);
-        assert_eq!(names(view.alive()), ["a"]);
-        assert!(view.is_whole());
-        assert_eq!(view.now(), Timestamp(1_000));
+        hear(&mut view, "a", 1_000);
+        assert!(!view.suspects(millis(5_500), millis(6_000)));
+        assert!(view.suspects(millis(5_500), millis(6_001)));
+        assert!(!view.suspects(millis(6_001), millis(7_000)), "it is under way");
     }
 
     #[test]
     fn who_leaves_is_alive_and_does_not_stay() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", NodeState::Leaving), 1_000));
-        view.apply(&posted(&beat("b", NodeState::Joining), 1_000));
+        view.apply(&posted(&beat("a", NodeState::Leaving)), millis(1_000));
+        view.apply(&posted(&beat("b", NodeState::Joining)), millis(1_000));
         assert_eq!(names(view.alive()), ["a", "b"]);
         assert_eq!(names(view.staying()), ["b"]);
     }
@@ -221,22 +285,22 @@ mod tests {
     #[test]
     fn an_earlier_start_is_not_the_one_that_lives() {
         let mut view = View::new(DEAD_AFTER);
-        view.apply(&posted(&beat("a", NodeState::Active), 1_000));
+        hear(&mut view, "a", 1_000);
         assert!(view.find_start("a", Uuid::nil()).is_some());
         assert!(view.find_start("a", Uuid::max()).is_none());
     }
 
     #[test]
-    fn what_is_no_beat_is_counted_and_moves_the_clock_alone() {
+    fn what_is_no_beat_is_counted_and_changes_nothing_else() {
         let mut view = View::new(DEAD_AFTER);
         let long = vec![b' '; BEAT_BYTES_MAX + 1];
         for (key, value) in [("a", &b"{}"[..]), ("a", b"\xff"), ("b", b""), ("a", &long)] {
-            assert_eq!(view.apply(&notice(key, value, 9)), None);
+            assert_eq!(view.apply(&notice(key, value), millis(9)), None);
         }
         // Somebody else's name.
         let value = serde_json::to_vec(&beat("a", NodeState::Active)).expect("a beat is JSON");
-        assert_eq!(view.apply(&notice("b", &value, 10)), None);
-        assert_eq!((view.unreadable(), view.now()), (5, Timestamp(10)));
+        assert_eq!(view.apply(&notice("b", &value), millis(10)), None);
+        assert_eq!((view.unreadable(), view.now()), (5, Duration::ZERO));
         assert_eq!(view.alive().count(), 0);
     }
 
@@ -244,49 +308,48 @@ mod tests {
     fn who_was_silent_longest_is_forgotten_first_when_there_are_too_many() {
         let mut view = View::new(DEAD_AFTER);
         for index in 0..=MEMBERS_MAX {
-            view.apply(&posted(&beat(&format!("node-{index}"), NodeState::Active), index as i64));
+            // All stood there at first.
+            hear(&mut view, &format!("node-{}", MEMBERS_MAX - index), 0);
         }
         assert_eq!(view.alive().count(), MEMBERS_MAX);
-        assert!(view.find("node-0").is_none());
-        assert!(view.find("node-1").is_some());
+        assert!(view.find(&format!("node-{MEMBERS_MAX}")).is_none());
+        assert!(view.find("node-0").is_some());
     }
 
     proptest! {
         #[test]
         fn older_notices_under_a_key_may_be_missing(
-            beats in prop::collection::vec((0..4_usize, 0..3_000_i64), 1..40),
+            beats in prop::collection::vec((0..4_usize, 0..3_000_u64), 1..40),
         ) {
-            let mut at = 0;
-            let notices: Vec<Notice> = beats.into_iter().map(|(node, later)| {
-                at += later;
-                posted(&beat(["a", "b", "c", "d"][node], NodeState::Active), at)
-            }).collect();
-            let key = |notice: &Notice| match notice {
-                Notice::Posted { key, .. } => Some(key.clone()),
-                Notice::CaughtUp => None,
-            };
             let (mut whole, mut compacted) = (View::new(DEAD_AFTER), View::new(DEAD_AFTER));
-            for (index, notice) in notices.iter().enumerate() {
-                whole.apply(notice);
-                if notices[index + 1..].iter().all(|later| key(later) != key(notice)) {
-                    compacted.apply(notice);
+            let mut at = Duration::ZERO;
+            for (index, (node, later)) in beats.iter().enumerate() {
+                at += millis(*later);
+                let name = ["a", "b", "c", "d"][*node];
+                let notice = posted(&beat(name, NodeState::Active));
+                whole.apply(&notice, at);
+                if beats[index + 1..].iter().all(|(later, _)| later != node) {
+                    compacted.apply(&notice, at);
                 }
             }
-            prop_assert_eq!(whole, compacted);
+            for view in [&mut whole, &mut compacted] {
+                view.advance(at);
+            }
+            prop_assert_eq!(names(whole.alive()), names(compacted.alive()));
         }
 
         #[test]
         fn no_notice_makes_a_view_panic(
             key in ".*",
             value in prop::collection::vec(any::<u8>(), 0..64),
-            at in any::<i64>(),
+            at in any::<u32>(),
         ) {
             let mut view = View::new(DEAD_AFTER);
-            view.apply(&notice(&key, &value, at));
-            view.apply(&posted(&beat("a", NodeState::Active), at));
-            view.apply(&posted(&beat("b", NodeState::Active), i64::MAX));
-            view.apply(&posted(&beat("c", NodeState::Active), i64::MIN));
-            prop_assert!(view.find("b").is_some() && view.find("c").is_none());
+            let at = Duration::from_secs(at.into());
+            view.apply(&notice(&key, &value), at);
+            view.apply(&posted(&beat("a", NodeState::Active)), at);
+            view.advance(at + DEAD_AFTER);
+            prop_assert!(view.find("a").is_some());
         }
     }
 }

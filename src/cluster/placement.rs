@@ -60,7 +60,7 @@ impl Placement {
     }
 
     /// Those who stay, the heaviest for `partition` first, and whether they could serve it at once:
-    /// they say that they are warm, or own it by the very start that lives.
+    /// they say that they are warm, or own it by the very start that lives; and have room for it.
     fn ranked<'v>(
         &self,
         view: &'v View,
@@ -74,7 +74,8 @@ impl Placement {
             let owns = holder.is_some_and(|holder| {
                 holder.node == beat.node && holder.incarnation == beat.incarnation
             });
-            Some((beat, owns || beat.warm.contains(&partition)))
+            let is_warm = owns || beat.warm.contains(&partition);
+            Some((beat, is_warm && !beat.cramped))
         })
     }
 
@@ -168,9 +169,10 @@ mod tests {
         fn beat(&mut self, node: &str, state: NodeState, warm: impl Iterator<Item = Partition>) {
             let (incarnation, address) = (Uuid::nil(), format!("{node}:7000"));
             let (node, warm) = (node.to_owned(), warm.collect());
-            let beat = Beat { node, incarnation, number: 1, address, state, warm };
+            let beat = Beat { node, incarnation, number: 1, address, state, warm, cramped: false };
             let value = serde_json::to_vec(&beat).expect("a beat is JSON");
-            self.view.apply(&Notice::Posted { key: beat.node, value, at: Timestamp(1) });
+            let notice = Notice::Posted { key: beat.node, value, at: Timestamp(1) };
+            self.view.apply(&notice, Duration::ZERO);
             self.placement.refresh(&self.view);
         }
 

@@ -38,6 +38,17 @@ impl Routes {
         owners.get(usize::from(partition.0)).cloned().flatten()
     }
 
+    /// Returns when `partition` is owned by somebody else than `node` at `address`.
+    pub async fn moved(&self, partition: Partition, node: &str, address: &str) {
+        let mut changes = self.changes();
+        let is_there = |owner: Option<Owner>| {
+            owner.is_some_and(|owner| owner.node == node && owner.address == address)
+        };
+        while is_there(self.owner(partition)) {
+            changes.changed().await.expect("who tells of changes lives as long as the routes");
+        }
+    }
+
     /// Takes note of a claim. Answers whether it was news: an older epoch than the one known, or a
     /// partition that does not exist, changes nothing.
     pub fn note(&self, partition: Partition, owner: Owner) -> bool {
@@ -84,6 +95,20 @@ mod tests {
         let routes = Routes::new(2);
         assert!(!routes.note(Partition(2), owner("a", 1)));
         assert_eq!(routes.owner(Partition(2)), None);
+    }
+
+    #[test]
+    fn a_partition_has_moved_when_another_node_or_another_address_owns_it() {
+        let routes = Routes::new(1);
+        let moved = |node, address| {
+            let moved = routes.moved(Partition(0), node, address);
+            futures_util::FutureExt::now_or_never(moved).is_some()
+        };
+        routes.note(Partition(0), owner("a", 1));
+        assert!(!moved("a", "a:7000"));
+        routes.note(Partition(0), owner("a", 2));
+        assert!(!moved("a", "a:7000"), "it has claimed it again");
+        assert!(moved("a", "a:7001") && moved("b", "a:7000"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! It lies beside the journal, because whoever keeps the one can keep the other (a compacted topic).
 //! Nothing on it is a truth: who owns a partition is decided by the partition's own records alone.
 //! Promises: all readers see the same notices in the same order, with the same times, which are the
-//! keeper's own and never fall; older notices under a key may be missing, the last one never is.
+//! keeper's own and may jump; older notices under a key may be missing, the last one never is.
 
 use crate::domain::Timestamp;
 

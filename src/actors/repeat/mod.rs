@@ -25,6 +25,9 @@ const REPEATS_MAX: usize = 50_000;
 const MESSAGES_MAX: usize = 200_000;
 /// How long they are remembered, in milliseconds: longer than any caller goes on asking.
 const REPEATS_MS: i64 = 600_000;
+/// The most that one record may be later than the one before it, in milliseconds: a new owner's clock may
+/// be far ahead of the former one's.
+const STEP_MS_MAX: i64 = 60_000;
 
 /// How far back a recovery looks for commands: longer than a call is asked again, whatever
 /// `http.request_timeout_ms` is.
@@ -131,12 +134,16 @@ struct Call {
 }
 
 impl Call {
-    /// The same call has done more, when it was asked again.
+    /// The same call has done more, when it was asked again; or the same record was read again.
     fn go_on(&mut self, more: Self) {
         self.peers.extend(more.peers);
+        self.peers.sort_unstable();
+        self.peers.dedup();
         self.own |= more.own;
         self.judged |= more.judged;
         self.offers.extend(more.offers);
+        self.offers.sort_unstable();
+        self.offers.dedup();
     }
 }
 
@@ -276,9 +283,13 @@ pub(super) struct Repeats {
     calls: HashMap<(Uuid, UserKey), Call, RandomState>,
     answers: HashMap<OfferName, Result<(), Rejection>, RandomState>,
     messages: HashMap<(UserKey, u128), (Timestamp, u32), RandomState>,
-    order: VecDeque<(Timestamp, Name)>,
+    /// Calls and answers in the order in which they were heard of, and when by `now_ms`.
+    order: VecDeque<(i64, Name)>,
     /// Messages in the order of their records.
     said: VecDeque<(Timestamp, UserKey, u128)>,
+    /// The time of the last record, and what has passed by the records up to it, but for jumps.
+    last: Option<Timestamp>,
+    now_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -291,20 +302,51 @@ impl Repeats {
     /// Remembers what a record did, in place of the oldest: as soon as it is sent, because the call
     /// may come again before it is final. What is answered then waits for the record, too.
     pub(super) fn note(&mut self, Done { at, key, call, answers, message }: Done) {
+        let later_ms = self.last.replace(at).map_or(0, |last| at.0.saturating_sub(last.0));
+        self.now_ms += later_ms.clamp(0, STEP_MS_MAX);
         for Answered { key, edge, peer, came_to } in answers {
-            let name = (key, peer, edge);
-            // The first one is what the caller was told.
-            if let Entry::Vacant(vacant) = self.answers.entry(name) {
-                self.order.push_back((at, Name::Answer(name)));
-                vacant.insert(came_to);
+            self.note_answer((key, peer, edge), came_to);
+        }
+        if let Some(said) = message {
+            self.note_message(at, key, said);
+        }
+        if let Some(call) = call {
+            self.note_call(key, call);
+        }
+        self.forget_messages(at);
+        self.forget_calls();
+    }
+
+    fn note_answer(&mut self, name: OfferName, came_to: Result<(), Rejection>) {
+        // The first one is what the caller was told.
+        if let Entry::Vacant(vacant) = self.answers.entry(name) {
+            self.order.push_back((self.now_ms, Name::Answer(name)));
+            vacant.insert(came_to);
+        }
+    }
+
+    fn note_call(&mut self, key: UserKey, call: Call) {
+        match self.calls.entry((call.request, key)) {
+            Entry::Occupied(known) => known.into_mut().go_on(call),
+            Entry::Vacant(vacant) => {
+                self.order.push_back((self.now_ms, Name::Call(call.request, key)));
+                vacant.insert(call);
             }
         }
-        if let Some(Said { content, time }) = message {
+    }
+
+    fn note_message(&mut self, at: Timestamp, key: UserKey, Said { content, time }: Said) {
+        // What is known of the message may be this record already, or a later one.
+        if self.messages.get(&(key, content)).is_none_or(|(last, _)| *last < at) {
             self.messages.insert((key, content), (at, time));
             self.said.push_back((at, key, content));
         }
+    }
+
+    /// Those that nothing is compared with at `now`. By the clock alone, as they are compared.
+    fn forget_messages(&mut self, now: Timestamp) {
         while let Some((since, key, content)) = self.said.front() {
-            if self.said.len() <= MESSAGES_MAX && at.0 - since.0 <= SAME_MESSAGE_MS {
+            if self.said.len() <= MESSAGES_MAX && now.0 - since.0 <= SAME_MESSAGE_MS {
                 break;
             }
             // It may have been said again since.
@@ -313,17 +355,11 @@ impl Repeats {
             }
             self.said.pop_front();
         }
-        if let Some(call) = call {
-            match self.calls.entry((call.request, key)) {
-                Entry::Occupied(known) => known.into_mut().go_on(call),
-                Entry::Vacant(vacant) => {
-                    self.order.push_back((at, Name::Call(call.request, key)));
-                    vacant.insert(call);
-                }
-            }
-        }
-        while let Some((since, oldest)) = self.order.front() {
-            if self.order.len() <= REPEATS_MAX && at.0 - since.0 <= REPEATS_MS {
+    }
+
+    fn forget_calls(&mut self) {
+        while let Some((since_ms, oldest)) = self.order.front() {
+            if self.order.len() <= REPEATS_MAX && self.now_ms - since_ms <= REPEATS_MS {
                 break;
             }
             match oldest {
@@ -363,26 +399,26 @@ impl Repeats {
         (now.0 - at.0 <= SAME_MESSAGE_MS).then_some(*time)
     }
 
-    /// Takes over what another memory knows.
+    /// Takes over what another memory knows; of what both know nothing is kept twice, however often it
+    /// is taken over: a claim that comes to nothing reads the same records again.
     pub(super) fn absorb(&mut self, mut other: Self) {
-        for (at, name) in std::mem::take(&mut other.order) {
-            let done = match name {
+        for (_, name) in std::mem::take(&mut other.order) {
+            match name {
                 Name::Call(request, key) => {
-                    let call = other.calls.remove(&(request, key));
-                    Done { at, key, call, answers: SmallVec::new(), message: None }
+                    let Some(call) = other.calls.remove(&(request, key)) else { continue };
+                    self.note_call(key, call);
                 }
-                Name::Answer(name @ (key, peer, edge)) => {
+                Name::Answer(name) => {
                     let Some(came_to) = other.answers.remove(&name) else { continue };
-                    let answers = SmallVec::from_iter([Answered { key, edge, peer, came_to }]);
-                    Done { at, key, call: None, answers, message: None }
+                    self.note_answer(name, came_to);
                 }
-            };
-            self.note(done);
+            }
+            self.forget_calls();
         }
         for (at, key, content) in other.said {
             let Some((_, time)) = other.messages.get(&(key, content)) else { continue };
-            let message = Some(Said { content, time: *time });
-            self.note(Done { at, key, call: None, answers: SmallVec::new(), message });
+            self.note_message(at, key, Said { content, time: *time });
+            self.forget_messages(at);
         }
     }
 

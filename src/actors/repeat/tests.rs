@@ -138,7 +138,47 @@ fn the_oldest_are_forgotten_when_there_are_too_many_or_they_are_too_old() {
     }
     assert_eq!(repeats.find(Uuid::from_u128(0), key()), None);
     assert!(repeats.find(Uuid::from_u128(1), key()).is_some());
-    repeats.note(done(u128::MAX, REPEATS_MS + 1));
+    for number in 1..=11 {
+        repeats.note(done(u128::MAX, number * STEP_MS_MAX));
+    }
     assert_eq!(repeats.find(Uuid::from_u128(1), key()), None);
     assert_eq!((repeats.calls.len(), repeats.order.len()), (1, 1));
+}
+
+#[test]
+fn a_new_owners_clock_that_is_far_ahead_makes_nothing_forgotten() {
+    let (mut read, mut repeats) = (Repeats::default(), Repeats::default());
+    read.note(done(1, 0));
+    repeats.absorb(read);
+    for (number, at) in [(2, 10 * REPEATS_MS), (3, 0), (4, 10 * REPEATS_MS)] {
+        repeats.note(done(number, at));
+    }
+    for number in 1..=4 {
+        assert!(repeats.find(Uuid::from_u128(number), key()).is_some(), "{number}");
+    }
+}
+
+#[test]
+fn records_that_are_read_again_and_again_take_no_more_room_than_once() {
+    let call = |peers: &[&str], at: i64| {
+        let mut done = done(1, at);
+        let call = done.call.as_mut().expect("it is a call");
+        call.peers = peers.iter().map(|name| id(name)).collect();
+        Done { message: Some(Said { content: 1, time: 1 }), ..done }
+    };
+    let read = || {
+        let mut repeats = Repeats::default();
+        repeats.note(call(&["bob", "amy"], 0));
+        repeats.note(call(&["amy", "carl"], SAME_MESSAGE_MS));
+        repeats
+    };
+    let mut repeats = read();
+    for _ in 0..3 {
+        repeats.absorb(read());
+    }
+    let before = repeats.find(Uuid::from_u128(1), key()).expect("it was done");
+    assert_eq!(before.peers(), ["amy", "bob", "carl"].map(id));
+    assert_eq!(before.offers().len(), 1);
+    assert_eq!((repeats.order.len(), repeats.said.len()), (1, 2));
+    assert_eq!(repeats.messages[&(key(), 1)].0, Timestamp(SAME_MESSAGE_MS));
 }

@@ -184,6 +184,22 @@ async fn a_record_that_becomes_final_is_a_lease_from_when_it_was_sent_on() {
 }
 
 #[actix::test]
+async fn a_partition_whose_rows_the_store_does_not_take_says_so_until_they_are_written() {
+    let office = Office::open(Settings::default());
+    office.serve().await;
+    let is_cramped = || {
+        let seat = office.keeping.ledger.context.seats.get(HOME);
+        matches!(seat, Seat::Serving { cramped: true, .. })
+    };
+    office.import("amy").await.expect("an answer").expect("it is done");
+    for full in [true, false] {
+        office.store.tables().set_full(full);
+        office.write_checkpoint();
+        office.works_until("the checkpoint ends", || is_cramped() == full).await;
+    }
+}
+
+#[actix::test]
 async fn behind_a_checkpoint_that_the_store_has_no_time_for_none_is_written_in_its_place() {
     let office = Office::open(Settings::default());
     let kept = office.serve().await;

@@ -30,7 +30,9 @@ pub(super) struct Handle {
 struct State {
     attached: Vec<Option<UnboundedSender<Settlement>>>,
     cut: bool,
-    /// Taken while cut off.
+    /// What goes to this partition waits, and all else goes.
+    held: Option<Partition>,
+    /// Taken while cut off, or held.
     waiting: VecDeque<(Partition, Vec<u8>)>,
     /// The next record of this partition is stored, and its acknowledgement lost; and then nothing
     /// comes through any more, if so.
@@ -46,6 +48,7 @@ impl Shared {
         let state = State {
             attached: vec![None; usize::from(self.log.partitions())],
             cut: false,
+            held: None,
             waiting: VecDeque::new(),
             loses: None,
         };
@@ -68,10 +71,16 @@ impl Handle {
         lock(&self.state).cut = true;
     }
 
+    /// What is written to `partition` waits until everything goes again.
+    pub(super) fn hold(&self, partition: Partition) {
+        lock(&self.state).held = Some(partition);
+    }
+
     /// Everything goes again; what was taken meanwhile is stored late.
     pub(super) fn heal(&self) {
         let mut state = lock(&self.state);
         state.cut = false;
+        state.held = None;
         for (partition, record) in std::mem::take(&mut state.waiting) {
             self.store(&mut state, partition, record);
         }
@@ -146,7 +155,7 @@ impl Journal for Handle {
         if state.attached[usize::from(partition.0)].is_none() {
             return Err(JournalError::Unavailable { reason: "not attached".into() });
         }
-        if state.cut {
+        if state.cut || state.held == Some(partition) {
             state.waiting.push_back((partition, record.to_vec()));
         } else {
             self.store(&mut state, partition, record.to_vec());

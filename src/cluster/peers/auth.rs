@@ -1,9 +1,10 @@
-//! Calls and answers signed with a key that all nodes share. Pure: the time is an argument.
+//! Calls and answers signed with a key that all nodes share. Pure.
 //!
 //! A call's signature covers where it goes, who makes it, how long it counts, its nonce and the hash
 //! of its body; it is checked before the body is read. An answer's signature covers the signature
-//! of its call, so that no answer fits any other call. Only a call that was signed, fresh and whole
-//! gets a signed answer: whoever sits in between can neither forge an acknowledgement nor a refusal.
+//! of its call, so that no answer fits any other call. Only a call that was signed and whole, and
+//! not taken before, gets a signed answer: whoever sits in between can neither forge an acknowledgement nor a
+//! refusal.
 
 use std::fmt;
 
@@ -14,9 +15,6 @@ use sha2::{Digest, Sha256};
 
 /// The shortest key, in bytes: as long as what HMAC-SHA256 can make use of.
 pub const KEY_BYTES_MIN: usize = 32;
-
-/// How far the clocks of two nodes may be apart, in milliseconds. Rule: cluster.md 15.
-pub(super) const SKEW_MS: i64 = 30_000;
 
 /// The key that all nodes share, ready for use. Its text is not kept, and it is never printed.
 #[derive(Clone)]

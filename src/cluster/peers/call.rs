@@ -4,16 +4,19 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::web::Bytes;
 use awc::error::{ConnectError, SendRequestError};
+use awc::http::StatusCode;
 use awc::http::header::{CONTENT_TYPE, USER_AGENT};
 use awc::{Client, Connector};
 use rustls::ClientConfig;
 use uuid::Uuid;
 
 use super::auth::{Covered, Key, hash};
-use super::replay::Nonce;
+use super::replay::{Nonce, session};
 use super::wire::{
-    BODY_BYTES_MAX, BODY_HASH, DEADLINE_MS, FROM, HOPS, NONCE, SIGNATURE, TIMESTAMP_MS, TO,
+    BODY_BYTES_MAX, BODY_HASH, DEADLINE_MS, FROM, Greeting, HOPS, NONCE, SIGNATURE, TIMESTAMP_MS,
+    TO,
 };
 use crate::clock::Clock;
 
@@ -74,8 +77,13 @@ pub(super) struct Caller {
     base: String,
     whom: Whom,
     manner: Manner,
-    session: Uuid,
+    /// The caller's half of its sessions.
+    session: u64,
     calls: Cell<u64>,
+    /// The start of the peer's listener, as it has told, and how far its clock is ahead of this node's,
+    /// in milliseconds. Nobody was heard before the first answer.
+    start: Cell<u64>,
+    ahead_ms: Cell<i64>,
 }
 
 impl Caller {
@@ -104,31 +112,51 @@ impl Caller {
             .disable_timeout()
             .finish();
         let base = format!("{scheme}://{}", whom.address);
-        Self { client, base, whom, manner, session: Uuid::now_v7(), calls: Cell::new(0) }
+        let (_, session) = Uuid::now_v7().as_u64_pair();
+        let (calls, start, ahead_ms) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        Self { client, base, whom, manner, session, calls, start, ahead_ms }
     }
 
-    /// Makes one call that is over at `deadline`.
+    /// Makes one call that is over at `deadline`. If the peer's listener was started since the last one,
+    /// or a clock has jumped, it says so, and the call is signed anew, once.
     pub(super) async fn call(
         &self,
         path: &str,
         body: Vec<u8>,
         deadline: Instant,
     ) -> Result<Answer, CallError> {
+        let body = Bytes::from(body);
+        let called = async {
+            let answer = self.send(path, body.clone(), deadline).await?;
+            if !self.is_greeted(&answer) {
+                return Ok(answer);
+            }
+            self.send(path, body, deadline).await
+        };
+        let in_time = tokio::time::timeout_at(deadline.into(), called).await;
+        in_time.unwrap_or(Err(CallError::TimedOut))
+    }
+
+    /// Whether the peer has taken nothing and said for whom and when calls are to be signed. Its clock is
+    /// taken to show a little less than it does, by the way of the answer: then calls seem older there than
+    /// they are, and never younger.
+    fn is_greeted(&self, answer: &Answer) -> bool {
+        if self.manner.key.is_none() || answer.status != StatusCode::PRECONDITION_FAILED.as_u16() {
+            return false;
+        }
+        let Ok(Greeting { start, now_ms }) = serde_json::from_slice(&answer.body) else {
+            return false;
+        };
+        self.start.set(start);
+        self.ahead_ms.set(now_ms.saturating_sub(self.manner.clock.now().0));
+        true
+    }
+
+    async fn send(&self, path: &str, body: Bytes, deadline: Instant) -> Result<Answer, CallError> {
         let patience = deadline.saturating_duration_since(Instant::now());
         if patience.is_zero() {
             return Err(CallError::TimedOut);
         }
-        let sent = self.send(path, body, patience);
-        let in_time = tokio::time::timeout_at(deadline.into(), sent).await;
-        in_time.unwrap_or(Err(CallError::TimedOut))
-    }
-
-    async fn send(
-        &self,
-        path: &str,
-        body: Vec<u8>,
-        patience: Duration,
-    ) -> Result<Answer, CallError> {
         let patience = patience - WAY_BACK_MAX.min(patience / 10);
         let deadline_ms = patience.as_millis().to_string();
         let (from, to) = (&*self.manner.node, self.whom.node.as_str());
@@ -142,8 +170,10 @@ impl Caller {
         let mut signed = None;
         if let Some(key) = &self.manner.key {
             self.calls.set(self.calls.get() + 1);
-            let timestamp_ms = self.manner.clock.now().0.to_string();
-            let nonce = Nonce { session: self.session, number: self.calls.get() }.text();
+            let now_ms = self.manner.clock.now().0.saturating_add(self.ahead_ms.get());
+            let timestamp_ms = now_ms.to_string();
+            let session = session(self.start.get(), self.session);
+            let nonce = Nonce { session, number: self.calls.get() }.text();
             let body_hash = hash(&body);
             let tag = key.sign_call(&Covered {
                 method: "POST",

@@ -90,7 +90,7 @@ impl Peers {
         }
         let deadline = Instant::now() + patience;
         let inner = &*self.0;
-        let peer = inner.owner(partition).ok_or(ExecuteError::Elsewhere)?;
+        let (whom, peer) = inner.owner(partition).ok_or(ExecuteError::Elsewhere)?;
         let Ok(permit) = peer.permits.clone().try_acquire_owned() else {
             inner.metrics.not_called(Kind::Ask, "overloaded");
             return Err(ExecuteError::Overloaded);
@@ -109,7 +109,15 @@ impl Peers {
         let call = Call { body, deadline, answer, permit };
         // There is room for as many as there are permits.
         peer.calls.try_send(call).map_err(|_| ExecuteError::Elsewhere)?;
-        match answered.await {
+        let answered = tokio::select! {
+            answered = answered => answered,
+            // An owner that hangs would hold the question although another one has taken over. What it
+            // has done is known to that one.
+            () = inner.routes.moved(partition, &whom.node, &whom.address) => {
+                return Err(ExecuteError::Interrupted);
+            }
+        };
+        match answered {
             Ok(Ok(answer)) => inner.understand(&answer),
             Ok(Err(CallError::Unreachable(_))) => Err(ExecuteError::Elsewhere),
             Ok(Err(CallError::Broken(_) | CallError::TimedOut | CallError::Forged)) | Err(_) => {
@@ -126,7 +134,7 @@ impl Elsewhere for Peers {
 
     fn send(&self, message: PairMessage) {
         let inner = &*self.0;
-        let Some(peer) = inner.owner(message.to()) else {
+        let Some((_, peer)) = inner.owner(message.to()) else {
             inner.metrics.dropped("no_owner", 1);
             return;
         };
@@ -139,20 +147,22 @@ impl Elsewhere for Peers {
 
 impl Inner {
     /// The peer that owns `partition`, if it is one and can be called.
-    fn owner(&self, partition: Partition) -> Option<Arc<Peer>> {
+    fn owner(&self, partition: Partition) -> Option<(Whom, Arc<Peer>)> {
         let Owner { node, address, .. } = self.routes.owner(partition)?;
         if node == *self.node {
             return None;
         }
-        self.peer(Whom { node, address })
+        let whom = Whom { node, address };
+        let peer = self.peer(&whom)?;
+        Some((whom, peer))
     }
 
-    fn peer(&self, whom: Whom) -> Option<Arc<Peer>> {
+    fn peer(&self, whom: &Whom) -> Option<Arc<Peer>> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(peer) = peers.get(&whom) {
+        if let Some(peer) = peers.get(whom) {
             return Some(peer.clone());
         }
-        let Whom { node, address } = &whom;
+        let Whom { node, address } = whom;
         if !wire::is_callable(address) || check_name(node).is_err() {
             tracing::debug!(peer.node = ?node, peer.address = ?address, "no node can be there");
             return None;
@@ -183,7 +193,7 @@ impl Inner {
         };
         self.joining.try_send(joining).ok()?;
         let peer = Arc::new(Peer { calls, permits, queue, breaker });
-        peers.insert(whom, peer.clone());
+        peers.insert(whom.clone(), peer.clone());
         Some(peer)
     }
 

@@ -1,13 +1,15 @@
 //! Which signed calls were taken already: a call counts once.
 //!
-//! A nonce is a session, one per caller and peer, and a number that grows with each call. So what has
-//! been seen is a window of bits per session instead of a set of all nonces of a minute.
+//! A nonce is a session, one per caller and start of a peer, and a number that grows with each call. So
+//! what has been seen is a window of bits per session instead of a set of all nonces of a minute. A
+//! listener that is started knows nothing of what an earlier start has taken, and takes none of that:
+//! half of a session is the word by which it tells its own start from every other.
 
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::auth::SKEW_MS;
+use super::wire::PATIENCE_MAX;
 use crate::domain::Timestamp;
 
 /// How far calls of one session may overtake each other: later than that, a call is not taken. At a
@@ -23,7 +25,17 @@ pub(super) struct Nonce {
     pub(super) number: u64,
 }
 
+/// The session of the caller `caller` with the listener of the start `start`.
+pub(super) fn session(start: u64, caller: u64) -> Uuid {
+    Uuid::from_u64_pair(start, caller)
+}
+
 impl Nonce {
+    /// The start of the listener that the call was made for.
+    pub(super) fn start(self) -> u64 {
+        self.session.as_u64_pair().0
+    }
+
     pub(super) fn text(self) -> String {
         format!("{}.{}", self.session.simple(), self.number)
     }
@@ -48,12 +60,13 @@ struct Session {
 }
 
 impl Replays {
-    /// Takes note of a call that was signed at `at`, less than the skew away from `now`. Answers
-    /// whether it may be taken: it is the first with its nonce, as far as that can be told.
+    /// Takes note of a call that was signed at `at` and counts at `now`. Answers whether it may be
+    /// taken: it is the first with its nonce, as far as that can be told.
     pub(super) fn take(&mut self, nonce: Nonce, at: Timestamp, now: Timestamp) -> bool {
         if !self.0.contains_key(&nonce.session) && self.0.len() >= SESSIONS_MAX {
             // Every call of such a session has become too old by itself.
-            self.0.retain(|_, session| session.last.0.saturating_add(SKEW_MS) >= now.0);
+            let patience_ms = PATIENCE_MAX.as_millis() as i64;
+            self.0.retain(|_, session| session.last.0.saturating_add(patience_ms) >= now.0);
             if self.0.len() >= SESSIONS_MAX {
                 return false;
             }
@@ -146,9 +159,9 @@ mod tests {
             assert!(replays.take(nonce(session, 1), NOW, NOW));
         }
         assert!(!replays.take(nonce(sessions, 1), NOW, NOW));
-        let edge = Timestamp(NOW.0 + SKEW_MS);
+        let edge = Timestamp(NOW.0 + PATIENCE_MAX.as_millis() as i64);
         assert!(!replays.take(nonce(sessions, 1), edge, edge));
-        let later = Timestamp(NOW.0 + SKEW_MS + 1);
+        let later = Timestamp(edge.0 + 1);
         assert!(replays.take(nonce(sessions, 1), later, later));
         assert_eq!(replays.0.len(), 1);
     }

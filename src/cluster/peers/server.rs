@@ -15,13 +15,14 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use uuid::Uuid;
 
-use super::auth::{Covered, Key, SKEW_MS, Tag, hash};
+use super::auth::{Covered, Key, Tag, hash};
 use super::metrics::Metrics;
 use super::replay::{Nonce, Replays};
 use super::wire::{
-    ASK, Asking, BATCH_MESSAGES_MAX, BODY_BYTES_MAX, BODY_HASH, DEADLINE_MS, FROM, HOPS, HOPS_MAX,
-    Hint, NONCE, PAIRING, PING, SIGNATURE, TIMESTAMP_MS, TO,
+    ASK, Asking, BATCH_MESSAGES_MAX, BODY_BYTES_MAX, BODY_HASH, DEADLINE_MS, FROM, Greeting, HOPS,
+    HOPS_MAX, Hint, NONCE, PAIRING, PATIENCE_MAX, PING, SIGNATURE, TIMESTAMP_MS, TO,
 };
 use super::{Here, PeersError, Security, Settings, check_name, tls};
 use crate::actors::{ExecuteError, PairMessage};
@@ -48,8 +49,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long running answers may take to finish once the server is asked to stop.
 const SHUTDOWN_TIMEOUT_S: u64 = 5;
-/// The longest that a call may ask to be waited for.
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// How far ahead of this node's clock a call may be signed, in milliseconds: the caller has taken its
+/// time from here, and clocks run a little apart.
+const AHEAD_MS_MAX: i64 = 1000;
 
 /// Lets other nodes ask `here` on `listener`, until the handle of the answered server stops it.
 ///
@@ -80,6 +82,7 @@ pub fn serve<H: Here>(
         routes,
         clock,
         metrics,
+        start: Uuid::now_v7().as_u64_pair().1,
         replays: Mutex::default(),
         calls: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
@@ -113,9 +116,19 @@ struct Gate {
     routes: Arc<Routes>,
     clock: Clock,
     metrics: Metrics,
+    /// By chance, so that no other start has the same.
+    start: u64,
     replays: Mutex<Replays>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+}
+
+/// A call that was made by a node, as far as its head can tell.
+struct Known {
+    /// Its signature, if calls have one.
+    tag: Option<Tag>,
+    /// It was made for this start of the listener, and its caller still waits.
+    counts: bool,
 }
 
 /// A call that was let in.
@@ -132,6 +145,8 @@ struct Admitted {
 enum Refusal {
     /// It is not known for a node's, or was taken already.
     Stranger,
+    /// It was signed for another start of this node, or its caller does not wait any more.
+    Outdated,
     /// It is not of the form of cluster.md 15.
     Malformed,
     /// It was meant for another node.
@@ -150,6 +165,7 @@ impl Refusal {
     fn status(self) -> StatusCode {
         match self {
             Self::Stranger => StatusCode::UNAUTHORIZED,
+            Self::Outdated => StatusCode::PRECONDITION_FAILED,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Hops => StatusCode::LOOP_DETECTED,
@@ -162,6 +178,7 @@ impl Refusal {
     fn word(self) -> &'static str {
         match self {
             Self::Stranger => "stranger",
+            Self::Outdated => "outdated",
             Self::Malformed => "malformed",
             Self::Misdirected => "misdirected",
             Self::Hops => "hops",
@@ -245,8 +262,8 @@ impl Gate {
         look: impl AsyncFnOnce(&Admitted, Vec<u8>) -> Answered,
     ) -> HttpResponse {
         let head = Head(request);
-        let mut tag = match self.know(head) {
-            Ok(tag) => tag,
+        let Known { mut tag, counts } = match self.know(head) {
+            Ok(known) => known,
             Err(refusal) => return self.answer(None, Err(refusal)),
         };
         let answered = async {
@@ -255,6 +272,9 @@ impl Gate {
             if call.body_hash.as_ref().is_some_and(|announced| *announced != hash(&body)) {
                 // Whoever changed the body may let the right one follow.
                 return Err(Refusal::Stranger);
+            }
+            if !counts {
+                return Err(Refusal::Outdated);
             }
             look(&call, body).await
         }
@@ -265,20 +285,26 @@ impl Gate {
         self.answer(tag, answered)
     }
 
-    /// The call's signature, if calls have one: made with the key, fresh, and for the first time.
-    fn know(&self, head: Head<'_>) -> Result<Option<Tag>, Refusal> {
-        let Some(key) = &self.key else { return Ok(None) };
-        let tag = head.covered().and_then(|call| {
+    /// What the head tells: if calls are signed, it is made with the key, and either it does not count
+    /// or it comes for the first time.
+    fn know(&self, head: Head<'_>) -> Result<Known, Refusal> {
+        let Some(key) = &self.key else { return Ok(Known { tag: None, counts: true }) };
+        let known = head.covered().and_then(|call| {
             let tag = key.check_call(&call, head.text(SIGNATURE)?)?;
             let signed_at = Timestamp(call.timestamp_ms.parse().ok()?);
-            let now = self.clock.now();
-            let is_fresh = signed_at.0.abs_diff(now.0) <= SKEW_MS.unsigned_abs();
+            let patience = patience(head).ok()?;
             let nonce = Nonce::parse(call.nonce)?;
+            let now = self.clock.now();
+            let age_ms = now.0.saturating_sub(signed_at.0);
+            let waits =
+                -AHEAD_MS_MAX <= age_ms && i128::from(age_ms) <= patience.as_millis() as i128;
+            let counts = waits && nonce.start() == self.start;
             // Only what is signed is remembered, so that strangers cannot fill the memory.
             let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            (is_fresh && replays.take(nonce, signed_at, now)).then_some(tag)
+            (!counts || replays.take(nonce, signed_at, now))
+                .then_some(Known { tag: Some(tag), counts })
         });
-        tag.map(Some).ok_or(Refusal::Stranger)
+        known.ok_or(Refusal::Stranger)
     }
 
     fn admit(&self, head: Head<'_>) -> Result<Admitted, Refusal> {
@@ -289,7 +315,7 @@ impl Gate {
         if head.text(TO).ok_or(Refusal::Malformed)? != self.node {
             return Err(Refusal::Misdirected);
         }
-        let patience = Duration::from_millis(head.number(DEADLINE_MS)?).min(PATIENCE_MAX);
+        let patience = patience(head)?;
         let length: usize = head.number(CONTENT_LENGTH.as_str())?;
         if length > BODY_BYTES_MAX {
             return Err(Refusal::TooLong);
@@ -306,7 +332,13 @@ impl Gate {
     fn answer(&self, call: Option<Tag>, answered: Answered) -> HttpResponse {
         let (status, body) = answered.unwrap_or_else(|refusal| {
             self.metrics.refused(refusal.word());
-            (refusal.status(), b"null".to_vec())
+            let body = match refusal {
+                Refusal::Outdated => {
+                    json(&Greeting { start: self.start, now_ms: self.clock.now().0 })
+                }
+                _ => b"null".to_vec(),
+            };
+            (refusal.status(), body)
         });
         let mut response = HttpResponse::build(status);
         if let (Some(key), Some(call)) = (&self.key, call) {
@@ -315,6 +347,11 @@ impl Gate {
         }
         response.content_type("application/json").body(body)
     }
+}
+
+/// How long the caller waits.
+fn patience(head: Head<'_>) -> Result<Duration, Refusal> {
+    Ok(Duration::from_millis(head.number(DEADLINE_MS)?).min(PATIENCE_MAX))
 }
 
 /// Reads the whole body, which is `length` bytes long.
@@ -375,6 +412,7 @@ mod tests {
             routes: Arc::new(Routes::new(1)),
             clock: Clock::system(),
             metrics: Metrics::default(),
+            start: 0,
             replays: Mutex::default(),
             calls: Arc::new(Semaphore::new(2)),
             bytes: Arc::new(Semaphore::new(10)),

@@ -1,6 +1,7 @@
 //! What stands on the wire between two nodes: paths, headers, bodies and their bounds.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ pub(super) const TO: &str = "x-cordon-to";
 pub(super) const DEADLINE_MS: &str = "x-cordon-deadline-ms";
 /// How many nodes have passed the call on, its first sender included.
 pub(super) const HOPS: &str = "x-cordon-hops";
-/// When the call was signed, in milliseconds since 1970.
+/// When the call was signed, in milliseconds since 1970 by the clock of the node that is called.
 pub(super) const TIMESTAMP_MS: &str = "x-cordon-timestamp-ms";
 /// Tells the call from every other.
 pub(super) const NONCE: &str = "x-cordon-nonce";
@@ -34,6 +35,8 @@ pub(super) const SIGNATURE: &str = "x-cordon-signature";
 
 /// The longest body, of calls and of answers. Rule: cluster.md 15.
 pub(super) const BODY_BYTES_MAX: usize = 4 << 20;
+/// The longest that a call may ask to be waited for.
+pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// The most nodes that a call may have come through.
 pub(super) const HOPS_MAX: u32 = 2;
 /// The most messages in one call.
@@ -44,6 +47,16 @@ pub(super) const BATCH_MESSAGES_MAX: usize = 1000;
 pub(super) struct Asking {
     pub(super) partition: Partition,
     pub(super) question: Question,
+}
+
+/// What a listener says instead of taking a signed call that was not made for this start of it, or not
+/// now. Whoever hears it signs anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Greeting {
+    /// Tells this start of the listener from every other: the first half of a session.
+    pub(super) start: u64,
+    /// What its clock shows, in milliseconds since 1970.
+    pub(super) now_ms: i64,
 }
 
 /// Who owns a partition, as another node has heard.

@@ -46,8 +46,8 @@ impl Beats {
 
     /// There is something that the others should know soon.
     pub(super) fn hurry(&mut self, here: Duration) {
-        let last = self.sent.back().map_or(Duration::ZERO, |(_, at)| *at + BEAT_WITH_NEWS);
-        self.due = self.due.min(last.max(here));
+        let next = self.sent.back().map_or(Duration::ZERO, |(_, at)| *at + BEAT_WITH_NEWS);
+        self.due = self.due.min(next.max(here));
     }
 
     /// The number of the beat that is sent now.
@@ -72,6 +72,16 @@ impl Beats {
             // may have been fast.
             self.namesake = Some(here);
         }
+    }
+
+    /// When the newest beat that was read back had been sent.
+    pub(super) fn seen_as_of(&self) -> Option<Duration> {
+        self.seen_as_of
+    }
+
+    /// When the last beat was sent.
+    pub(super) fn last_sent(&self) -> Duration {
+        self.sent.back().map_or(Duration::ZERO, |(_, at)| *at)
     }
 
     /// Whether the others have seen this node.

@@ -1,12 +1,11 @@
 //! What is due for one partition: a pure rule, and what has to be remembered for it.
 //!
-//! Two clocks, both handed in: the board's, by which all nodes judge alike, and this node's own, by
-//! which it repeats what may have been lost.
+//! Two times, both handed in and both of this node's own clock: the board's, which stands still while
+//! nothing is read from it, and the present, by which it repeats what may have been lost.
 
 use std::time::Duration;
 
 use crate::actors::Seat;
-use crate::domain::Timestamp;
 use crate::journal::Epoch;
 
 /// How long, by the board's clock, the rightful owner of a partition waits for the release of an
@@ -59,7 +58,7 @@ pub(super) enum Holder {
 pub(super) struct Case {
     pub(super) seat: Seat,
     /// The board's time.
-    pub(super) now: Timestamp,
+    pub(super) now: Duration,
     /// This node should own it.
     pub(super) rightful: bool,
     /// Whoever should own it instead could serve it at once.
@@ -92,18 +91,18 @@ enum Held {
     Serving,
 }
 
-/// What is remembered of a partition from one look to the next. Moments are the board's, except for
-/// durations, which count from this node's start.
+/// What is remembered of a partition from one look to the next. Moments are the board's, but for those of
+/// orders and posts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Duty {
     /// Since when this node should own what it does not have.
-    rightful_since: Option<Timestamp>,
-    last_claim: Option<Timestamp>,
+    rightful_since: Option<Duration>,
+    last_claim: Option<Duration>,
     held: Held,
-    claiming_since: Option<Timestamp>,
-    serving_since: Option<Timestamp>,
+    claiming_since: Option<Duration>,
+    serving_since: Option<Duration>,
     release_ordered: Option<Duration>,
-    lost_at: Option<Timestamp>,
+    lost_at: Option<Duration>,
     /// Losses and claims that came to nothing since this node was last settled in office.
     failures: u32,
     /// Claims in a row that came to nothing.
@@ -112,13 +111,13 @@ pub(super) struct Duty {
     rival: Option<Epoch>,
 }
 
-fn since(now: Timestamp, then: Timestamp) -> i64 {
-    now.0.saturating_sub(then.0)
+fn since(now: Duration, then: Duration) -> i64 {
+    now.saturating_sub(then).as_millis() as i64
 }
 
 impl Duty {
     /// Takes note of what became of the partition since the last look.
-    pub(super) fn observe(&mut self, seat: Seat, now: Timestamp) {
+    pub(super) fn observe(&mut self, seat: Seat, now: Duration) {
         match seat {
             Seat::Claiming => {
                 self.claiming_since.get_or_insert(now);
@@ -197,10 +196,10 @@ impl Duty {
 
     /// Whether it is long enough ago that the partition was claimed or lost. To whom it was handed over
     /// in order, fights nobody.
-    fn has_paused(&self, now: Timestamp, clean: bool) -> bool {
+    fn has_paused(&self, now: Duration, clean: bool) -> bool {
         let (first, last) = CLAIM_PAUSE_MS;
         let pause = first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(last);
-        let rested = |then: Option<Timestamp>, pause| then.is_none_or(|t| since(now, t) >= pause);
+        let rested = |then: Option<Duration>, pause| then.is_none_or(|t| since(now, t) >= pause);
         rested(self.last_claim, first) && (clean || rested(self.lost_at, pause))
     }
 
@@ -216,7 +215,7 @@ impl Duty {
 
     /// Whether this node may call itself warm for the partition: it could serve it at once, or is about
     /// to. Who claims is warm too: otherwise its own claim would make it unfit for what it claims.
-    pub(super) fn is_warm(&self, seat: Seat, now: Timestamp) -> bool {
+    pub(super) fn is_warm(&self, seat: Seat, now: Duration) -> bool {
         match seat {
             Seat::Serving { .. } => self.rival.is_none(),
             Seat::StandingBy { caught_up, .. } => caught_up && self.vain < VAIN_MAX,

@@ -1,5 +1,5 @@
-//! What this node shall do now: a pure function of what it has read, what it has, and two clocks that
-//! are handed in. It waits for nothing and touches nothing.
+//! What this node shall do now: a pure function of what it has read, what it has, and the time, which
+//! is handed in. It waits for nothing and touches nothing.
 //!
 //! Nothing is judged before both boards were read whole, and before this start of the node has read a
 //! beat of its own that it sent a moment ago: so all nodes judge by the same log, and one that is cut
@@ -81,6 +81,8 @@ pub struct Planner {
     farewell: bool,
     judging_since: Option<Duration>,
     joined: bool,
+    /// The store has refused rows, and takes none before the node is started again.
+    cramped: bool,
 }
 
 /// Whether the node has an office in the partition, or is about to take or leave one.
@@ -108,15 +110,19 @@ impl Planner {
             farewell: false,
             judging_since: None,
             joined: false,
+            cramped: false,
         }
     }
 
     /// Takes the next notice of the members' board in.
     pub fn hear_member(&mut self, notice: &Notice, here: Duration) {
-        if let Some(beat) = self.view.apply(notice)
+        if let Some(beat) = self.view.apply(notice, here)
             && beat.node == self.me.node
         {
             self.beats.read(beat, here);
+        }
+        if let Some(sent) = self.beats.seen_as_of() {
+            self.view.advance(sent);
         }
     }
 
@@ -164,6 +170,11 @@ impl Planner {
 
     /// Decides. `seats` are this node's, by partition.
     pub fn look(&mut self, here: Duration, seats: &[Seat]) -> Orders {
+        self.cramped |=
+            seats.iter().any(|seat| matches!(seat, Seat::Serving { cramped: true, .. }));
+        if self.view.suspects(self.beats.last_sent(), here) {
+            self.beats.hurry(here);
+        }
         self.placement.refresh(&self.view);
         let mut orders = Orders::default();
         let (now, judges) = (self.view.now(), self.judges(here));
@@ -266,7 +277,7 @@ impl Planner {
         orders: &mut Orders,
     ) {
         let duty = &mut self.duties[usize::from(partition.0)];
-        let Seat::Serving { epoch } = seat else {
+        let Seat::Serving { epoch, .. } = seat else {
             duty.rivalled(None);
             return;
         };
@@ -358,7 +369,8 @@ impl Planner {
             (None, false) => NodeState::Joining,
         };
         self.farewell = self.leaving.is_some() && warm.is_empty();
+        let cramped = self.cramped;
         let Me { node, incarnation, address } = self.me.clone();
-        Beat { node, incarnation, number: self.beats.send(here), address, state, warm }
+        Beat { node, incarnation, number: self.beats.send(here), address, state, warm, cramped }
     }
 }

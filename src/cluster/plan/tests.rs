@@ -11,7 +11,8 @@ use crate::journal::Epoch;
 
 const PARTITIONS: u16 = 8;
 const DEAD_AFTER: Duration = Duration::from_secs(5);
-const SERVING: Seat = Seat::Serving { epoch: Epoch(4) };
+const SERVING: Seat = Seat::Serving { epoch: Epoch(4), cramped: false };
+const CRAMPED: Seat = Seat::Serving { epoch: Epoch(4), cramped: true };
 const RELEASED: Seat = Seat::StandingBy { caught_up: true, released: true };
 const WARM: Seat = Seat::StandingBy { caught_up: true, released: false };
 const BEHIND: Seat = Seat::StandingBy { caught_up: false, released: false };
@@ -30,7 +31,7 @@ fn millis(ms: i64) -> Duration {
     Duration::from_millis(ms as u64)
 }
 
-/// The node "me". The board's time and its own are the same here, in milliseconds.
+/// The node "me". Times are its own, in milliseconds; the stamps on the board are of no account.
 struct Mind {
     planner: Planner,
     seats: Vec<Seat>,
@@ -53,7 +54,7 @@ impl Mind {
 
     fn hear(&mut self, beat: &Beat, at: i64) {
         let value = serde_json::to_vec(beat).expect("a beat is JSON");
-        let notice = Notice::Posted { key: beat.node.clone(), value, at: Timestamp(at) };
+        let notice = Notice::Posted { key: beat.node.clone(), value, at: Timestamp(0) };
         self.planner.hear_member(&notice, millis(at));
     }
 
@@ -66,7 +67,8 @@ impl Mind {
 
     fn other(&mut self, node: &str, state: NodeState, warm: BTreeSet<Partition>, at: i64) {
         let (node, address) = (node.to_owned(), format!("{node}:7000"));
-        let beat = Beat { node, incarnation: Uuid::nil(), number: 1, address, state, warm };
+        let incarnation = Uuid::nil();
+        let beat = Beat { node, incarnation, number: 1, address, state, warm, cramped: false };
         self.hear(&beat, at);
     }
 
@@ -209,6 +211,22 @@ fn a_dead_owner_and_one_that_began_anew_are_not_waited_for() {
 }
 
 #[test]
+fn who_may_be_dead_is_found_out_by_a_beat_at_once() {
+    let mut mind = Mind::seated(WARM);
+    mind.owned_by("old", Uuid::nil(), 3);
+    mind.other("old", NodeState::Active, all(), 0);
+    mind.beats(4_900);
+    mind.look(5_000);
+    assert!(!mind.planner.beat_is_due(millis(5_001)));
+    // Its own last beat came back before.
+    assert_eq!(mind.look(5_001).claim, []);
+    assert!(!mind.planner.beat_is_due(millis(5_001)), "not so soon after the last one");
+    assert!(mind.planner.beat_is_due(millis(4_900) + BEAT_WITH_NEWS));
+    mind.beats(5_100);
+    assert_eq!(mind.look(5_100).claim, everything());
+}
+
+#[test]
 fn what_nobody_is_known_to_own_is_claimed_when_rumours_have_had_their_time() {
     let mut mind = Mind::seated(WARM);
     mind.beats(0);
@@ -286,6 +304,27 @@ fn what_somebody_else_should_own_and_can_serve_is_handed_over() {
 }
 
 #[test]
+fn who_has_no_room_hands_over_to_whoever_is_warm_and_wants_nothing_back() {
+    let mut mind = Mind::seated(SERVING);
+    mind.owned_by("me", ME, 4);
+    mind.beats(0);
+    mind.other("new", NodeState::Active, BTreeSet::new(), 0);
+    mind.seats[3] = CRAMPED;
+    mind.look(0);
+    assert!(mind.beats(0).cramped);
+    assert_eq!(mind.look(0).release, [], "nobody fares better");
+    mind.other("new", NodeState::Active, all(), 1_000);
+    assert_eq!(mind.look(1_000).release, everything());
+    mind.seats.fill(RELEASED);
+    mind.other("new", NodeState::Active, all(), 2_000);
+    mind.beats(2_000);
+    assert_eq!(mind.look(2_000).claim, [], "it would be the same again");
+    // But better than nobody.
+    mind.beats(8_000);
+    assert_eq!(mind.look(8_000).claim, everything());
+}
+
+#[test]
 fn an_owner_that_nobody_has_heard_of_yet_stays_in_office() {
     let mut mind = Mind::new();
     mind.beats(0);
@@ -304,6 +343,7 @@ fn a_claim_that_is_somebody_elses_by_now_is_given_up() {
     mind.other("new", NodeState::Joining, BTreeSet::new(), 0);
     assert_eq!(mind.look(0).release, []);
     mind.other("new", NodeState::Active, all(), CLAIMING_MS);
+    mind.beats(CLAIMING_MS);
     assert_eq!(mind.beats(CLAIMING_MS).warm, BTreeSet::new());
     assert_eq!(mind.look(CLAIMING_MS).release, everything());
 }
@@ -355,6 +395,7 @@ fn of_two_nodes_with_one_name_the_one_that_was_started_first_gives_way() {
         address: "other:7000".into(),
         state: NodeState::Joining,
         warm: BTreeSet::new(),
+        cramped: false,
     };
     let mut mind = Mind::seated(SERVING);
     // What stood there before this start is an earlier one, whatever its clock showed.
@@ -402,7 +443,7 @@ fn an_owner_posts_its_claim_once_and_again_where_it_is_missing_and_rarely_anyway
     mind.beats(later + late + 1);
     assert_eq!(mind.look(later + late + 1).post.len(), 8);
     // A new term is told at once.
-    mind.seats.fill(Seat::Serving { epoch: Epoch(5) });
+    mind.seats.fill(Seat::Serving { epoch: Epoch(5), cramped: false });
     assert_eq!(mind.look(later + late + 2).post.len(), 8);
 }
 

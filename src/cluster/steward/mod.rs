@@ -52,7 +52,7 @@ pub struct Settings {
     pub node: String,
     /// Where other nodes reach it, `host:port`.
     pub address: String,
-    /// How long a node may be silent before it is dead, by the board's clock.
+    /// How long a node may be silent before it is dead.
     pub dead_after: Duration,
     /// How many nodes follow a partition.
     pub standby: StandbyMode,

@@ -113,7 +113,7 @@ impl Seats for Desk {
         rt::spawn(async move {
             let epoch = &mut desk.epochs.borrow_mut()[usize::from(partition.0)];
             *epoch += 1;
-            desk.set(partition, Seat::Serving { epoch: Epoch(*epoch) });
+            desk.set(partition, Seat::Serving { epoch: Epoch(*epoch), cramped: false });
         });
     }
 

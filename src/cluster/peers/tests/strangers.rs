@@ -1,9 +1,10 @@
 //! Who is talked to, and who is not.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::domain::Timestamp;
 
 #[actix_web::test]
 async fn calls_without_the_right_key_are_refused() {
@@ -23,31 +24,86 @@ async fn calls_without_the_right_key_are_refused() {
 }
 
 #[actix_web::test]
-async fn a_signature_is_fresh_within_half_a_minute() {
+async fn clocks_that_are_apart_and_jump_keep_no_nodes_from_talking() {
     let node = Node::answering("b", key());
     let caller = Caller::of(key(), &node);
-    for (apart_ms, taken) in [(30_000, true), (-30_000, true), (30_001, false), (-30_001, false)] {
-        caller.clock.set(crate::domain::Timestamp(NOW.0 + apart_ms));
-        assert_eq!(caller.ask(0).await.is_ok(), taken, "{apart_ms}");
+    for apart_ms in [0, -10_000, 3_600_000, -3_600_000] {
+        caller.clock.set(Timestamp(NOW.0 + apart_ms));
+        assert_eq!(caller.ask(0).await, Ok(reply(1)), "{apart_ms}");
     }
-    assert_eq!(node.metrics.refusals("stranger"), 2);
+    node.clock.set(Timestamp(NOW.0 + 3_600_000));
+    assert_eq!(caller.ask(0).await, Ok(reply(1)));
+    // Each jump costs one call more, and so did the first one.
+    assert_eq!((node.metrics.refusals("outdated"), node.told.asked().len()), (5, 5));
+    assert_eq!(caller.metrics.forwards(Kind::Ask, "answered"), 5);
 }
 
-/// A signed question to node `b`, as it goes over the wire.
-async fn signed() -> Vec<u8> {
+/// A signed question to `node`, as it goes over the wire once its caller knows the node's start and time.
+async fn signed(node: &Node) -> Vec<u8> {
     let raw = Raw::bind();
     let caller = Caller::start(key());
-    caller.routes.note(Partition(0), owner("b", raw.address, 1));
+    caller.routes.note(Partition(0), owner(&node.name, raw.address, 1));
     let asked = actix_web::rt::spawn(caller.ask(0));
-    let (_, request) = raw.accept().await;
+    let (stream, request) = raw.accept().await;
+    let (_, request) = greeted(stream, request, node).await;
     asked.abort();
     request
+}
+
+/// Lets `node` say how `request` should be signed, and reads what comes then.
+async fn greeted(mut stream: TcpStream, request: Vec<u8>, node: &Node) -> (TcpStream, Vec<u8>) {
+    let (status, greeting) = send_raw(node.address, request).await;
+    assert_eq!(status, 412);
+    stream.write_all(greeting.as_bytes()).unwrap();
+    next(stream).await
+}
+
+/// Reads the next request on a connection.
+async fn next(mut stream: TcpStream) -> (TcpStream, Vec<u8>) {
+    beside(move || {
+        let request = read_message(&mut stream);
+        (stream, request)
+    })
+    .await
+}
+
+#[actix_web::test]
+async fn a_call_to_an_earlier_start_of_a_node_is_not_taken_and_its_caller_signs_anew() {
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = place.local_addr().unwrap();
+    let node = Node::on(place, "b", key(), |_, _| Reaction::Say(Ok(reply(1))));
+    let caller = Caller::of(key(), &node);
+    let request = signed(&node).await;
+    assert_eq!(send_raw(node.address, request.clone()).await.0, 200);
+    assert_eq!(caller.ask(0).await, Ok(reply(1)));
+    node.stop().await;
+
+    // The caller's clock is a little fast, so that its last call seems to be of the time after this.
+    let place = TcpListener::bind(address).unwrap();
+    let node = Node::on(place, "b", key(), |_, _| Reaction::Say(Ok(reply(2))));
+    node.clock.set(Timestamp(NOW.0 - 500));
+    assert_eq!(send_raw(node.address, request).await.0, 412);
+    assert!(node.told.asked().is_empty());
+    assert_eq!(caller.ask(0).await, Ok(reply(2)), "it is told, and is not cut off");
+}
+
+#[actix_web::test]
+async fn a_call_that_was_held_back_until_its_caller_had_gone_is_not_taken() {
+    let node = Node::answering("b", key());
+    let patience = PATIENCE.as_millis() as i64;
+    for (later_ms, status) in [(patience, 412), (-1001, 412), (patience * 9 / 10, 200)] {
+        node.clock.set(NOW);
+        let request = signed(&node).await;
+        node.clock.set(Timestamp(NOW.0 + later_ms));
+        assert_eq!(send_raw(node.address, request).await.0, status, "{later_ms}");
+    }
+    assert_eq!(node.told.asked().len(), 1);
 }
 
 #[actix_web::test]
 async fn a_call_counts_once_and_for_one_node_only() {
     let (node, other) = (Node::answering("b", key()), Node::answering("c", key()));
-    let request = signed().await;
+    let request = signed(&node).await;
     assert_eq!(send_raw(other.address, request.clone()).await.0, 421);
     assert_eq!(send_raw(node.address, request.clone()).await.0, 200);
     let (status, answer) = send_raw(node.address, request).await;
@@ -74,7 +130,7 @@ async fn a_call_that_was_changed_on_the_way_is_refused() {
         ("x-cordon-timestamp-ms: 17", "x-cordon-timestamp-ms: 017"),
         ("x-cordon-signature: ", "x-cordon-signature: A"),
     ] {
-        let request = change(from, to, signed().await);
+        let request = change(from, to, signed(&node).await);
         let (status, answer) = send_raw(node.address, request).await;
         assert_eq!(status, 401, "{from}");
         assert!(!answer.contains("x-cordon-signature"), "{answer}");
@@ -91,10 +147,10 @@ async fn a_forged_answer_is_none() {
     caller.routes.note(Partition(0), owner("b", raw.address, 1));
     let body = serde_json::to_string(&Ok::<_, ExecuteError>(reply(9))).unwrap();
     // A true answer, but to another call.
-    let (_, true_answer) = send_raw(node.address, signed().await).await;
+    let (_, true_answer) = send_raw(node.address, signed(&node).await).await;
     let mut answers = vec![true_answer];
     // A refusal is believed no more than an answer: nobody knows what became of the call.
-    for status in ["200 OK", "401 Unauthorized", "421 Misdirected Request", "503 No"] {
+    for status in ["200 OK", "401 Unauthorized", "421 Misdirected Request", "412 No", "503 No"] {
         answers.push(format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
     }
     for answer in answers {
@@ -109,18 +165,15 @@ async fn a_forged_answer_is_none() {
     }
     // And one that was changed on the way.
     let asked = actix_web::rt::spawn(caller.ask(0));
-    let (mut stream, request) = raw.accept().await;
+    let (stream, request) = raw.accept().await;
+    let (mut stream, request) = greeted(stream, request, &node).await;
     let (status, answer) = send_raw(node.address, request).await;
     assert_eq!(status, 200);
     stream.write_all(answer.replace("\"total\":1", "\"total\":2").as_bytes()).unwrap();
     assert_eq!(asked.await.unwrap(), Err(ExecuteError::Interrupted));
     // Unchanged, the same way works, and on the same connection.
     let asked = actix_web::rt::spawn(caller.ask(0));
-    let (mut stream, request) = beside(move || {
-        let request = read_message(&mut stream);
-        (stream, request)
-    })
-    .await;
+    let (mut stream, request) = next(stream).await;
     stream.write_all(send_raw(node.address, request).await.1.as_bytes()).unwrap();
     assert_eq!(asked.await.unwrap(), Ok(reply(1)));
 }

@@ -150,6 +150,19 @@ async fn a_peer_that_is_down_is_left_in_peace_and_found_again_on_its_address() {
 }
 
 #[actix_web::test]
+async fn a_question_to_an_owner_that_hangs_is_over_when_another_one_is_heard_of() {
+    let hanging = Node::start("b", Security::Plain, |_, _| Reaction::Never);
+    let caller = Caller::of(Security::Plain, &hanging);
+    let asked = actix_web::rt::spawn(caller.ask_for(0, DEADLINE * 2));
+    until("it is asked", || hanging.told.asked().len() == 1).await;
+    let node = Node::answering("c", Security::Plain);
+    caller.routes.note(Partition(0), node.owner(2));
+    let answer = tokio::time::timeout(DEADLINE, asked).await.expect("it is let go");
+    assert_eq!(answer.unwrap(), Err(ExecuteError::Interrupted), "it may have been done");
+    assert_eq!(caller.ask(0).await, Ok(reply(1)));
+}
+
+#[actix_web::test]
 async fn whoever_stops_waiting_leaves_nothing_behind() {
     let answers = std::sync::Arc::new(AtomicBool::new(false));
     let seen = answers.clone();

@@ -122,6 +122,21 @@ fn a_node_that_stood_still_comes_back_without_a_fight() {
 }
 
 #[test]
+fn whoever_has_no_room_hands_over_what_others_have_room_for_and_keeps_the_rest() {
+    let mut world = settled(&[0, 1, 2, 3]);
+    let cramped = world.owners()[0];
+    world.nodes[cramped].cramped = true;
+    let gap = world.gap_within(60_000);
+    assert!(gap <= 1_500, "{gap} ms");
+    assert!(!world.owners().contains(&cramped));
+    world.check();
+    (0..NODES).for_each(|node| world.nodes[node].cramped = true);
+    world.calm(60_000);
+    world.check();
+    assert_eq!(world.calm(duty::DISTRUST_MS * 2), 0, "nobody fares better");
+}
+
+#[test]
 fn a_node_that_was_started_anew_at_once_is_cold_and_its_standby_takes_over() {
     let mut world = settled(&[0, 1, 2, 3]);
     let restarted = world.owners()[0];
@@ -142,6 +157,24 @@ fn a_whole_cluster_may_be_started_anew_after_any_time() {
     world.check();
 }
 
+#[test]
+fn a_clock_of_the_brokers_that_jumps_moves_nothing_and_stops_no_fail_over() {
+    for (once_ms, then_ms) in [(3_600_000, 0), (0, 4_500), (0, -4_500), (0, -3_600_000)] {
+        let mut world = settled(&[0, 1, 2, 3]);
+        let before = world.owners();
+        world.skew_ms = once_ms;
+        let claims = world.calm(1_000);
+        world.skew_ms = then_ms;
+        assert_eq!(claims + world.calm(60_000), 0, "{once_ms} ms, then {then_ms} ms");
+        world.check();
+        assert_eq!(world.owners(), before);
+        world.nodes[before[0]].running = false;
+        let gap = world.gap_within(30_000);
+        assert!(gap < DEAD_AFTER_MS + 3_000, "{gap} ms");
+        world.check();
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Steps(usize, [usize; NODES]),
@@ -151,6 +184,8 @@ enum Event {
     Cut(usize),
     Heal(usize),
     Drain(usize),
+    Clock(i64),
+    Fill(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -163,6 +198,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..NODES).prop_map(Event::Cut),
         2 => (0..NODES).prop_map(Event::Heal),
         1 => (0..NODES).prop_map(Event::Drain),
+        1 => prop::sample::select(vec![-3_600_000, -6_000, 0, 4_500, 3_600_000])
+            .prop_map(Event::Clock),
+        1 => (0..NODES).prop_map(Event::Fill),
     ]
 }
 
@@ -184,6 +222,8 @@ impl World {
             }
             Event::Drain(node) if self.nodes[node].is_up() => self.leave(node),
             Event::Drain(_) => {}
+            Event::Clock(ahead_ms) => self.skew_ms = ahead_ms,
+            Event::Fill(node) => self.nodes[node].cramped = true,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Several rooms over one journal, as several nodes have it: who owns what, and what callers see
 //! when that changes.
 
+mod changing;
+
 use std::sync::{Mutex, PoisonError, Weak};
 
 use super::shared::{Handle, Shared};
@@ -29,10 +31,16 @@ impl Network {
     /// The room that holds the seat with the highest epoch.
     fn owner(&self, partition: Partition) -> Option<Users> {
         let epoch = |users: &Users| match users.seats()[usize::from(partition.0)] {
-            Seat::Serving { epoch } => Some(epoch),
+            Seat::Serving { epoch, .. } => Some(epoch),
             _ => None,
         };
         self.all().into_iter().filter(|users| epoch(users).is_some()).max_by_key(epoch)
+    }
+
+    /// The same, or the room that hands it over: the others know of no later one.
+    fn holder(&self, partition: Partition) -> Option<Users> {
+        let leaves = |users: &Users| users.seats()[usize::from(partition.0)] == Seat::Leaving;
+        self.owner(partition).or_else(|| self.all().into_iter().find(leaves))
     }
 }
 
@@ -50,8 +58,8 @@ impl Elsewhere for Others {
     }
 
     fn send(&self, message: PairMessage) {
-        if let Some(owner) = self.0.upgrade().and_then(|network| network.owner(message.to())) {
-            let _ = owner.deliver(message);
+        if let Some(holder) = self.0.upgrade().and_then(|network| network.holder(message.to())) {
+            let _ = holder.deliver(message);
         }
     }
 }
@@ -97,6 +105,17 @@ impl Cluster {
         .expect("the room opens");
         self.network.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(users.clone());
         Node { users, journal, store, _folder: folder }
+    }
+
+    /// Waits until an event of this name stands in `partition`.
+    async fn until_recorded(&self, partition: Partition, event: &str) {
+        let is_it = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).contains(event);
+        let recorded = async {
+            while !self.shared.records(partition).iter().any(is_it) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, recorded).await.expect("it is recorded");
     }
 
     /// The valid records of all users, in order per partition.
@@ -364,10 +383,7 @@ async fn a_call_that_a_dead_owner_has_recorded_is_answered_as_done_by_the_one_th
         one.journal.lose_next_and_cut(amy);
         let users = one.users.clone();
         let asked = actix::spawn(async move { run(&users, "amy", block("bob")).await });
-        let blocked = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).contains("UserBlocked");
-        while !cluster.shared.records(amy).iter().any(blocked) {
-            tokio::task::yield_now().await;
-        }
+        cluster.until_recorded(amy, "UserBlocked").await;
         if checkpointed {
             // Two standbys one after the other: the later one finds the record in its store.
             two.users.stand_by(BTreeSet::new());

@@ -1,0 +1,62 @@
+//! What an owner that leaves, or hangs, keeps from nobody.
+
+use super::*;
+use crate::actors::ownership::HAND_OVER_PATIENCE;
+
+#[actix::test]
+async fn a_hand_over_waits_for_what_is_owed_only_until_it_is_acknowledged() {
+    // Between rooms, and between partitions of one.
+    for apart in [true, false] {
+        let cluster = Cluster::new();
+        let (one, two) = (cluster.node("one"), cluster.node("two"));
+        let [amy, bob] = ["amy", "bob"].map(|name| partition_of(&key(name), PARTITIONS));
+        assert_ne!(amy, bob);
+        let other = if apart { &two } else { &one };
+        one.users.claim(amy);
+        other.users.claim(bob);
+        one.until("amy's is served", |seats| serves(&seats[usize::from(amy.0)])).await;
+        other.until("bob's is served", |seats| serves(&seats[usize::from(bob.0)])).await;
+        import(&one.users, &["amy", "bob"]).await;
+        assert_eq!(run(&one.users, "amy", add("bob")).await, [Ok(())]);
+
+        other.journal.hold(bob);
+        let question = Question::Execute {
+            key: key("amy"),
+            command: Arc::new(block("bob")),
+            origin: Arc::new(origin()),
+            call: None,
+        };
+        let users = one.users.clone();
+        let asked = actix::spawn(async move { users.answer(amy, question, PATIENCE).await });
+        cluster.until_recorded(amy, "UserBlocked").await;
+        let users = one.users.clone();
+        let leaving = actix::spawn(async move { users.release(amy).await });
+        one.until("it is handed over", |seats| seats[usize::from(amy.0)] == Seat::Leaving).await;
+        let began = Instant::now();
+        other.journal.heal();
+        leaving.await.expect("it is handed over");
+        assert!(began.elapsed() < HAND_OVER_PATIENCE, "{apart}: nobody listened");
+        let answer = asked.await.expect("it is answered");
+        let Ok(Reply::Executed(executed)) = answer else { panic!("{apart}: {answer:?}") };
+        assert_eq!(executed.outcomes, [Ok(())]);
+        one.stop().await;
+        two.stop().await;
+    }
+}
+
+#[actix::test]
+async fn a_call_to_an_owner_that_hangs_is_answered_by_the_room_itself_once_it_has_taken_over() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node("one"), cluster.node("two"));
+    two.claim_all().await;
+    import(&two.users, &["amy", "bob"]).await;
+    two.journal.cut();
+    let users = one.users.clone();
+    let asked = actix::spawn(async move { run(&users, "amy", block("bob")).await });
+    tokio::task::yield_now().await;
+    one.claim_all().await;
+    assert_eq!(asked.await.expect("it is answered"), [Ok(())]);
+    two.journal.heal();
+    one.stop().await;
+    two.stop().await;
+}
