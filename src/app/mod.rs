@@ -132,6 +132,8 @@ impl Node {
         let questions = webhooks::consult::Metrics::default();
         questions.register(&mut registry);
         let desks = webhooks::Desks::new(None, clock.clone(), questions);
+        let directory_metrics = directory::Metrics::default();
+        directory_metrics.register(&mut registry);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 
@@ -159,6 +161,7 @@ impl Node {
             clock.clone(),
             &webhooks,
             desks.clone(),
+            directory_metrics,
         )?);
         let keeping = directory::begin(&directory);
         let caretaker = Caretaker {

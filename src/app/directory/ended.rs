@@ -17,7 +17,7 @@ use crate::webhooks::MAIN;
 const CURSORS: &str = "webhook/";
 
 impl Directory {
-    fn serves(&self, partition: Partition) -> bool {
+    pub(super) fn serves(&self, partition: Partition) -> bool {
         let seats = self.users.seats();
         matches!(seats.get(usize::from(partition.0)), Some(Seat::Serving { .. }))
     }
@@ -132,7 +132,7 @@ impl<'a> Follower<'a> {
 }
 
 /// Who asks for what the node does by itself.
-fn own_origin() -> Origin {
+pub(super) fn own_origin() -> Origin {
     Origin {
         operator: "cordon".into(),
         request: Uuid::now_v7(),
