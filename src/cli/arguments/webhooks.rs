@@ -177,10 +177,10 @@ pub struct NodeOptions {
     /// The app's SDKAppID [default: CORDON_APP_ID]
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app_id: Option<AppId>,
-    /// The app's secret key [default: CORDON_APP_KEY]
+    /// The app's secret key [default: the first of CORDON_APP_KEY]
     #[arg(long, value_name = "K")]
     pub key: Option<String>,
-    /// An admin of the app [default: CORDON_APP_ADMIN, else administrator]
+    /// An admin of the app [default: the first of CORDON_APP_ADMIN, else administrator]
     #[arg(long, value_name = "ID")]
     pub admin: Option<UserId>,
 }
@@ -208,8 +208,13 @@ impl NodeOptions {
 
     /// All that a call needs. Errors: something is not said.
     pub fn complete(&self, environment: &Environment) -> anyhow::Result<NodeArgs> {
-        let key = self.key.clone().or_else(|| environment.get("CORDON_APP_KEY").cloned());
-        let named = environment.get("CORDON_APP_ADMIN").map_or(ADMIN, String::as_str);
+        // A node reads both as lists.
+        let first = |name| {
+            let mut items = environment.get(name)?.split(',').map(str::trim);
+            items.find(|item| !item.is_empty())
+        };
+        let key = self.key.clone().or_else(|| first("CORDON_APP_KEY").map(str::to_owned));
+        let named = first("CORDON_APP_ADMIN").unwrap_or(ADMIN);
         Ok(NodeArgs {
             url: self.url.clone(),
             app_id: self.app(environment)?,
@@ -312,4 +317,24 @@ fn bound(text: &str) -> Result<Bound, String> {
         Moment::Time(at) => Bound::Time(at),
         Moment::Place(partition, offset) => Bound::Places(vec![(partition, offset)]),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn during_a_change_of_keys_the_first_one_signs_as_it_does_for_a_node() {
+        let complete = |key: &str, admin: &str| {
+            let pairs =
+                [("CORDON_APP_ID", "7"), ("CORDON_APP_KEY", key), ("CORDON_APP_ADMIN", admin)];
+            let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let options = NodeOptions { url: String::new(), app_id: None, key: None, admin: None };
+            options.complete(&environment).map(|node| (node.key, node.admin.to_string()))
+        };
+        let first = ("new".to_owned(), "chief".to_owned());
+        assert_eq!(complete("new,old", "chief, robot").expect("complete"), first);
+        assert_eq!(complete(" new ", "chief").expect("complete"), first);
+        assert!(complete(",", "chief").is_err());
+    }
 }
