@@ -98,11 +98,12 @@ pub(super) fn verify(
     out: &mut impl Write,
 ) -> Result<()> {
     let journal = open(&args.journal, environment)?;
-    let folder = app::state_dir(&args.journal.data_dir(environment)?);
+    let folder = args.journal.store_dir(environment)?;
     // Before the journal, so that the journal is never behind what is compared with it.
-    let (stored, notes) = match stored(&folder, journal.partitions()) {
-        Ok(stored) => (stored, Vec::new()),
-        Err(note) => (Vec::new(), vec![note]),
+    let (stored, notes) = match folder.map(|folder| stored(&folder, journal.partitions())) {
+        Some(Ok(stored)) => (stored, Vec::new()),
+        Some(Err(note)) => (Vec::new(), vec![note]),
+        None => (Vec::new(), Vec::new()),
     };
     // Settings that cannot be read say nothing: an audit of a folder needs none.
     let config = args.journal.settings.load(environment);

@@ -243,6 +243,15 @@ impl JournalArgs {
             None => Ok(self.settings.load(environment)?.server.data_dir),
         }
     }
+
+    /// The state store that goes with the journal. Of a cluster that the command line names, none: it does
+    /// not say which node, unless it names a data folder as well.
+    pub fn store_dir(&self, environment: &Environment) -> Result<Option<PathBuf>, ConfigError> {
+        if self.kafka.is_some() && self.data_dir.is_none() {
+            return Ok(None);
+        }
+        self.data_dir(environment).map(|data_dir| Some(app::state_dir(&data_dir)))
+    }
 }
 
 /// `cordon replay`
@@ -388,6 +397,20 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_clusters_journal_is_compared_with_the_state_store_that_is_named_and_no_other() {
+        let store_of = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
+            let Command::Verify(args) = cli.command else { panic!("{line}") };
+            args.journal.store_dir(&Environment::new()).expect("a folder")
+        };
+        assert_eq!(store_of("cordon verify --kafka k:9092"), None);
+        let named = Some("there/state".into());
+        assert_eq!(store_of("cordon verify --kafka k:9092 --data-dir there"), named);
+        assert_eq!(store_of("cordon verify --data-dir there"), named);
+        assert_eq!(store_of("cordon verify"), Some("./data/state".into()));
     }
 
     #[test]
