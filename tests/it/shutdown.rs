@@ -229,6 +229,19 @@ fn operators_are_answered_while_the_journal_is_read_and_a_stop_meanwhile_is_orde
 }
 
 #[test]
+fn a_node_serves_also_when_nobody_reads_what_it_prints() {
+    let setup = Setup::new();
+    let mut node = Starting::of(&setup);
+    drop(node.child.stdout.take());
+    eventually("it is ready", || node.said().contains("cordon::cli::serve: ready"));
+    assert!(node.said().contains("where the node listens"), "{}", node.said());
+    node.terminate();
+    assert!(node.end().0, "{}", node.said());
+    let (_, records) = audit(&setup, &["replay", "--all", "--json"]);
+    assert!(last_kinds(&records).values().all(|kind| kind == "release"));
+}
+
+#[test]
 fn nothing_secret_is_printed_or_logged() {
     let token = "t0ken-of-the-subscriber";
     let subscriber = TestSubscriber::start();
