@@ -160,7 +160,13 @@ pub(super) fn peer_settings(config: &Config) -> Result<peers::Settings> {
             certificate: files.certificate.to_owned(),
             key: files.key.to_owned(),
         }),
-        (None, Some(secret)) => peers::Security::Key(peers::Key::new(secret.reveal())?),
+        (None, Some(secret)) => {
+            let key = peers::Key::new(secret.reveal())?;
+            peers::Security::Key(match &config.node.other_secret {
+                Some(other) => key.accepting(other.reveal())?,
+                None => key,
+            })
+        }
         (None, None) => peers::Security::Plain,
     };
     Ok(peers::Settings { node: node.name.as_str().to_owned(), security })

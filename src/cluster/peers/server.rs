@@ -5,7 +5,7 @@
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
@@ -48,6 +48,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long running answers may take to finish once the server is asked to stop.
 const SHUTDOWN_TIMEOUT_S: u64 = 5;
+/// How often calls that are refused for a secret or a clock are told of in the log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The longest that a call may ask to be waited for.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -81,6 +83,7 @@ pub fn serve<H: Here>(
         clock,
         metrics,
         replays: Mutex::default(),
+        told: Mutex::default(),
         calls: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
     });
@@ -109,6 +112,8 @@ struct Gate {
     clock: Clock,
     metrics: Metrics,
     replays: Mutex<Replays>,
+    /// When a refusal was last told of.
+    told: Mutex<Option<Instant>>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
@@ -125,8 +130,15 @@ struct Admitted {
 /// Why a call is not looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// It is not known for a node's, or was taken already.
+    /// It is not known for a node's.
     Stranger,
+    /// It is a node's, and the clocks are too far apart.
+    Untimely {
+        /// In milliseconds; positive if the caller's is ahead.
+        apart_ms: i64,
+    },
+    /// It was taken already.
+    Repeated,
     /// It is not of the form of cluster.md 15.
     Malformed,
     /// It was meant for another node.
@@ -144,7 +156,7 @@ enum Refusal {
 impl Refusal {
     fn status(self) -> StatusCode {
         match self {
-            Self::Stranger => StatusCode::UNAUTHORIZED,
+            Self::Stranger | Self::Untimely { .. } | Self::Repeated => StatusCode::UNAUTHORIZED,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Hops => StatusCode::LOOP_DETECTED,
@@ -157,6 +169,8 @@ impl Refusal {
     fn word(self) -> &'static str {
         match self {
             Self::Stranger => "stranger",
+            Self::Untimely { .. } => "clock",
+            Self::Repeated => "repeated",
             Self::Malformed => "malformed",
             Self::Misdirected => "misdirected",
             Self::Hops => "hops",
@@ -242,7 +256,10 @@ impl Gate {
         let head = Head(request);
         let mut tag = match self.know(head) {
             Ok(tag) => tag,
-            Err(refusal) => return self.answer(None, Err(refusal)),
+            Err(refusal) => {
+                self.tell(refusal, head);
+                return self.answer(None, Err(refusal));
+            }
         };
         let answered = async {
             let call = self.admit(head)?;
@@ -263,17 +280,54 @@ impl Gate {
     /// The call's signature, if calls have one: made with the key, fresh, and for the first time.
     fn know(&self, head: Head<'_>) -> Result<Option<Tag>, Refusal> {
         let Some(key) = &self.key else { return Ok(None) };
-        let tag = head.covered().and_then(|call| {
+        let signed = head.covered().and_then(|call| {
             let tag = key.check_call(&call, head.text(SIGNATURE)?)?;
             let signed_at = Timestamp(call.timestamp_ms.parse().ok()?);
-            let now = self.clock.now();
-            let is_fresh = signed_at.0.abs_diff(now.0) <= SKEW_MS.unsigned_abs();
-            let nonce = Nonce::parse(call.nonce)?;
-            // Only what is signed is remembered, so that strangers cannot fill the memory.
-            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            (is_fresh && replays.take(nonce, signed_at, now)).then_some(tag)
+            Some((tag, signed_at, Nonce::parse(call.nonce)?))
         });
-        tag.map(Some).ok_or(Refusal::Stranger)
+        let (tag, signed_at, nonce) = signed.ok_or(Refusal::Stranger)?;
+        let now = self.clock.now();
+        let apart_ms = signed_at.0.saturating_sub(now.0);
+        if apart_ms.unsigned_abs() > SKEW_MS.unsigned_abs() {
+            return Err(Refusal::Untimely { apart_ms });
+        }
+        // Only what is signed is remembered, so that strangers cannot fill the memory.
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        if replays.take(nonce, signed_at, now) { Ok(Some(tag)) } else { Err(Refusal::Repeated) }
+    }
+
+    /// Says why nodes do not understand each other, if that was not said a moment ago: whoever reaches the
+    /// listener could fill the log.
+    fn tell(&self, refusal: Refusal, head: Head<'_>) {
+        if !self.may_tell(Instant::now()) {
+            return;
+        }
+        // What the caller says of itself may be anything.
+        let (node, address) = (head.text(FROM), head.0.peer_addr());
+        match refusal {
+            Refusal::Untimely { apart_ms } => tracing::warn!(
+                peer.node = ?node,
+                peer.address = ?address,
+                apart_ms,
+                "a call of another node is refused: the two clocks are more than {} s apart",
+                SKEW_MS / 1000
+            ),
+            _ => tracing::warn!(
+                peer.node = ?node,
+                peer.address = ?address,
+                reason = refusal.word(),
+                "a call is refused: it is not signed with this node's node.secret, or came twice"
+            ),
+        }
+    }
+
+    fn may_tell(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY);
+        if may {
+            *told = Some(now);
+        }
+        may
     }
 
     fn admit(&self, head: Head<'_>) -> Result<Admitted, Refusal> {
@@ -371,6 +425,7 @@ mod tests {
             clock: Clock::system(),
             metrics: Metrics::default(),
             replays: Mutex::default(),
+            told: Mutex::default(),
             calls: Arc::new(Semaphore::new(2)),
             bytes: Arc::new(Semaphore::new(10)),
         }
@@ -395,6 +450,13 @@ mod tests {
         assert_eq!(admit(0).err(), Some(Refusal::Overloaded), "too many calls");
         drop((first, second));
         assert!(admit(10).is_ok());
+    }
+
+    #[test]
+    fn refusals_do_not_fill_the_log() {
+        let (gate, now) = (gate(), Instant::now());
+        let told = [0, 1, 9, 10, 11].map(|s| gate.may_tell(now + Duration::from_secs(s)));
+        assert_eq!(told, [true, false, false, true, false]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ async fn a_signature_is_fresh_within_half_a_minute() {
         caller.clock.set(crate::domain::Timestamp(NOW.0 + apart_ms));
         assert_eq!(caller.ask(0).await.is_ok(), taken, "{apart_ms}");
     }
-    assert_eq!(node.metrics.refusals("stranger"), 2);
+    assert_eq!(node.metrics.refusals("clock"), 2);
 }
 
 /// A signed question to node `b`, as it goes over the wire.
