@@ -74,6 +74,7 @@ pub(super) fn http_settings(config: &Config) -> http::Settings {
         body_bytes_max: config.http.body_bytes_max.as_usize(),
         request_timeout: Duration::from_millis(config.http.request_timeout_ms),
         workers: Some(workers),
+        trusted_proxies: subnets(&config.http.trusted_proxies).collect(),
         connections_max: config.http.connections_max.div_ceil(workers.max(1)),
         keep_alive: Duration::from_secs(config.http.keep_alive_s),
         shutdown_timeout_s: config.server.shutdown_grace_s,
@@ -103,10 +104,12 @@ pub fn webhook_certificate(
 
 /// Where addresses that are set through the API may lead.
 pub fn webhook_guard(config: &Config) -> webhooks::Guard {
-    let subnets = config.webhooks.allowed_subnets.iter();
-    let subnets = subnets.map(|subnet| webhooks::Subnet::new(subnet.address, subnet.prefix));
+    webhooks::Guard::On { allowed: subnets(&config.webhooks.allowed_subnets).collect() }
+}
+
+fn subnets(settings: &[config::Subnet]) -> impl Iterator<Item = webhooks::Subnet> {
     // A setting that is no subnet is refused when it is read.
-    webhooks::Guard::On { allowed: subnets.flatten().collect() }
+    settings.iter().filter_map(|of| webhooks::Subnet::new(of.address, of.prefix))
 }
 
 /// What the journal in Kafka has to know.

@@ -38,6 +38,9 @@ section! {
         keep_alive_s: u64 = 75, in 1..=3600, unit "s";
         /// Connections that are open at the same time.
         connections_max: usize = 25_000, in 1..=1_000_000, unit "connections";
+        /// Subnets of proxies in front of the API: a call that they hand on comes from the last address in
+        /// its `X-Forwarded-For` that is none of theirs.
+        trusted_proxies: Vec<Subnet> = Vec::new(), in 0..=100, unit "subnets";
     }
 
     /// The journal, whichever it is.

@@ -31,6 +31,7 @@ mod message_check;
 mod metrics;
 pub mod ops;
 mod profile;
+mod proxy;
 mod query;
 mod raw;
 mod relation;

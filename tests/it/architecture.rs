@@ -62,6 +62,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "Consultant",
             "Desks",
             "Question",
+            "Subnet",
             "Unreadable",
             "consult",
         ],
