@@ -204,12 +204,28 @@ fn the_balancer_and_the_scraper_know_the_nodes() {
 }
 
 #[test]
+fn the_balancer_keeps_no_usersig_and_says_where_calls_come_from() {
+    let balanced = text("nginx.conf");
+    let set = |line: &str| balanced.lines().filter(|given| given.trim().starts_with(line)).count();
+    // In a request line stands a UserSig; only what is worse than any failed request is logged.
+    assert_eq!((set("access_log"), set("access_log off;")), (1, 1));
+    assert_eq!((set("error_log"), set("error_log /dev/stderr emerg;")), (1, 1));
+    assert!(balanced.contains("X-Forwarded-For $proxy_add_x_forwarded_for;"));
+    for (node, config) in nodes("cluster.yml") {
+        assert!(!config.http.trusted_proxies.is_empty(), "{node}");
+    }
+}
+
+#[test]
 fn the_alerts_know_how_many_nodes_and_partitions_there_are() {
     let nodes = nodes("cluster.yml");
     let partitions = nodes["node-1"].journal.partitions;
     let alerts = text("prometheus/alerts.yml");
     assert!(alerts.contains(&format!("sum(cordon_partitions_serving) < {partitions}\n")));
-    assert!(alerts.contains(&format!("max(cordon_members_alive) < {}\n", nodes.len())));
+    // Without a node there is nothing to compare, and one that is alone counts for all that it knows.
+    assert!(alerts.contains("absent(up{job=\"cordon\"} == 1)\n"));
+    assert!(alerts.contains("(cordon_journal_writable) == 0\n"));
+    assert!(alerts.contains(&format!("min(cordon_members_alive) < {}\n", nodes.len())));
 }
 
 #[test]
