@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::app::directory::subscriptions;
     use crate::config::Environment;
-    use crate::domain::Format;
+    use crate::domain::{DeliveryTerms, FailurePolicy, Format};
     use crate::http::Operation;
     use crate::http::settings::CALLS_PER_SECOND_MAX;
 
@@ -253,6 +253,22 @@ mod tests {
         let [all] = &subscriptions(&config("", &webhook)).expect("one")[..] else { panic!("one") };
         assert_eq!(all.signer.format(), Format::Standard);
         assert!(!all.headers && all.certificate.is_some());
+    }
+
+    #[test]
+    fn the_main_subscription_takes_every_term_of_delivery() {
+        let terms = "enabled = false\npolicy = \"skip\"\nattempts_max = 3\nin_flight_max = 2\nper_second = 5";
+        let [main] = &subscriptions(&config("", terms)).expect("one")[..] else { panic!("one") };
+        let wanted = DeliveryTerms {
+            policy: FailurePolicy::Skip,
+            attempts_max: 3,
+            in_flight_max: 2,
+            per_second: Some(5),
+            ..DeliveryTerms::default()
+        };
+        assert_eq!((main.enabled, main.delivery), (false, wanted));
+        let [plain] = &subscriptions(&config("", "")).expect("one")[..] else { panic!("one") };
+        assert_eq!((plain.enabled, plain.delivery), (true, DeliveryTerms::default()));
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub(super) fn configured(app: &config::App) -> Vec<Configured> {
             name: MAIN.into(),
             url: Some(url.reveal().into()),
             commands: names(&webhook.commands),
-            enabled: true,
+            enabled: webhook.enabled,
             format: webhook.format,
             secrets: sealed(of_main.len()),
             headers: webhook.headers,
@@ -99,7 +99,10 @@ pub(super) fn configured(app: &config::App) -> Vec<Configured> {
                 retry_min_ms: webhook.retry_min_ms,
                 retry_max_ms: webhook.retry_max_ms,
                 call_once: webhook.call_once,
-                ..DeliveryTerms::default()
+                policy: webhook.policy,
+                attempts_max: webhook.attempts_max,
+                in_flight_max: webhook.in_flight_max,
+                per_second: (webhook.per_second > 0).then_some(webhook.per_second),
             },
             before: BeforeTerms {
                 timeout_ms: webhook.before_timeout_ms,
