@@ -111,7 +111,7 @@ pub struct WebhooksListArgs {
 /// `cordon webhooks audit`
 #[derive(Args, Debug)]
 pub struct WebhooksAuditArgs {
-    /// Count from this moment on, or from these places
+    /// Count from this moment on, or from these places (a date is UTC)
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub from: Vec<Bound>,
     /// Count what is before this moment, or before these places
@@ -134,7 +134,7 @@ pub struct LogArgs {
     /// Only calls of which this became
     #[arg(long, value_name = "STATE", value_parser = STATES)]
     pub state: Option<String>,
-    /// Only events from this moment on, or from these places
+    /// Only events from this moment on, or from these places (a date is UTC)
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub from: Vec<Bound>,
     /// Only events before this moment, or before these places
@@ -157,7 +157,7 @@ pub struct DeadLettersArgs {
     /// Only calls about this user's events
     #[arg(long, value_name = "USER")]
     pub user: Option<UserId>,
-    /// Only what was given up from this moment on
+    /// Only what was given up from this moment on (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<Timestamp>,
     /// Only what was given up before this moment
@@ -230,7 +230,7 @@ pub struct SelectionArgs {
     /// The subscription [default: main]
     #[arg(long, value_name = "NAME")]
     pub subscription: Option<String>,
-    /// From this moment on, or from these places
+    /// From this moment on, or from these places (a date is UTC)
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub from: Vec<Bound>,
     /// Up to this moment, or up to these places
@@ -276,7 +276,7 @@ pub struct WebhookSeekArgs {
     /// These partitions to these offsets; others stay
     #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
     pub offset: Vec<(Partition, Offset)>,
-    /// To the first event of this moment or later
+    /// To the first event of this moment or later (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "offset")]
     pub time: Option<Timestamp>,
     /// To the end: what is still owed is never told
