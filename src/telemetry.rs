@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 
 use anyhow::Context;
 use tracing::Subscriber;
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -18,8 +19,17 @@ use crate::config::{Log, LogFormat};
 ///
 /// Errors: somebody else has taken the log already, or the filter is none.
 pub fn init(log: &Log) -> anyhow::Result<()> {
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    subscriber(log, io::stderr, colours)?.try_init().context("the log is set up already")
+    subscriber(log, io::stderr, colours())?.try_init().context("the log is set up already")
+}
+
+/// Begins to log what this thread says, as by default, until what is answered is dropped. For tools, of
+/// which a process may run several.
+pub fn for_tools() -> anyhow::Result<DefaultGuard> {
+    Ok(tracing::subscriber::set_default(subscriber(&Log::default(), io::stderr, colours())?))
+}
+
+fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 fn subscriber<W>(

@@ -104,6 +104,7 @@ impl Again<'_> {
             | Command::SetProfile(_)
             | Command::RemoveGroups { .. }
             | Command::SetSubscription { .. }
+            | Command::SealAnew { .. }
             | Command::DeleteSubscription { .. }
             | Command::MoveSubscription { .. }
             | Command::BeginReplay { .. }
@@ -119,6 +120,7 @@ impl Again<'_> {
             | Command::SetProfile(_)
             | Command::RemoveGroups { .. }
             | Command::SetSubscription { .. }
+            | Command::SealAnew { .. }
             | Command::DeleteSubscription { .. }
             | Command::MoveSubscription { .. }
             | Command::BeginReplay { .. }

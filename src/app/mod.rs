@@ -5,6 +5,7 @@ mod deliveries;
 mod desk;
 pub mod directory;
 mod followers;
+mod operators;
 mod phase;
 mod seal;
 mod settings;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 use self::cluster::{Inside, Outside};
 use self::directory::{Directory, subscriptions};
 use self::followers::{Followers, UserCursors};
+use self::operators::Operators;
 use self::phase::{Phase, State};
 use self::settings::{actor_settings, http_settings, policies};
 pub use self::settings::{kafka_cluster, kafka_settings, webhook_certificate, webhook_guard};
@@ -32,7 +34,7 @@ use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config, JournalKind};
 use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey, is_book, is_keeper};
-use crate::http::{self, ops};
+use crate::http;
 use crate::journal::{Journal, Origin, embedded, kafka};
 use crate::store::{self, Store};
 use crate::webhooks;
@@ -56,10 +58,9 @@ pub struct Node {
     pub directory: Arc<Directory>,
     store: Store,
     http: ServerHandle,
-    ops: ServerHandle,
+    operators: Operators,
     webhooks: Arc<webhooks::Handle>,
     cluster: Option<Inside>,
-    state: Arc<State>,
     caretaker: actix_web::rt::task::JoinHandle<()>,
     keeping: actix_web::rt::task::JoinHandle<()>,
 }
@@ -78,9 +79,28 @@ impl Node {
         stop: impl Future<Output = ()>,
     ) -> Result<Self> {
         let listener = bind(config.server.listen.as_str())?;
-        let ops_listener = bind(config.server.ops_listen.as_str())?;
+        let operators = Operators::serve(config.server.ops_listen.as_str()).await?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            ops.address = %operators.address,
+            "starting"
+        );
+        let begun = Self::begin(config, clock, stop, listener, operators.clone()).await;
+        if begun.is_err() {
+            operators.stop().await;
+        }
+        begun
+    }
+
+    /// Builds the node while operators are answered already.
+    async fn begin(
+        config: &Config,
+        clock: Clock,
+        stop: impl Future<Output = ()>,
+        listener: TcpListener,
+        operators: Operators,
+    ) -> Result<Self> {
         let address = listener.local_addr()?;
-        let ops_address = ops_listener.local_addr()?;
         config::make_data_dir(&config.server.data_dir)?;
 
         let mut registry = Registry::default();
@@ -93,6 +113,7 @@ impl Node {
                 (journal as Arc<dyn Journal>, Some(outside))
             }
         };
+        operators.state.judge_by(journal.clone());
         for UserKey { app, user } in admins(config) {
             let is_free = !is_book(&user) && !is_keeper(&user);
             anyhow::ensure!(is_free, "app {app}: no account may be called {user}, also no admin");
@@ -132,14 +153,11 @@ impl Node {
         let questions = webhooks::consult::Metrics::default();
         questions.register(&mut registry);
         let desks = webhooks::Desks::new(clock.clone(), questions);
+        let directory_metrics = directory::Metrics::default();
+        directory_metrics.register(&mut registry);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 
-        let state = Arc::new(State::starting(journal.clone()));
-        let readiness = {
-            let state = state.clone();
-            ops::Readiness::new(move || state.ready())
-        };
         let webhooks = Arc::new(webhooks);
         let cluster = match outside {
             None => None,
@@ -148,9 +166,7 @@ impl Node {
                 Some(outside.join(config, &users, &webhooks, clock, &mut registry)?)
             }
         };
-        let ops_server = ops::serve(readiness, Arc::new(registry), ops_listener)?;
-        let ops = ops_server.handle();
-        actix_web::rt::spawn(ops_server);
+        operators.show(registry);
 
         let directory = Arc::new(Directory::new(
             config,
@@ -159,6 +175,7 @@ impl Node {
             clock.clone(),
             &webhooks,
             desks.clone(),
+            directory_metrics,
         )?);
         let keeping = directory::begin(&directory);
         let caretaker = Caretaker {
@@ -168,7 +185,7 @@ impl Node {
             followers: Followers::new(users.clone(), webhooks.clone()),
             accounts: admins(config),
         };
-        let caretaker = caretaker.begin(state.clone(), stop).await;
+        let caretaker = caretaker.begin(operators.state.clone(), stop).await;
 
         let server = http::serve(
             http_settings(config),
@@ -183,15 +200,14 @@ impl Node {
         actix_web::rt::spawn(server);
         Ok(Self {
             address,
-            ops_address,
+            ops_address: operators.address,
             users,
             directory,
             store,
             http,
-            ops,
+            operators,
             webhooks,
             cluster,
-            state,
             caretaker,
             keeping,
         })
@@ -206,7 +222,7 @@ impl Node {
     /// cursors, partitions are released, the store holds everything. If it is cut short nothing is lost:
     /// the journal has it all.
     pub async fn stop(mut self) {
-        self.state.set(Phase::Draining);
+        self.operators.state.set(Phase::Draining);
         if let Some(cluster) = &mut self.cluster {
             // Calls go on meanwhile, and find their owners elsewhere.
             cluster.leave().await;
@@ -222,7 +238,7 @@ impl Node {
             cluster.close().await;
         }
         self.store.close();
-        self.ops.stop(false).await;
+        self.operators.stop().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What readiness is judged by.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::journal::Journal;
@@ -10,7 +10,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// How the node is.
 pub(super) struct State {
-    journal: Arc<dyn Journal>,
+    /// Once it is open.
+    journal: OnceLock<Arc<dyn Journal>>,
     phase: Mutex<(Phase, Instant)>,
 }
 
@@ -22,9 +23,20 @@ pub(super) enum Phase {
 }
 
 impl State {
-    pub(super) fn starting(journal: Arc<dyn Journal>) -> Self {
+    pub(super) fn starting() -> Self {
         let phase = Phase::Unready("the node is starting".into());
-        Self { journal, phase: Mutex::new((phase, Instant::now())) }
+        Self { journal: OnceLock::new(), phase: Mutex::new((phase, Instant::now())) }
+    }
+
+    /// The journal is open; from now on the node is ready only while it can be written. Once.
+    pub(super) fn judge_by(&self, journal: Arc<dyn Journal>) {
+        let judged = self.journal.set(journal);
+        assert!(judged.is_ok(), "a node has one journal");
+    }
+
+    fn writable(&self) -> Result<(), String> {
+        let writable = self.journal.get().map(|journal| journal.writable());
+        writable.unwrap_or(Ok(())).map_err(|error| error.to_string())
     }
 
     /// Takes note of a look at the node. Once it is draining that is not taken back.
@@ -40,14 +52,14 @@ impl State {
         match &known.0 {
             Phase::Draining => Err("the node is stopping".into()),
             // A full disk explains why partitions take no commands.
-            Phase::Unready(reason) => Err(match self.journal.writable() {
+            Phase::Unready(reason) => Err(match self.writable() {
                 Ok(()) => reason.clone(),
                 Err(error) => format!("{reason}: {error}"),
             }),
             Phase::Ready if known.1.elapsed() > STUCK_AFTER => {
                 Err("the node has not looked after itself for a while".into())
             }
-            Phase::Ready => self.journal.writable().map_err(|error| error.to_string()),
+            Phase::Ready => self.writable(),
         }
     }
 }

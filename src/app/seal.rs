@@ -1,9 +1,10 @@
 //! Secrets of subscriptions, sealed before they go into the journal: who reads the journal cannot sign
 //! as this server.
 //!
-//! The sealing key is derived from the app's secret key, so there is no other secret to keep. An app
-//! may have several keys during a change: the first one seals, each of them opens. What was sealed with
-//! a key that has left the settings cannot be opened any more; its subscription is held then.
+//! The sealing keys are derived from the app's secret keys, so there is no other secret to keep. An app
+//! has several during a change: a secret is sealed under each of them, and any of them opens it. So nodes
+//! that have only the old key, or only the new one, read it alike. What is sealed under none of the keys
+//! cannot be opened any more; its subscription is held then.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,8 +16,10 @@ use crate::domain::AppId;
 
 /// What tells this use of an app's key from every other.
 const SALT: &[u8] = b"cordon: secrets of webhook subscriptions";
-/// What a sealed secret begins with.
+/// What each seal of a secret begins with.
 const VERSION: &str = "v1.";
+/// What stands between them.
+const BETWEEN: char = ' ';
 /// What a secret that is made up begins with. Rule: Standard Webhooks.
 const STANDARD_PREFIX: &str = "whsec_";
 /// Bytes of chance in a secret that is made up.
@@ -36,7 +39,6 @@ pub(super) enum SealError {
 /// Seals and opens the secrets of one app.
 pub(super) struct Sealer {
     app: AppId,
-    /// The first one seals.
     keys: Vec<LessSafeKey>,
     chance: SystemRandom,
 }
@@ -56,21 +58,36 @@ impl Sealer {
 
     /// Seals `secret`, which belongs to the subscription `name` and cannot be opened for another one.
     pub(super) fn seal(&self, name: &str, secret: &str) -> Result<Box<str>, SealError> {
-        let key = self.keys.first().ok_or(SealError::NoKey)?;
-        let nonce = self.chance()?;
-        let mut sealed = secret.as_bytes().to_vec();
-        let with = Nonce::assume_unique_for_key(nonce);
-        key.seal_in_place_append_tag(with, self.place(name), &mut sealed)
-            .expect("a secret is short enough to be sealed");
-        let bytes = [&nonce[..], &sealed].concat();
-        Ok(format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(bytes)).into())
+        let mut seals = String::new();
+        for key in &self.keys {
+            let nonce = self.chance()?;
+            let mut sealed = secret.as_bytes().to_vec();
+            let with = Nonce::assume_unique_for_key(nonce);
+            key.seal_in_place_append_tag(with, self.place(name), &mut sealed)
+                .expect("a secret is short enough to be sealed");
+            if !seals.is_empty() {
+                seals.push(BETWEEN);
+            }
+            seals.push_str(VERSION);
+            URL_SAFE_NO_PAD.encode_string([&nonce[..], &sealed].concat(), &mut seals);
+        }
+        if seals.is_empty() { Err(SealError::NoKey) } else { Ok(seals.into()) }
     }
 
     /// Opens what was sealed for the subscription `name`; none if no key of the app opens it.
     pub(super) fn open(&self, name: &str, sealed: &str) -> Option<String> {
-        let bytes = URL_SAFE_NO_PAD.decode(sealed.strip_prefix(VERSION)?).ok()?;
-        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
-        self.keys.iter().find_map(|key| {
+        self.keys.iter().find_map(|key| self.open_with(key, name, sealed))
+    }
+
+    /// Whether each of the app's keys opens it.
+    pub(super) fn is_whole(&self, name: &str, sealed: &str) -> bool {
+        self.keys.iter().all(|key| self.open_with(key, name, sealed).is_some())
+    }
+
+    fn open_with(&self, key: &LessSafeKey, name: &str, seals: &str) -> Option<String> {
+        seals.split(BETWEEN).find_map(|seal| {
+            let bytes = URL_SAFE_NO_PAD.decode(seal.strip_prefix(VERSION)?).ok()?;
+            let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
             let mut sealed = sealed.to_vec();
             let with = Nonce::assume_unique_for_key(*nonce);
             let opened = key.open_in_place(with, self.place(name), &mut sealed).ok()?;
@@ -121,12 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn during_a_change_of_keys_both_open_and_the_first_seals() {
+    fn during_a_change_of_keys_both_open_and_both_seal() {
         let before = sealer(7, &["old"]).seal("audit", "s3cret").expect("chance");
-        let during = sealer(7, &["new", "old"]);
-        assert_eq!(during.open("audit", &before).as_deref(), Some("s3cret"));
-        let after = during.seal("audit", "s3cret").expect("chance");
-        assert_eq!(sealer(7, &["new"]).open("audit", &after).as_deref(), Some("s3cret"));
+        let both = sealer(7, &["new", "old"]);
+        assert_eq!(both.open("audit", &before).as_deref(), Some("s3cret"));
+        assert!(!both.is_whole("audit", &before));
+        let during = both.seal("audit", "s3cret").expect("chance");
+        assert!(both.is_whole("audit", &during));
+        for one in ["new", "old"] {
+            assert_eq!(
+                sealer(7, &[one]).open("audit", &during).as_deref(),
+                Some("s3cret"),
+                "{one}"
+            );
+            assert!(sealer(7, &[one]).is_whole("audit", &during), "{one}");
+        }
     }
 
     #[test]

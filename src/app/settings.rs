@@ -74,6 +74,7 @@ pub(super) fn http_settings(config: &Config) -> http::Settings {
         body_bytes_max: config.http.body_bytes_max.as_usize(),
         request_timeout: Duration::from_millis(config.http.request_timeout_ms),
         workers: Some(workers),
+        trusted_proxies: subnets(&config.http.trusted_proxies).collect(),
         connections_max: config.http.connections_max.div_ceil(workers.max(1)),
         keep_alive: Duration::from_secs(config.http.keep_alive_s),
         shutdown_timeout_s: config.server.shutdown_grace_s,
@@ -103,10 +104,12 @@ pub fn webhook_certificate(
 
 /// Where addresses that are set through the API may lead.
 pub fn webhook_guard(config: &Config) -> webhooks::Guard {
-    let subnets = config.webhooks.allowed_subnets.iter();
-    let subnets = subnets.map(|subnet| webhooks::Subnet::new(subnet.address, subnet.prefix));
+    webhooks::Guard::On { allowed: subnets(&config.webhooks.allowed_subnets).collect() }
+}
+
+fn subnets(settings: &[config::Subnet]) -> impl Iterator<Item = webhooks::Subnet> {
     // A setting that is no subnet is refused when it is read.
-    webhooks::Guard::On { allowed: subnets.flatten().collect() }
+    settings.iter().filter_map(|of| webhooks::Subnet::new(of.address, of.prefix))
 }
 
 /// What the journal in Kafka has to know.
@@ -160,7 +163,13 @@ pub(super) fn peer_settings(config: &Config) -> Result<peers::Settings> {
             certificate: files.certificate.to_owned(),
             key: files.key.to_owned(),
         }),
-        (None, Some(secret)) => peers::Security::Key(peers::Key::new(secret.reveal())?),
+        (None, Some(secret)) => {
+            let key = peers::Key::new(secret.reveal())?;
+            peers::Security::Key(match &config.node.other_secret {
+                Some(other) => key.accepting(other.reveal())?,
+                None => key,
+            })
+        }
         (None, None) => peers::Security::Plain,
     };
     Ok(peers::Settings { node: node.name.as_str().to_owned(), security })
@@ -182,7 +191,7 @@ mod tests {
     use super::*;
     use crate::app::directory::subscriptions;
     use crate::config::Environment;
-    use crate::domain::Format;
+    use crate::domain::{DeliveryTerms, FailurePolicy, Format};
     use crate::http::Operation;
     use crate::http::settings::CALLS_PER_SECOND_MAX;
 
@@ -244,6 +253,22 @@ mod tests {
         let [all] = &subscriptions(&config("", &webhook)).expect("one")[..] else { panic!("one") };
         assert_eq!(all.signer.format(), Format::Standard);
         assert!(!all.headers && all.certificate.is_some());
+    }
+
+    #[test]
+    fn the_main_subscription_takes_every_term_of_delivery() {
+        let terms = "enabled = false\npolicy = \"skip\"\nattempts_max = 3\nin_flight_max = 2\nper_second = 5";
+        let [main] = &subscriptions(&config("", terms)).expect("one")[..] else { panic!("one") };
+        let wanted = DeliveryTerms {
+            policy: FailurePolicy::Skip,
+            attempts_max: 3,
+            in_flight_max: 2,
+            per_second: Some(5),
+            ..DeliveryTerms::default()
+        };
+        assert_eq!((main.enabled, main.delivery), (false, wanted));
+        let [plain] = &subscriptions(&config("", "")).expect("one")[..] else { panic!("one") };
+        assert_eq!((plain.enabled, plain.delivery), (true, DeliveryTerms::default()));
     }
 
     #[test]

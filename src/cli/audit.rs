@@ -11,7 +11,7 @@ use crate::audit::verify::StoredRows;
 use crate::audit::{Filter, Format, history, replay, state, verify};
 use crate::config::{Config, Environment};
 use crate::journal::{Partition, ReadJournal, embedded, kafka};
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, StoreError, Tables};
 
 /// Memory for the state store's blocks while it is checked.
 const STORE_CACHE_BYTES: u64 = 16 << 20;
@@ -98,11 +98,12 @@ pub(super) fn verify(
     out: &mut impl Write,
 ) -> Result<()> {
     let journal = open(&args.journal, environment)?;
-    let folder = app::state_dir(&args.journal.data_dir(environment)?);
+    let folder = args.journal.store_dir(environment)?;
     // Before the journal, so that the journal is never behind what is compared with it.
-    let (stored, notes) = match stored(&folder, journal.partitions()) {
-        Ok(stored) => (stored, Vec::new()),
-        Err(note) => (Vec::new(), vec![note]),
+    let (stored, notes) = match folder.map(|folder| stored(&folder, journal.partitions())) {
+        Some(Ok(stored)) => (stored, Vec::new()),
+        Some(Err(note)) => (Vec::new(), vec![note]),
+        None => (Vec::new(), Vec::new()),
     };
     // Settings that cannot be read say nothing: an audit of a folder needs none.
     let config = args.journal.settings.load(environment);
@@ -130,21 +131,22 @@ fn stored(folder: &Path, partitions: u16) -> Result<Vec<StoredRows>, String> {
         return Err("there is no state store; the next start makes one".into());
     }
     let settings = store::Settings { dir: folder.to_owned(), cache_bytes: STORE_CACHE_BYTES };
-    let store = match Store::open(&settings) {
-        Ok(store) => store,
+    let tables = match Tables::existing(&settings) {
+        Ok(Some(tables)) => tables,
+        Ok(None) => {
+            return Err("the state store was made by another version, and was not compared".into());
+        }
         Err(StoreError::InUse { .. }) => {
             return Err("a node is running, so its state store was not compared".into());
         }
         Err(error) => return Err(format!("the state store was not compared: {error}")),
     };
-    let tables = store.tables();
     let read = |partition| {
         let Some(mark) = tables.mark(partition)? else { return Ok(None) };
         StoredRows::of(partition, mark.next, tables.partition_rows(partition)).map(Some)
     };
     let stored: Result<Vec<Option<StoredRows>>, StoreError> =
         (0..partitions).map(Partition).map(read).collect();
-    store.close();
     match stored {
         Ok(stored) => Ok(stored.into_iter().flatten().collect()),
         Err(error) => Err(format!("the state store was not compared: {error}")),

@@ -1,5 +1,6 @@
 //! `cordon migrate`: the same journal, kept elsewhere from now on.
 
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use crate::audit::{Format, verify};
 use crate::config::{Config, Environment, make_data_dir};
 use crate::journal::copy::{Digest, copy};
 use crate::journal::{Journal, ReadJournal, embedded, kafka};
+
+/// Where a copy lies in the data folder until it is whole.
+const DRAFT: &str = "journal.unfinished";
 
 /// How many records pass between two words about the progress.
 const SAY_EVERY: u64 = 1_000_000;
@@ -43,9 +47,17 @@ pub(super) fn migrate(
         if folder.exists() {
             bail!("{} exists: a journal is copied into a new folder only", folder.display());
         }
+        // A node would take half a journal for a whole one.
+        let draft = folder.with_file_name(DRAFT);
+        if draft.exists() {
+            bail!("{} was left by a copy that was broken off: remove it", draft.display());
+        }
         make_data_dir(data_dir)?;
-        let to = open_embedded(&config, &folder, from.partitions())?;
-        carry((&from, &kafka_name), (&*to, &folder.display().to_string()), &rules, out)
+        let to = open_embedded(&config, &draft, from.partitions())?;
+        carry((&from, &kafka_name), (&*to, &folder.display().to_string()), &rules, out)?;
+        drop(to);
+        let kept = fs::rename(&draft, &folder).and_then(|()| File::open(data_dir)?.sync_all());
+        kept.with_context(|| format!("{} cannot get its name", folder.display()))
     } else {
         if !folder.exists() {
             bail!("there is no journal at {}", folder.display());

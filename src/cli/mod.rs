@@ -70,6 +70,11 @@ fn dispatch(
     environment: &Environment,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    // A node has settings for that.
+    let _heard = match command {
+        Command::Serve(_) => None,
+        _ => Some(telemetry::for_tools()?),
+    };
     match command {
         Command::Usersig(args) => print_usersig(args, environment, out),
         Command::Config(args) => print_config(args, environment, out),

@@ -31,7 +31,7 @@ pub(super) fn serve(mut config: Config, out: &mut impl Write) -> Result<()> {
         let node = Node::start_until(&config, clock.clone(), stop.clone()).await?;
         // Told to stop while it started; it has served nobody.
         if stop.peek().is_none() {
-            announce(development, &config, &node, &clock, out).await?;
+            announce(development, &config, &node, &clock, out).await;
         }
         stop.await;
         tracing::info!("stopping");
@@ -48,25 +48,30 @@ async fn announce(
     node: &Node,
     clock: &Clock,
     out: &mut impl Write,
-) -> Result<()> {
+) {
     if let Some(app) = &development {
         // Without the journal there is nobody to block; then the example is of no use either.
         if let Err(error) = app::import_samples(&node.users, app.id).await {
             tracing::warn!(%error, "the sample accounts are not imported");
         }
     }
-    writeln!(out, "cordon listens on http://{}", node.address)?;
-    if let Some(app) = &development {
-        write!(out, "{}", introduction(app, config, node, clock)?)?;
+    let mut print = || -> Result<()> {
+        writeln!(out, "cordon listens on http://{}", node.address)?;
+        if let Some(app) = &development {
+            write!(out, "{}", introduction(app, config, node, clock)?)?;
+        }
+        Ok(out.flush()?)
+    };
+    // Whoever started it may have gone; its callers have not.
+    if let Err(error) = print() {
+        tracing::warn!(%error, "nobody can be told where the node listens");
     }
-    out.flush()?;
     tracing::info!(
         address = %node.address,
         ops.address = %node.ops_address,
         node.address = node.node_address(),
         "ready"
     );
-    Ok(())
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {

@@ -8,7 +8,7 @@ use super::scope::section;
 use super::secret::{Secret, Url};
 use super::subscription::WebhookSubscription;
 use super::value::Choice;
-use crate::domain::{AllowType, AppId, Fallback, Format, UserId};
+use crate::domain::{AllowType, AppId, FailurePolicy, Fallback, Format, UserId};
 
 /// The admin of an app that names none.
 const ADMIN: &str = "administrator";
@@ -135,6 +135,16 @@ section! {
         retry_max_ms: u64 = 60_000, in 10..=86_400_000, unit "ms";
         /// One attempt per delivery, as the reference does it: what fails is lost.
         call_once: bool = false;
+        /// Off: deliveries wait.
+        enabled: bool = true;
+        /// What happens to a delivery that fails while others come through: hold-user, skip or halt.
+        policy: FailurePolicy = FailurePolicy::HoldUser;
+        /// Attempts after which the policy speaks.
+        attempts_max: u32 = 20, in 1..=1000, unit "attempts";
+        /// Deliveries in flight at most.
+        in_flight_max: u32 = 64, in 1..=1024, unit "deliveries";
+        /// Deliveries per second at most; 0 for no limit.
+        per_second: u32 = 0, in 0..=100_000, unit "deliveries";
         /// How many subscriptions the admins may set by calls, beside those that stand here.
         subscriptions_max: usize = 100, in 0..=1000, unit "subscriptions";
         /// Further subscribers, each a table `[[app.webhook.subscription]]` with a name.

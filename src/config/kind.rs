@@ -217,16 +217,24 @@ impl Value for Subnet {
     }
 }
 
+/// How much may be logged, from nothing to everything.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// A directive for what is logged, like `info` or `info,cordon::webhooks=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(pub String);
 
 impl Value for LogFilter {
     fn from_text(text: &str) -> Result<Self, String> {
-        match tracing_subscriber::EnvFilter::try_new(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err("a filter looks like info or info,cordon::webhooks=debug".to_owned()),
+        // To the library a word that is no level is the name of a module, and all others are silent.
+        let is_level = |word: &str| LOG_LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+        let mut words = text.split(',').map(str::trim);
+        let known = words.all(|word| word.contains('=') || is_level(word));
+        if known && tracing_subscriber::EnvFilter::try_new(text).is_ok() {
+            return Ok(Self(text.to_owned()));
         }
+        let levels = LOG_LEVELS.join(", ");
+        Err(format!("a filter looks like info or info,cordon::webhooks=debug; levels are {levels}"))
     }
 
     fn show(&self) -> String {
@@ -301,7 +309,12 @@ mod tests {
 
     #[test]
     fn a_filter_is_checked_when_it_is_read() {
-        assert!(LogFilter::from_text("info,cordon::webhooks=debug").is_ok());
-        assert!(LogFilter::from_text("info,cordon=loud").is_err());
+        for text in ["info", "WARN", "off", "info,cordon::webhooks=debug", "cordon=info, error"] {
+            assert!(LogFilter::from_text(text).is_ok(), "{text}");
+        }
+        for text in ["info,cordon=loud", "warning", "inof", "info,cordon", ""] {
+            let refused = LogFilter::from_text(text).unwrap_err();
+            assert!(refused.contains("off, error, warn, info, debug, trace"), "{text}: {refused}");
+        }
     }
 }

@@ -38,6 +38,9 @@ section! {
         keep_alive_s: u64 = 75, in 1..=3600, unit "s";
         /// Connections that are open at the same time.
         connections_max: usize = 25_000, in 1..=1_000_000, unit "connections";
+        /// Subnets of proxies in front of the API: a call that they hand on comes from the last address in
+        /// its `X-Forwarded-For` that is none of theirs.
+        trusted_proxies: Vec<Subnet> = Vec::new(), in 0..=100, unit "subnets";
     }
 
     /// The journal, whichever it is.
@@ -91,6 +94,8 @@ section! {
         advertise: Option<Address> = None;
         /// The secret that all nodes share and sign their calls with.
         secret: Option<Secret> = None, in 32..=4096, unit "bytes";
+        /// Another one whose calls are accepted as well, while the nodes change from one to the other.
+        other_secret: Option<Secret> = None, in 32..=4096, unit "bytes";
         /// The certificates of the authority that signs the nodes' certificates, and no others.
         tls_ca_file: Option<PathBuf> = None;
         /// This node's certificate, for servers and clients.
@@ -272,6 +277,9 @@ impl Node {
             if self.secret.is_some() {
                 conflicts.push(("node.secret", "nodes use a secret or TLS, not both"));
             }
+        }
+        if self.other_secret.is_some() && self.secret.is_none() {
+            conflicts.push(("node.other_secret", "nodes sign with node.secret, which is missing"));
         }
         let told = self.advertise.as_ref().or(self.listen.as_ref());
         if told.is_some_and(Address::is_wildcard) {

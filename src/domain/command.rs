@@ -89,6 +89,13 @@ pub enum Command {
         /// What becomes of those.
         secret: SecretChange,
     },
+    /// Keep secrets of a subscription under other seals.
+    SealAnew {
+        /// Its name.
+        name: Box<str>,
+        /// Each sealed text so far, and the one in its place.
+        seals: Vec<(Box<str>, Box<str>)>,
+    },
     /// Delete a subscription.
     DeleteSubscription {
         /// Its name.

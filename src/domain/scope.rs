@@ -24,6 +24,7 @@ impl User {
             | Command::BeginCall
             | Command::KeepAnswer(_)
             | Command::SetSubscription { .. }
+            | Command::SealAnew { .. }
             | Command::DeleteSubscription { .. }
             | Command::MoveSubscription { .. }
             | Command::BeginReplay { .. }

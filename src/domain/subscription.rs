@@ -372,6 +372,22 @@ impl User {
         recorded(is_new.then(|| Event::SubscriptionSet(Box::new(wanted))).into_iter().collect())
     }
 
+    /// Puts other seals on secrets of a subscription, and changes nothing else. Repeat: a secret that is
+    /// not there under the old seal stays as it is.
+    pub(super) fn seal_anew(&self, name: &str, seals: &[(Box<str>, Box<str>)]) -> Decided {
+        let Some(known) = self.subscriptions().and_then(|known| known.get(name)) else {
+            return recorded(Vec::new());
+        };
+        let mut anew = known.clone();
+        for secret in &mut anew.secrets {
+            if let Some((_, seal)) = seals.iter().find(|(old, _)| *old == secret.sealed) {
+                secret.sealed = seal.clone();
+            }
+        }
+        let is_new = anew != *known;
+        recorded(is_new.then(|| Event::SubscriptionSet(Box::new(anew))).into_iter().collect())
+    }
+
     /// Deletes a subscription, with its replays. Repeat: one that is not there is deleted already.
     pub(super) fn delete_subscription(&self, name: &str) -> Decided {
         let Some(known) = self.subscriptions().filter(|known| known.get(name).is_some()) else {

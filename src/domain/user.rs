@@ -145,6 +145,7 @@ impl User {
                 | Command::BeginCall
                 | Command::KeepAnswer(_)
                 | Command::SetSubscription { .. }
+                | Command::SealAnew { .. }
                 | Command::DeleteSubscription { .. }
                 | Command::MoveSubscription { .. }
                 | Command::BeginReplay { .. }
@@ -251,6 +252,9 @@ impl User {
             Command::SetSubscription { subscription, secret } => {
                 let decided = self.set_subscription(subscription, secret, policy, at);
                 self.take(&mut decision, decided, at);
+            }
+            Command::SealAnew { name, seals } => {
+                self.take(&mut decision, self.seal_anew(name, seals), at);
             }
             Command::DeleteSubscription { name } => {
                 let decided = self.delete_subscription(name);

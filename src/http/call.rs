@@ -28,7 +28,7 @@ pub(super) struct Call<'a> {
     pub(super) caller: Caller<'a>,
     /// The request's own id.
     pub(super) request: Uuid,
-    /// The other end of the connection.
+    /// Where it comes from: the other end of the connection, or whom our proxies name there.
     pub(super) peer: Option<IpAddr>,
     /// When it was let in.
     pub(super) now: Timestamp,
@@ -77,7 +77,7 @@ impl Call<'_> {
         Origin {
             operator: self.caller.operator.into(),
             request: self.request,
-            ip: self.peer.map_or_else(Box::default, |ip| ip.to_canonical().to_string().into()),
+            ip: self.peer.map_or_else(Box::default, |ip| ip.to_string().into()),
             platform: if self.as_client { CLIENT_PLATFORM } else { PLATFORM }.into(),
         }
     }

@@ -25,6 +25,7 @@ use super::error_code::{self as code, ErrorCode};
 use super::gate::Gate;
 use super::idempotency;
 use super::metrics::Metrics;
+use super::proxy;
 use super::query::{self, Query};
 use super::settings::{ANSWER_GRACE, Settings};
 use super::webhook::Webhooks;
@@ -32,7 +33,7 @@ use super::{Operation, handle};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::AppId;
-use crate::webhooks::{BEFORE_TIMEOUT_MAX_MS, Consultant};
+use crate::webhooks::{BEFORE_TIMEOUT_MAX_MS, Consultant, Subnet};
 
 static CORDON_NODE: HeaderName = HeaderName::from_static("cordon-node");
 static CORDON_REQUEST_ID: HeaderName = HeaderName::from_static("cordon-request-id");
@@ -48,6 +49,7 @@ pub(super) struct Edge {
     node: HeaderValue,
     body: Bounds,
     answer_timeout: Duration,
+    trusted_proxies: Vec<Subnet>,
 }
 
 /// What a request came to, and what is known of who made it.
@@ -76,6 +78,7 @@ impl Edge {
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
             body: Bounds { bytes_max: settings.body_bytes_max, timeout: settings.body_timeout },
             answer_timeout: settings.request_timeout + ANSWER_GRACE,
+            trusted_proxies: settings.trusted_proxies,
         })
     }
 
@@ -89,6 +92,7 @@ impl Edge {
         let id = Uuid::now_v7();
         let peer = request.peer_addr().map(|address| address.ip());
         let (head, payload) = request.into_parts();
+        let peer = peer.map(|peer| proxy::origin(peer, head.headers(), &self.trusted_proxies));
         let Handled { operation, app, answered } =
             self.handle(&head, payload, (id, peer), consultant).await;
         let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, operation));
@@ -244,5 +248,25 @@ fn log(
             request.id = %request, app.id = app, command, code = number, duration_ms,
             "a call was answered",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_are_told_of_every_code_of_trouble() {
+        let readme = include_str!("../../README.md");
+        let row = readme.lines().find(|line| line.starts_with("| `cordon_http_calls_total"));
+        let row = row.expect("a row of the table");
+        let told =
+            row.split(|letter: char| !letter.is_ascii_digit()).filter_map(|n| n.parse().ok());
+        let mut told: Vec<u32> = told.collect();
+        let mut known: Vec<u32> = TROUBLE.iter().map(|code| code.number).collect();
+        known.sort_unstable();
+        known.dedup();
+        told.sort_unstable();
+        assert_eq!(told, known);
     }
 }

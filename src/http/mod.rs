@@ -32,6 +32,7 @@ mod metrics;
 pub mod ops;
 mod page;
 mod profile;
+mod proxy;
 mod query;
 mod raw;
 mod relation;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -52,10 +52,11 @@ impl Readiness {
     }
 }
 
-/// Serves health and metrics on `listener`, until the handle of the answered server stops it.
+/// Serves health and metrics on `listener`, until the handle of the answered server stops it. Until there
+/// is a `registry`, nothing is measured.
 pub fn serve(
     readiness: Readiness,
-    registry: Arc<Registry>,
+    registry: Arc<OnceLock<Registry>>,
     listener: TcpListener,
 ) -> io::Result<Server> {
     let terms = Terms {
@@ -94,9 +95,11 @@ fn plain(mut response: actix_web::HttpResponseBuilder, text: String) -> HttpResp
     response.content_type(ContentType::plaintext()).body(text)
 }
 
-async fn metrics(registry: Data<Registry>) -> HttpResponse {
+async fn metrics(registry: Data<OnceLock<Registry>>) -> HttpResponse {
     let mut text = String::new();
-    encode(&mut text, &registry).expect("a text takes every byte");
+    let nothing = Registry::default();
+    let registry = registry.get().unwrap_or(&nothing);
+    encode(&mut text, registry).expect("a text takes every byte");
     HttpResponse::Ok().content_type(METRICS_TYPE).body(text)
 }
 
@@ -126,7 +129,8 @@ mod tests {
         super::super::Metrics::new().register(&mut registry);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = serve(readiness, Arc::new(registry), listener).unwrap();
+        let shown = Arc::new(OnceLock::new());
+        let server = serve(readiness, Arc::clone(&shown), listener).unwrap();
         let handle = server.handle();
         actix_web::rt::spawn(server);
 
@@ -135,6 +139,9 @@ mod tests {
         assert_eq!((status, reason.as_str()), (503, "recovering\n"));
         ready.store(true, Ordering::Relaxed);
         assert_eq!(ask(address, "/readyz").await.0, 200);
+        let nothing = (200, METRICS_TYPE.to_owned(), "# EOF\n".to_owned());
+        assert_eq!(ask(address, "/metrics").await, nothing);
+        shown.set(registry).unwrap();
         let (status, content_type, text) = ask(address, "/metrics").await;
         assert_eq!((status, content_type.as_str()), (200, METRICS_TYPE));
         assert!(text.contains("cordon_http_calls_total") && text.ends_with("# EOF\n"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Operation;
 use crate::domain::{AllowType, AppId};
+use crate::webhooks::Subnet;
 
 /// The most calls per second that a limit may allow.
 pub const CALLS_PER_SECOND_MAX: u32 = 1_000_000;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub shutdown_timeout_s: u64,
     /// Verified UserSigs remembered at most. Those of 2 KiB and less are remembered.
     pub verified_signatures_max: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Subnet>,
 }
 
 /// How much longer than the actors the edge waits before it gives up.
@@ -60,6 +63,7 @@ impl Default for Settings {
             disconnect_timeout: Duration::from_secs(1),
             shutdown_timeout_s: 5,
             verified_signatures_max: 10_000,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -81,7 +81,10 @@ pub enum CopyError {
         to: u16,
     },
     /// There is something already.
-    #[error("the target is not empty: partition {partition} ends at offset {end}")]
+    #[error(
+        "the target is not empty: partition {partition} ends at offset {end}; if a copy that was broken \
+         off has left that, delete all its topics and begin again, and let no node serve it"
+    )]
     NotEmpty {
         /// Where.
         partition: Partition,

@@ -7,7 +7,11 @@
 
 pub mod row_set;
 pub mod rows;
+#[cfg(test)]
+mod tests;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -116,7 +120,7 @@ pub enum StoreError {
         source: Box<fjall::Error>,
     },
     /// Another process has it open.
-    #[error("the state store at {} is in use by another process", path.display())]
+    #[error("the state store at {} is in use by another process, like `cordon verify`", path.display())]
     InUse {
         /// Its folder.
         path: PathBuf,
@@ -239,29 +243,60 @@ fn work(tables: &Tables, queue: &Receiver<Job>) {
     }
 }
 
+/// What the tables are called, without their layout.
+const NAMES: [&str; 2] = ["rows", "marks"];
+
+fn table(name: &str) -> String {
+    format!("{name}.{}", rows::LAYOUT)
+}
+
+fn database(settings: &Settings) -> Result<Database, StoreError> {
+    // For its owner's eyes only.
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(&settings.dir);
+    created.map_err(|error| failed(settings, error.into()))?;
+    let database = Database::builder(&settings.dir)
+        .cache_size(settings.cache_bytes)
+        .manual_journal_persist(true)
+        .worker_threads(1)
+        .open();
+    database.map_err(|source| failed(settings, source))
+}
+
+fn failed(settings: &Settings, source: fjall::Error) -> StoreError {
+    match source {
+        fjall::Error::Locked => StoreError::InUse { path: settings.dir.clone() },
+        source => StoreError::Database { path: settings.dir.clone(), source: Box::new(source) },
+    }
+}
+
 impl Tables {
+    /// Opens the tables of a node: makes those that are missing, and takes those of other layouts away.
     fn open(settings: &Settings) -> Result<Self, StoreError> {
-        let fail = |source| match source {
-            fjall::Error::Locked => StoreError::InUse { path: settings.dir.clone() },
-            source => StoreError::Database { path: settings.dir.clone(), source: Box::new(source) },
-        };
-        let database = Database::builder(&settings.dir)
-            .cache_size(settings.cache_bytes)
-            .manual_journal_persist(true)
-            .worker_threads(1)
-            .open()
-            .map_err(fail)?;
-        let table = |name: &str| {
-            let name = format!("{name}.{}", rows::LAYOUT);
-            database.keyspace(&name, KeyspaceCreateOptions::default).map_err(fail)
-        };
-        let (rows, marks) = (table("rows")?, table("marks")?);
+        let fail = |source| failed(settings, source);
+        let database = database(settings)?;
         for old in database.list_keyspace_names() {
             if !old.ends_with(&format!(".{}", rows::LAYOUT)) {
                 let old = database.keyspace(&old, KeyspaceCreateOptions::default).map_err(fail)?;
                 database.delete_keyspace(old).map_err(fail)?;
             }
         }
+        Self::of(database, settings)
+    }
+
+    /// Opens the tables that a node has left, to read them; none if they are of another layout.
+    pub fn existing(settings: &Settings) -> Result<Option<Self>, StoreError> {
+        let database = database(settings)?;
+        let there = NAMES.iter().all(|name| database.keyspace_exists(&table(name)));
+        there.then(|| Self::of(database, settings)).transpose()
+    }
+
+    fn of(database: Database, settings: &Settings) -> Result<Self, StoreError> {
+        let open = |name: &str| {
+            let opened = database.keyspace(&table(name), KeyspaceCreateOptions::default);
+            opened.map_err(|source| failed(settings, source))
+        };
+        let [rows, marks] = NAMES;
+        let (rows, marks) = (open(rows)?, open(marks)?);
         let path = Arc::from(settings.dir.as_path());
         Ok(Self {
             database,
@@ -440,62 +475,5 @@ impl Tables {
             batch.commit().map_err(|error| self.fail(error))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_partition_is_cleared_whatever_its_size_and_no_other_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
-        let store = Store::open(&settings).unwrap();
-        let (one, two) = (Partition(1), Partition(2));
-        for partition in [one, two] {
-            let mut rows = RowSet::default();
-            for number in 0..CLEARED_AT_ONCE as u32 + 1 {
-                let key = [&rows::partition_prefix(partition)[..], &number.to_be_bytes()].concat();
-                rows.put(&key, Some(b"value"));
-            }
-            store.tables().write(partition, &rows, &Mark::default()).unwrap();
-        }
-        store.tables().clear(one).unwrap();
-        assert_eq!(store.tables().partition_rows(one).count(), 0);
-        assert_eq!(store.tables().mark(one).unwrap(), None);
-        assert_eq!(store.tables().partition_rows(two).count(), CLEARED_AT_ONCE + 1);
-        assert_eq!(store.tables().mark(two).unwrap(), Some(Mark::default()));
-        store.close();
-    }
-
-    #[test]
-    fn a_user_with_rows_and_without_a_head_row_is_no_new_user() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
-        let store = Store::open(&settings).unwrap();
-        let id = |name| UserId::parse(name).unwrap();
-        let key = UserKey { app: AppId(1), user: id("amy") };
-        let amy = User::new(key.user);
-        let relation = postcard::to_stdvec(&amy.relation(&id("bob"))).unwrap();
-        let mut rows = RowSet::default();
-        rows.put(&rows::relation_key(Partition(1), &key, &id("bob")), Some(&relation));
-        store.tables().write(Partition(1), &rows, &Mark::default()).unwrap();
-        let user = |partition| store.tables().user(Partition(partition), &key);
-        assert!(matches!(user(1), Err(StoreError::Headless(whose)) if whose == key));
-        assert!(user(2).is_ok_and(|(user, _)| !user.is_imported()));
-        store.close();
-    }
-
-    #[test]
-    fn a_store_that_is_open_already_is_in_use_and_not_broken() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
-        let first = Store::open(&settings).unwrap();
-        // Whoever took this for damage would delete a store that another process reads.
-        assert!(matches!(Store::open(&settings), Err(StoreError::InUse { .. })));
-        first.close();
-        drop(first);
-        assert!(Store::open(&settings).is_ok());
     }
 }

@@ -51,6 +51,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "Consultant",
             "Desks",
             "Question",
+            "Subnet",
             "Unreadable",
             "consult",
         ],

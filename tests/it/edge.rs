@@ -62,6 +62,24 @@ fn every_answer_names_node_and_request_and_a_change_its_place() {
 }
 
 #[test]
+fn a_call_comes_from_whoever_a_proxy_of_ours_names_and_others_name_nobody() {
+    let said = |setup: Setup| {
+        let node = setup.start();
+        let mut caller = node.caller();
+        caller.import(&["amy", "bob"]);
+        let body = json!({"From_Account": "amy", "To_Account": ["bob"]});
+        let lines = "X-Forwarded-For: 1.2.3.4, 203.0.113.7\r\n";
+        caller.call_with_lines("sns/black_list_add", lines, &body).ok();
+        let (_, told) = audit(&node.stop().setup, &["history", "amy"]);
+        told.lines().last().expect("a block").to_owned()
+    };
+    let believed = said(Setup::new().set("HTTP_TRUSTED_PROXIES", "127.0.0.0/8"));
+    assert!(believed.contains("from 203.0.113.7 "), "{believed}");
+    let own = said(Setup::new());
+    assert!(own.contains("from 127.0.0.1 "), "{own}");
+}
+
+#[test]
 fn only_posts_to_commands_are_calls() {
     let node = Setup::new().start();
     let mut connection = Connection::open(node.address).expect("the node listens");

@@ -40,9 +40,15 @@ fn a_journal_comes_back_as_it_went_into_a_folder_for_its_owner_alone() {
     let Some((setup, there)) = moved(few, |caller| caller.import(&["amy"])) else { return };
     let folder = setup.folder().join("new/data");
     let data_dir = folder.to_str().expect("a path of text");
+    let unfinished = folder.join("journal.unfinished");
+    fs::create_dir_all(&unfinished).expect("a folder of the test");
+    let (code, said) = audit(&setup, &["migrate", "--back", "--data-dir", data_dir]);
+    assert_eq!(code, 1, "{said}");
+    fs::remove_dir_all(&folder).expect("a folder of the test");
     let (code, back) = audit(&setup, &["migrate", "--back", "--data-dir", data_dir]);
     assert_eq!(code, 0, "{back}");
+    assert!(folder.join("journal/meta.json").exists() && !unfinished.exists());
     assert_eq!(copied(&back), copied(&there));
-    let mode = fs::metadata(folder).expect("the folder is there").permissions().mode();
+    let mode = fs::metadata(&folder).expect("the folder is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 use crate::crash::{Mind, load};
 use crate::support::{
     APP, Answer, Connection, Identity, KEY, Random, Reaction, Setup, TestProcess, TestSubscriber,
-    audit, command, eventually, soon, verify,
+    ask_once, audit, command, eventually, soon, verify,
 };
 
 /// How long a stop may take that has nothing to wait for: less than the grace of calls under way.
@@ -134,6 +136,109 @@ fn a_node_that_is_told_to_stop_while_it_starts_does_not_finish_its_start() {
     }
     fs::remove_file(errors).expect("a file of the test");
     verify(&setup);
+}
+
+/// The program in a start of which nothing is expected yet.
+struct Starting {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Starting {
+    fn of(setup: &Setup) -> Self {
+        let log = setup.folder().join("log.txt");
+        let child = command(setup)
+            .arg("serve")
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a file of the test"))
+            .spawn()
+            .expect("the program starts");
+        Self { child, log }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).expect("a file of the test")
+    }
+
+    fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("it has an id"), Signal::TERM).expect("it takes signals");
+    }
+
+    /// Waits for its end. Answers whether that was orderly, and what it printed.
+    fn end(&mut self) -> (bool, String) {
+        let mut status = None;
+        let ended = soon(|| {
+            status = self.child.try_wait().expect("it can be waited for");
+            status.is_some()
+        });
+        assert!(ended, "{}", self.said());
+        let mut printed = String::new();
+        if let Some(mut output) = self.child.stdout.take() {
+            output.read_to_string(&mut printed).expect("text");
+        }
+        (status.is_some_and(|status| status.success()), printed)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // After a failed test; otherwise it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn operators_are_answered_while_the_journal_is_read_and_a_stop_meanwhile_is_orderly() {
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    node.caller().import(&["amy"]);
+    node.terminate();
+    assert!(node.wait().success());
+
+    // A file of the journal that cannot be read before the test says so.
+    let meta = setup.data_dir().join("journal/meta.json");
+    let content = fs::read(&meta).expect("a journal");
+    fs::remove_file(&meta).expect("a file of the journal");
+    assert!(Command::new("mkfifo").arg(&meta).status().expect("mkfifo runs").success());
+    let mut node = Starting::of(&setup);
+    let mut address: Option<SocketAddr> = None;
+    eventually("the log says where operators ask", || {
+        let said = node.said();
+        let told = said.split_once("ops.address=").and_then(|(_, rest)| rest.lines().next());
+        address = told.and_then(|text| text.trim().parse().ok());
+        address.is_some()
+    });
+    let address = address.expect("it was found");
+    let ask = |path| {
+        let answer = ask_once(address, "GET", path).expect("operators are answered");
+        (answer.status(), answer.text().to_owned())
+    };
+    assert_eq!(ask("/healthz").0, 200);
+    assert_eq!(ask("/readyz"), (503, "the node is starting\n".to_owned()));
+    assert_eq!(ask("/metrics"), (200, "# EOF\n".to_owned()));
+    node.terminate();
+    assert_eq!(ask("/healthz").0, 200);
+    // Waits until somebody reads.
+    fs::write(&meta, &content).expect("a file of the test");
+    assert_eq!(node.end(), (true, String::new()), "{}", node.said());
+    fs::remove_file(&meta).expect("a file of the test");
+    fs::write(&meta, &content).expect("a file of the journal");
+    verify(&setup);
+}
+
+#[test]
+fn a_node_serves_also_when_nobody_reads_what_it_prints() {
+    let setup = Setup::new();
+    let mut node = Starting::of(&setup);
+    drop(node.child.stdout.take());
+    eventually("it is ready", || node.said().contains("cordon::cli::serve: ready"));
+    assert!(node.said().contains("where the node listens"), "{}", node.said());
+    node.terminate();
+    assert!(node.end().0, "{}", node.said());
+    let (_, records) = audit(&setup, &["replay", "--all", "--json"]);
+    assert!(last_kinds(&records).values().all(|kind| kind == "release"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::journal::{Cursor, Partition, partition_of};
 use crate::webhooks::{CURSORS, CursorName};
 
 impl Directory {
-    fn serves(&self, partition: Partition) -> bool {
+    pub(super) fn serves(&self, partition: Partition) -> bool {
         let seats = self.users.seats();
         matches!(seats.get(usize::from(partition.0)), Some(Seat::Serving { .. }))
     }

@@ -14,6 +14,8 @@ pub(in crate::app) struct Known {
     pub(in crate::app) kept: Subscriptions,
     /// Every subscription, by name, also those of the settings.
     pub(super) all: Vec<One>,
+    /// Those with secrets that are not sealed under each key of the app, by name.
+    pub(super) half_sealed: Vec<Box<str>>,
     /// Where addresses may lead that were set by calls.
     pub(super) guard: Guard,
 }
@@ -195,7 +197,7 @@ mod tests {
             One::of(AppId(7), set, secrets, &terms, &kept, Source::Call)
         };
         let all = set.iter().map(one).collect::<Result<_, _>>().expect("addresses");
-        Known { kept: Subscriptions::default(), all, guard: terms.wire.guard }
+        Known { all, guard: terms.wire.guard, ..Known::default() }
     }
 
     #[test]

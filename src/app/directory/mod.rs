@@ -6,12 +6,14 @@
 //! A subscription that was set has its place in every partition before anybody is told so, so it does
 //! not matter that other nodes learn of it a moment later.
 //!
-//! The node that owns an app's stream ends its replays once they have told everything. Each node gives
+//! The node that owns an app's stream ends its replays once they have told everything, and seals secrets
+//! anew when the app's keys have changed. Each node gives
 //! up, in the partitions that it serves, the places of replays that have ended and of subscriptions that
 //! were deleted. One that has only left the settings keeps its places: it may come back.
 
 mod ended;
 mod known;
+mod sealing;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use actix_web::rt;
 use futures_util::future::join_all;
 
 use self::known::{Known, NOWHERE, One};
+pub(super) use self::sealing::Metrics;
 pub(super) use self::terms::subscriptions;
 use self::terms::{Configured, Terms, Wire, certificate, configured};
 use super::seal::Sealer;
@@ -58,6 +61,7 @@ pub struct Directory {
     /// Something is known that they were not told.
     untold: AtomicBool,
     loaded: AtomicBool,
+    metrics: Metrics,
 }
 
 impl Directory {
@@ -71,6 +75,7 @@ impl Directory {
         clock: Clock,
         webhooks: &Arc<webhooks::Handle>,
         desks: Arc<webhooks::Desks>,
+        metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let guard = webhook_guard(config);
         let terms = |app: &config::App| {
@@ -90,6 +95,7 @@ impl Directory {
             telling: tokio::sync::Mutex::default(),
             untold: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
+            metrics,
         })
     }
 
@@ -108,6 +114,7 @@ impl Directory {
             }
             if self.is_loaded() {
                 self.finish_replays().await;
+                self.seal_anew().await;
                 if looks.is_multiple_of(LOOKS_PER_SWEEP) {
                     self.sweep().await;
                 }
@@ -131,6 +138,7 @@ impl Directory {
         self.with(|known| {
             // Of two answers that cross, the later one stands.
             if known.get(&app).is_none_or(|k| k.kept.sequence < new.kept.sequence) {
+                self.metrics.note(app, &new);
                 known.insert(app, new);
                 self.untold.store(true, Ordering::Release);
             }
@@ -187,9 +195,14 @@ impl Directory {
     /// was set; it goes on where that one stood.
     fn follow_from(&self, app: AppId, kept: Subscriptions) -> Known {
         let Some(terms) = self.apps.get(&app) else { return Known { kept, ..Known::default() } };
+        let now = self.clock.now();
         let mut all: BTreeMap<&str, One> = BTreeMap::new();
+        let mut half_sealed = Vec::new();
         for set in &kept.set {
-            let opened = terms.open(set);
+            if terms.half_sealed(set, now).next().is_some() {
+                half_sealed.push(set.name.clone());
+            }
+            let opened = terms.open(set, now);
             if opened.is_none() {
                 tracing::warn!(
                     app.id = app.0,
@@ -213,7 +226,7 @@ impl Directory {
             all.extend(one.ok().map(|one| (&*subscription.name, one)));
         }
         let all = all.into_values().collect();
-        Known { all, kept, guard: terms.wire.guard.clone() }
+        Known { all, kept, half_sealed, guard: terms.wire.guard.clone() }
     }
 
     /// Whether the settings have a subscription of this name.
@@ -249,7 +262,7 @@ impl Directory {
         let new = new.map(|text| Secret::new(text, None));
         let known = self.known(app);
         let kept = known.kept.get(&set.name).filter(|_| keeps);
-        let kept = kept.and_then(|known| terms.open(known)).unwrap_or_default();
+        let kept = kept.and_then(|known| terms.open(known, self.clock.now())).unwrap_or_default();
         let all: Vec<Secret> = new.into_iter().chain(kept).take(SECRETS_MAX).collect();
         match Signer::new(set.format, &all) {
             // Whether it has any is for its own stream to say.

@@ -6,7 +6,7 @@ use super::known::runtime;
 use crate::app::seal::Sealer;
 use crate::app::settings::webhook_certificate;
 use crate::config::{self, Config};
-use crate::domain::{BeforeTerms, DeliveryTerms, MAIN, SealedSecret, Subscription};
+use crate::domain::{BeforeTerms, DeliveryTerms, MAIN, SealedSecret, Subscription, Timestamp};
 use crate::http::Source;
 use crate::webhooks::{self, Certificate, Guard, Secret};
 
@@ -31,14 +31,40 @@ pub(super) struct Wire {
     pub(super) certificate: Option<Certificate>,
 }
 
+/// A secret in clear that is not sealed under each of the app's keys.
+pub(super) struct HalfSealed {
+    pub(super) seals: Box<str>,
+    pub(super) text: String,
+}
+
 impl Terms {
-    /// The secrets of what was set by calls; none if one of them cannot be read.
-    pub(super) fn open(&self, set: &Subscription) -> Option<Vec<Secret>> {
-        let open = |secret: &SealedSecret| {
-            let text = self.sealer.open(&set.name, &secret.sealed)?;
-            Some(Secret::new(text, secret.until))
-        };
-        set.secrets.iter().map(open).collect()
+    /// The secrets of what was set by calls that sign at `now`; none if the newest one cannot be read.
+    /// One that is replaced and cannot be read is left out: calls are signed without it.
+    pub(super) fn open(&self, set: &Subscription, now: Timestamp) -> Option<Vec<Secret>> {
+        let mut opened = Vec::new();
+        for secret in set.secrets.iter().filter(|secret| secret.signs(now)) {
+            match self.sealer.open(&set.name, &secret.sealed) {
+                Some(text) => opened.push(Secret::new(text, secret.until)),
+                None if secret.until.is_none() => return None,
+                None => {}
+            }
+        }
+        Some(opened)
+    }
+
+    /// The secrets of `set` that can be read and are not sealed under each of the app's keys: each with
+    /// the seals that it has.
+    pub(super) fn half_sealed(
+        &self,
+        set: &Subscription,
+        now: Timestamp,
+    ) -> impl Iterator<Item = HalfSealed> {
+        let signing = set.secrets.iter().filter(move |secret| secret.signs(now));
+        signing.filter_map(|SealedSecret { sealed, .. }| {
+            let is_whole = self.sealer.is_whole(&set.name, sealed);
+            let text = if is_whole { None } else { self.sealer.open(&set.name, sealed) };
+            text.map(|text| HalfSealed { seals: sealed.clone(), text })
+        })
     }
 }
 
@@ -64,7 +90,7 @@ pub(super) fn configured(app: &config::App) -> Vec<Configured> {
             name: MAIN.into(),
             url: Some(url.reveal().into()),
             commands: names(&webhook.commands),
-            enabled: true,
+            enabled: webhook.enabled,
             format: webhook.format,
             secrets: sealed(of_main.len()),
             headers: webhook.headers,
@@ -73,7 +99,10 @@ pub(super) fn configured(app: &config::App) -> Vec<Configured> {
                 retry_min_ms: webhook.retry_min_ms,
                 retry_max_ms: webhook.retry_max_ms,
                 call_once: webhook.call_once,
-                ..DeliveryTerms::default()
+                policy: webhook.policy,
+                attempts_max: webhook.attempts_max,
+                in_flight_max: webhook.in_flight_max,
+                per_second: (webhook.per_second > 0).then_some(webhook.per_second),
             },
             before: BeforeTerms {
                 timeout_ms: webhook.before_timeout_ms,

@@ -243,6 +243,15 @@ impl JournalArgs {
             None => Ok(self.settings.load(environment)?.server.data_dir),
         }
     }
+
+    /// The state store that goes with the journal. Of a cluster that the command line names, none: it does
+    /// not say which node, unless it names a data folder as well.
+    pub fn store_dir(&self, environment: &Environment) -> Result<Option<PathBuf>, ConfigError> {
+        if self.kafka.is_some() && self.data_dir.is_none() {
+            return Ok(None);
+        }
+        self.data_dir(environment).map(|data_dir| Some(app::state_dir(&data_dir)))
+    }
 }
 
 /// `cordon replay`
@@ -266,7 +275,7 @@ pub struct ReplayArgs {
     /// Begin at these places, the records that they name included; other partitions are left out
     #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
     pub from_offset: Vec<(Partition, Offset)>,
-    /// Only records from this moment on: a date, or like 2026-11-22T10:00:00Z
+    /// Only records from this moment on: a date (UTC), or like 2026-11-22T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<Timestamp>,
     /// Only records before this moment
@@ -289,7 +298,7 @@ pub struct HistoryArgs {
     /// The user's app, needed when the journal has several
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app: Option<AppId>,
-    /// Only what happened from this moment on
+    /// Only what happened from this moment on (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<Timestamp>,
     /// Only what happened before this moment
@@ -309,7 +318,8 @@ pub struct StateArgs {
     /// The user's app, needed when the journal knows the user in several
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app: Option<AppId>,
-    /// As of this moment, or after the record at this place of the user's partition [default: now]
+    /// As of this moment (a date is UTC), or after the record at this place of the user's partition
+    /// [default: now]
     #[arg(long, value_name = "TIME|P@O", value_parser = moment_or_position)]
     pub at: Option<Moment>,
     /// Which journal.
@@ -369,7 +379,7 @@ fn position(text: &str) -> Result<(Partition, Offset), String> {
 fn moment(text: &str) -> Result<Timestamp, String> {
     let midnight = || format!("{text}T00:00:00Z").parse();
     let moment = text.parse().or_else(|_| midnight());
-    moment.map_err(|_| "a moment is a date, or like 2026-11-22T10:00:00Z".to_owned())
+    moment.map_err(|_| "a moment is a date (UTC), or like 2026-11-22T10:00:00Z".to_owned())
 }
 
 fn moment_or_position(text: &str) -> Result<Moment, String> {
@@ -388,6 +398,20 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_clusters_journal_is_compared_with_the_state_store_that_is_named_and_no_other() {
+        let store_of = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
+            let Command::Verify(args) = cli.command else { panic!("{line}") };
+            args.journal.store_dir(&Environment::new()).expect("a folder")
+        };
+        assert_eq!(store_of("cordon verify --kafka k:9092"), None);
+        let named = Some("there/state".into());
+        assert_eq!(store_of("cordon verify --kafka k:9092 --data-dir there"), named);
+        assert_eq!(store_of("cordon verify --data-dir there"), named);
+        assert_eq!(store_of("cordon verify"), Some("./data/state".into()));
     }
 
     #[test]

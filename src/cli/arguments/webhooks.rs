@@ -111,7 +111,7 @@ pub struct WebhooksListArgs {
 /// `cordon webhooks audit`
 #[derive(Args, Debug)]
 pub struct WebhooksAuditArgs {
-    /// Count from this moment on, or from these places
+    /// Count from this moment on, or from these places (a date is UTC)
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub from: Vec<Bound>,
     /// Count what is before this moment, or before these places
@@ -134,7 +134,7 @@ pub struct LogArgs {
     /// Only calls of which this became
     #[arg(long, value_name = "STATE", value_parser = STATES)]
     pub state: Option<String>,
-    /// Only events from this moment on, or from these places
+    /// Only events from this moment on, or from these places (a date is UTC)
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub from: Vec<Bound>,
     /// Only events before this moment, or before these places
@@ -157,7 +157,7 @@ pub struct DeadLettersArgs {
     /// Only calls about this user's events
     #[arg(long, value_name = "USER")]
     pub user: Option<UserId>,
-    /// Only what was given up from this moment on
+    /// Only what was given up from this moment on (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<Timestamp>,
     /// Only what was given up before this moment
@@ -177,10 +177,10 @@ pub struct NodeOptions {
     /// The app's SDKAppID [default: CORDON_APP_ID]
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app_id: Option<AppId>,
-    /// The app's secret key [default: CORDON_APP_KEY]
+    /// The app's secret key [default: the first of CORDON_APP_KEY]
     #[arg(long, value_name = "K")]
     pub key: Option<String>,
-    /// An admin of the app [default: CORDON_APP_ADMIN, else administrator]
+    /// An admin of the app [default: the first of CORDON_APP_ADMIN, else administrator]
     #[arg(long, value_name = "ID")]
     pub admin: Option<UserId>,
 }
@@ -208,8 +208,13 @@ impl NodeOptions {
 
     /// All that a call needs. Errors: something is not said.
     pub fn complete(&self, environment: &Environment) -> anyhow::Result<NodeArgs> {
-        let key = self.key.clone().or_else(|| environment.get("CORDON_APP_KEY").cloned());
-        let named = environment.get("CORDON_APP_ADMIN").map_or(ADMIN, String::as_str);
+        // A node reads both as lists.
+        let first = |name| {
+            let mut items = environment.get(name)?.split(',').map(str::trim);
+            items.find(|item| !item.is_empty())
+        };
+        let key = self.key.clone().or_else(|| first("CORDON_APP_KEY").map(str::to_owned));
+        let named = first("CORDON_APP_ADMIN").unwrap_or(ADMIN);
         Ok(NodeArgs {
             url: self.url.clone(),
             app_id: self.app(environment)?,
@@ -225,7 +230,7 @@ pub struct SelectionArgs {
     /// The subscription [default: main]
     #[arg(long, value_name = "NAME")]
     pub subscription: Option<String>,
-    /// From this moment on, or from these places
+    /// From this moment on, or from these places (a date is UTC)
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub from: Vec<Bound>,
     /// Up to this moment, or up to these places
@@ -271,7 +276,7 @@ pub struct WebhookSeekArgs {
     /// These partitions to these offsets; others stay
     #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
     pub offset: Vec<(Partition, Offset)>,
-    /// To the first event of this moment or later
+    /// To the first event of this moment or later (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "offset")]
     pub time: Option<Timestamp>,
     /// To the end: what is still owed is never told
@@ -312,4 +317,24 @@ fn bound(text: &str) -> Result<Bound, String> {
         Moment::Time(at) => Bound::Time(at),
         Moment::Place(partition, offset) => Bound::Places(vec![(partition, offset)]),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn during_a_change_of_keys_the_first_one_signs_as_it_does_for_a_node() {
+        let complete = |key: &str, admin: &str| {
+            let pairs =
+                [("CORDON_APP_ID", "7"), ("CORDON_APP_KEY", key), ("CORDON_APP_ADMIN", admin)];
+            let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let options = NodeOptions { url: String::new(), app_id: None, key: None, admin: None };
+            options.complete(&environment).map(|node| (node.key, node.admin.to_string()))
+        };
+        let first = ("new".to_owned(), "chief".to_owned());
+        assert_eq!(complete("new,old", "chief, robot").expect("complete"), first);
+        assert_eq!(complete(" new ", "chief").expect("complete"), first);
+        assert!(complete(",", "chief").is_err());
+    }
 }

@@ -18,7 +18,12 @@ pub const KEY_BYTES_MIN: usize = 32;
 
 /// The key that all nodes share, ready for use. Its text is not kept, and it is never printed.
 #[derive(Clone)]
-pub struct Key(Hmac<Sha256>);
+pub struct Key {
+    /// Signs and is accepted.
+    own: Hmac<Sha256>,
+    /// Is accepted as well, while the nodes change from one to the other.
+    other: Option<Box<Hmac<Sha256>>>,
+}
 
 /// A key has less than [`KEY_BYTES_MIN`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +32,11 @@ pub struct KeyTooShort;
 
 /// A signature that was made or checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag([u8; 32]);
+pub(super) struct Tag {
+    bytes: [u8; 32],
+    /// Made with the other key; so is the answer then.
+    by_other: bool,
+}
 
 /// What the signature of a call covers, as it stands in the call.
 #[derive(Clone, Copy, Debug)]
@@ -46,24 +55,32 @@ pub(super) struct Covered<'c> {
 impl Key {
     /// Takes the text of a secret. Errors: [`KeyTooShort`].
     pub fn new(secret: &str) -> Result<Self, KeyTooShort> {
-        if secret.len() < KEY_BYTES_MIN {
-            return Err(KeyTooShort);
-        }
-        let hmac = Hmac::new_from_slice(secret.as_bytes());
-        Ok(Self(hmac.expect("HMAC takes keys of any length")))
+        Ok(Self { own: keyed(secret)?, other: None })
+    }
+
+    /// Accepts calls that are signed with `secret`, too. Errors: [`KeyTooShort`].
+    pub fn accepting(self, secret: &str) -> Result<Self, KeyTooShort> {
+        Ok(Self { other: Some(Box::new(keyed(secret)?)), ..self })
     }
 
     pub(super) fn sign_call(&self, call: &Covered<'_>) -> Tag {
-        Tag(self.over_call(call).finalize().into_bytes().into())
+        let bytes = over_call(&self.own, call).finalize().into_bytes().into();
+        Tag { bytes, by_other: false }
     }
 
     /// The signature, if it is the one of this call.
     pub(super) fn check_call(&self, call: &Covered<'_>, signature: &str) -> Option<Tag> {
-        check(self.over_call(call), signature)
+        let by = |key, by_other| {
+            let bytes = check(over_call(key, call), signature)?;
+            Some(Tag { bytes, by_other })
+        };
+        by(&self.own, false).or_else(|| by(self.other.as_deref()?, true))
     }
 
+    /// With the key that signed the call, which its caller knows.
     pub(super) fn sign_answer(&self, call: &Tag, status: u16, body: &[u8]) -> Tag {
-        Tag(self.over_answer(call, status, body).finalize().into_bytes().into())
+        let bytes = self.over_answer(call, status, body).finalize().into_bytes().into();
+        Tag { bytes, ..*call }
     }
 
     /// Whether the signature is the one of this answer to this call.
@@ -77,41 +94,50 @@ impl Key {
         check(self.over_answer(call, status, body), signature).is_some()
     }
 
-    /// No part has a line break, since it stands in a header or in a request line; so no two
-    /// different calls have the same lines.
-    fn over_call(&self, call: &Covered<'_>) -> Hmac<Sha256> {
-        let Covered { method, path, from, to, deadline_ms, hops, timestamp_ms, nonce, body_hash } =
-            call;
-        let parts = [method, path, from, to, deadline_ms, hops, timestamp_ms, nonce, body_hash];
-        let mut mac = self.0.clone();
-        mac.update(b"cordon call 1");
-        for part in parts {
-            mac.update(b"\n");
-            mac.update(part.as_bytes());
-        }
-        mac
-    }
-
     fn over_answer(&self, call: &Tag, status: u16, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
+        let key = self.other.as_deref().filter(|_| call.by_other).unwrap_or(&self.own);
+        let mut mac = key.clone();
         mac.update(b"cordon answer 1\n");
-        mac.update(&call.0);
+        mac.update(&call.bytes);
         mac.update(&status.to_be_bytes());
         mac.update(&Sha256::digest(body));
         mac
     }
 }
 
-fn check(mac: Hmac<Sha256>, signature: &str) -> Option<Tag> {
-    let tag: [u8; 32] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+fn keyed(secret: &str) -> Result<Hmac<Sha256>, KeyTooShort> {
+    if secret.len() < KEY_BYTES_MIN {
+        return Err(KeyTooShort);
+    }
+    Ok(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length"))
+}
+
+/// No part has a line break, since it stands in a header or in a request line; so no two different
+/// calls have the same lines.
+fn over_call(key: &Hmac<Sha256>, call: &Covered<'_>) -> Hmac<Sha256> {
+    let Covered { method, path, from, to, deadline_ms, hops, timestamp_ms, nonce, body_hash } =
+        call;
+    let parts = [method, path, from, to, deadline_ms, hops, timestamp_ms, nonce, body_hash];
+    let mut mac = key.clone();
+    mac.update(b"cordon call 1");
+    for part in parts {
+        mac.update(b"\n");
+        mac.update(part.as_bytes());
+    }
+    mac
+}
+
+/// The bytes of the signature, if it is this one.
+fn check(mac: Hmac<Sha256>, signature: &str) -> Option<[u8; 32]> {
+    let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
     // `verify_slice` compares in constant time.
-    mac.verify_slice(&tag).ok().map(|()| Tag(tag))
+    mac.verify_slice(&bytes).ok().map(|()| bytes)
 }
 
 impl Tag {
     /// As it stands in a header.
     pub(super) fn text(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
+        URL_SAFE_NO_PAD.encode(self.bytes)
     }
 }
 
@@ -199,6 +225,26 @@ mod tests {
         for signature in [&*signature, "", "AAAA", "?", &"A".repeat(43)] {
             assert!(key(SECRET).check_call(&call(), signature).is_none(), "{signature}");
         }
+    }
+
+    #[test]
+    fn nodes_change_from_one_key_to_another_one_step_after_the_other() {
+        const NEXT: &str = "abcdef0123456789abcdef0123456789";
+        let both = |own, other| key(own).accepting(other).expect("a key");
+        let steps = [key(SECRET), both(SECRET, NEXT), both(NEXT, SECRET), key(NEXT)];
+        let understand = |asker: &Key, owner: &Key| {
+            let asked = asker.sign_call(&call());
+            let known = owner.check_call(&call(), &asked.text());
+            known.is_some_and(|known| {
+                let answer = owner.sign_answer(&known, 200, b"yes").text();
+                asker.check_answer(&asked, 200, b"yes", &answer)
+            })
+        };
+        for (step, next) in steps.iter().zip(&steps[1..]) {
+            assert!(understand(step, next) && understand(next, step));
+        }
+        assert!(!understand(&steps[2], &steps[0]), "not every node knows the next key yet");
+        assert_eq!(key(SECRET).accepting("short").unwrap_err(), KeyTooShort);
     }
 
     #[test]

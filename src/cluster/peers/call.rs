@@ -71,6 +71,18 @@ pub(super) enum CallError {
     Forged,
 }
 
+impl CallError {
+    /// What an operator may do about it.
+    pub(super) fn told(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) | Self::TimedOut => "a node does not answer",
+            Self::Forged => {
+                "a node answers without proof that it is one: node.secret is not the same there"
+            }
+        }
+    }
+}
+
 /// Calls one peer. It lives on one thread, as its client does.
 pub(super) struct Caller {
     client: Client,

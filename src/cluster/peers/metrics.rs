@@ -58,6 +58,10 @@ impl Default for Metrics {
             // Shown from the start, so that none of them is not the same as not measured.
             drop(forwards.get_or_create(&ForwardLabels { kind: kind.word(), outcome: "answered" }));
         }
+        let refused = Family::<ReasonLabels, Counter>::default();
+        for reason in ["stranger", "outdated"] {
+            drop(refused.get_or_create(&ReasonLabels { reason }));
+        }
         Self {
             forwards,
             forward_seconds: Family::new_with_constructor(|| {
@@ -65,7 +69,7 @@ impl Default for Metrics {
             }),
             in_flight: Family::default(),
             dropped: Family::default(),
-            refused: Family::default(),
+            refused,
         }
     }
 }

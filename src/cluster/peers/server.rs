@@ -5,7 +5,7 @@
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
@@ -52,6 +52,8 @@ const SHUTDOWN_TIMEOUT_S: u64 = 5;
 /// How far ahead of this node's clock a call may be signed, in milliseconds: the caller has taken its
 /// time from here, and clocks run a little apart.
 const AHEAD_MS_MAX: i64 = 1000;
+/// How often calls that are refused for a secret are told of in the log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Lets other nodes ask `here` on `listener`, until the handle of the answered server stops it.
 ///
@@ -84,6 +86,7 @@ pub fn serve<H: Here>(
         metrics,
         start: Uuid::now_v7().as_u64_pair().1,
         replays: Mutex::default(),
+        told: Mutex::default(),
         calls: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
     });
@@ -119,6 +122,8 @@ struct Gate {
     /// By chance, so that no other start has the same.
     start: u64,
     replays: Mutex<Replays>,
+    /// When a refusal was last told of.
+    told: Mutex<Option<Instant>>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
@@ -264,7 +269,10 @@ impl Gate {
         let head = Head(request);
         let Known { mut tag, counts } = match self.know(head) {
             Ok(known) => known,
-            Err(refusal) => return self.answer(None, Err(refusal)),
+            Err(refusal) => {
+                self.tell(refusal, head);
+                return self.answer(None, Err(refusal));
+            }
         };
         let answered = async {
             let call = self.admit(head)?;
@@ -305,6 +313,30 @@ impl Gate {
                 .then_some(Known { tag: Some(tag), counts })
         });
         known.ok_or(Refusal::Stranger)
+    }
+
+    /// Says that a caller is no node of this cluster, if that was not said a moment ago: whoever reaches
+    /// the listener could fill the log.
+    fn tell(&self, refusal: Refusal, head: Head<'_>) {
+        if refusal != Refusal::Stranger || !self.may_tell(Instant::now()) {
+            return;
+        }
+        // What the caller says of itself may be anything.
+        let (node, address) = (head.text(FROM), head.0.peer_addr());
+        tracing::warn!(
+            peer.node = ?node,
+            peer.address = ?address,
+            "a call is refused: it is not signed with this node's node.secret, or came twice"
+        );
+    }
+
+    fn may_tell(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY);
+        if may {
+            *told = Some(now);
+        }
+        may
     }
 
     fn admit(&self, head: Head<'_>) -> Result<Admitted, Refusal> {
@@ -414,6 +446,7 @@ mod tests {
             metrics: Metrics::default(),
             start: 0,
             replays: Mutex::default(),
+            told: Mutex::default(),
             calls: Arc::new(Semaphore::new(2)),
             bytes: Arc::new(Semaphore::new(10)),
         }
@@ -438,6 +471,13 @@ mod tests {
         assert_eq!(admit(0).err(), Some(Refusal::Overloaded), "too many calls");
         drop((first, second));
         assert!(admit(10).is_ok());
+    }
+
+    #[test]
+    fn refusals_do_not_fill_the_log() {
+        let (gate, now) = (gate(), Instant::now());
+        let told = [0, 1, 9, 10, 11].map(|s| gate.may_tell(now + Duration::from_secs(s)));
+        assert_eq!(told, [true, false, false, true, false]);
     }
 
     #[test]

@@ -145,7 +145,8 @@ impl PeerCaller {
                         ?error,
                         peer.node = node,
                         peer.address = address,
-                        "a node does not answer"
+                        "{}",
+                        error.told()
                     );
                 }
             }

@@ -465,6 +465,7 @@ proptest! {
             | Command::BeginCall
             | Command::KeepAnswer(_)
             | Command::SetSubscription { .. }
+            | Command::SealAnew { .. }
             | Command::DeleteSubscription { .. }
             | Command::MoveSubscription { .. }
             | Command::BeginReplay { .. }

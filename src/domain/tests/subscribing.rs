@@ -39,6 +39,11 @@ fn new_secret(sealed: &str, overlap_ms: u32) -> SecretChange {
     SecretChange::Replace { sealed: sealed.into(), overlap_ms }
 }
 
+fn seal_anew(name: &str, seals: &[(&str, &str)]) -> Command {
+    let seals = seals.iter().map(|(old, new)| ((*old).into(), (*new).into())).collect();
+    Command::SealAnew { name: name.into(), seals }
+}
+
 fn delete(name: &str) -> Command {
     Command::DeleteSubscription { name: name.into() }
 }
@@ -124,6 +129,19 @@ fn a_new_secret_signs_at_once_and_those_before_it_for_the_time_that_was_said() {
 }
 
 #[test]
+fn a_new_seal_replaces_the_one_it_is_for_and_changes_nothing_else() {
+    let mut kept = kept();
+    kept.events(&set(audit(), new_secret("one", 0)));
+    kept.events(&set(Subscription { enabled: false, ..audit() }, new_secret("two", 1000)));
+    let anew = seal_anew("audit", &[("one", "1"), ("two", "2"), ("gone", "3")]);
+    assert_eq!(kept.events(&anew).len(), 1);
+    assert_eq!(secrets(&kept), [("2".to_owned(), None), ("1".to_owned(), Some(NOW.0 + 1000))]);
+    assert!(!kept.user.subscriptions().and_then(|known| known.get("audit")).expect("set").enabled);
+    assert_eq!(kept.events(&anew), [], "no secret has such a seal any more");
+    assert_eq!(kept.events(&seal_anew("other", &[("2", "3")])), []);
+}
+
+#[test]
 fn the_standard_format_is_never_unsigned_unless_nothing_is_called() {
     let mut kept = kept();
     let standard = Subscription { format: Format::Standard, ..audit() };
@@ -203,6 +221,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             let url = url.map(Box::from);
             set(Subscription { url, enabled, ..named(name) }, secret)
         }),
+        1 => (name(), "[a-z]", "[a-z]{1,4}").prop_map(|(name, old, new)| seal_anew(name, &[(&old, &new)])),
         2 => name().prop_map(delete),
         1 => (name(), any::<bool>()).prop_map(|(name, configured)| to_end(name, configured)),
         3 => name().prop_map(begin),

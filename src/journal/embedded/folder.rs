@@ -1,7 +1,8 @@
 //! The journal's folder: its settings for life, its lock, and the names of its segments.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,9 +93,10 @@ impl Folder {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Creates the folder, if need be.
+    /// Creates the folder, if need be, for its owner's eyes only.
     pub(super) fn create(&self) -> Result<(), JournalError> {
-        fs::create_dir_all(&self.path).map_err(|source| failed("create", &self.path, source))
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        created.map_err(|source| failed("create", &self.path, source))
     }
 
     /// Makes the folder's own name durable.

@@ -85,7 +85,7 @@ impl Subnet {
 
     /// Whether the address lies in it. An IPv4 address never lies in a subnet of IPv6, however it is
     /// written.
-    fn holds(&self, ip: IpAddr) -> bool {
+    pub fn holds(&self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(base), IpAddr::V4(ip)) => holds_v4((base, self.prefix), ip),
             (IpAddr::V6(base), IpAddr::V6(ip)) => holds_v6((base, self.prefix), ip),

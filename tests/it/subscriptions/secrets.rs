@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::{listed, people, set, tried};
-use crate::support::{ADMIN, APP, Caller, Identity, KEY, NOW_S, TestNode, TestSubscriber, audit};
+use crate::support::{
+    ADMIN, APP, Caller, Identity, KEY, NOW_S, TestNode, TestSubscriber, audit, eventually,
+};
 
 #[test]
 fn a_new_secret_leaves_the_old_one_valid_for_a_while() {
@@ -59,4 +61,51 @@ fn a_subscription_whose_secret_cannot_be_read_is_held_and_never_sends_unsigned()
     let mut caller = node.caller();
     assert_eq!(listed(&mut caller)[0]["State"], "serving");
     assert!(subscriber.take()[0].parameter("Sign").is_some());
+}
+
+#[test]
+fn a_change_of_keys_loses_no_secret_whichever_of_the_keys_a_node_has() {
+    let subscriber = TestSubscriber::start();
+    let (node, mut caller) = people();
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Secret": "xxxxyyyy"}));
+    let setup = node.stop().setup;
+    let other = "another key";
+    let node = TestNode::start(setup.clone().set("APP_KEY", &format!("{other},{KEY}")), NOW_S);
+    eventually("the secret is sealed under both", || half_sealed(&node) == 0.0);
+    node.stop();
+    for (key, target) in [(other, "bob"), (KEY, "carl")] {
+        let node = TestNode::start(setup.clone().set("APP_KEY", key), NOW_S);
+        let mut caller = node.caller_as(Identity::new(APP, key, ADMIN));
+        assert_eq!(listed(&mut caller)[0]["State"], "serving", "{key}");
+        caller.block("amy", &[target]);
+        subscriber.until_accepted(1);
+        assert!(subscriber.take()[0].parameter("Sign").is_some(), "{key}");
+        assert_eq!(half_sealed(&node), 0.0, "a node with one of the keys has nothing to add");
+        node.stop();
+    }
+}
+
+#[test]
+fn a_subscription_that_is_held_shows_and_is_served_again_once_its_secret_is_set_anew() {
+    let (node, mut caller) = people();
+    let subscriber = TestSubscriber::start();
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Secret": "xxxxyyyy"}));
+    let other = "another key";
+    let node = TestNode::start(node.stop().setup.set("APP_KEY", other), NOW_S);
+    let mut caller = node.caller_as(Identity::new(APP, other, ADMIN));
+    assert_eq!(held(&node), 1.0);
+    caller.block("amy", &["bob"]);
+    // The one that cannot be read is replaced by it, and would sign for a day.
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Secret": "xxxxyyyy"}));
+    assert_eq!((&listed(&mut caller)[0]["State"], held(&node)), (&json!("serving"), 0.0));
+    subscriber.until_accepted(1);
+    assert!(subscriber.take()[0].parameter("Sign").is_some());
+}
+
+fn held(node: &TestNode) -> f64 {
+    node.samples("cordon_webhook_held_subscriptions").into_values().sum()
+}
+
+fn half_sealed(node: &TestNode) -> f64 {
+    node.samples("cordon_webhook_half_sealed_subscriptions").into_values().sum()
 }

@@ -32,7 +32,7 @@ pub(crate) use random::Random;
 pub(crate) use setup::{ADMIN, APP, KEY, NOW_S, Setup};
 pub(crate) use subscriber::{Heard, Reaction, TestSubscriber};
 pub(crate) use unheard::{friends_wanted, unheard};
-pub(crate) use wire::Connection;
+pub(crate) use wire::{Connection, ask_once};
 
 /// How long a test waits for what has to happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

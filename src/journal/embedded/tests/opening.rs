@@ -1,5 +1,7 @@
 //! Who may open a journal, and what an audit sees beside its owner.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 use crate::journal::embedded::ReadOnly;
 
@@ -52,6 +54,14 @@ fn a_journal_without_its_settings_is_not_overwritten() {
     assert!(matches!(open(dir.path()), Err(JournalError::Corrupt { .. })));
     fs::write(&meta, bytes).unwrap();
     assert_eq!(read_all(&*open(dir.path()).unwrap()), ["kept"]);
+}
+
+#[test]
+fn the_folder_is_for_its_owners_eyes_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    drop(open(&path).unwrap());
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! The store as a whole: partitions, users, and who may open it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+#[test]
+fn a_partition_is_cleared_whatever_its_size_and_no_other_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+    let store = Store::open(&settings).unwrap();
+    let (one, two) = (Partition(1), Partition(2));
+    for partition in [one, two] {
+        let mut rows = RowSet::default();
+        for number in 0..CLEARED_AT_ONCE as u32 + 1 {
+            let key = [&rows::partition_prefix(partition)[..], &number.to_be_bytes()].concat();
+            rows.put(&key, Some(b"value"));
+        }
+        store.tables().write(partition, &rows, &Mark::default()).unwrap();
+    }
+    store.tables().clear(one).unwrap();
+    assert_eq!(store.tables().partition_rows(one).count(), 0);
+    assert_eq!(store.tables().mark(one).unwrap(), None);
+    assert_eq!(store.tables().partition_rows(two).count(), CLEARED_AT_ONCE + 1);
+    assert_eq!(store.tables().mark(two).unwrap(), Some(Mark::default()));
+    store.close();
+}
+
+#[test]
+fn a_user_with_rows_and_without_a_head_row_is_no_new_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+    let store = Store::open(&settings).unwrap();
+    let id = |name| UserId::parse(name).unwrap();
+    let key = UserKey { app: AppId(1), user: id("amy") };
+    let amy = User::new(key.user);
+    let relation = postcard::to_stdvec(&amy.relation(&id("bob"))).unwrap();
+    let mut rows = RowSet::default();
+    rows.put(&rows::relation_key(Partition(1), &key, &id("bob")), Some(&relation));
+    store.tables().write(Partition(1), &rows, &Mark::default()).unwrap();
+    let user = |partition| store.tables().user(Partition(partition), &key);
+    assert!(matches!(user(1), Err(StoreError::Headless(whose)) if whose == key));
+    assert!(user(2).is_ok_and(|(user, _)| !user.is_imported()));
+    store.close();
+}
+
+#[test]
+fn a_store_that_is_open_already_is_in_use_and_not_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+    let first = Store::open(&settings).unwrap();
+    // Whoever took this for damage would delete a store that another process reads.
+    assert!(matches!(Store::open(&settings), Err(StoreError::InUse { .. })));
+    first.close();
+    drop(first);
+    assert!(Store::open(&settings).is_ok());
+}
+
+#[test]
+fn an_audit_finds_the_state_of_another_layout_and_leaves_it_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+    let names = |database: &Database| {
+        let names = database.list_keyspace_names();
+        names.iter().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    let open = || Database::builder(&settings.dir).open().unwrap();
+    let other = open();
+    other.keyspace("rows.0", KeyspaceCreateOptions::default).unwrap();
+    drop(other);
+    assert!(Tables::existing(&settings).unwrap().is_none());
+    assert_eq!(names(&open()), ["rows.0"]);
+
+    let store = Store::open(&settings).unwrap();
+    store.tables().write(Partition(1), &RowSet::default(), &Mark::default()).unwrap();
+    store.close();
+    drop(store);
+    assert!(!names(&open()).contains(&"rows.0".to_owned()), "a node has no use for it");
+    let tables = Tables::existing(&settings).unwrap().expect("the layout of this version");
+    assert_eq!(tables.mark(Partition(1)).unwrap(), Some(Mark::default()));
+    assert!(matches!(Tables::existing(&settings), Err(StoreError::InUse { .. })));
+}
+
+#[test]
+fn the_folder_is_for_its_owners_eyes_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("state");
+    let store = Store::open(&Settings { dir: dir.clone(), cache_bytes: 1 << 20 }).unwrap();
+    let mode = std::fs::metadata(dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    store.close();
+}
