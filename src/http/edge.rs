@@ -250,3 +250,23 @@ fn log(
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_are_told_of_every_code_of_trouble() {
+        let readme = include_str!("../../README.md");
+        let row = readme.lines().find(|line| line.starts_with("| `cordon_http_calls_total"));
+        let row = row.expect("a row of the table");
+        let told =
+            row.split(|letter: char| !letter.is_ascii_digit()).filter_map(|n| n.parse().ok());
+        let mut told: Vec<u32> = told.collect();
+        let mut known: Vec<u32> = TROUBLE.iter().map(|code| code.number).collect();
+        known.sort_unstable();
+        known.dedup();
+        told.sort_unstable();
+        assert_eq!(told, known);
+    }
+}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cordon::config::{Config, Environment, JournalKind};
 use serde_yaml_ng::Value;
 
-use crate::support::{Setup, TestNode, kafka};
+use crate::support::{Setup, TestNode, TestSubscriber, kafka};
 
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compose")
@@ -285,10 +285,10 @@ fn the_image_is_built_from_everything_that_the_build_reads() {
     }
 }
 
-/// What the dashboard and the alerts ask for.
+/// What the dashboard, the alerts and the tables of the README ask for.
 fn asked() -> BTreeSet<String> {
     let mut asked = BTreeSet::new();
-    for name in ["grafana/dashboards/cordon.json", "prometheus/alerts.yml"] {
+    for name in ["grafana/dashboards/cordon.json", "prometheus/alerts.yml", "../README.md"] {
         let text = text(name);
         let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
         for found in text.split(|letter: char| !word(letter)) {
@@ -309,11 +309,22 @@ fn measured(node: &TestNode) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_dashboard_and_the_alerts_ask_only_for_what_a_node_measures() {
+fn the_dashboard_the_alerts_and_the_readme_ask_only_for_what_a_node_measures() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::cluster(kafka, 1).remove(0);
     let node = setup.start();
-    let measured = measured(&node);
+    // Some are only there once there is something to count.
+    let subscriber = TestSubscriber::start();
+    let commands = "Sns.CallbackBlackListAdd,C2C.CallbackBeforeSendMsg";
+    let other = Setup::new().webhook(&subscriber).set("WEBHOOK_COMMANDS", commands).start();
+    let mut caller = other.caller();
+    caller.import(&["amy", "bob"]);
+    let body = serde_json::json!({"From_Account": "amy", "To_Account": "bob", "MsgSeq": 7, "MsgRandom": 8,
+        "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "Hi"}}]});
+    caller.call("openim/sendmsg", &body).ok();
+    caller.block("amy", &["bob"]);
+    other.settle();
+    let measured = &measured(&node) | &measured(&other);
     let unknown: Vec<String> =
         asked().into_iter().filter(|name| !measured.contains(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?} of {measured:?}");
