@@ -33,7 +33,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["app", "audit", "clock", "config", "domain", "journal", "store", "telemetry", "usersig"],
+        &[
+            "app",
+            "audit",
+            "clock",
+            "config",
+            "domain",
+            "journal",
+            "store",
+            "telemetry",
+            "usersig",
+            "webhooks",
+        ],
     ),
 ];
 
@@ -127,7 +138,7 @@ fn sources() -> Vec<Source> {
             let path = entry.expect("an entry").path();
             let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
             if path.is_dir() {
-                if !["tests", "play"].contains(&name) {
+                if !["tests", "testing", "play"].contains(&name) {
                     folders.push(path);
                 }
             } else if name.ends_with(".rs") && !["tests.rs", "testing.rs"].contains(&name) {
