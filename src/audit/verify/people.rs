@@ -16,6 +16,9 @@ use crate::store::rows::{Before, RowChanges, RowHash};
 /// Where a record stands.
 type Place = (Partition, Offset);
 
+/// Who was named by whom before some records, and before which.
+type Recent = HashMap<(UserKey, UserId), Vec<(Offset, bool)>>;
+
 /// All users of a journal.
 pub(super) struct People {
     people: HashMap<UserKey, Box<Person>, foldhash::fast::RandomState>,
@@ -23,7 +26,7 @@ pub(super) struct People {
     changed: Vec<Vec<UserKey>>,
     scratch: Vec<u8>,
     /// By partition, who was named by whom before which records, while its answers wait for questions.
-    recent: Vec<HashMap<(UserKey, UserId), Vec<(Offset, bool)>>>,
+    recent: Vec<Recent>,
     import_ignores_blocklist: bool,
 }
 
@@ -159,7 +162,7 @@ impl People {
             people: HashMap::default(),
             changed: vec![Vec::new(); usize::from(partitions)],
             scratch: Vec::new(),
-            recent: vec![HashMap::new(); usize::from(partitions)],
+            recent: vec![Recent::new(); usize::from(partitions)],
             import_ignores_blocklist,
         }
     }
@@ -197,7 +200,7 @@ impl People {
         let known = waits.then(|| peers().map(|peer| (peer, person.names(&peer))).collect());
         let known: Vec<(UserId, bool)> = known.unwrap_or_default();
         if !waits && !recent.is_empty() {
-            *recent = HashMap::new();
+            *recent = Recent::new();
         }
         match &mut person.before {
             Some(before) => before.look_also(&person.state, &commit.events, &mut self.scratch),
