@@ -6,8 +6,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::domain::{
-    AllowType, AppId, Card, Command, Decision, Effect, FormerFriend, NewFriend, OfferForm, Policy,
-    ProfileChange, Target, Timestamp, User, UserId, UserKey, Version,
+    Agreement, AllowType, AppId, Card, Command, Decision, Effect, FormerFriend, NewFriend,
+    OfferForm, Policy, ProfileChange, RequestAnswer, Target, Timestamp, User, UserId, UserKey,
+    Version,
 };
 use crate::journal::record::{decode, encode};
 use crate::journal::{
@@ -431,6 +432,18 @@ impl World {
         let has_me = self.users.get(&key(peer)).is_some_and(|user| user.has_friend(&id(name)));
         let targets = vec![FormerFriend { user: id(peer), has_me }];
         self.perform(name, &Command::RemoveFriends { targets, both });
+    }
+
+    /// Lets go of all friends.
+    pub(super) fn clear(&mut self, name: &str, both: bool) {
+        self.perform(name, &Command::ClearFriends { both });
+    }
+
+    /// Answers a request that waits; nothing said is no.
+    pub(super) fn answer(&mut self, name: &str, peer: &str, agreement: Option<Agreement>) {
+        let (remark, groups) = ("".into(), Vec::new());
+        let items = vec![RequestAnswer { user: id(peer), agreement, remark, groups }];
+        self.perform(name, &Command::AnswerRequests { items });
     }
 
     pub(super) fn delete(&mut self, name: &str) {

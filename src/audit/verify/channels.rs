@@ -7,6 +7,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::follow::{Asked, Need};
+use super::people::People;
 use super::report::{Findings, Rule};
 use crate::domain::{AppId, UserId, UserKey, Version};
 use crate::journal::{Commit, Offset, Partition};
@@ -30,6 +32,8 @@ pub(super) struct Channels {
     partitions: u16,
     /// By source and destination.
     channels: HashMap<(Partition, Partition), Channel, foldhash::fast::RandomState>,
+    /// By destination, how many answers wait for their questions.
+    waiting: Vec<usize>,
 }
 
 /// What is left when everything was read.
@@ -49,7 +53,7 @@ struct Channel {
     /// How many effects the source's records have asked.
     asked: u64,
     /// Those not taken, oldest first; the last one has the number `asked`.
-    owed: VecDeque<Demand>,
+    owed: VecDeque<Owed>,
     /// The last number that the destination says it has taken.
     taken: u64,
     /// Answers to effects that were not read yet.
@@ -65,10 +69,24 @@ struct Demand {
     to: UserId,
 }
 
+/// An effect that was asked and is not taken.
+struct Owed {
+    demand: Demand,
+    asked: Asked,
+}
+
+impl Owed {
+    fn is_between(&self, other: &Demand) -> bool {
+        (self.demand.from, self.demand.to) == (other.from, other.to)
+    }
+}
+
 struct Answer {
     seq: u64,
     /// What a record with a cause says it answers; `None` for a watermark.
     said: Option<Demand>,
+    /// Which effects its events have to answer.
+    needs: Box<[Need]>,
     offset: Offset,
     /// It was read when the end had been reached once already.
     late: bool,
@@ -76,26 +94,41 @@ struct Answer {
 
 impl Channels {
     pub(super) fn new(partitions: u16) -> Self {
-        Self { partitions, channels: HashMap::default() }
+        let waiting = vec![0; usize::from(partitions)];
+        Self { partitions, channels: HashMap::default(), waiting }
+    }
+
+    /// Whether `partition` has answered what was not read yet.
+    pub(super) fn wait(&self, partition: Partition) -> bool {
+        self.waiting[usize::from(partition.0)] > 0
     }
 
     /// Numbers the effects of a valid record in `partition`.
-    pub(super) fn ask(&mut self, partition: Partition, commit: &Commit, problems: &mut Findings) {
+    pub(super) fn ask(
+        &mut self,
+        partition: Partition,
+        commit: &Commit,
+        people: &People,
+        problems: &mut Findings,
+    ) {
         owed_by(commit, self.partitions, |destination, owed| {
             let channel = self.channels.entry((partition, destination)).or_default();
             channel.asked += 1;
-            let (from, version) = (commit.key, owed.version);
-            channel.owed.push_back(Demand { from, version, to: owed.to });
-            channel.settle(partition, destination, problems);
+            let demand = Demand { from: commit.key, version: owed.version, to: owed.to };
+            channel.owed.push_back(Owed { demand, asked: Asked::by(&owed.effect) });
+            let settled = channel.settle(partition, destination, people, problems);
+            self.waiting[usize::from(destination.0)] -= settled;
         });
     }
 
-    /// Takes the cause of a valid record in `partition` into account.
+    /// Takes the cause of a valid record in `partition` into account, whose events have to answer what
+    /// `needs` says. `people` have taken the record.
     pub(super) fn answer(
         &mut self,
         (partition, offset): (Partition, Offset),
-        commit: &Commit,
+        (commit, needs): (&Commit, Box<[Need]>),
         late: bool,
+        people: &People,
         problems: &mut Findings,
     ) {
         let Some(cause) = commit.cause else { return };
@@ -104,8 +137,8 @@ impl Channels {
             version: cause.version,
             to: commit.key.user,
         };
-        let answer = Answer { seq: cause.seq, said: Some(said), offset, late };
-        self.take(cause.partition, partition, answer, problems);
+        let answer = Answer { seq: cause.seq, said: Some(said), needs, offset, late };
+        self.take(cause.partition, partition, answer, people, problems);
     }
 
     /// Takes a valid watermark record in `partition` into account.
@@ -114,11 +147,12 @@ impl Channels {
         (partition, offset): (Partition, Offset),
         seen: &[(Partition, u64)],
         late: bool,
+        people: &People,
         problems: &mut Findings,
     ) {
         for (source, seq) in seen {
-            let answer = Answer { seq: *seq, said: None, offset, late };
-            self.take(*source, partition, answer, problems);
+            let answer = Answer { seq: *seq, said: None, needs: Box::default(), offset, late };
+            self.take(*source, partition, answer, people, problems);
         }
     }
 
@@ -143,6 +177,7 @@ impl Channels {
         source: Partition,
         destination: Partition,
         answer: Answer,
+        people: &People,
         problems: &mut Findings,
     ) {
         let channel = self.channels.entry((source, destination)).or_default();
@@ -158,7 +193,9 @@ impl Channels {
         }
         channel.taken = seq;
         channel.waiting.push_back(answer);
-        channel.settle(source, destination, problems);
+        let settled = channel.settle(source, destination, people, problems);
+        let waiting = &mut self.waiting[usize::from(destination.0)];
+        *waiting = *waiting + 1 - settled;
     }
 
     /// What is left after the last record. An answer that still lacks its question is a problem
@@ -172,7 +209,7 @@ impl Channels {
             remainder.asked += channel.asked;
             remainder.owed += channel.owed.len() as u64;
             let answers = channel.waiting.iter().filter_map(|answer| answer.said.as_ref());
-            for demand in channel.owed.iter().chain(answers) {
+            for demand in channel.owed.iter().map(|owed| &owed.demand).chain(answers) {
                 let Demand { from, to, .. } = *demand;
                 remainder.unsettled.insert(Pair::of(from.app, from.user, to));
             }
@@ -206,15 +243,40 @@ impl Channels {
 }
 
 impl Channel {
-    /// Brings answers and questions together, as far as both were read.
-    fn settle(&mut self, source: Partition, destination: Partition, problems: &mut Findings) {
+    /// Brings answers and questions together, as far as both were read; answers how many.
+    fn settle(
+        &mut self,
+        source: Partition,
+        destination: Partition,
+        people: &People,
+        problems: &mut Findings,
+    ) -> usize {
+        let mut settled = 0;
         while self.waiting.front().is_some_and(|answer| answer.seq <= self.asked)
             && let Some(answer) = self.waiting.pop_front()
         {
+            settled += 1;
             let first = self.asked - self.owed.len() as u64 + 1;
             let count = (answer.seq + 1).saturating_sub(first) as usize;
-            let asked = self.owed.drain(..count).next_back();
-            let (Some(said), Some(asked)) = (answer.said, asked) else { continue };
+            self.hold(count, &answer, (source, destination), people, problems);
+            self.owed.drain(..count);
+        }
+        settled
+    }
+
+    /// Holds an answer against the questions that it settles, the first `count` of those that are owed.
+    fn hold(
+        &self,
+        count: usize,
+        answer: &Answer,
+        (source, destination): (Partition, Partition),
+        people: &People,
+        problems: &mut Findings,
+    ) {
+        let place = (destination, answer.offset);
+        let taken = || self.owed.range(..count);
+        if let (Some(said), Some(last)) = (answer.said, taken().next_back()) {
+            let asked = last.demand;
             if said != asked {
                 let detail = format!(
                     "says that {}:{} asked {} in effect {} of partition {source}, which was {}:{} to {}",
@@ -226,7 +288,33 @@ impl Channel {
                     asked.version,
                     asked.to
                 );
-                problems.add(Rule::CauseMatches, (destination, answer.offset), detail);
+                problems.add(Rule::CauseMatches, place, detail);
+                return;
+            }
+            // One record answers effects of one user on one other that follow each other.
+            let run = || taken().rev().take_while(|owed| owed.is_between(&said));
+            for need in &answer.needs {
+                if !run().any(|owed| need.is_met_by(owed.asked)) {
+                    let Demand { from, to, version } = said;
+                    let detail = format!(
+                        "{to} says {need:?}, which {from} has not asked up to version {version}"
+                    );
+                    problems.add(need.rule(), place, detail);
+                }
+            }
+        }
+        for (index, owed) in taken().enumerate().filter(|(_, owed)| owed.asked.parts()) {
+            let Demand { from, to, version } = owed.demand;
+            let key = UserKey { app: from.app, user: to };
+            if people.named_behind(place, &key, &from.user)
+                && !self
+                    .owed
+                    .range(index..count)
+                    .any(|later| later.asked.joins() && later.is_between(&owed.demand))
+            {
+                let detail =
+                    format!("{key} keeps {from} behind the parting of their version {version}");
+                problems.add(Rule::PartedWhenTaken, place, detail);
             }
         }
     }

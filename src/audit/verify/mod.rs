@@ -10,6 +10,7 @@
 
 mod channels;
 mod cursors;
+mod follow;
 mod hashes;
 mod numbers;
 mod people;
@@ -243,7 +244,7 @@ impl<'a> Check<'a> {
         match record.body {
             Body::Commit(commit) => self.commit(place, &commit),
             Body::Watermark { seen } => {
-                self.channels.watermark(place, &seen, self.late, problems);
+                self.channels.watermark(place, &seen, self.late, &self.people, problems);
             }
             Body::Acknowledged { out } => self.channels.acknowledged(place, &out, self.late),
             Body::Cursor { subscription, cursor } => self.cursor(place, subscription, &cursor),
@@ -286,9 +287,10 @@ impl<'a> Check<'a> {
             Some(latest) if commit.at < latest => {}
             _ => *time = Some(commit.at),
         }
-        self.people.replay(place, commit, problems);
-        self.channels.answer(place, commit, self.late, problems);
-        self.channels.ask(place.0, commit, problems);
+        let waits = self.channels.wait(place.0);
+        let needs = self.people.replay(place, commit, waits, problems);
+        self.channels.answer(place, (commit, needs), self.late, &self.people, problems);
+        self.channels.ask(place.0, commit, &self.people, problems);
     }
 
     fn finish(mut self) -> Result<Report, AuditError> {

@@ -5,9 +5,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::channels::Pair;
+use super::follow::{Ground, Need};
 use super::report::{Findings, Report, Rule};
 use crate::domain::{
-    Agreement, EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey, Version,
+    Agreement, EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey,
 };
 use crate::journal::{Commit, Offset, Partition};
 use crate::store::rows::{Before, RowChanges, RowHash};
@@ -15,14 +16,17 @@ use crate::store::rows::{Before, RowChanges, RowHash};
 /// Where a record stands.
 type Place = (Partition, Offset);
 
+/// Who was named by whom before some records, and before which.
+type Recent = HashMap<(UserKey, UserId), Vec<(Offset, bool)>>;
+
 /// All users of a journal.
 pub(super) struct People {
     people: HashMap<UserKey, Box<Person>, foldhash::fast::RandomState>,
     /// By partition, whose rows have changed since they were hashed.
     changed: Vec<Vec<UserKey>>,
     scratch: Vec<u8>,
-    /// Friendships ended by a block that was not read yet.
-    unexplained: Vec<Severed>,
+    /// By partition, who was named by whom before which records, while its answers wait for questions.
+    recent: Vec<Recent>,
     import_ignores_blocklist: bool,
 }
 
@@ -48,17 +52,6 @@ struct Note {
     /// The last friendship of both that the user removed from their own list alone: the peer may
     /// still have it.
     left: Option<Box<EdgeId>>,
-    /// When the user blocked the peer for the first time.
-    first_block: Option<Version>,
-}
-
-/// A friendship that ended because `by` blocked `whom`.
-struct Severed {
-    by: UserKey,
-    whom: UserId,
-    /// The block stands in this version or before it.
-    until: Version,
-    place: Place,
 }
 
 impl Person {
@@ -76,12 +69,17 @@ impl Person {
         self.notes.get(peer).and_then(|note| note.form)
     }
 
+    /// Whether the user has `peer` as a friend, or a request of theirs.
+    fn names(&self, peer: &UserId) -> bool {
+        self.state.has_friend(peer) || self.state.request_of(peer).is_some()
+    }
+
     fn place(&self, peer: &UserId) -> Place {
         (self.partition, self.notes.get(peer).map_or(Offset(0), |note| note.offset))
     }
 
     /// Notes what `event` says beyond the state, before the state takes it into account.
-    fn note(&mut self, event: &Event, version: Version, offset: Offset) {
+    fn note(&mut self, event: &Event, offset: Offset) {
         if let Event::AccountDeleted {} = event {
             for note in self.notes.values_mut() {
                 (note.remains, note.form) = (false, None);
@@ -106,10 +104,7 @@ impl Person {
         let note = self.notes.entry(peer).or_default();
         note.offset = offset;
         match event {
-            Event::UserBlocked { remain_friends, .. } => {
-                note.remains = *remain_friends;
-                note.first_block.get_or_insert(version);
-            }
+            Event::UserBlocked { remain_friends, .. } => note.remains = *remain_friends,
             Event::FriendAdded { .. } | Event::FriendLinked { .. } => note.form = form,
             Event::FriendRemoved { edge, reason, .. } => {
                 if matches!(reason, RemovalReason::DeletedSingle | RemovalReason::ClearedSingle)
@@ -167,7 +162,7 @@ impl People {
             people: HashMap::default(),
             changed: vec![Vec::new(); usize::from(partitions)],
             scratch: Vec::new(),
-            unexplained: Vec::new(),
+            recent: vec![Recent::new(); usize::from(partitions)],
             import_ignores_blocklist,
         }
     }
@@ -183,8 +178,15 @@ impl People {
         }
     }
 
-    /// Takes a valid record into account: the same fold as in a node.
-    pub(super) fn replay(&mut self, place: Place, commit: &Commit, problems: &mut Findings) {
+    /// Takes a valid record into account: the same fold as in a node. Answers which effects its events
+    /// have to answer. Who is named is remembered if its partition `waits` for questions.
+    pub(super) fn replay(
+        &mut self,
+        place: Place,
+        commit: &Commit,
+        waits: bool,
+        problems: &mut Findings,
+    ) -> Box<[Need]> {
         let (key, version) = (commit.key, commit.version);
         let person =
             self.people.entry(key).or_insert_with(|| Box::new(Person::new(key.user, place.0)));
@@ -193,8 +195,12 @@ impl People {
             let detail = format!("{key} has version {version} where {expected} follows");
             problems.add(Rule::VersionsWithoutGap, place, detail);
         }
-        for event in &commit.events {
-            person.note(event, version, place.1);
+        let recent = &mut self.recent[usize::from(place.0.0)];
+        let peers = || commit.events.iter().filter_map(Event::peer);
+        let known = waits.then(|| peers().map(|peer| (peer, person.names(&peer))).collect());
+        let known: Vec<(UserId, bool)> = known.unwrap_or_default();
+        if !waits && !recent.is_empty() {
+            *recent = Recent::new();
         }
         match &mut person.before {
             Some(before) => before.look_also(&person.state, &commit.events, &mut self.scratch),
@@ -211,8 +217,32 @@ impl People {
                 self.changed[usize::from(place.0.0)].push(key);
             }
         }
-        person.state.replay(version, &commit.events, commit.at);
-        for peer in commit.events.iter().filter_map(Event::peer) {
+        let mut needs = Vec::new();
+        for event in &commit.events {
+            let import_ignores_blocklist = self.import_ignores_blocklist;
+            let ground = Ground { user: &person.state, commit, import_ignores_blocklist };
+            if !ground.admits(event) {
+                let detail = format!("{key} has a {} that does not follow", name_of(event));
+                problems.add(Rule::EventsFollow, place, detail);
+            }
+            match ground.needs(event) {
+                Some((need, true)) => needs.push(need),
+                Some((need, false)) => {
+                    let detail = format!("{key} has a {} that nobody caused", name_of(event));
+                    problems.add(need.rule(), place, detail);
+                }
+                None => {}
+            }
+            person.note(event, place.1);
+            person.state.evolve(event, commit.at);
+        }
+        person.state.replay(version, &[], commit.at);
+        for (peer, named) in known {
+            if named != person.names(&peer) {
+                recent.entry((key, peer)).or_default().push((place.1, named));
+            }
+        }
+        for peer in peers() {
             let imported =
                 self.import_ignores_blocklist && person.form(&peer) == Some(OfferForm::Import);
             if person.bans(&peer) && person.state.has_friend(&peer) && !imported {
@@ -220,35 +250,22 @@ impl People {
                 problems.add(Rule::NoFriendBlocked, place, detail);
             }
         }
-        self.explain_severed(place, commit, problems);
+        needs.into()
     }
 
-    fn explain_severed(&mut self, place: Place, commit: &Commit, problems: &mut Findings) {
-        for event in &commit.events {
-            let Event::FriendRemoved { peer, reason: RemovalReason::BlockedByPeer, .. } = event
-            else {
-                continue;
-            };
-            let Some(cause) = commit.cause.filter(|cause| cause.user == *peer) else {
-                let detail = format!("{} lost {peer} by a block that nobody made", commit.key);
-                problems.add(Rule::SeveredByBlock, place, detail);
-                continue;
-            };
-            let severed = Severed {
-                by: UserKey { app: commit.key.app, user: *peer },
-                whom: commit.key.user,
-                until: cause.version,
-                place,
-            };
-            if !self.is_explained(&severed) {
-                self.unexplained.push(severed);
-            }
+    /// Whether `key` had `peer` as a friend, or a request of theirs, right behind the record at `place`.
+    pub(super) fn named_behind(
+        &self,
+        (partition, offset): Place,
+        key: &UserKey,
+        peer: &UserId,
+    ) -> bool {
+        let changes = self.recent[usize::from(partition.0)].get(&(*key, *peer));
+        let next = changes.and_then(|changes| changes.iter().find(|(at, _)| *at > offset));
+        match next {
+            Some((_, named)) => *named,
+            None => self.people.get(key).is_some_and(|person| person.names(peer)),
         }
-    }
-
-    fn is_explained(&self, severed: &Severed) -> bool {
-        let note = self.people.get(&severed.by).and_then(|by| by.notes.get(&severed.whom));
-        note.and_then(|note| note.first_block).is_some_and(|first| first <= severed.until)
     }
 
     /// Looks at everybody once all is read, and counts. Of a pair with something on the way nothing
@@ -260,17 +277,6 @@ impl People {
         problems: &mut Findings,
         warnings: &mut Findings,
     ) {
-        for severed in &self.unexplained {
-            let known =
-                unsettled.contains(&Pair::of(severed.by.app, severed.by.user, severed.whom));
-            if !known && !self.is_explained(severed) {
-                let detail = format!(
-                    "{} lost {} by a block that stands nowhere up to version {}",
-                    severed.whom, severed.by, severed.until
-                );
-                problems.add(Rule::SeveredByBlock, severed.place, detail);
-            }
-        }
         // In the order of names, so that two runs over one journal say the same.
         let mut keys: Vec<&UserKey> = self.people.keys().collect();
         keys.sort_unstable();
@@ -363,4 +369,10 @@ impl People {
             }
         }
     }
+}
+
+/// How the event is stored.
+fn name_of(event: &Event) -> String {
+    let event = serde_json::to_value(event).unwrap_or_default();
+    event["type"].as_str().unwrap_or_default().to_owned()
 }

@@ -68,7 +68,9 @@ impl Promise {
             Self::NeverBlockedAndFriends => "what was read in between, while an effect was owed",
             Self::SameUserOneOrder => "in which order the calls came",
             Self::OneWriter => "what a deposed owner answered without writing it",
-            Self::NothingUnsaid => "whether a receiver has kept what it accepted",
+            Self::NothingUnsaid => {
+                "whether a receiver has kept what it accepted, and what settings ask for"
+            }
             Self::ReplayIsTheSameProgram => "the state of nodes between their checkpoints",
             Self::Bounded => "queues, waits and retries of running nodes, and the limits of apps",
         }
@@ -91,11 +93,14 @@ impl Rule {
             | Self::BothSides
             | Self::OffersAnswered
             | Self::SeveredByBlock
+            | Self::AnswersAsAsked
+            | Self::PartedWhenTaken
             | Self::DeletedForgotten => Promise::NeverBlockedAndFriends,
             Self::TimeForward
             | Self::RightPartition
             | Self::HasEvents
             | Self::VersionsWithoutGap
+            | Self::EventsFollow
             | Self::AnswersForward
             | Self::CauseMatches => Promise::SameUserOneOrder,
             Self::NextEpoch | Self::WrittenUnderClaim | Self::OneRecordPerNumber => {

@@ -41,6 +41,8 @@ pub enum Rule {
     HasEvents,
     /// A user's versions have no gap.
     VersionsWithoutGap,
+    /// An event follows from the state before it.
+    EventsFollow,
     /// What a partition has taken from another one grows.
     AnswersForward,
     /// Nothing is taken that was never asked.
@@ -57,8 +59,12 @@ pub enum Rule {
     BothSides,
     /// With nothing owed between two: every offer is answered.
     OffersAnswered,
-    /// A friendship ended by a peer's block has that block before it.
+    /// A friendship ended by a peer's block answers that block.
     SeveredByBlock,
+    /// What a user says to a peer's fact answers an effect of it that the record takes.
+    AnswersAsAsked,
+    /// Whoever takes a peer's block has no friendship and no request of theirs behind it.
+    PartedWhenTaken,
     /// Nobody names a deleted account once every partition has heard of it (a warning: a call that
     /// crosses the deletion may).
     DeletedForgotten,

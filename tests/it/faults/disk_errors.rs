@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::support::{Answer, Caller, Setup, TestProcess, eventually, names, verify};
+use crate::support::{Answer, Caller, Setup, TestProcess, eventually, names, skip, verify};
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ impl OnABadDisk {
     /// None for a release build, which cannot be told.
     fn start() -> Option<Self> {
         if !cfg!(debug_assertions) {
-            eprintln!("SKIPPED: a release build has no bad disk");
+            skip("a release build has no bad disk", "To run it, build for tests.", &[]);
             return None;
         }
         let setup = Setup::new();

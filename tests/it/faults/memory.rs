@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-use super::{MIB, load_during, with_callers};
+use super::{MIB, has_not_panicked, load_during, with_callers};
 use crate::support::{Caller, Setup, TestProcess, eventually, names, verify};
 
 /// How much memory it gets beyond what it has when the limit comes.
@@ -44,6 +44,7 @@ fn a_node_without_more_memory_answers_or_ends_and_has_lost_nothing() {
     let (mut node, mut minds) = with_callers(&setup, 5);
     let mut ends = 0;
     for more in MORE {
+        let before = TestProcess::everything_said(&setup).len();
         load_during(&mut minds, &mut node, |node, answered| {
             eventually("callers are answered", || answered.load(Ordering::Relaxed) >= ANSWERS);
             let has = node.bytes_of("VmData").expect("it runs");
@@ -75,6 +76,10 @@ fn a_node_without_more_memory_answers_or_ends_and_has_lost_nothing() {
             if ended { "ended" } else { "lived" }
         );
         node.kill();
+        if !ended {
+            // One that could not have what it needed may have said so in any way.
+            has_not_panicked(&TestProcess::everything_said(&setup)[before..]);
+        }
         verify(&setup);
         node = TestProcess::start(&setup);
         for mind in &mut minds {

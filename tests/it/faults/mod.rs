@@ -90,9 +90,18 @@ fn holds_all_it_said(node: TestProcess, minds: &mut [Mind], setup: &Setup) {
     for mind in minds {
         mind.check(&mut node.caller());
     }
+    ends_well(node, setup);
+}
+
+/// The node stops in order, nothing in it has ever panicked, and what it leaves passes the audit.
+fn ends_well(node: TestProcess, setup: &Setup) {
     node.terminate();
     assert!(node.wait().success());
     verify(setup);
-    let said = TestProcess::everything_said(setup);
+    has_not_panicked(&TestProcess::everything_said(setup));
+}
+
+#[track_caller]
+fn has_not_panicked(said: &str) {
     assert!(!said.contains("panicked"), "{said}");
 }

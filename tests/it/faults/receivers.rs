@@ -10,10 +10,8 @@ use std::time::Instant;
 use actix_web::rt::net::TcpSocket;
 use serde_json::json;
 
-use super::{MIB, QUICK, memory};
-use crate::support::{
-    Caller, Reaction, Setup, TestProcess, TestSubscriber, block_on, names, verify,
-};
+use super::{MIB, QUICK, ends_well, memory};
+use crate::support::{Caller, Reaction, Setup, TestProcess, TestSubscriber, block_on, names};
 
 /// Connections, and whose doings each of them tells in turn: more than are parked one by one.
 const CALLERS: usize = 4;
@@ -151,18 +149,15 @@ fn everything_is_heard_later(
         lives.into_iter().flat_map(|life| life.join().expect("every call is answered")).collect()
     });
     let after = memory(&node);
+    eprintln!("{} MiB, then {} MiB", before / MIB, after / MIB);
     assert!(after < before + BYTES_MAX, "{} MiB, then {} MiB", before / MIB, after / MIB);
     assert!(subscriber.accepted().is_empty(), "it is ill");
 
     cure(&mut subscriber);
     let count = owed.values().map(Vec::len).sum();
     subscriber.until_accepted(count);
-    node.terminate();
-    assert!(node.wait().success());
+    ends_well(node, setup);
     assert_eq!(heard(&subscriber), owed);
-    verify(setup);
-    let said = TestProcess::everything_said(setup);
-    assert!(!said.contains("panicked"), "{said}");
 }
 
 fn setup(subscriber: &TestSubscriber) -> Setup {

@@ -9,14 +9,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{MIB, is_served_quickly, memory};
-use crate::support::{Identity, Setup, TestProcess, verify};
+use super::{MIB, ends_well, is_served_quickly, memory};
+use crate::support::{Identity, Setup, TestProcess};
 
 /// How many there are, if the machine lets us open so many files, and at most.
 const SLOW: usize = 2_000;
 const SLOW_MAX: usize = 10_000;
+/// And at least: fewer are no burden.
+const SLOW_MIN: usize = 500;
 /// Files of this process that are others' business.
 const OTHER_FILES: u64 = 300;
+
+/// How many are served where that is the limit, and how much they say while the next one waits.
+const FEW: usize = 3;
+const CONVERSATIONS: usize = 50;
 
 /// What a slow one may cost.
 const BYTES_EACH_MAX: u64 = 64 << 10;
@@ -126,7 +132,9 @@ fn count() -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to its maximum");
     let room = maximum.map_or(usize::MAX, |files| files.saturating_sub(OTHER_FILES) as usize);
-    wanted.min(room)
+    let count = wanted.min(room);
+    assert!(count >= SLOW_MIN, "{count} connections are too few: {maximum:?} files may be open");
+    count
 }
 
 #[test]
@@ -169,7 +177,43 @@ fn slow_callers_hold_up_nobody_cost_little_and_are_let_go() {
     assert!(open.is_empty(), "{} are still there, such as {:?}", open.len(), open[0]);
     let bound = before + 16 * MIB + BYTES_EACH_MAX * count as u64;
     assert!(most < bound, "{} MiB", most / MIB);
-    node.terminate();
-    assert!(node.wait().success());
-    verify(&setup);
+    ends_well(node, &setup);
+}
+
+/// Says something and hears an answer.
+fn converse(stream: &mut TcpStream) {
+    stream.write_all(REFUSED.as_bytes()).expect("it is taken");
+    hear(stream);
+}
+
+fn hear(stream: &mut TcpStream) {
+    let mut answer = [0; 4096];
+    assert!(stream.read(&mut answer).expect("an answer in time") > 0, "it is let go");
+}
+
+#[test]
+fn only_so_many_connections_are_served_and_the_next_one_when_one_has_gone() {
+    let setup = Setup::new();
+    let setup = setup.set("HTTP_WORKERS", "1").set("HTTP_CONNECTIONS_MAX", &FEW.to_string());
+    let node = TestProcess::start(&setup);
+    let connect = || {
+        let stream = TcpStream::connect(node.address).expect("the node listens");
+        stream.set_read_timeout(Some(LAST_MAX)).expect("an option of a socket");
+        stream
+    };
+    let mut served: Vec<TcpStream> = (0..FEW).map(|_| connect()).collect();
+    served.iter_mut().for_each(converse);
+    let mut next = connect();
+    next.write_all(REFUSED.as_bytes()).expect("the system takes it");
+    for _ in 0..CONVERSATIONS {
+        served.iter_mut().for_each(converse);
+    }
+    next.set_nonblocking(true).expect("an option of a socket");
+    let early = next.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(early, Err(ErrorKind::WouldBlock), "it is not its turn");
+    next.set_nonblocking(false).expect("an option of a socket");
+    drop(served.pop());
+    hear(&mut next);
+    drop((served, next));
+    ends_well(node, &setup);
 }

@@ -2,7 +2,9 @@
 //! promise 2.
 //!
 //! From the answer of a block on, until an unblock of it may have happened and a befriending after
-//! that, nobody who asks sees a friendship, in whatever direction, on whatever node.
+//! that, nobody who asks sees a friendship, in whatever direction, on whatever node. And nobody sees
+//! less than what was answered: after a befriending there is a friendship of both until something may
+//! have ended it, after an unfriending there is none until another befriending may have happened.
 
 use std::collections::BTreeMap;
 
@@ -30,16 +32,39 @@ struct Between {
     unblocks: [Vec<Span>; 2],
     /// Befriendings that may have happened.
     befriendings: Vec<Span>,
-    /// Looks at the friendship, and whether there was one.
-    looks: Vec<(Span, bool)>,
+    /// Befriendings that were answered as done.
+    made: Vec<Span>,
+    /// Unfriendings that were answered as done.
+    ended: Vec<Span>,
+    /// What may have ended a friendship.
+    partings: Vec<Span>,
+    /// Looks at the friendship.
+    looks: Vec<(Span, Seen)>,
+}
+
+/// What was seen of a friendship, in both directions.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// At least one has the other.
+    any: bool,
+    /// Each has the other, as far as was asked.
+    both: bool,
+}
+
+impl Seen {
+    const SOME: Self = Self { any: true, both: true };
 }
 
 /// Answers how many looks fell on a blocked pair.
 pub(super) fn check(operations: &[Operation], violations: &mut Vec<Violation>) -> usize {
     let mut looks = 0;
     for between in pairs(operations).into_values() {
+        let text = |span: Span| operations[span.operation].to_string();
+        between.check_stale(|change, seen| {
+            let (change, seen) = (text(change), text(seen));
+            violations.push(Violation::FriendsStale { change, seen });
+        });
         looks += between.check(|block, seen| {
-            let text = |span: Span| operations[span.operation].to_string();
             let (block, seen) = (text(block), text(seen));
             violations.push(Violation::FriendsDespiteBlock { block, seen });
         });
@@ -57,18 +82,27 @@ fn pairs(operations: &[Operation]) -> BTreeMap<Pair, Between> {
             for (target, relation) in operation.call.targets.iter().zip(relations) {
                 if let Some(relation) = relation {
                     let between = pairs.entry(pair(owner, *target)).or_default();
-                    between.looks.push((span, relation.mine || relation.theirs));
+                    let any = relation.mine || relation.theirs;
+                    let both = relation.mine && relation.theirs;
+                    between.looks.push((span, Seen { any, both }));
                 }
             }
         }
         for (target, verdict) in operation.items() {
-            if deed.is_read() || deed == Deed::Unfriend || verdict == Verdict::NotDone {
+            if deed.is_read() || verdict == Verdict::NotDone {
                 continue;
             }
             let between = pairs.entry(pair(owner, target)).or_default();
             let side = usize::from(owner > target);
             // Without an answer to the item it may happen as late as it likes.
             let open = Span { answered: Nanos::MAX, ..span };
+            match (deed, verdict) {
+                (Deed::Block | Deed::Unfriend, Verdict::Done) => between.partings.push(span),
+                // The other side follows when it likes.
+                (Deed::Block | Deed::Unfriend, Verdict::Owed | Verdict::Recorded)
+                | (Deed::Block | Deed::Unfriend, Verdict::Unknown) => between.partings.push(open),
+                _ => {}
+            }
             match (deed, verdict) {
                 // Whoever is told that it was there already is told that it is settled.
                 (Deed::Block, Verdict::Done | Verdict::Already) => {
@@ -79,13 +113,15 @@ fn pairs(operations: &[Operation]) -> BTreeMap<Pair, Between> {
                     between.unblocks[side].push(open);
                 }
                 (Deed::Unblock, Verdict::Recorded) => between.unblocks[side].push(span),
+                (Deed::Unfriend, Verdict::Done) => between.ended.push(span),
                 (Deed::Befriend, Verdict::Recorded) => between.befriendings.push(span),
                 // Whoever gets a friend, or has one, has seen the friendship.
                 (Deed::Befriend, Verdict::Done) => {
                     between.befriendings.push(span);
-                    between.looks.push((span, true));
+                    between.made.push(span);
+                    between.looks.push((span, Seen::SOME));
                 }
-                (Deed::Befriend, Verdict::Already) => between.looks.push((span, true)),
+                (Deed::Befriend, Verdict::Already) => between.looks.push((span, Seen::SOME)),
                 (Deed::Befriend, Verdict::Owed | Verdict::Unknown) => {
                     between.befriendings.push(open);
                 }
@@ -114,6 +150,34 @@ fn running<'s>(
 }
 
 impl Between {
+    /// Whether each look shows what was answered before it, unless something that may lie between the
+    /// two has changed it.
+    fn check_stale(&self, mut complain: impl FnMut(Span, Span)) {
+        for (look, seen) in &self.looks {
+            // Of the changes answered before the look, the one that was asked last excuses least.
+            let last = |changes: &[Span]| {
+                let before = changes.iter().filter(|change| change.answered < look.invoked);
+                before.max_by_key(|change| change.invoked).copied()
+            };
+            let excused = |change: &Span, others: &[Span]| {
+                let lies = |other: &Span| {
+                    other.answered >= change.invoked && other.invoked <= look.answered
+                };
+                others.iter().any(lies)
+            };
+            if let Some(made) = last(&self.made).filter(|_| !seen.both)
+                && !excused(&made, &self.partings)
+            {
+                complain(made, *look);
+            }
+            if let Some(ended) = last(&self.ended).filter(|_| seen.any)
+                && !excused(&ended, &self.befriendings)
+            {
+                complain(ended, *look);
+            }
+        }
+    }
+
     /// What begins when something else ends may have happened before it.
     fn check(mut self, mut complain: impl FnMut(Span, Span)) -> usize {
         // Of the blocks answered before a look, the one that was asked last excludes most.
@@ -134,7 +198,7 @@ impl Between {
         let last_answered =
             running(self.befriendings.iter(), |one, last| one.answered > last.answered);
         let mut looks = 0;
-        for (look, is_friend) in &self.looks {
+        for (look, seen) in &self.looks {
             for side in [0, 1] {
                 let before = self.blocks[side].partition_point(|b| b.answered < look.invoked);
                 let Some(block) = before.checked_sub(1).map(|at| last_asked[side][at]) else {
@@ -150,7 +214,7 @@ impl Between {
                     last >= Some(unblock.invoked.max(block.invoked))
                 });
                 looks += usize::from(unblock.is_none());
-                if *is_friend && !excused {
+                if seen.any && !excused {
                     complain(block, *look);
                 }
             }

@@ -1,13 +1,16 @@
 //! The journal as an audit shows it: every record, and which of them count.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cordon::journal::record::decode;
-use cordon::journal::{Admitted, Body, Commit, Offset, Partition, ReaderRule, Record};
+use cordon::journal::{
+    Admitted, Body, Commit, Offset, Partition, ReadJournal, ReaderRule, Record, kafka,
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Place;
+use crate::support::Setup;
 
 /// The records of all partitions, and whether each counts by the product's reader rule.
 #[derive(Debug, Default)]
@@ -36,6 +39,51 @@ impl Log {
             *counts = rules.entry(*partition).or_default().admit(record) != Admitted::Void;
         }
         log
+    }
+
+    /// All that nodes with these settings have written into Kafka.
+    pub(crate) fn of_kafka(setup: &Setup) -> Self {
+        let cluster = cordon::app::kafka_cluster(&setup.config());
+        let journal = kafka::ReadOnly::open(cluster).expect("a journal");
+        let partitions = (0..journal.partitions()).map(|index| (Partition(index), Offset(0)));
+        let mut reader = journal.reader(&partitions.collect::<Vec<_>>()).expect("a reader");
+        let mut records = Vec::new();
+        loop {
+            let entries = reader.next(1 << 20).expect("readable records");
+            if entries.is_empty() {
+                return Self::from_records(records);
+            }
+            for entry in entries {
+                let record = decode(&entry.bytes).expect("a record");
+                records.push(((entry.partition, entry.offset), record));
+            }
+        }
+    }
+
+    /// How many partitions have a record.
+    pub(crate) fn partitions(&self) -> u16 {
+        self.records.last_key_value().map_or(0, |((partition, _), _)| partition.0 + 1)
+    }
+
+    /// The partitions that somebody claimed after `node` had them and had not let go of them.
+    pub(crate) fn taken_from(&self, node: &str) -> BTreeSet<Partition> {
+        let mut owners: BTreeMap<Partition, &str> = BTreeMap::new();
+        let mut taken = BTreeSet::new();
+        let counting = self.records.iter().filter(|(_, (_, counts))| *counts);
+        for ((partition, _), (record, _)) in counting {
+            match &record.body {
+                Body::Claim { node: owner, .. } => {
+                    if owners.insert(*partition, owner) == Some(node) && *owner != node {
+                        taken.insert(*partition);
+                    }
+                }
+                Body::Release { .. } => {
+                    owners.remove(partition);
+                }
+                _ => {}
+            }
+        }
+        taken
     }
 
     /// From what `cordon replay --all --json` writes. Errors: what is wrong with a line, also one

@@ -4,9 +4,11 @@
 //! at it without any node:
 //!
 //! - [`check`]: each block is a register that is linearizable over all nodes, and after the answer to a
-//!   block nobody sees a friendship between the two (design.md 2, promise 2);
+//!   block nobody sees a friendship between the two (design.md 2, promise 2), nor anything else than
+//!   what a befriending or unfriending was answered with (1);
 //! - [`check_facts`]: what was acknowledged stands in the journal exactly once (promise 1);
-//! - [`check_friends`]: some moment of the journal explains every look at a friendship (1, 3);
+//! - [`check_friends`]: some moment of the journal explains every look at a friendship, and every
+//!   blocklist as a whole (1, 3);
 //! - [`check_callbacks`]: subscribers heard of everything, in order, in the same bytes (promise 5).
 //!
 //! What is not known counts in favour of the node: an operation without an answer may have happened
@@ -194,6 +196,8 @@ pub(crate) struct Report {
     pub(crate) looks_at_the_blocked: usize,
     /// How often the journal explained who was seen as a friend.
     pub(crate) looks_explained: usize,
+    /// How often the journal explained a whole blocklist.
+    pub(crate) lists_explained: usize,
     /// Items whose fact was looked for in the journal.
     pub(crate) facts: usize,
     /// Calls that a subscriber was owed.

@@ -3,11 +3,11 @@
 //! A record has its place in its partition's order. It came after every operation was asked whose
 //! records stand before it, and it was final before any operation was answered whose own record
 //! stands behind it. So the journal says of each change without an answer whether it happened, and
-//! about when.
+//! about when. What is answered with 0 waits for the other side: its record was final by then, too.
 
 use std::collections::{BTreeMap, HashMap};
 
-use cordon::domain::{EdgeId, Event, UserId};
+use cordon::domain::{EdgeId, Event, RemovalReason, UserId, Version};
 use cordon::journal::{Commit, Partition};
 use uuid::Uuid;
 
@@ -28,6 +28,9 @@ pub(crate) fn resolve(operations: &[Operation], log: &Log) -> Vec<Operation> {
             let (deed, target, until) = match event {
                 Event::UserBlocked { target, .. } => (Deed::Block, *target, span.until),
                 Event::UserUnblocked { target } => (Deed::Unblock, *target, span.until),
+                // The other side follows later.
+                Event::FriendRemoved { peer, reason: RemovalReason::DeletedBoth, .. }
+                | Event::UnfriendAsked { peer } => (Deed::Unfriend, *peer, Nanos::MAX),
                 Event::FriendOffered { peer, edge, .. } => {
                     let end = ends.get(&(owner, *peer, *edge)).copied();
                     (Deed::Befriend, *peer, end.unwrap_or(Nanos::MAX))
@@ -110,11 +113,20 @@ impl Spans {
             *from = operation(commit).map_or(0, |operation| operation.invoked_at).max(*from);
             at.insert(*place, Span { from: *from, until: Nanos::MAX });
         }
+        let mut asked: HashMap<Uuid, Version> = HashMap::new();
+        for (_, commit) in commits.iter().filter(|(_, commit)| commit.cause.is_none()) {
+            asked.insert(commit.by.request, commit.version);
+        }
         let mut until: HashMap<Partition, Nanos> = HashMap::new();
         for (place, commit) in commits.iter().rev() {
             let until = until.entry(place.0).or_insert(Nanos::MAX);
-            // An answer waits for the caller's own record, not for every record that follows of it.
-            if let Some(operation) = operation(commit).filter(|_| commit.cause.is_none()) {
+            let awaits = |operation: &&Operation| {
+                commit.cause.is_none()
+                    || asked
+                        .get(&commit.by.request)
+                        .is_some_and(|version| is_awaited(operation, commit, *version))
+            };
+            if let Some(operation) = operation(commit).filter(awaits) {
                 *until = operation.end().min(*until);
             }
             if let Some(span) = at.get_mut(place) {
@@ -123,6 +135,22 @@ impl Spans {
         }
         Self { at }
     }
+}
+
+/// Whether the answer waits for a record that an effect caused, `asked` being the version of the
+/// caller's own record: it does for the other side's, and for the yes to an offer, not for every record
+/// that follows of it.
+fn is_awaited(operation: &Operation, commit: &Commit, asked: Version) -> bool {
+    let Call { deed, owner, .. } = &operation.call;
+    let Some(cause) = commit.cause else { return true };
+    let is_done = |target: UserId| {
+        operation.items().any(|(to, verdict)| to == target && verdict == Verdict::Done)
+    };
+    if commit.key.user != *owner {
+        return cause.user == *owner && cause.version == asked && is_done(commit.key.user);
+    }
+    let is_yes = |event: &Event| matches!(event, Event::OfferConfirmed { peer, edge, .. } if *peer == cause.user && edge.version == asked);
+    *deed == Deed::Befriend && is_done(cause.user) && commit.events.iter().any(is_yes)
 }
 
 /// When at the latest each offer was over: what came of it had come of it by then.

@@ -15,6 +15,10 @@ pub(crate) enum Violation {
     TooConcurrent { owner: UserId, target: UserId, at: String },
     /// A friendship was seen although a block had been answered.
     FriendsDespiteBlock { block: String, seen: String },
+    /// A look at a friendship does not show what was answered before.
+    FriendsStale { change: String, seen: String },
+    /// No moment of the journal explains a whole blocklist.
+    ListUnexplained { owner: UserId, at: String },
     /// No moment of the journal explains what was seen of a friendship.
     FriendUnexplained { owner: UserId, peer: UserId, seen: bool, at: String },
     /// A change was acknowledged, and no fact of it is in the journal.
@@ -51,6 +55,12 @@ impl fmt::Display for Violation {
             }
             Self::FriendsDespiteBlock { block, seen } => {
                 write!(f, "a friendship was seen:\n    {seen}\n  although blocked:\n    {block}")
+            }
+            Self::FriendsStale { change, seen } => {
+                write!(f, "seen:\n    {seen}\n  although done, and not undone:\n    {change}")
+            }
+            Self::ListUnexplained { owner, at } => {
+                write!(f, "no moment of the journal explains the blocklist of {owner}:\n    {at}")
             }
             Self::FriendUnexplained { owner, peer, seen, at } => {
                 let has = if *seen { "has" } else { "has not" };

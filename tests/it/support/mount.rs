@@ -8,11 +8,15 @@ use std::process::Command;
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    /// None where the test may not mount.
+    /// None where the test may not mount, which has been said then.
     pub(crate) fn new(at: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(at).expect("a folder for the mount");
         let options = format!("size={size},mode=700");
-        run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"], at).then(|| Self(at.to_owned()))
+        if run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"], at) {
+            return Some(Self(at.to_owned()));
+        }
+        super::skip_without_root("may not mount a tmpfs", "To run it, be root.");
+        None
     }
 
     /// Takes all the room that is left.

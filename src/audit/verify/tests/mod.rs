@@ -1,5 +1,6 @@
 //! Each rule, broken once; and right histories, which break none.
 
+mod follow;
 mod hashes;
 mod journal;
 mod promises;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::Agreement;
 
 /// One step of a random history; numbers pick users and channels.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ enum Step {
     Unblock(usize, usize),
     Add(usize, usize, usize, u8, bool),
     Remove(usize, usize, bool),
+    Clear(usize, bool),
+    Answer(usize, usize, u8),
     Deliver(usize, usize),
     Drain,
     Checkpoint(u16),
@@ -32,6 +35,8 @@ fn steps() -> impl Strategy<Value = Step> {
         9 => (user(), user(), user(), 0..5_u8, any::<bool>())
             .prop_map(|(a, b, c, form, forced)| Step::Add(a, b, c, form, forced)),
         4 => (user(), user(), any::<bool>()).prop_map(|(a, b, both)| Step::Remove(a, b, both)),
+        1 => (user(), any::<bool>()).prop_map(|(a, both)| Step::Clear(a, both)),
+        4 => (user(), user(), 0..3_u8).prop_map(|(a, b, answer)| Step::Answer(a, b, answer)),
         14 => (any::<usize>(), 1..4_usize).prop_map(|(channel, max)| Step::Deliver(channel, max)),
         1 => Just(Step::Drain),
         1 => (0..3_u16).prop_map(Step::Checkpoint),
@@ -59,6 +64,11 @@ fn take(world: &mut World, step: &Step) {
             world.add(NAMES[a], &[NAMES[b], NAMES[c]], form, forced);
         }
         Step::Remove(a, b, both) => world.remove(NAMES[a], NAMES[b], both),
+        Step::Clear(a, both) => world.clear(NAMES[a], both),
+        Step::Answer(a, b, answer) => {
+            let answers = [None, Some(Agreement::Both), Some(Agreement::OneWay)];
+            world.answer(NAMES[a], NAMES[b], answers[usize::from(answer)]);
+        }
         Step::Deliver(channel, max) => {
             let busy = world.busy();
             if let Some(picked) = channel.checked_rem(busy.len()) {

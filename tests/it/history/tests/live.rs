@@ -106,6 +106,7 @@ fn what_clients_see_of_a_node_that_is_killed_passes_every_check() {
     assert!(operations.len() > KILLS * CALLS);
     assert!(callbacks.callbacks > 0 && facts.facts > 0);
     assert!(resolved.looks_at_the_blocked > 0 && friends.looks_explained > 0);
+    assert!(friends.lists_explained > 0);
     let lost = operations.iter().filter(|operation| operation.outcome == Outcome::Unknown);
     assert!(lost.count() > 0, "the kills went unnoticed");
 }

@@ -119,6 +119,51 @@ fn too_many_at_once_is_no_pass() {
     assert!(matches!(violations[..], [Violation::TooConcurrent { .. }]), "{violations:?}");
 }
 
+#[track_caller]
+fn stale(operations: &[Operation]) {
+    let violations = check(operations).unwrap_err().0;
+    let is_one = |violation: &Violation| matches!(violation, Violation::FriendsStale { .. });
+    assert!(!violations.is_empty() && violations.iter().all(is_one), "{violations:?}");
+}
+
+fn unfriend(from: u64, to: u64, code: u64) -> Operation {
+    asked(from, to, Deed::Unfriend, &["bob"], Outcome::Codes(vec![code]))
+}
+
+#[test]
+fn a_stale_look_at_a_friendship_is_found() {
+    let made = befriend(1, 2, 0);
+    holds(&[made.clone(), friends(3, 4, true, true)]);
+    holds(&[made.clone(), friends(2, 4, false, false)]);
+    for (mine, theirs) in [(false, false), (true, false), (false, true)] {
+        stale(&[made.clone(), friends(3, 4, mine, theirs)]);
+        // What may have ended it excuses that, as long as it may not lie before.
+        let excuses = [
+            block(3, 9, 0),
+            unknown(block(0, 1, 0)),
+            block(0, 1, 30007),
+            unfriend(4, 9, 0),
+            by("bob", 2, 3, Deed::Unfriend, &["amy"], Outcome::Codes(vec![0])),
+        ];
+        for excuse in excuses {
+            holds(&[made.clone(), excuse, friends(3, 4, mine, theirs)]);
+        }
+        stale(&[unfriend(0, 0, 0), made.clone(), friends(3, 4, mine, theirs), block(5, 6, 0)]);
+    }
+}
+
+#[test]
+fn a_friendship_that_outlasts_its_end_is_found() {
+    let ended = [befriend(1, 2, 0), unfriend(3, 4, 0)];
+    holds(&[&ended[..], &[friends(5, 6, false, false)]].concat());
+    for (mine, theirs) in [(true, true), (true, false), (false, true)] {
+        let seen = friends(5, 6, mine, theirs);
+        stale(&[&ended[..], std::slice::from_ref(&seen)].concat());
+        let again = by("bob", 4, 9, Deed::Befriend, &["amy"], Outcome::Codes(vec![30007]));
+        holds(&[&ended[..], &[again, seen]].concat());
+    }
+}
+
 #[test]
 fn a_resurrected_friendship_is_found() {
     let blocked = [befriend(1, 2, 0), friends(3, 4, true, true), block(5, 6, 0)];

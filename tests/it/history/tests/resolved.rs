@@ -5,9 +5,11 @@ use std::thread;
 use cordon::journal::{Offset, Partition};
 use uuid::Uuid;
 
-use super::super::{Call, Deed, Log, Operation, Outcome, Recorder, check, resolve};
+use super::super::{
+    Call, Deed, Log, Operation, Outcome, Recorder, Violation, check, check_friends, resolve,
+};
 use super::world::World;
-use super::{befriend, block, friends, list, unblock, unknown, user};
+use super::{asked, befriend, block, friends, list, unblock, unknown, user};
 
 /// The operations, those without an answer as well as the others, as they came about in `world`.
 fn told(world: &mut World, operation: Operation, number: u128) -> Operation {
@@ -33,6 +35,57 @@ fn what_is_not_in_the_journal_excuses_nothing() {
     let history = [&lost[..], &[block, friends]].concat();
     assert!(check(&history).is_ok());
     assert!(!seen(world, &history));
+}
+
+/// What the journal does not explain.
+fn unexplained(world: &World, operations: &[Operation]) -> Vec<Violation> {
+    let log = Log::from_records(world.records.clone());
+    check_friends(operations, &log).map_or_else(|found| found.0, |_| Vec::new())
+}
+
+#[test]
+fn what_was_answered_with_0_is_seen_on_both_sides() {
+    let done = |deed| asked(5, 6, deed, &["bob"], Outcome::Codes(vec![0]));
+    let mut world = World::default();
+    let made = told(&mut world, befriend(1, 2, 0), 1);
+    for (mine, theirs) in [(false, true), (true, false)] {
+        let history = [made.clone(), friends(3, 4, mine, theirs)];
+        let found = unexplained(&world, &history);
+        assert!(matches!(found[..], [Violation::FriendUnexplained { .. }]), "{found:?}");
+    }
+    assert_eq!(unexplained(&world, &[made.clone(), friends(3, 4, true, true)]), []);
+    assert_eq!(unexplained(&world, &[made.clone(), friends(1, 2, false, false)]), []);
+    for (number, deed) in [(2, Deed::Unfriend), (3, Deed::Block)] {
+        let mut world = World::default();
+        let made = told(&mut world, befriend(1, 2, 0), 1);
+        let ended = told(&mut world, done(deed), number);
+        let history = |read| [made.clone(), ended.clone(), read];
+        assert_eq!(unexplained(&world, &history(friends(7, 8, false, false))), []);
+        assert_eq!(unexplained(&world, &history(friends(6, 8, true, true))), []);
+        for (mine, theirs) in [(true, false), (false, true)] {
+            let found = unexplained(&world, &history(friends(7, 8, mine, theirs)));
+            assert!(matches!(found[..], [Violation::FriendUnexplained { .. }]), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_blocklist_is_of_one_moment() {
+    let block = |from, to, name| asked(from, to, Deed::Block, &[name], Outcome::Codes(vec![0]));
+    let mut world = World::default();
+    let first = told(&mut world, block(1, 2, "bob"), 1);
+    let second = told(&mut world, block(3, 4, "carl"), 2);
+    let history = |names: &[&str]| [list(0, 10, names), first.clone(), second.clone()];
+    for right in [&[][..], &["bob"], &["bob", "carl"]] {
+        assert_eq!(unexplained(&world, &history(right)), []);
+    }
+    // Each entry alone is right at some moment.
+    let torn = history(&["carl"]);
+    assert!(check(&torn).is_ok());
+    for wrong in [&torn, &history(&["bob", "bob"])] {
+        let found = unexplained(&world, wrong);
+        assert!(matches!(found[..], [Violation::ListUnexplained { .. }]), "{found:?}");
+    }
 }
 
 #[test]

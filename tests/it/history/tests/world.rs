@@ -187,13 +187,16 @@ fn callbacks(records: &[(Place, Record)]) -> Vec<Callback> {
     callbacks
 }
 
+/// A change: the request, and the version of the owner's record of it.
+type Act = (Uuid, Version);
+
 #[derive(Default)]
 pub(super) struct World {
     blocks: BTreeSet<(UserId, UserId)>,
     /// Who has whom, by which friendship.
     friends: BTreeMap<(UserId, UserId), EdgeId>,
-    /// Blocks whose other side is owed, with the request.
-    owed: BTreeMap<(UserId, UserId), Uuid>,
+    /// Blocks whose other side is owed.
+    owed: BTreeMap<(UserId, UserId), Act>,
     versions: BTreeMap<UserId, u64>,
     /// The records of all partitions, in the order in which they came about.
     pub(super) records: Vec<(Place, Record)>,
@@ -281,17 +284,16 @@ impl World {
             };
             codes.push(code);
         }
-        let positions = self.record(owner, request, false, events);
+        let positions = self.record(owner, request, None, events);
+        let act = (request, edge.version);
         for (&target, &code) in call.targets.iter().zip(&codes) {
             match (call.deed, code) {
                 (Deed::Block, 30007) => {
-                    self.owed.entry((owner, target)).or_insert(request);
+                    self.owed.entry((owner, target)).or_insert(act);
                 }
-                (Deed::Block, 0) => {
-                    self.sever(owner, target, RemovalReason::BlockedByPeer, request)
-                }
+                (Deed::Block, 0) => self.sever(owner, target, RemovalReason::BlockedByPeer, act),
                 (Deed::Unfriend, 0) => {
-                    self.sever(owner, target, RemovalReason::DeletedByPeer, request);
+                    self.sever(owner, target, RemovalReason::DeletedByPeer, act);
                 }
                 (Deed::Befriend, 0) => self.join(owner, target, edge, request),
                 _ => {}
@@ -306,14 +308,14 @@ impl World {
         Some(Event::FriendRemoved { peer, edge, reason, announced })
     }
 
-    fn sever(&mut self, owner: UserId, peer: UserId, reason: RemovalReason, request: Uuid) {
+    fn sever(&mut self, owner: UserId, peer: UserId, reason: RemovalReason, act: Act) {
         let ended = self.end(peer, owner, reason);
-        self.record(peer, request, true, ended.into_iter().collect());
+        self.record(peer, act.0, Some((owner, act.1)), ended.into_iter().collect());
     }
 
     fn sever_owed(&mut self, owner: UserId, peer: UserId) {
-        if let Some(request) = self.owed.remove(&(owner, peer)) {
-            self.sever(owner, peer, RemovalReason::BlockedByPeer, request);
+        if let Some(act) = self.owed.remove(&(owner, peer)) {
+            self.sever(owner, peer, RemovalReason::BlockedByPeer, act);
         }
     }
 
@@ -331,7 +333,8 @@ impl World {
             added: theirs,
             agreement: None,
         });
-        self.record(peer, request, true, events);
+        self.record(peer, request, Some((owner, edge.version)), events);
+        let answered = Version(self.versions[&peer]);
         self.friends.insert((owner, peer), edge);
         let friends = vec![Settled { peer, mine: true, theirs }];
         let events = vec![
@@ -339,14 +342,14 @@ impl World {
             Event::OfferConfirmed { peer, edge, mine: true, theirs, agreement: None },
             Event::OffersSettled { offered: edge.version, forced: false, waited: false, friends },
         ];
-        self.record(owner, request, true, events);
+        self.record(owner, request, Some((peer, answered)), events);
     }
 
     fn record(
         &mut self,
         owner: UserId,
         request: Uuid,
-        caused: bool,
+        cause: Option<(UserId, Version)>,
         events: Vec<Event>,
     ) -> Option<Place> {
         if events.is_empty() {
@@ -363,14 +366,14 @@ impl World {
             ip: "127.0.0.1".into(),
             platform: "RESTAPI".into(),
         };
-        let cause = Cause { partition, seq: 1, user: owner, version };
+        let cause = cause.map(|(user, version)| Cause { partition, seq: 1, user, version });
         let commit = Commit {
             id: request,
             key,
             version,
             at: Timestamp(1_700_000_000_000),
             by: Arc::new(by),
-            cause: caused.then_some(cause),
+            cause,
             events,
         };
         Some(self.append(partition, Body::Commit(commit)))

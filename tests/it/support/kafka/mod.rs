@@ -11,7 +11,6 @@ mod cluster;
 mod distribution;
 
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
@@ -24,7 +23,7 @@ pub(crate) use cluster::Cluster;
 /// The variable that names a running cluster.
 const GIVEN: &str = "CORDON_TEST_KAFKA";
 /// Variables under which a missing Kafka is a failure.
-const REQUIRED: [&str; 2] = ["CI", "CORDON_TEST_KAFKA_REQUIRED"];
+const REQUIRED: [&str; 2] = [super::CI, "CORDON_TEST_KAFKA_REQUIRED"];
 /// Any cluster id will do.
 const CLUSTER_ID: &str = "Y29yZG9uLXRlc3RzLWthZg";
 
@@ -53,16 +52,11 @@ pub(crate) fn shared() -> Option<&'static str> {
 /// Says that the test of this thread does not run; fails it where it has to, unless somebody
 /// `chose` so.
 fn skip(reason: &str, chosen: bool) {
-    let set = |name: &&str| std::env::var(name).is_ok_and(|it| !["", "0", "false"].contains(&&*it));
-    assert!(chosen || !REQUIRED.iter().any(set), "no Kafka for this test: {reason}");
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Not `eprintln!`: what a passing test prints is kept from people.
-    let _ = writeln!(
-        io::stderr(),
-        "SKIPPED: {test}: {}\n  To run it, install Java 17 and Maven, or Docker; or set \
-         {GIVEN}=host:port for tests that break no broker.",
-        reason.trim_end()
+    let how = format!(
+        "To run it, install Java 17 and Maven, or Docker; or set {GIVEN}=host:port for tests that break \
+         no broker."
     );
+    super::skip(reason, &how, if chosen { &[] } else { &REQUIRED });
 }
 
 fn text(error: impl Display) -> String {
