@@ -265,6 +265,7 @@ impl Registry {
 
     /// Hands a command to the actor of `key`, starting it if need be. Errors: `Overloaded` when as many
     /// as may wait are on their way to it; the command comes back.
+    #[expect(clippy::result_large_err, reason = "a box would cost each command an allocation")]
     pub(super) fn send(&self, key: UserKey, run: Run) -> Result<(), (ExecuteError, Run)> {
         let residence = match self.resident(key) {
             Ok(residence) => residence,

@@ -160,7 +160,7 @@ impl Ground<'_> {
                     && !self.is_unanswered(peer)
             }
             Event::FriendOffered { peer, edge, form, over, again: true, .. } => {
-                let known = user.offer_to(peer).filter(|known| known.is_pending());
+                let known = user.offer_to(peer).filter(|known| known.is_unanswered());
                 known.is_some_and(|known| {
                     (known.edge, known.form, known.over) == (*edge, *form, *over)
                 })
