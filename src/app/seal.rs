@@ -13,6 +13,7 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::domain::AppId;
+use crate::domain::subscription::STANDARD_PREFIX;
 
 /// What tells this use of an app's key from every other.
 const SALT: &[u8] = b"cordon: secrets of webhook subscriptions";
@@ -20,8 +21,6 @@ const SALT: &[u8] = b"cordon: secrets of webhook subscriptions";
 const VERSION: &str = "v1.";
 /// What stands between them.
 const BETWEEN: char = ' ';
-/// What a secret that is made up begins with. Rule: Standard Webhooks.
-const STANDARD_PREFIX: &str = "whsec_";
 /// Bytes of chance in a secret that is made up.
 const SECRET_BYTES: usize = 32;
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::{
     DeadLettersArgs, LogArgs, SelectionArgs, SubscribedArgs, WebhookReplayArgs, WebhookResendArgs,
-    WebhookSeekArgs, WebhooksAuditArgs, WebhooksCommand, WebhooksListArgs,
+    WebhookSeekArgs, WebhooksAuditArgs, WebhooksCommand,
 };
 use super::audit::{format, open};
 use super::call::call;
@@ -19,6 +19,7 @@ use crate::audit::webhooks::{
     self, Bound, Counted, LogOptions, Options, Range, Selection, audit, count,
 };
 use crate::config::Environment;
+use crate::domain::subscription::REPLAYED_IDS_MAX;
 use crate::domain::{MAIN, Timestamp};
 use crate::journal::{Offset, Partition};
 
@@ -44,8 +45,6 @@ mod field {
 const REPLAY_START: &str = "webhook/replay_start";
 /// The call that moves a subscription.
 const SUBSCRIPTION_SEEK: &str = "webhook/subscription_seek";
-/// Calls that one replay may name, at most.
-const IDS_MAX: usize = crate::domain::subscription::REPLAYED_IDS_MAX;
 
 pub(super) fn webhooks(
     command: &WebhooksCommand,
@@ -75,9 +74,9 @@ fn options(args: &SubscribedArgs, range: Range) -> Result<Options> {
     })
 }
 
-fn list(args: &WebhooksListArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
-    let options = options(&args.subscribed, Range::default())?;
-    webhooks::list(&*open(&args.subscribed.journal, environment)?, &options, out)?;
+fn list(args: &SubscribedArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
+    let options = options(args, Range::default())?;
+    webhooks::list(&*open(&args.journal, environment)?, &options, out)?;
     Ok(())
 }
 
@@ -259,8 +258,8 @@ fn seek(args: &WebhookSeekArgs, environment: &Environment, out: &mut impl Write)
 }
 
 fn resend(args: &WebhookResendArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
-    if args.ids.len() > IDS_MAX {
-        bail!("at most {IDS_MAX} calls can be sent again at a time");
+    if args.ids.len() > REPLAYED_IDS_MAX {
+        bail!("at most {REPLAYED_IDS_MAX} calls can be sent again at a time");
     }
     let selection = SelectionArgs {
         subscription: args.subscription.clone(),

@@ -11,7 +11,7 @@ use super::value::Choice;
 use crate::domain::{AllowType, AppId, FailurePolicy, Fallback, Format, UserId};
 
 /// The admin of an app that names none.
-const ADMIN: &str = "administrator";
+pub const ADMIN: &str = "administrator";
 /// Friends, and requests, behind which the record of a deleted account might not fit into Kafka.
 pub(super) const FRIENDS_MAX: u64 = 10_000;
 pub(super) const REQUESTS_MAX: u64 = 5_000;

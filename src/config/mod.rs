@@ -29,7 +29,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use app::{Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand};
+pub use app::{ADMIN, Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand};
 pub use development::{development_app, existing_development_app, make_data_dir};
 pub use fault::{ConfigError, Fault, Place};
 pub use kind::{Address, Bytes, LogFilter, Name, Subnet};

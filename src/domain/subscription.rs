@@ -39,6 +39,10 @@ pub const REPLAYED_USERS_MAX: usize = 100;
 /// Secrets of a subscription at most: the one in use, and those that it replaces.
 pub const SECRETS_MAX: usize = 4;
 
+/// What a secret of the standard format begins with; base64 of 24 to 64 bytes follows. Rule: Standard
+/// Webhooks, "Signature scheme".
+pub const STANDARD_PREFIX: &str = "whsec_";
+
 /// What is told after the fact. Rule: webhooks.md 1.
 pub const AFTER_COMMANDS: [&str; 6] = [
     "Sns.CallbackBlackListAdd",

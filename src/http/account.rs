@@ -16,10 +16,10 @@ use crate::domain::{Command, ProfileChange, UserId, is_book, is_keeper};
 use crate::journal::{Offset, Partition};
 
 /// The most accounts of one call. Rule: rest-api.md 1.8.
-const ACCOUNTS_MAX: usize = 100;
+pub(super) const ACCOUNTS_MAX: usize = 100;
 
 /// How many accounts of one call are worked on at a time.
-const ACCOUNTS_IN_FLIGHT_MAX: usize = 32;
+pub(super) const ACCOUNTS_IN_FLIGHT_MAX: usize = 32;
 
 /// The longest nick and face URL, in bytes. Rule: rest-api.md 6.1.
 const PROFILE_BYTES_MAX: usize = 500;

@@ -60,13 +60,13 @@ shape! {
         groups: List<Scalar<'a>> = "GroupName",
         wording: Scalar<'a> = "AddWording",
         added_at: Scalar<'a> = "AddTime",
-        custom: List<Object<Custom<'a>>> = "CustomItem",
+        custom: List<Object<TagValue<'a>>> = "CustomItem",
     }
 }
 
 shape! {
     /// A field with its value.
-    Custom<'a> {
+    TagValue<'a> {
         tag: Scalar<'a> = "Tag",
         value: Scalar<'a> = "Value",
     }
@@ -157,7 +157,8 @@ fn is_declared(tag: &str, declared: &[String]) -> bool {
     tag.strip_prefix(CUSTOM_PREFIX).is_some_and(|name| declared.iter().any(|known| known == name))
 }
 
-fn set(fields: &mut CustomFields, tag: &str, value: Box<str>) {
+/// Sets a custom field, the only one of its tag.
+pub(super) fn set(fields: &mut CustomFields, tag: &str, value: Box<str>) {
     match fields.iter_mut().find(|(known, _)| **known == *tag) {
         Some((_, known)) => *known = value,
         None => fields.push((tag.into(), value)),
@@ -245,7 +246,10 @@ fn seconds(field: &Scalar<'_>) -> Result<Option<u32>, Malformed> {
 type CustomFields = Vec<(Box<str>, Box<str>)>;
 
 /// Custom fields; of a repeated tag the last one counts.
-fn custom(list: &List<Object<Custom<'_>>>, declared: &[String]) -> Result<CustomFields, Malformed> {
+fn custom(
+    list: &List<Object<TagValue<'_>>>,
+    declared: &[String],
+) -> Result<CustomFields, Malformed> {
     let mut fields = CustomFields::new();
     for item in list.items()?.unwrap_or_default() {
         let item = item.given()?;

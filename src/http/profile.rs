@@ -4,19 +4,15 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
 
+use super::account::{ACCOUNTS_IN_FLIGHT_MAX, ACCOUNTS_MAX};
 use super::answer::{Answered, Failure, Info};
 use super::call::Call;
+use super::card::{self, TagValue};
 use super::error_code::{self as code, ErrorCode};
 use super::friend_list::TAGS_MAX;
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::domain::{Command, Profile, ProfileChange, UserId};
 use crate::tags;
-
-/// The most accounts of one call. Rule: rest-api.md 1.8.
-const ACCOUNTS_MAX: usize = 100;
-
-/// How many profiles of one call are asked for at a time.
-const PROFILES_IN_FLIGHT_MAX: usize = 32;
 
 /// The longest text of a field, in bytes. Rule: rest-api.md 7.1.
 const TEXT_BYTES_MAX: usize = 500;
@@ -28,15 +24,7 @@ shape! {
     /// The body of `portrait_set`.
     Set<'a> {
         from: Account<'a> = "From_Account",
-        items: List<Object<Item<'a>>> = "ProfileItem",
-    }
-}
-
-shape! {
-    /// A field and what it shall be from now on.
-    Item<'a> {
-        tag: Scalar<'a> = "Tag",
-        value: Scalar<'a> = "Value",
+        items: List<Object<TagValue<'a>>> = "ProfileItem",
     }
 }
 
@@ -64,7 +52,7 @@ pub(super) async fn set(call: &Call<'_>, body: &str) -> Answered {
 }
 
 /// The new values; of a repeated tag the last one counts.
-fn change(call: &Call<'_>, list: &List<Object<Item<'_>>>) -> Result<ProfileChange, ErrorCode> {
+fn change(call: &Call<'_>, list: &List<Object<TagValue<'_>>>) -> Result<ProfileChange, ErrorCode> {
     let items = match list.items() {
         Ok(Some(items)) if (1..=TAGS_MAX).contains(&items.len()) => items,
         Ok(Some(_) | None) | Err(Malformed) => return Err(code::PROFILE_REQUEST_INVALID),
@@ -90,11 +78,7 @@ fn change(call: &Call<'_>, list: &List<Object<Item<'_>>>) -> Result<ProfileChang
             tags::LEVEL => change.level = Some(number(value)?),
             tags::ROLE => change.role = Some(number(value)?),
             tag if is_custom(tag) && call.app().has_profile_field(tag) => {
-                let value = text(value, TEXT_BYTES_MAX)?;
-                match change.custom.iter_mut().find(|(known, _)| **known == *tag) {
-                    Some((_, known)) => *known = value,
-                    None => change.custom.push((tag.into(), value)),
-                }
+                card::set(&mut change.custom, tag, text(value, TEXT_BYTES_MAX)?);
             }
             _ => return Err(code::PROFILE_TAG_UNKNOWN),
         }
@@ -145,7 +129,7 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
         let Ok(user) = UserId::parse(name.name()) else { return Ok(None) };
         call.users.profile(call.key(user)).await
     });
-    let found: Vec<_> = stream::iter(found).buffered(PROFILES_IN_FLIGHT_MAX).collect().await;
+    let found: Vec<_> = stream::iter(found).buffered(ACCOUNTS_IN_FLIGHT_MAX).collect().await;
     let found: Vec<Result<Box<Profile>, ErrorCode>> = found
         .into_iter()
         .map(|found| match found {

@@ -149,15 +149,11 @@ impl fmt::Debug for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhooks::testing::origin;
 
     fn address(url: &str, signed: Option<(&str, u32)>, ip: &str) -> String {
         let endpoint = Endpoint::parse(url).expect("an address of a test");
-        let by = Origin {
-            operator: "administrator".into(),
-            request: uuid::Uuid::nil(),
-            ip: ip.into(),
-            platform: "RESTAPI".into(),
-        };
+        let by = Origin { ip: ip.into(), ..origin() };
         let command = "Sns.CallbackBlackListAdd";
         let address = endpoint.address(AppId(1_400_000_001), command, &by, signed);
         address.expect("it is not too long").to_string()

@@ -15,14 +15,11 @@ use crate::journal::{Offset, Partition};
 pub(super) use webhooks::{
     DeadLettersArgs, LogArgs, NodeArgs, SelectionArgs, SubscribedArgs, WebhookReplayArgs,
     WebhookResendArgs, WebhookSeekArgs, WebhooksArgs, WebhooksAuditArgs, WebhooksCommand,
-    WebhooksListArgs,
 };
 
 /// What a UserSig is valid for when nobody says otherwise, in seconds: 180 days, as the reference's
 /// libraries do it. Rule: rest-api.md 1.10.
 const EXPIRE_S: u64 = 180 * 86_400;
-/// Who asks when nobody says otherwise.
-const ADMIN: &str = "administrator";
 /// How a place in the journal is written.
 const PLACE_SHAPE: &str = "a place looks like 3@120: partition 3, offset 120";
 

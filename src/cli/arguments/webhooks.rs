@@ -3,10 +3,10 @@
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::{ADMIN, JournalArgs, app_id, moment, moment_or_position, position};
+use super::{JournalArgs, app_id, moment, moment_or_position, position};
 use crate::audit::state::Moment;
 use crate::audit::webhooks::{Bound, STATES};
-use crate::config::Environment;
+use crate::config::{ADMIN, Environment};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{Offset, Partition};
 use crate::webhooks::CallbackCommand;
@@ -30,7 +30,7 @@ Reads only; a node may be running.
 Examples:
   cordon webhooks list
   cordon webhooks list --app 1400000001 --subscription main --json")]
-    List(WebhooksListArgs),
+    List(SubscribedArgs),
     /// Derive from the journal what is owed, and hold it against what was delivered
     #[command(after_help = "\
 Reads only; a node may be running. Every cursor has to balance, by number and by digest; --from and
@@ -98,14 +98,6 @@ pub struct SubscribedArgs {
     /// Which journal.
     #[command(flatten)]
     pub journal: JournalArgs,
-}
-
-/// `cordon webhooks list`
-#[derive(Args, Debug)]
-pub struct WebhooksListArgs {
-    /// Which subscriptions.
-    #[command(flatten)]
-    pub subscribed: SubscribedArgs,
 }
 
 /// `cordon webhooks audit`

@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::desk::Asked;
 use super::subscription::commands;
-use super::{ID_BYTES_MAX, Named, fault, moment, name_if_given, seconds};
+use super::{ID_BYTES_MAX, Named, ask, moment, name_if_given, seconds};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
@@ -287,8 +287,7 @@ pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
     }
     let commands = commands(&asked.commands)?.unwrap_or_default();
     let wanted = EventsWanted { page, commands };
-    let page = call.webhooks.events(call.app().id, wanted).await;
-    let page = page.map_err(|error| fault(call, &error))?;
+    let page = ask(call, call.webhooks.events(call.app().id, wanted)).await?;
     Ok(call.success(&PageAnswer("Events", page)))
 }
 
@@ -296,8 +295,7 @@ pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
 pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answered {
     let asked: Letters<'_> = call.parse(body)?;
     let wanted = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
-    let page = call.webhooks.dead_letters(call.app().id, wanted).await;
-    let page = page.map_err(|error| fault(call, &error))?;
+    let page = ask(call, call.webhooks.dead_letters(call.app().id, wanted)).await?;
     Ok(call.success(&PageAnswer("DeadLetterItem", page)))
 }
 
@@ -316,8 +314,7 @@ pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
         Some(state) => Some(*STATES.iter().find(|known| **known == state).ok_or(wrong)?),
     };
     let wanted = LogWanted { page, id: id.map(str::to_owned), user, state };
-    let page = call.webhooks.log(call.app().id, wanted).await;
-    let page = page.map_err(|error| fault(call, &error))?;
+    let page = ask(call, call.webhooks.log(call.app().id, wanted)).await?;
     Ok(call.success(&PageAnswer("DeliveryItem", page)))
 }
 
@@ -325,8 +322,7 @@ pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
 pub(in crate::http) async fn status(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let name = name_if_given(&asked.name)?.map(Box::from);
-    let items = call.webhooks.statuses(call.app().id, name).await;
-    let items = items.map_err(|error| fault(call, &error))?;
+    let items = ask(call, call.webhooks.statuses(call.app().id, name)).await?;
     Ok(call.success(&StatusAnswer { items }))
 }
 

@@ -76,10 +76,10 @@ fn seconds(moment: Timestamp) -> i64 {
     moment.0.div_euclid(1000)
 }
 
-/// The whole call fails because what was asked for could not be done.
-fn fault(call: &Call<'_>, error: &DeskError) -> Failure {
-    match error {
-        DeskError::Actors(error) => call.fault(error),
+/// Waits for an answer of whoever knows. Without one the whole call fails.
+async fn ask<T>(call: &Call<'_>, asked: Asked<'_, T>) -> Result<T, Failure> {
+    asked.await.map_err(|error| match error {
+        DeskError::Actors(error) => call.fault(&error),
         DeskError::Unknown => Failure::Whole(code::SUBSCRIPTION_UNKNOWN),
         DeskError::OfSettings => Failure::Whole(code::SUBSCRIPTION_OF_SETTINGS),
         DeskError::Url => Failure::Whole(code::WEBHOOK_URL_WRONG),
@@ -87,5 +87,5 @@ fn fault(call: &Call<'_>, error: &DeskError) -> Failure {
         DeskError::Cursor => Failure::Whole(code::WEBHOOK_CURSOR_WRONG),
         DeskError::Range => Failure::Whole(code::WEBHOOK_RANGE_WRONG),
         DeskError::Broken => Failure::Whole(code::WEBHOOKS_BROKEN),
-    }
+    })
 }

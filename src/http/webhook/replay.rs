@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::subscription::{OFFSETS_MAX, commands};
 use super::{
-    ID_BYTES_MAX, Named, ReplaySeen, fault, moment, name, name_if_given, seconds, switch, whole,
+    ID_BYTES_MAX, Named, ReplaySeen, ask, moment, name, name_if_given, seconds, switch, whole,
 };
 use crate::domain::subscription::{REPLAYED_IDS_MAX, REPLAYED_USERS_MAX};
 use crate::domain::{Replay, UserId};
@@ -50,13 +50,12 @@ pub(in crate::http) async fn start(call: &Call<'_>, body: &str) -> Answered {
     let wanted = replay(&asked)?;
     let app = call.app().id;
     if switch(&asked.dry_run, false)? {
-        let counted = call.webhooks.count(app, wanted).await;
-        let counted = counted.map_err(|error| fault(call, &error))?;
+        let counted = ask(call, call.webhooks.count(app, wanted)).await?;
         let complete = counted.complete.into();
         return Ok(call.success(&Counted { count: counted.calls, complete }));
     }
-    let started = call.webhooks.start_replay(app, wanted, call.origin()).await;
-    let (number, position) = started.map_err(|error| fault(call, &error))?;
+    let (number, position) =
+        ask(call, call.webhooks.start_replay(app, wanted, call.origin())).await?;
     Ok(call.success(&Started { number }).at(position))
 }
 
@@ -135,8 +134,7 @@ fn replay(asked: &Start<'_>) -> Result<Replay, Failure> {
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let wanted = name_if_given(&asked.name)?;
-    let seen = call.webhooks.replays(call.app().id).await;
-    let mut seen = seen.map_err(|error| fault(call, &error))?;
+    let mut seen = ask(call, call.webhooks.replays(call.app().id)).await?;
     seen.retain(|seen| wanted.is_none_or(|wanted| *seen.replay.subscription == *wanted));
     Ok(call.success(&Running { items: seen.iter().map(Item::from).collect() }))
 }
@@ -203,6 +201,7 @@ impl<'a> From<&'a ReplaySeen> for Item<'a> {
 pub(in crate::http) async fn end(call: &Call<'_>, body: &str) -> Answered {
     let asked: End<'_> = call.parse(body)?;
     let Some(number) = whole(&asked.number) else { return call.fails(code::REPLAY_UNKNOWN) };
-    let ended = call.webhooks.end_replay(call.app().id, number, call.origin()).await;
-    Ok(call.done().at(ended.map_err(|error| fault(call, &error))?))
+    let position =
+        ask(call, call.webhooks.end_replay(call.app().id, number, call.origin())).await?;
+    Ok(call.done().at(position))
 }

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
-use super::{Named, fault, moment, name, name_if_given, seconds, switch, whole};
-use crate::domain::subscription::{AFTER_COMMANDS, BEFORE_COMMANDS};
+use super::{Named, ask, moment, name, name_if_given, seconds, switch, whole};
+use crate::domain::subscription::{AFTER_COMMANDS, BEFORE_COMMANDS, STANDARD_PREFIX};
 use crate::domain::{
     BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
 };
@@ -19,8 +19,6 @@ use crate::http::shape::{List, Malformed, Object, Scalar, shape};
 const URL_BYTES_MAX: usize = 2048;
 /// The longest secret, in bytes. Rule: webhooks.md 5.
 const SECRET_BYTES_MAX: usize = 128;
-/// What a secret of the standard format begins with; base64 of 24 to 64 bytes follows.
-const STANDARD_PREFIX: &str = "whsec_";
 /// How long former secrets go on signing unless the call says otherwise, in seconds.
 const OVERLAP_S: u32 = 86_400;
 /// How long they may at most.
@@ -88,8 +86,7 @@ pub(in crate::http) async fn set(call: &Call<'_>, body: &str) -> Answered {
         return call.fails(code::WEBHOOK_SECRET_WRONG);
     }
     let wanted = SetSubscription { subscription, secret };
-    let set = call.webhooks.set(call.app().id, wanted, call.origin()).await;
-    let set = set.map_err(|error| fault(call, &error))?;
+    let set = ask(call, call.webhooks.set(call.app().id, wanted, call.origin())).await?;
     Ok(call.success(&WasSet { secret: set.secret }).at(set.position))
 }
 
@@ -222,7 +219,6 @@ fn secret(asked: &Set<'_>) -> Result<NewSecret, Failure> {
     }
 }
 
-/// Rule: Standard Webhooks, "Signature scheme".
 fn is_standard_secret(text: &str) -> bool {
     use base64::Engine;
     let encoded = text.strip_prefix(STANDARD_PREFIX);
@@ -235,8 +231,7 @@ fn is_standard_secret(text: &str) -> bool {
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let wanted = name_if_given(&asked.name)?;
-    let seen = call.webhooks.list(call.app().id).await.map_err(|error| fault(call, &error))?;
-    let mut seen: Vec<SubscriptionSeen> = seen;
+    let mut seen = ask(call, call.webhooks.list(call.app().id)).await?;
     if let Some(wanted) = wanted {
         seen.retain(|seen| *seen.subscription.name == *wanted);
         if seen.is_empty() {
@@ -353,16 +348,15 @@ impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
 pub(in crate::http) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let name = name(&asked.name)?.into();
-    let deleted = call.webhooks.delete(call.app().id, name, call.origin()).await;
-    Ok(call.done().at(deleted.map_err(|error| fault(call, &error))?))
+    let position = ask(call, call.webhooks.delete(call.app().id, name, call.origin())).await?;
+    Ok(call.done().at(position))
 }
 
 /// `subscription_test`: makes a call that tells nothing, and answers what came of it.
 pub(in crate::http) async fn test(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let name = name(&asked.name)?.into();
-    let tested = call.webhooks.test(call.app().id, name, call.origin()).await;
-    let tested = tested.map_err(|error| fault(call, &error))?;
+    let tested = ask(call, call.webhooks.test(call.app().id, name, call.origin())).await?;
     Ok(call.success(&TestedItem {
         result: tested.result,
         status: tested.status.unwrap_or(0),
@@ -388,8 +382,8 @@ pub(in crate::http) async fn seek(call: &Call<'_>, body: &str) -> Answered {
     let asked: Seek<'_> = call.parse(body)?;
     let name = name(&asked.name)?.into();
     let to = destination(&asked)?;
-    let moved = call.webhooks.seek(call.app().id, name, to, call.origin()).await;
-    let (term, position) = moved.map_err(|error| fault(call, &error))?;
+    let (term, position) =
+        ask(call, call.webhooks.seek(call.app().id, name, to, call.origin())).await?;
     Ok(call.success(&Moved { term }).at(position))
 }
 

@@ -1,9 +1,8 @@
 //! The rules of asking, with a real receiver.
 
 use prometheus_client::registry::Registry;
-use uuid::Uuid;
 
-use super::super::testing::{APP, Answer, Place, Receiver, id, subscription, within};
+use super::super::testing::{APP, Answer, Place, Receiver, id, origin, subscription, within};
 use super::*;
 use crate::domain::{Matter, Message, Timestamp};
 
@@ -21,15 +20,6 @@ fn desks(targets: Vec<Target>) -> Arc<Desks> {
     let desks = Desks::new(Clock::fixed(NOW), Metrics::default());
     desks.serve(targets, &[]);
     desks
-}
-
-fn by() -> Origin {
-    Origin {
-        operator: "administrator".into(),
-        request: Uuid::nil(),
-        ip: "127.0.0.1".into(),
-        platform: "RESTAPI".into(),
-    }
 }
 
 fn message() -> Message {
@@ -54,7 +44,7 @@ fn message() -> Message {
 async fn ask(consultant: &Consultant) -> Option<Verdict> {
     let message = message();
     let question = Question::Message { from: id("amy"), message: &message };
-    consultant.about_message(APP, &question, &by(), |_, _| Ok(None)).await
+    consultant.about_message(APP, &question, &origin(), |_, _| Ok(None)).await
 }
 
 async fn ground(consultant: &Consultant) -> Ground {

@@ -8,6 +8,7 @@ use crate::journal::{Offset, Origin, Partition};
 use crate::webhooks::caller::Link;
 use crate::webhooks::command::CallbackCommand;
 use crate::webhooks::digest::CallId;
+use crate::webhooks::testing::origin;
 
 const APP: AppId = AppId(1_400_000_001);
 const NOW: Timestamp = Timestamp(1_669_872_112_999);
@@ -30,12 +31,7 @@ fn post() -> Post {
         command: CallbackCommand::BlackListAdd.name(),
         at: Timestamp(1_669_872_000_123),
         body: Bytes::from_static(BODY.as_bytes()),
-        by: Arc::new(Origin {
-            operator: "administrator".into(),
-            request: uuid::Uuid::nil(),
-            ip: "127.0.0.1".into(),
-            platform: "RESTAPI".into(),
-        }),
+        by: Arc::new(origin()),
         link: Some(Link { partition: Partition(3), seq: 12, prev: Some(id(70)) }),
         attempt: 2,
     }

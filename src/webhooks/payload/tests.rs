@@ -10,6 +10,7 @@ use crate::domain::{
     Version,
 };
 use crate::journal::Origin;
+use crate::webhooks::testing::origin;
 
 fn id(name: &str) -> UserId {
     UserId::parse(name).expect("a name of a test")
@@ -25,12 +26,7 @@ fn record(platform: &str, events: Vec<Event>) -> Commit {
         key: UserKey { app: AppId(1_400_000_001), user: id("amy") },
         version: Version(2),
         at: Timestamp(0),
-        by: Arc::new(Origin {
-            operator: "administrator".into(),
-            request: Uuid::nil(),
-            ip: "127.0.0.1".into(),
-            platform: platform.into(),
-        }),
+        by: Arc::new(Origin { platform: platform.into(), ..origin() }),
         cause: None,
         events,
     }

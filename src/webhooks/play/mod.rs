@@ -26,10 +26,11 @@ use super::format::Signer;
 use super::guard::Guard;
 use super::line::{Line, Next, SaveToken, Sent, Verdict};
 use super::subscription::Subscription;
+use super::testing::origin;
 use crate::domain::{
     AppId, DeliveryTerms, Event, FailurePolicy, Seek, SeekTo, Timestamp, UserId, UserKey, Version,
 };
-use crate::journal::{Body, Commit, Cursor, Origin, Partition};
+use crate::journal::{Body, Commit, Cursor, Partition};
 
 const APP: AppId = AppId(7);
 const PARTITIONS: u16 = 2;
@@ -182,12 +183,7 @@ impl World {
             key: UserKey { app, user: id(user) },
             version: Version(1),
             at: self.at(),
-            by: Arc::new(Origin {
-                operator: "administrator".into(),
-                request: Uuid::nil(),
-                ip: "127.0.0.1".into(),
-                platform: "RESTAPI".into(),
-            }),
+            by: Arc::new(origin()),
             cause: None,
             events,
         };

@@ -38,6 +38,16 @@ pub(super) fn id(name: &str) -> UserId {
     UserId::parse(name).expect("a name of a test")
 }
 
+/// Who asks for what happens in tests.
+pub(super) fn origin() -> Origin {
+    Origin {
+        operator: "administrator".into(),
+        request: Uuid::nil(),
+        ip: "127.0.0.1".into(),
+        platform: "RESTAPI".into(),
+    }
+}
+
 pub(super) fn commit(user: &str, events: Vec<Event>) -> Body {
     commit_of(APP, user, events)
 }
@@ -48,12 +58,7 @@ pub(super) fn commit_of(app: AppId, user: &str, events: Vec<Event>) -> Body {
         key: UserKey { app, user: id(user) },
         version: Version(1),
         at: Timestamp(0),
-        by: Arc::new(Origin {
-            operator: "administrator".into(),
-            request: Uuid::nil(),
-            ip: "127.0.0.1".into(),
-            platform: "RESTAPI".into(),
-        }),
+        by: Arc::new(origin()),
         cause: None,
         events,
     })

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use super::*;
 use crate::webhooks::command::CallbackCommand;
-use crate::webhooks::testing::{Answer, Heard, Place, Receiver, subscription, within};
+use crate::webhooks::testing::{Answer, Heard, Place, Receiver, origin, subscription, within};
 
 const NOW: Timestamp = Timestamp(1_669_872_112_000);
 /// Longer than any test may take: what ends a call is another bound.
@@ -34,12 +34,7 @@ fn post(id: &str) -> Post {
         body: Bytes::from_static(
             br#"{"CallbackCommand":"Sns.CallbackBlackListAdd","PairList":[]}"#,
         ),
-        by: Arc::new(Origin {
-            operator: "administrator".into(),
-            request: uuid::Uuid::nil(),
-            ip: "127.0.0.1".into(),
-            platform: "RESTAPI".into(),
-        }),
+        by: Arc::new(origin()),
         link: None,
         attempt: 1,
     }
