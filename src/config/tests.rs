@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
 use crate::domain::{AllowType, AppId, Fallback};
 
@@ -448,4 +451,22 @@ fn the_development_app_stands_in_for_a_missing_one_and_hears_the_variables() {
     assert!(app.webhook.url.is_some());
     assert_eq!(config.apps, [app]);
     assert_eq!(config.ensure_app().unwrap(), None);
+}
+
+proptest! {
+    #[test]
+    fn a_file_of_any_text_is_read_or_refused(
+        at: Index,
+        length in 0..20_usize,
+        noise in "([\\[\\]{}\"'=.,#\n]|true|-1|1e9|\\[\\[app\\]\\]|[a-z_]{1,8}|.){0,12}",
+    ) {
+        let mut text: Vec<char> = TWO_APPS.chars().collect();
+        let at = at.index(text.len());
+        text.splice(at..(at + length).min(text.len()), noise.chars());
+        let text: String = text.into_iter().collect();
+        match load(&text, &[]) {
+            Ok(config) => prop_assert!(!config.apps.is_empty()),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
 }
