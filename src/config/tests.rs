@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
 use uuid::Uuid;
 
 use super::*;
@@ -484,4 +486,22 @@ fn an_account_with_as_much_as_it_may_have_is_deleted_by_one_record() {
     let mut record = Vec::new();
     encode(Epoch(u64::MAX), u64::MAX, &Body::Commit(commit), &mut record);
     assert!(record.len() <= RECORD_BYTES_MAX, "{} bytes", record.len());
+}
+
+proptest! {
+    #[test]
+    fn a_file_of_any_text_is_read_or_refused(
+        at: Index,
+        length in 0..20_usize,
+        noise in "([\\[\\]{}\"'=.,#\n]|true|-1|1e9|\\[\\[app\\]\\]|[a-z_]{1,8}|.){0,12}",
+    ) {
+        let mut text: Vec<char> = TWO_APPS.chars().collect();
+        let at = at.index(text.len());
+        text.splice(at..(at + length).min(text.len()), noise.chars());
+        let text: String = text.into_iter().collect();
+        match load(&text, &[]) {
+            Ok(config) => prop_assert!(!config.apps.is_empty()),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
 }

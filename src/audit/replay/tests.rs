@@ -1,8 +1,15 @@
 use std::io;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
 use crate::audit::simulation::{APP, World, id};
+use crate::audit::walk;
 use crate::domain::{AppId, Event, OfferForm};
+use crate::journal::ReaderRule;
+use crate::journal::record::decode;
 
 /// Amy blocks her friend bob; carl is somebody else.
 fn world() -> World {
@@ -221,4 +228,25 @@ fn an_offer_of_one_way_reads_differently() {
     let lines = lines(&world, &Options::default());
     let said = "asked to have bob as a friend, forced, saying \"hello\"";
     assert!(lines[2].contains(said), "{lines:?}");
+}
+
+proptest! {
+    #[test]
+    fn whatever_stands_in_a_journal_is_read_or_refused(
+        which: Index,
+        at: Index,
+        noise in vec(any::<u8>(), 0..12),
+        length in 0..12_usize,
+    ) {
+        let world = world();
+        let entries = &world.memory.entries;
+        let mut bytes = entries[which.index(entries.len())].bytes.clone();
+        let at = at.index(bytes.len());
+        bytes.splice(at..(at + length).min(bytes.len()), noise);
+        let mut rule = ReaderRule::default();
+        match walk::read(&bytes, &mut rule) {
+            walk::Reading::Record(record, _) => prop_assert_eq!(decode(&bytes).ok(), Some(record)),
+            walk::Reading::Unreadable { .. } => prop_assert!(decode(&bytes).is_err()),
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod count;
 mod lane;
 mod log;
 mod report;
+mod said;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use crate::webhooks::CursorName;
 use crate::webhooks::digest::CallId;
 use calls::Shelf;
 use lane::{Ground, Lane, Whose};
+use said::Streams;
 
 /// How the event that begins a replay is stored.
 const REPLAY_BEGUN: &[u8] = br#""ReplayBegun""#;
@@ -261,6 +263,7 @@ pub(super) struct Reckoning<'a> {
     options: Options,
     shelves: Vec<Shelf>,
     lanes: BTreeMap<(Box<str>, Partition), Lane>,
+    streams: Streams,
     report: Report,
 }
 
@@ -274,6 +277,7 @@ impl<'a> Reckoning<'a> {
             options,
             shelves: shelves.collect(),
             lanes: BTreeMap::new(),
+            streams: Streams::default(),
             report: Report::default(),
         }
     }
@@ -327,6 +331,7 @@ impl<'a> Reckoning<'a> {
             Body::Commit(commit) => {
                 shelf.put_facts(offset, commit);
                 learn(&mut self.options.replays, commit);
+                self.streams.hear(commit);
             }
             Body::Cursor { subscription, cursor } => {
                 shelf.put(offset, None);
@@ -379,7 +384,11 @@ impl<'a> Reckoning<'a> {
             lane.finish(watch)?;
         }
         self.wait(watch)?;
-        let Self { options, lanes, mut report, .. } = self;
+        let Self { journal, options, lanes, mut streams, mut report, .. } = self;
+        streams.check_terms(journal, &lanes, &mut report.findings)?;
+        if options.app.is_none() && options.subscription.is_none() {
+            report.notes.extend(streams.notes(journal.partitions(), &lanes));
+        }
         for ((cursor, partition), lane) in lanes {
             let Some(named) = CursorName::parse(&cursor) else { continue };
             let (app, name) = (named.app, named.label());

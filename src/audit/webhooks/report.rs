@@ -22,6 +22,8 @@ pub enum Rule {
     Ahead,
     /// Within a term a cursor goes forward.
     Forward,
+    /// A term begins with a move that somebody asked for.
+    Term,
     /// Within a term the first offset that counts stays.
     Since,
     /// What was asked for of calls that were passed stays.

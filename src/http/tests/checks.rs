@@ -1,7 +1,9 @@
 //! What is decided before the actors are asked.
 
+use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::query::Query;
 use super::*;
 
 #[actix_web::test]
@@ -262,4 +264,24 @@ async fn the_golden_examples_of_the_common_rules_hold() {
         }
     }
     assert_eq!(ran, 9);
+}
+
+proptest! {
+    #[test]
+    fn a_query_of_any_text_is_decoded_or_refused(
+        text in "([a-z]{0,3}|sdkappid|identifier|usersig|contenttype|[%&=+]|%[0-9a-fA-F]{2}|.){0,40}",
+    ) {
+        if let Ok(query) = Query::parse(&text) {
+            // What needs no escape says what it says.
+            if !text.contains('%') {
+                let named = |name: &str| text.split('&').any(|pair| {
+                    pair.strip_prefix(name).is_some_and(|rest| rest.len() > 1 && rest.starts_with('='))
+                });
+                prop_assert_eq!(!query.sdkappid.is_empty(), named("sdkappid"));
+                prop_assert_eq!(!query.usersig.is_empty(), named("usersig"));
+            }
+        } else {
+            prop_assert!(text.contains('%'));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Lies of a cursor.
 
 use super::*;
+use crate::domain::{BeforeTerms, DeliveryTerms, Format, Seek, SeekTo, Subscription};
 
 #[test]
 fn a_call_that_a_cursor_skips_is_named() {
@@ -154,4 +155,76 @@ fn a_cursor_knows_the_call_before_its_place() {
         book.say(cursor);
         book.expect(5, Rule::Chain, "where it is 4 behind call 3");
     }
+}
+
+fn keeper(event: Event) -> Body {
+    Book::commit("~webhooks", vec![event], 0)
+}
+
+#[test]
+fn a_term_that_nobody_began_is_found() {
+    let moved = |term| {
+        let name = "main".into();
+        keeper(Event::SubscriptionMoved(Seek { name, term, to: SeekTo::End }))
+    };
+    // Without it, the calls before the new beginning would be counted nowhere.
+    let hidden = |book: &Book| {
+        let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
+        cursor.term = 1;
+        let filters = cursor.progress.filters;
+        cursor.progress = Progress { since: Offset(4), filters, ..Progress::default() };
+        cursor
+    };
+    let mut book = three();
+    let cursor = hidden(&book);
+    book.say(cursor.clone());
+    book.expect(5, Rule::Term, "is of term 1, and the last that was begun is 0");
+    // Wherever it is read.
+    book.put(&moved(1));
+    assert!(book.report().balanced);
+    let mut later = hidden(&book);
+    (later.term, later.place.next, later.place.n) = (3, Offset(5), 4);
+    later.progress.since = Offset(5);
+    book.put(&moved(2));
+    book.say(later);
+    book.expect(8, Rule::Term, "is of term 3, and the last that was begun is 2");
+}
+
+#[test]
+fn what_the_journal_does_not_decide_is_noted() {
+    let add = CallbackCommand::BlackListAdd.name();
+    let set = |commands: &[&str]| {
+        let set = Subscription {
+            name: "crm".into(),
+            url: None,
+            commands: commands.iter().map(|one| (*one).into()).collect(),
+            enabled: true,
+            format: Format::Reference,
+            secrets: Vec::new(),
+            headers: true,
+            delivery: DeliveryTerms::default(),
+            before: BeforeTerms::default(),
+        };
+        keeper(Event::SubscriptionSet(Box::new(set)))
+    };
+    let mut book = three();
+    book.put(&set(&[add]));
+    let notes = book.report().notes;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("crm of app 1400000001 was set and has no place in 1 of 1"));
+    let say = |book: &mut Book, commands: &[&str]| {
+        let commands = commands.iter().map(|one| (*one).into()).collect();
+        let place = Place { next: Offset(5), epoch: Epoch(1), n: 4 };
+        let filters = vec![Filter { from: Offset(0), commands }];
+        let progress = Progress { since: Offset(5), filters, ..Progress::default() };
+        let cursor = Box::new(Cursor { place, progress, ..Cursor::default() });
+        book.put(&Body::Cursor { subscription: format!("webhook/{APP}/crm"), cursor });
+    };
+    let mut right = Book { memory: book.memory.clone(), ..book };
+    say(&mut right, &[add]);
+    assert_eq!(right.report().notes, [""; 0]);
+    say(&mut book, &[]);
+    let notes = book.report().notes;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("crm of app 1400000001 asks in 1 partitions"), "{notes:?}");
 }

@@ -1,5 +1,8 @@
 //! Torn tails are cut, damage is named, and neither is taken for the other.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 use crate::journal::embedded::ReadOnly;
 use crate::journal::embedded::format::SegmentHeader;
@@ -225,5 +228,22 @@ fn a_segment_whose_creation_was_cut_short_at_any_byte_is_dropped() {
         assert_eq!(read_all(&ReadOnly::open(dir.path()).unwrap()), records);
         assert_eq!(read_all(&*open(dir.path()).unwrap()), records, "byte {torn}");
         assert_eq!(folder.last_segment().unwrap(), last);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_header_panic(noise in vec(any::<u8>(), 0..200), partitions in 0..20_u16) {
+        let whole = SegmentHeader { segment: 1, first_group: 1, next: vec![7; 19] }.encode();
+        // Behind a right beginning and before a right checksum as well.
+        for known in 0..=whole.len() {
+            let mut bytes = [&whole[..known], &noise[..]].concat();
+            drop(SegmentHeader::decode(&bytes, 1, partitions));
+            if let Some(covered) = bytes.len().checked_sub(4) {
+                let checksum = crc32c::crc32c(&bytes[..covered]).to_le_bytes();
+                bytes[covered..].copy_from_slice(&checksum);
+                drop(SegmentHeader::decode(&bytes, 1, partitions));
+            }
+        }
     }
 }

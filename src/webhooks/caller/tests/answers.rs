@@ -1,5 +1,8 @@
 //! What counts as an answer.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 
 #[actix_web::test]
@@ -106,4 +109,18 @@ async fn an_answer_is_not_unpacked() {
     let text = [head.as_bytes(), &packed].concat();
     let outcome = attempt(&caller(&says(text.leak()), bounds())).await;
     assert!(matches!(outcome, Outcome::Malformed { .. }), "{outcome:?}");
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_receiver_says_the_wait_is_within_bounds(
+        value in vec(any::<u8>(), 0..40),
+        date in "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{1,4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT",
+        now: i64,
+    ) {
+        for value in [&value[..], date.as_bytes()] {
+            let wait = answer::retry_after(Some(value), Timestamp(now));
+            prop_assert!((RETRY_AFTER_MIN..=RETRY_AFTER_MAX).contains(&wait), "{wait:?}");
+        }
+    }
 }

@@ -1,0 +1,142 @@
+//! What the streams that keep apps' subscriptions say, held against where the cursors stand.
+//!
+//! A term that nobody began is wrong. What is asked for is only noted: the settings may hide a
+//! subscription that was set, and no journal holds them. A partition without a place is lag.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::super::AuditError;
+use super::super::walk::{Reading, Walk, all_partitions};
+use super::{Finding, Findings, Lane, Rule};
+use crate::domain::subscription::AFTER_COMMANDS;
+use crate::domain::{AppId, Event, is_keeper};
+use crate::journal::{Admitted, Body, Commit, Partition, ReadJournal};
+use crate::webhooks::CursorName;
+
+/// What was said of one subscription.
+#[derive(Default)]
+struct Said {
+    /// The last move.
+    term: u32,
+    /// What it ever asked for after the fact.
+    asked: Vec<Vec<Box<str>>>,
+    /// It was set and not deleted since.
+    is_set: bool,
+}
+
+/// What was said of all of them.
+#[derive(Default)]
+pub(super) struct Streams(BTreeMap<(AppId, Box<str>), Said>);
+
+/// All cursors, by name and partition.
+type Lanes = BTreeMap<(Box<str>, Partition), Lane>;
+
+/// Those of what is told for the first time, as far as they are kept.
+fn live(lanes: &Lanes) -> impl Iterator<Item = ((AppId, Box<str>), &Lane)> {
+    lanes.iter().filter(|(_, lane)| !lane.cursor.ended).filter_map(|((cursor, _), lane)| {
+        let CursorName { app, subscription, replay } = CursorName::parse(cursor)?;
+        replay.is_none().then(|| ((app, subscription.into()), lane))
+    })
+}
+
+fn in_order(commands: &[Box<str>]) -> Vec<Box<str>> {
+    let known = AFTER_COMMANDS.into_iter().filter(|one| commands.iter().any(|c| **c == **one));
+    known.map(Into::into).collect()
+}
+
+impl Streams {
+    /// Takes a valid record into account.
+    pub(super) fn hear(&mut self, commit: &Commit) {
+        if !is_keeper(&commit.key.user) {
+            return;
+        }
+        for event in &commit.events {
+            let name = match event {
+                Event::SubscriptionSet(set) => &set.name,
+                Event::SubscriptionDeleted { name } => name,
+                Event::SubscriptionMoved(seek) => &seek.name,
+                _ => continue,
+            };
+            let said = self.0.entry((commit.key.app, name.clone())).or_default();
+            match event {
+                Event::SubscriptionSet(set) => {
+                    said.is_set = true;
+                    said.asked.push(in_order(&set.commands));
+                }
+                Event::SubscriptionDeleted { .. } => said.is_set = false,
+                // Terms begin anew with a subscription that was deleted.
+                Event::SubscriptionMoved(seek) => said.term = said.term.max(seek.term),
+                _ => {}
+            }
+        }
+    }
+
+    /// Finds cursors of terms that nobody began. What moved one is durable before its cursor, but may
+    /// have come behind the reader's back: then the journal is read once more.
+    pub(super) fn check_terms(
+        &mut self,
+        journal: &dyn ReadJournal,
+        lanes: &Lanes,
+        findings: &mut Findings,
+    ) -> Result<(), AuditError> {
+        if !live(lanes).any(|(key, lane)| lane.cursor.term > self.term(&key)) {
+            return Ok(());
+        }
+        Walk::over(journal, &all_partitions(journal))?.run(|step, _| {
+            if let Reading::Record(record, Admitted::Valid) = &step.reading
+                && let Body::Commit(commit) = &record.body
+            {
+                self.hear(commit);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for (key, lane) in live(lanes) {
+            let (said, moved) = (lane.cursor.term, self.term(&key));
+            if said > moved {
+                findings.add(Finding {
+                    rule: Rule::Term,
+                    subscription: lane.whose.cursor.clone(),
+                    partition: lane.whose.partition,
+                    offset: lane.said_at,
+                    detail: format!("is of term {said}, and the last that was begun is {moved}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn term(&self, key: &(AppId, Box<str>)) -> u32 {
+        self.0.get(key).map_or(0, |said| said.term)
+    }
+
+    /// What the journal alone does not decide.
+    pub(super) fn notes(&self, partitions: u16, lanes: &Lanes) -> Vec<String> {
+        let mut notes = Vec::new();
+        for ((app, name), said) in self.0.iter().filter(|(_, said)| said.is_set) {
+            let cursor = CursorName::of(*app, name).to_string();
+            let here = |partition| lanes.get(&(cursor.as_str().into(), Partition(partition)));
+            let lane = |partition: u16| here(partition).filter(|lane| !lane.cursor.ended);
+            let without = (0..partitions).filter(|partition| lane(*partition).is_none()).count();
+            if without > 0 {
+                notes.push(format!(
+                    "{name} of app {app} was set and has no place in {without} of {partitions} partitions"
+                ));
+            }
+            let asks = |lane: &Lane| {
+                let last = lane.cursor.progress.filters.last();
+                last.map(|filter| in_order(&filter.commands))
+            };
+            let asked = |commands: &Vec<Box<str>>| said.asked.contains(commands);
+            let other = (0..partitions).filter_map(|partition| asks(lane(partition)?));
+            let other = other.filter(|commands| !asked(commands)).count();
+            if other > 0 {
+                notes.push(format!(
+                    "{name} of app {app} asks in {other} partitions for what it was never set to; the \
+                     settings may say so"
+                ));
+            }
+        }
+        notes
+    }
+}
