@@ -156,7 +156,7 @@ impl Ground<'_> {
                         || *form == OfferForm::Import && self.import_ignores_blocklist)
                     && self.is_own_of_this_record(edge)
                     && *over == self.held(peer)
-                    && (form.is_two_way() || over.is_none())
+                    && (*form != OfferForm::OneWay || over.is_none())
                     && !self.is_unanswered(peer)
             }
             Event::FriendOffered { peer, edge, form, over, again: true, .. } => {

@@ -29,6 +29,7 @@ use super::subscription::Subscription;
 use super::testing::origin;
 use crate::domain::{
     AppId, DeliveryTerms, Event, FailurePolicy, Seek, SeekTo, Timestamp, UserId, UserKey, Version,
+    keeper,
 };
 use crate::journal::{Body, Commit, Cursor, Partition};
 
@@ -178,9 +179,13 @@ impl World {
             _ => vec![blocked],
         };
         let app = if self.random.one_in(8) { AppId(8) } else { APP };
+        self.commit(index, UserKey { app, user: id(user) }, events);
+    }
+
+    fn commit(&mut self, index: usize, key: UserKey, events: Vec<Event>) {
         let commit = Commit {
             id: Uuid::nil(),
-            key: UserKey { app, user: id(user) },
+            key,
             version: Version(1),
             at: self.at(),
             by: Arc::new(origin()),
@@ -376,6 +381,8 @@ impl World {
             }
         };
         let seek = Seek { name: "main".into(), term, to };
+        let key = UserKey { app: APP, user: keeper() };
+        self.commit(0, key, vec![Event::SubscriptionMoved(seek.clone())]);
         self.crash();
         let mut subscription = (*self.subscription).clone();
         subscription.seek = Some(seek);

@@ -1,6 +1,7 @@
 //! Right histories.
 
 use super::*;
+use crate::domain::{Seek, SeekTo};
 
 #[test]
 fn what_is_told_parked_given_up_and_still_to_come_is_all_that_is_owed() {
@@ -43,6 +44,8 @@ fn a_cursor_goes_back_with_a_new_term_only() {
     book.expect(6, Rule::Forward, "goes back from 4 to 3 within term 0");
     let mut book = three();
     book.passed(4);
+    let moved = Seek { name: "main".into(), term: 1, to: SeekTo::End };
+    book.put(&Book::commit("~webhooks", vec![Event::SubscriptionMoved(moved)], 0));
     let mut cursor = book.cursor(&Done { next: 3, ..Done::default() });
     cursor.term = 1;
     book.say(cursor);
