@@ -1,6 +1,7 @@
 //! Which of several partitions it is that cannot be read.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use super::{JournalError, Offset, Partition, ReadJournal};
@@ -29,10 +30,10 @@ pub fn unreadable(
         if ill.len() == silent_max {
             break;
         }
-        if !ill.contains_key(&place.0) {
+        if let Entry::Vacant(well) = ill.entry(place.0) {
             let read = journal.reader_within(&[*place], FOLLOWER_PATIENCE);
             if let Err(error) = read.and_then(|mut reader| reader.next(1)) {
-                ill.insert(place.0, error);
+                well.insert(error);
             }
         }
     }

@@ -146,16 +146,16 @@ pub trait ReadJournal: Send + Sync + 'static {
         }
     }
 
-    /// What is whole of a damaged journal, everything before the damage, and where that is. `None` if
-    /// nothing is damaged, or it cannot be told.
-    fn whole_part(&self) -> Result<Option<(Box<dyn ReadJournal>, Damage)>, JournalError> {
+    /// Where the journal is damaged first. `None` if it is not, or it cannot be told.
+    fn damage(&self) -> Result<Option<Damage>, JournalError> {
         Ok(None)
     }
 }
 
 /// The first damage of a journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
+    /// Everything before it.
+    pub whole: Box<dyn ReadJournal>,
     /// The first record that is not readable any more, as far as what is left of it says which it is;
     /// else the one that follows in partition 0.
     pub at: (Partition, Offset),

@@ -5,8 +5,8 @@
 //! head of a further request, and an answer that nobody takes, have no limit there: whoever was
 //! answered once, and be it with a refusal, could hold a connection for ever with half a line.
 //!
-//! It also reads up to 128 KiB, makes a request of each head in it at once, at some 8 KiB, and lets them
-//! wait until the answers before them are taken: a connection could hold 50 MiB.
+//! It also reads up to 128 KiB, makes a request of each head in it at once, at some 7 KiB, and lets them
+//! wait until the answers before them are taken: a connection could hold tens of MiB.
 
 mod listener;
 #[cfg(test)]

@@ -65,7 +65,7 @@ async fn an_answer_that_nobody_takes_ends_the_connection() {
     assert!(began.elapsed() >= PATIENCE.answer);
 }
 
-/// What is read by and by, and how much at once, until there is nothing to read. `None`: it is waited.
+/// How much is read at once, by and by, until nothing comes any more.
 async fn reads_by_steps(connection: &mut Patient<TcpStream>) -> Vec<usize> {
     let mut steps = Vec::new();
     let waited = PATIENCE.head / 2;
@@ -124,11 +124,13 @@ async fn whoever_waits_for_an_answer_to_be_given_is_read_again_when_it_was() {
     let (mut other, mut connection) = pair().await;
     other.write_all(b"more").await.unwrap();
     let in_hand = connection.state().take_in_hand(&mut Request::new());
-    let mut bytes = [0; 10];
+    let (began, mut bytes) = (Instant::now(), [0; 10]);
     let read = async { timeout(LATE, connection.read(&mut bytes)).await };
     let answered = async { drop(in_hand) };
     let (read, ()) = join(read, answered).await;
-    assert_eq!(read.expect("it is woken").unwrap(), 4);
+    assert_eq!(read.expect("an end").unwrap(), 4);
+    // What nobody wakes is looked at once more when its time is over.
+    assert!(began.elapsed() < LATE / 2, "it is woken");
 }
 
 #[actix_web::test]

@@ -81,8 +81,10 @@ pub fn run(
 pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
     match check_whole(journal, options, None) {
         Err(AuditError::Journal(error @ JournalError::Corrupt { .. })) => {
-            match journal.whole_part()? {
-                Some((part, damage)) => check_whole(&*part, options, Some(damage)),
+            match journal.damage()? {
+                Some(Damage { whole, at, detail }) => {
+                    check_whole(&*whole, options, Some((at, detail)))
+                }
                 None => Err(error.into()),
             }
         }
@@ -94,11 +96,11 @@ pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, Aud
 fn check_whole(
     journal: &dyn ReadJournal,
     options: &Options,
-    damage: Option<Damage>,
+    damage: Option<((Partition, Offset), String)>,
 ) -> Result<Report, AuditError> {
     let started = Instant::now();
     let mut check = Check::new(journal, options)?;
-    if let Some(Damage { at, detail }) = damage {
+    if let Some((at, detail)) = damage {
         check.problems.add(Rule::Undamaged, at, detail);
     }
     let mut walk = Walk::over(journal, &all_partitions(journal))?;

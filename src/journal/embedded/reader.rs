@@ -70,7 +70,7 @@ impl ReadJournal for ReadOnly {
         end_of(partition, &next)
     }
 
-    fn whole_part(&self) -> Result<Option<(Box<dyn ReadJournal>, Damage)>, JournalError> {
+    fn damage(&self) -> Result<Option<Damage>, JournalError> {
         let mut tail = Scan::at_segment(&self.folder, 1)?;
         let (end, error) = loop {
             let end = tail.place().clone();
@@ -86,8 +86,8 @@ impl ReadJournal for ReadOnly {
         let at = (partition, end_of(partition, &end.next)?);
         let detail = format!("{}: {}; nothing behind it was read", error.0, error.1);
         let (folder, until) = (self.folder.clone(), Some((end.segment, end.position)));
-        let part = Self { folder, until, tail: Mutex::new(tail) };
-        Ok(Some((Box::new(part), Damage { at, detail })))
+        let whole = Box::new(Self { folder, until, tail: Mutex::new(tail) });
+        Ok(Some(Damage { whole, at, detail }))
     }
 }
 

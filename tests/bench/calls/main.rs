@@ -26,6 +26,9 @@ mod load;
 mod noop;
 mod restart;
 mod server;
+#[allow(dead_code)]
+#[path = "../../it/support/skipped.rs"]
+mod skipped;
 mod table;
 mod work;
 

@@ -12,7 +12,7 @@ use super::slow::{DRIP_EVERY, LAST_MAX, call};
 use super::{MIB, ends_well, is_served_quickly, memory};
 use crate::support::{Setup, TestProcess, block_on, names};
 
-/// How many there are.
+/// How many there are. More would keep a busy machine from serving the others in time.
 const DEAF: usize = 2;
 
 /// What they may cost together, whoever they are.

@@ -73,9 +73,8 @@ impl Log {
         for ((partition, _), (record, _)) in counting {
             match &record.body {
                 Body::Claim { node: owner, .. } => {
-                    if owners.insert(*partition, owner) == Some(node) && *owner != node {
-                        taken.insert(*partition);
-                    }
+                    let before = owners.insert(*partition, owner);
+                    taken.extend((before == Some(node) && *owner != node).then_some(*partition));
                 }
                 Body::Release { .. } => {
                     owners.remove(partition);

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 /// Where this is set nothing may be missing.
 pub(crate) const CI: &str = "CI";
-/// Where this is set as well, nobody expects what only root may do.
-const UNPRIVILEGED: &str = "CORDON_TEST_UNPRIVILEGED";
+/// Where this is set, what only root may do is possible.
+const PRIVILEGED: &str = "CORDON_TEST_PRIVILEGED";
 
 fn is_set(name: &str) -> bool {
     std::env::var(name).is_ok_and(|it| !["", "0", "false"].contains(&&*it))
@@ -23,6 +23,5 @@ pub(crate) fn skip(reason: &str, how: &str, required: &[&str]) {
 
 /// The same for what only root may do.
 pub(crate) fn skip_without_root(reason: &str, how: &str) {
-    let required = if is_set(UNPRIVILEGED) { &[][..] } else { &[CI][..] };
-    skip(reason, &format!("{how} Or set {UNPRIVILEGED}=1."), required);
+    skip(reason, how, &[PRIVILEGED]);
 }

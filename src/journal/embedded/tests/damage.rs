@@ -85,21 +85,21 @@ fn what_stands_before_the_damage_is_read_and_the_first_record_behind_it_is_named
     drop(journal);
     let path = segment(dir.path(), 1);
     let whole = fs::read(&path).unwrap();
-    assert!(ReadOnly::open(dir.path()).unwrap().whole_part().unwrap().is_none());
+    assert!(ReadOnly::open(dir.path()).unwrap().damage().unwrap().is_none());
     let (groups, mut ends) = (groups(dir.path()), [Offset(0); 2]);
     for (index, (partition, _)) in records.iter().enumerate() {
         let (start, end) = groups[index];
         let mut bytes = whole.clone();
         bytes[end - 1] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        let part = ReadOnly::open(dir.path()).unwrap().whole_part().unwrap();
-        let (part, damage) = part.expect("it is damaged");
+        let damage = ReadOnly::open(dir.path()).unwrap().damage().unwrap();
+        let damage = damage.expect("it is damaged");
         let end = &mut ends[usize::from(partition.0)];
-        assert_eq!((damage.at, part.end(*partition).unwrap()), ((*partition, *end), *end));
+        assert_eq!((damage.at, damage.whole.end(*partition).unwrap()), ((*partition, *end), *end));
         let place = format!("{} byte {start}: ", path.display());
         assert!(damage.detail.starts_with(&place), "{}", damage.detail);
         let before: Vec<_> = records[..index].iter().map(|(_, record)| *record).collect();
-        assert_eq!(read_all(&*part), before);
+        assert_eq!(read_all(&*damage.whole), before);
         end.0 += 1;
     }
 }

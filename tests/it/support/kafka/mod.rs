@@ -23,7 +23,7 @@ pub(crate) use cluster::Cluster;
 /// The variable that names a running cluster.
 const GIVEN: &str = "CORDON_TEST_KAFKA";
 /// Variables under which a missing Kafka is a failure.
-const REQUIRED: [&str; 2] = [super::CI, "CORDON_TEST_KAFKA_REQUIRED"];
+const REQUIRED: [&str; 2] = [super::skipped::CI, "CORDON_TEST_KAFKA_REQUIRED"];
 /// Any cluster id will do.
 const CLUSTER_ID: &str = "Y29yZG9uLXRlc3RzLWthZg";
 
@@ -56,7 +56,7 @@ fn skip(reason: &str, chosen: bool) {
         "To run it, install Java 17 and Maven, or Docker; or set {GIVEN}=host:port for tests that break \
          no broker."
     );
-    super::skip(reason, &how, if chosen { &[] } else { &REQUIRED });
+    super::skipped::skip(reason, &how, if chosen { &[] } else { &REQUIRED });
 }
 
 fn text(error: impl Display) -> String {
