@@ -133,6 +133,10 @@ impl Measured {
         let next = |request: &mut Request| writer.write(work, request);
         let limit = Some(Duration::from_secs(seconds));
         let measured = load::run(&self.door, connections, limit, next);
+        assert!(
+            measured.calls > 0,
+            "all pairs of the ring are blocked: more BENCH_ACCOUNTS, or less time"
+        );
         let took = cpu(&self.server).zip(before).map(|(after, before)| after - before);
         Figure {
             round,
