@@ -1,19 +1,12 @@
 //! The rules of the whole room: file and environment together.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use uuid::Uuid;
 
 use super::*;
-use crate::domain::{
-    AllowType, AppId, EdgeId, Event, Fallback, Rejection, RemovalReason, Timestamp, UserId,
-    UserKey, Version,
-};
-use crate::journal::record::encode;
-use crate::journal::{Body, Commit, Epoch, Origin, RECORD_BYTES_MAX};
+use crate::domain::{AllowType, AppId, Fallback};
 
 const KEY: &str = "fde5c0de";
 
@@ -458,34 +451,6 @@ fn the_development_app_stands_in_for_a_missing_one_and_hears_the_variables() {
     assert!(app.webhook.url.is_some());
     assert_eq!(config.apps, [app]);
     assert_eq!(config.ensure_app().unwrap(), None);
-}
-
-/// A record that the journal does not take is a doubt about the whole partition.
-#[test]
-fn an_account_with_as_much_as_it_may_have_is_deleted_by_one_record() {
-    // Each of these takes two bytes in JSON.
-    let id = UserId::parse(&"\\".repeat(32)).expect("it is a UserID");
-    let edge = EdgeId { offerer: id, version: Version(u64::from(u32::MAX)) };
-    let reason = RemovalReason::AccountDeleted;
-    let removed = Event::FriendRemoved { peer: id, edge, reason, announced: true };
-    let why = Rejection::AccountUnknown;
-    let refused = Event::FriendRefused { peer: id, offer: edge, why };
-    let mut events = vec![removed; app::FRIENDS_MAX as usize];
-    events.extend(vec![refused; app::REQUESTS_MAX as usize]);
-    events.push(Event::AccountDeleted {});
-    let by = Origin {
-        operator: id.as_str().into(),
-        request: Uuid::max(),
-        ip: "::1".into(),
-        platform: "RESTAPI".into(),
-    };
-    let key = UserKey { app: AppId(u32::MAX), user: id };
-    let (version, at) = (Version(u64::from(u32::MAX)), Timestamp(i64::from(u32::MAX)));
-    let commit =
-        Commit { id: Uuid::max(), key, version, at, by: Arc::new(by), cause: None, events };
-    let mut record = Vec::new();
-    encode(Epoch(u64::MAX), u64::MAX, &Body::Commit(commit), &mut record);
-    assert!(record.len() <= RECORD_BYTES_MAX, "{} bytes", record.len());
 }
 
 proptest! {

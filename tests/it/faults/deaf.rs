@@ -69,7 +69,6 @@ fn cost_little_and_are_let_go(of: impl Fn(&TestProcess) -> SocketAddr, question:
             deaf.join().expect("it is let go");
         }
     });
-    eprintln!("{} KiB, then {} KiB", before / 1024, most / 1024);
     assert!(most < before + BYTES_MAX, "{} MiB, then {} MiB", before / MIB, most / MIB);
     ends_well(node, &setup);
 }
