@@ -12,6 +12,9 @@ use serde_json::json;
 use crate::history::Log;
 use crate::support::{APP, Caller, DEADLINE, Identity, Setup, TestProcess, eventually, kafka};
 
+/// Of four partitions, how many [`three`] nodes own and stand by for once nothing moves any more: a
+/// matter of their names alone.
+const SHARES: [(f64, f64); 3] = [(3.0, 1.0), (0.0, 3.0), (1.0, 0.0)];
 /// A caller who gives up on a node that says nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long between two questions of somebody who asks all the time.
@@ -31,6 +34,18 @@ fn start(setups: &[Setup]) -> Vec<TestProcess> {
             setups.iter().map(|setup| scope.spawn(|| TestProcess::start(setup))).collect();
         starting.into_iter().map(|node| node.join().expect("the node starts")).collect()
     })
+}
+
+/// Waits until each of [`three`] has its share.
+fn settle(nodes: &[TestProcess]) {
+    eventually("each node has its share", || {
+        let shares = nodes.iter().map(|node| {
+            let metrics = node.ops("/metrics");
+            let partitions = |what: &str| metrics.samples(&format!("cordon_partitions_{what}"))[""];
+            (partitions("serving"), partitions("standing_by"))
+        });
+        shares.eq(SHARES)
+    });
 }
 
 #[test]
@@ -233,6 +248,7 @@ fn a_killed_nodes_partitions_answer_again_soon_and_the_others_all_the_time() {
     let names: Vec<String> = (0..24).map(|index| format!("user{index}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     nodes[1].caller().import(&names);
+    settle(&nodes);
     let killed = Instant::now();
     nodes.remove(0).kill();
     let address = nodes[0].address;

@@ -114,14 +114,7 @@ impl TestNode {
 
     /// The value of each sample whose line begins with `name`, by the text between the braces.
     pub(crate) fn samples(&self, name: &str) -> BTreeMap<String, f64> {
-        let text = self.ops("/metrics");
-        let sample = |line: &str| {
-            let rest = line.strip_prefix(name)?;
-            let (labels, value) = rest.rsplit_once(' ')?;
-            let labels = labels.trim_matches(['{', '}']).to_owned();
-            Some((labels, value.parse().expect("a sample has a number")))
-        };
-        text.text().lines().filter_map(sample).collect()
+        self.ops("/metrics").samples(name)
     }
 
     /// Waits until every consequence of what was answered has happened: no user owes another one

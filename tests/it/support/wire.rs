@@ -1,5 +1,6 @@
 //! HTTP/1.1 as far as the tests need it, on a plain socket: both ends of it.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -51,6 +52,17 @@ impl Message {
     /// The body as text.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
+    }
+
+    /// The value of each sample whose line begins with `name`, by the text between the braces.
+    pub(crate) fn samples(&self, name: &str) -> BTreeMap<String, f64> {
+        let sample = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            let labels = labels.trim_matches(['{', '}']).to_owned();
+            Some((labels, value.parse().expect("a sample has a number")))
+        };
+        self.text().lines().filter_map(sample).collect()
     }
 }
 
