@@ -3,24 +3,31 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use actix_web::rt;
 use actix_web::rt::task::spawn_blocking;
+use futures_util::future::join_all;
 
 use super::deliveries::may_scan;
 use super::directory::Directory;
 use super::seal::SealError;
 use crate::actors::{ExecuteError, Executed};
+use crate::domain::subscription::REQUEST_OVER_LIMIT;
 use crate::domain::{
     AppId, Command, Format, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
 };
 use crate::http::{
-    Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, State, SubscriptionSeen,
-    SubscriptionWasSet, Tested, Webhooks,
+    Alarm, Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, State,
+    SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
 };
 use crate::journal::{Offset, Origin, Partition};
-use crate::webhooks::{self, CallId, CursorName, Outcome};
+use crate::webhooks::{self, CallId, CursorName, Outcome, RequestOverLimit};
 
 /// How long it is counted what a replay would tell.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it is waited, in milliseconds, until a second is over of which somebody is told: two of them
+/// are enough, unless the clock goes back.
+const ALARM_WAIT_MAX_MS: i64 = 2_000;
 
 /// How long a deletion waits for the other nodes to hear of it.
 const GONE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -131,7 +138,7 @@ impl Directory {
             }
         }
         let began = Instant::now();
-        let outcome = webhooks::test(served, by, self.clock.now()).await;
+        let outcome = webhooks::test(served, by, &self.clock).await;
         let status = match outcome {
             Outcome::Delivered | Outcome::Malformed { .. } => Some(200),
             Outcome::Refused { status } => Some(status),
@@ -145,6 +152,39 @@ impl Directory {
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             info: if outcome.is_delivered() { String::new() } else { outcome.to_string() },
         })
+    }
+
+    /// Tells everybody who wants to hear it, as far as is known by now, that a limit is near.
+    fn alert(&self, alarm: Alarm, by: Origin) {
+        let wants = |names: &[Box<str>]| names.iter().any(|name| **name == *REQUEST_OVER_LIMIT);
+        let known = self.known(alarm.app());
+        let told = known.serving().filter(|(set, _)| wants(&set.commands));
+        let told: Vec<_> = told.map(|(_, served)| served.clone()).collect();
+        let clock = self.clock.clone();
+        rt::spawn(async move {
+            let left_ms = (alarm.ends_at().0 - clock.now().0).clamp(0, ALARM_WAIT_MAX_MS);
+            tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())).await;
+            let (app, command, limit) = (alarm.app(), alarm.command(), alarm.limit());
+            let requests = alarm.requests();
+            tracing::warn!(
+                app.id = app.0,
+                command,
+                requests,
+                limit,
+                "a command is called nearly as often in a second as it may be, or more often"
+            );
+            let near = RequestOverLimit { command, requests, limit };
+            let calls = told.iter().map(|served| webhooks::alert(served, near, by.clone(), &clock));
+            for (served, outcome) in told.iter().zip(join_all(calls).await) {
+                if !outcome.is_delivered() {
+                    let name = &*served.name;
+                    tracing::warn!(
+                        app.id = app.0, webhook.subscription = name, %outcome,
+                        "a subscriber was not told that a limit is near"
+                    );
+                }
+            }
+        });
     }
 
     async fn seek(
@@ -327,6 +367,10 @@ impl Webhooks for Directory {
             self.wait_until_gone(app, &name).await?;
             Ok(position)
         })
+    }
+
+    fn alert(&self, alarm: Alarm, by: Origin) {
+        self.alert(alarm, by);
     }
 
     fn test(&self, app: AppId, name: Box<str>, by: Origin) -> Asked<'_, Tested> {

@@ -173,7 +173,7 @@ pub struct WebhookCommand(pub &'static str);
 
 impl WebhookCommand {
     /// What is said after the fact. On unless settings say otherwise.
-    pub const AFTER: [Self; 7] = [
+    pub const AFTER: [Self; 8] = [
         Self("Sns.CallbackBlackListAdd"),
         Self("Sns.CallbackBlackListDelete"),
         Self("Sns.CallbackFriendAdd"),
@@ -181,6 +181,7 @@ impl WebhookCommand {
         Self("Profile.CallbackPortraitSet"),
         Self("C2C.CallbackAfterSendMsg"),
         Self("State.StateChange"),
+        Self("Alert.RequestOverLimit"),
     ];
 
     /// What is asked before the fact. Off unless settings say otherwise.
@@ -193,8 +194,8 @@ impl WebhookCommand {
 
 impl Choice for WebhookCommand {
     const CHOICES: &'static [(&'static str, Self)] = &{
-        let [a, b, c, d, e, f, g] = Self::AFTER;
-        let [h, i, j] = Self::BEFORE;
+        let [a, b, c, d, e, f, g, h] = Self::AFTER;
+        let [i, j, k] = Self::BEFORE;
         [
             (a.0, a),
             (b.0, b),
@@ -206,6 +207,7 @@ impl Choice for WebhookCommand {
             (h.0, h),
             (i.0, i),
             (j.0, j),
+            (k.0, k),
         ]
     };
 }

@@ -119,9 +119,10 @@ impl Edge {
             }
         };
         let now = self.clock.now();
-        let (app, answered) = match self.gate.admit(operation, &query, now) {
+        let (app, answered) = match self.gate.admit(&query, now) {
             Ok(caller) => {
                 let app = caller.app.id;
+                let (counted, alarm) = caller.app.count(operation, now);
                 let users = &self.users;
                 let webhooks = &*self.webhooks;
                 let (key, as_client) = (None, false);
@@ -137,7 +138,14 @@ impl Edge {
                     webhooks,
                     consultant,
                 };
-                (Some(app), self.carry_out(head, payload, call).await)
+                if let Some(alarm) = alarm {
+                    webhooks.alert(alarm, call.origin());
+                }
+                let answered = match counted {
+                    Ok(()) => self.carry_out(head, payload, call).await,
+                    Err(code) => self.refuse(head, payload, code).await,
+                };
+                (Some(app), answered)
             }
             Err(code) => (None, self.refuse(head, payload, code).await),
         };

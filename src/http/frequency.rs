@@ -1,9 +1,17 @@
 //! How often something may be asked: a token bucket per app and command. Rule: rest-api.md 1.6.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use super::Operation;
 use super::settings::CALLS_PER_SECOND_MAX;
-use crate::domain::Timestamp;
+use crate::domain::{AppId, Timestamp};
+
+/// Above how much of a limit somebody is told, in hundredths. Rule: the reference, "API Overclocking Alarm
+/// Callbacks".
+const ALARM_PERCENT: u64 = 80;
+/// How long nobody is told of the same command again, in milliseconds.
+const ALARM_PAUSE_MS: i64 = 60_000;
 
 /// How far the clock may go back without being noticed, in milliseconds: threads read it at
 /// slightly different times.
@@ -60,9 +68,182 @@ impl Bucket {
     }
 }
 
+/// How often an app calls one command, and how often it may.
+#[derive(Debug)]
+pub(super) struct Frequency {
+    bucket: Bucket,
+    limit: u32,
+    /// The calls of the second that runs, refused ones too, and those of the one before it.
+    running: AtomicU64,
+    ended: AtomicU64,
+    /// Until when nobody is told again.
+    quiet_until: AtomicI64,
+}
+
+/// Calls of one second, kept as one number: the second since 1970, as far as it has room, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Calls {
+    second: u32,
+    count: u32,
+}
+
+impl Calls {
+    fn of(number: u64) -> Self {
+        Self { second: (number >> 32) as u32, count: number as u32 }
+    }
+
+    fn number(self) -> u64 {
+        u64::from(self.second) << 32 | u64::from(self.count)
+    }
+
+    /// Those of `second` with one more. A thread whose clock is a little behind counts with the others.
+    fn and_one(self, second: u32) -> Self {
+        match self.second.wrapping_sub(second) {
+            0 | 1 => Self { count: self.count.saturating_add(1), ..self },
+            _ => Self { second, count: 1 },
+        }
+    }
+}
+
+impl Frequency {
+    /// `limit` a second, 1 to [`CALLS_PER_SECOND_MAX`].
+    pub(super) fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self {
+            bucket: Bucket::new(limit),
+            limit: limit.clamp(1, CALLS_PER_SECOND_MAX),
+            running: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            quiet_until: AtomicI64::new(i64::MIN),
+        })
+    }
+
+    /// Counts one call; answers whether it may be made, and the second of which somebody is to be told.
+    pub(super) fn count(&self, now: Timestamp) -> (bool, Option<u32>) {
+        let second = now.0.div_euclid(1000) as u32;
+        let calls = self.note(second);
+        let alarms = u64::from(calls.count) == u64::from(self.limit) * ALARM_PERCENT / 100 + 1;
+        let is_told = alarms && {
+            let until = self.quiet_until.load(Ordering::Relaxed);
+            // So long is no pause: the clock went back.
+            now.0 >= until || until > now.0.saturating_add(ALARM_PAUSE_MS)
+        };
+        if is_told {
+            self.quiet_until.store(now.0.saturating_add(ALARM_PAUSE_MS), Ordering::Relaxed);
+        }
+        (self.bucket.take(now), is_told.then_some(calls.second))
+    }
+
+    /// Notes a call in `second`; answers the calls of the second that it was counted in. One call of a
+    /// second gets each number.
+    fn note(&self, second: u32) -> Calls {
+        let one_more = |number| Some(Calls::of(number).and_one(second).number());
+        let before = self.running.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        let before = Calls::of(before.unwrap_or_else(|number| number));
+        let after = before.and_one(second);
+        if after.second != before.second {
+            self.ended.store(before.number(), Ordering::Release);
+        }
+        after
+    }
+
+    /// The calls of `second`, as long as that was not long ago.
+    fn calls(&self, second: u32) -> Option<u32> {
+        let known =
+            [&self.running, &self.ended].map(|calls| Calls::of(calls.load(Ordering::Acquire)));
+        known.into_iter().find(|calls| calls.second == second).map(|calls| calls.count)
+    }
+}
+
+/// A command is called nearly as often as it may be.
+#[derive(Clone, Debug)]
+pub struct Alarm {
+    pub(super) app: AppId,
+    pub(super) operation: Operation,
+    pub(super) frequency: Arc<Frequency>,
+    pub(super) second: u32,
+    pub(super) at: Timestamp,
+}
+
+impl Alarm {
+    /// Whose limit it is.
+    pub fn app(&self) -> AppId {
+        self.app
+    }
+
+    /// The command, like `sns/friend_add`.
+    pub fn command(&self) -> &'static str {
+        self.operation.command()
+    }
+
+    /// Calls that a second may have.
+    pub fn limit(&self) -> u32 {
+        self.frequency.limit
+    }
+
+    /// When the second is over, and [`Self::requests`] known.
+    pub fn ends_at(&self) -> Timestamp {
+        let second = self.at.0.div_euclid(1000);
+        let ahead = self.second.wrapping_sub(second as u32);
+        Timestamp((second + i64::from(ahead) + 1) * 1000)
+    }
+
+    /// The calls of the second, refused ones too.
+    pub fn requests(&self) -> u32 {
+        // Somebody who asks too late hears what is certain.
+        let least = u64::from(self.limit()) * ALARM_PERCENT / 100 + 1;
+        self.frequency.calls(self.second).unwrap_or(u32::try_from(least).unwrap_or(u32::MAX))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Calls so often within the second that begins at `from`; answers how many may be made, and of how
+    /// many seconds somebody is told.
+    fn called(frequency: &Frequency, times: usize, from: i64) -> (usize, Vec<u32>) {
+        let counted = (0..times).map(|_| frequency.count(later(from)));
+        let (may, told): (Vec<bool>, Vec<Option<u32>>) = counted.unzip();
+        (may.into_iter().filter(|may| *may).count(), told.into_iter().flatten().collect())
+    }
+
+    #[test]
+    fn of_a_limit_that_is_nearly_reached_somebody_is_told_once_a_minute() {
+        let frequency = Frequency::new(200);
+        let second = (NOW.0 / 1000) as u32;
+        assert_eq!(called(&frequency, 160, 0), (160, vec![]));
+        assert_eq!(called(&frequency, 160, 1000), (160, vec![]));
+        assert_eq!(called(&frequency, 161, 2000), (161, vec![second + 2]));
+        assert_eq!(called(&frequency, 500, 3000), (200, vec![]));
+        assert_eq!(called(&frequency, 500, 61_000), (200, vec![]));
+        assert_eq!(called(&frequency, 500, 62_000), (200, vec![second + 62]));
+    }
+
+    #[test]
+    fn calls_that_are_refused_count_and_are_known_when_the_second_is_over() {
+        let frequency = Frequency::new(200);
+        let (_, told) = called(&frequency, 510, 0);
+        assert_eq!(frequency.calls(told[0]), Some(510));
+        called(&frequency, 3, 1000);
+        assert_eq!(frequency.calls(told[0]), Some(510));
+        called(&frequency, 3, 2000);
+        assert_eq!(frequency.calls(told[0]), None);
+    }
+
+    #[test]
+    fn a_thread_whose_clock_is_a_little_behind_counts_with_the_others() {
+        let frequency = Frequency::new(200);
+        called(&frequency, 100, 1000);
+        called(&frequency, 100, 999);
+        assert_eq!(frequency.calls((NOW.0 / 1000) as u32 + 1), Some(200));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_an_hour_silences_no_alarm() {
+        let frequency = Frequency::new(10);
+        assert_eq!(called(&frequency, 9, 0).1.len(), 1);
+        assert_eq!(called(&frequency, 9, -3_600_000).1.len(), 1);
+    }
 
     const NOW: Timestamp = Timestamp(1_700_000_100_000);
 

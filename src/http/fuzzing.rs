@@ -74,7 +74,7 @@ impl Door {
             usersig: self.usersig.as_str().into(),
             contenttype: None,
         };
-        let caller = self.gate.admit(operation, &query, NOW).map_err(Failure::Common)?;
+        let caller = self.gate.admit(&query, NOW).map_err(Failure::Common)?;
         let call = Call {
             operation,
             caller,

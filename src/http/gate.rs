@@ -1,15 +1,16 @@
-//! Who may call: checks 3 to 14 of rest-api.md 1.9, in that order.
+//! Who may call: checks 3 to 13 of rest-api.md 1.9, in that order; then check 14, how often.
 //!
 //! Everything here is decided from the request's head, before its body is read, so that nobody
 //! without a UserSig can make the server hold a body.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 
 use super::error_code::{self as code, ErrorCode};
-use super::frequency::Bucket;
+use super::frequency::{Alarm, Bucket, Frequency};
 use super::query::Query;
 use super::settings::{self, MessageRules, RateLimits, Settings};
 use super::{OPERATIONS, Operation};
@@ -41,7 +42,7 @@ pub(super) struct App {
     admins: Vec<String>,
     keys: Vec<String>,
     /// By [`Operation`]'s place in the route table.
-    buckets: [Option<Bucket>; OPERATIONS],
+    commands: [Option<Arc<Frequency>>; OPERATIONS],
     whole: Option<Bucket>,
 }
 
@@ -85,13 +86,9 @@ impl Gate {
         Self { apps, verified: Cache::new(settings.verified_signatures_max) }
     }
 
-    /// Lets a call of `operation` in, or answers the code of the first check that fails.
-    pub(super) fn admit(
-        &self,
-        operation: Operation,
-        query: &Query<'_>,
-        now: Timestamp,
-    ) -> Result<Caller<'_>, ErrorCode> {
+    /// Lets a caller in, or answers the code of the first check that fails. How often they call is for
+    /// [`App::count`].
+    pub(super) fn admit(&self, query: &Query<'_>, now: Timestamp) -> Result<Caller<'_>, ErrorCode> {
         if query.sdkappid.is_empty() {
             return Err(code::APP_ID_MISSING);
         }
@@ -108,7 +105,6 @@ impl Gate {
         self.verify(app, query, now)?;
         let admin = app.admins.iter().find(|admin| **admin == *query.identifier);
         let operator = admin.ok_or(code::ADMIN_REQUIRED)?;
-        app.count(operation, now)?;
         Ok(Caller { app, operator })
     }
 
@@ -160,23 +156,39 @@ impl App {
             enabled: app.enabled,
             admins: app.admins.clone(),
             keys: app.keys.clone(),
-            buckets: std::array::from_fn(|place| {
-                app.rate_limits.of(Operation::ALL[place]).map(Bucket::new)
+            commands: std::array::from_fn(|place| {
+                app.rate_limits.of(Operation::ALL[place]).map(Frequency::new)
             }),
             whole: app.rate_limits.of_whole_app().map(Bucket::new),
         }
     }
 
-    /// Check 14.
-    fn count(&self, operation: Operation, now: Timestamp) -> Result<(), ErrorCode> {
-        let passes = |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(|b| b.take(now));
-        if !passes(&self.buckets[operation as usize]) {
-            return Err(code::COMMAND_TOO_FREQUENT);
+    /// Check 14; and what somebody is to be told of how often it is called.
+    pub(super) fn count(
+        &self,
+        operation: Operation,
+        now: Timestamp,
+    ) -> (Result<(), ErrorCode>, Option<Alarm>) {
+        let (mut passes, mut alarm) = (true, None);
+        if let Some(frequency) = &self.commands[operation as usize] {
+            let (may, told) = frequency.count(now);
+            passes = may;
+            alarm = told.map(|second| Alarm {
+                app: self.id,
+                operation,
+                frequency: frequency.clone(),
+                second,
+                at: now,
+            });
         }
-        if !passes(&self.whole) {
-            return Err(code::APP_TOO_FREQUENT);
-        }
-        Ok(())
+        let counted = if !passes {
+            Err(code::COMMAND_TOO_FREQUENT)
+        } else if !self.whole.as_ref().is_none_or(|whole| whole.take(now)) {
+            Err(code::APP_TOO_FREQUENT)
+        } else {
+            Ok(())
+        };
+        (counted, alarm)
     }
 }
 

@@ -62,6 +62,7 @@ use crate::patience::{ConnectionState, Patience, Patient, READ_BYTES};
 use crate::webhooks::{Consultant, Desks};
 
 pub use self::error_code::ErrorCode;
+pub use self::frequency::Alarm;
 pub use self::metrics::Metrics;
 pub use self::settings::{App, MessageRules, RateLimits, Settings};
 pub use self::webhook::{

@@ -15,8 +15,10 @@
 //! [`format`](mod@format) what it looks like on the wire, [`guard`] where it may go, [`caller`] how it
 //! gets there. `feed` and `hub` read the journal once for all. `line` decides for one subscription what
 //! goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no clock. `dispatcher`
-//! does what they say. [`consult`] is apart: it asks before the fact.
+//! does what they say. [`consult`] is apart: it asks before the fact. So is `at_once`, whose calls no record
+//! speaks of.
 
+mod at_once;
 mod breaker;
 pub mod caller;
 pub mod command;
@@ -50,6 +52,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, LocalSet};
 
+pub use at_once::{AT_ONCE_PATIENCE, RequestOverLimit, alert, test};
 pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
 pub use caller::{
     Bounds, Caller, Certificate, CertificateError, Failure, Link, Outcome, Post, Tls, TlsError,
@@ -73,8 +76,7 @@ pub use retry::Schedule;
 pub use subscription::Subscription;
 
 use crate::clock::Clock;
-use crate::domain::Timestamp;
-use crate::journal::{Journal, Origin, Partition};
+use crate::journal::{Journal, Partition};
 use dispatcher::{Dispatcher, Order, Tools};
 use feed::{Afar, Readers, Source};
 use hub::Hub;
@@ -282,33 +284,6 @@ fn caller(subscription: &Subscription, tls: Option<&Tls>) -> Rc<Caller> {
     let bounds = Bounds::within(Duration::from_millis(subscription.delivery.timeout_ms));
     let connections_max = subscription.delivery.in_flight_max as usize;
     Rc::new(Caller::new(subscription, bounds, connections_max, tls))
-}
-
-/// How long a call that tells nothing may take at most.
-pub const TEST_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Makes one call that tells nothing, with the terms of `subscription`, and answers what came of it.
-///
-/// Must be called inside an actix system. The id is one that no event has.
-pub async fn test(subscription: &Subscription, by: Origin, now: Timestamp) -> Outcome {
-    let tls = match subscription.endpoint.is_secure().then(Tls::system).transpose() {
-        Ok(tls) => tls,
-        Err(error) => return Outcome::Unreachable { reason: error.to_string() },
-    };
-    let patience = Duration::from_millis(subscription.delivery.timeout_ms).min(TEST_PATIENCE);
-    let caller = Caller::new(subscription, Bounds::within(patience), 1, tls.as_ref());
-    let command = CallbackCommand::Test.name();
-    let body = format!(r#"{{"CallbackCommand":"{command}","EventTime":{}}}"#, now.0);
-    let post = Post {
-        id: format!("test-{}", by.request).into(),
-        command,
-        at: now,
-        body: body.into(),
-        by: Arc::new(by),
-        link: None,
-        attempt: 1,
-    };
-    caller.attempt(&post, now).await
 }
 
 /// The running webhooks. Dropping it ends them as [`Handle::stop`] does, without waiting.

@@ -44,6 +44,14 @@ impl Known {
         found.map(|one| (&one.seen, &one.served))
     }
 
+    /// Those whose calls are made, as they were set and as they are served.
+    pub(in crate::app) fn serving(
+        &self,
+    ) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
+        let serving = self.all.iter().filter(|one| one.seen.state == State::Serving);
+        serving.map(|one| (&one.seen.subscription, &one.served))
+    }
+
     /// Who is asked before the fact: `main` first, the others by name.
     pub(super) fn asked(&self) -> Vec<webhooks::Target> {
         let (main, others): (Vec<&One>, Vec<&One>) =

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use super::deliveries::Deliveries;
 use crate::actors::ExecuteError;
 use crate::domain::{AppId, Replay, SeekTo, Subscription};
+use crate::http::Alarm;
 use crate::journal::{Offset, Origin, Partition};
 
 /// An answer to come, on the thread that asked.
@@ -22,6 +23,10 @@ pub trait Webhooks: Deliveries + Send + Sync + 'static {
 
     /// Deletes a subscription. Answers where that stands, if there was one.
     fn delete(&self, app: AppId, name: Box<str>, by: Origin) -> Asked<'_, Option<Place>>;
+
+    /// Has those told who want to hear that a limit is near, for calls like the one of `by`. Whoever asks
+    /// does not wait for it.
+    fn alert(&self, alarm: Alarm, by: Origin);
 
     /// Makes one call that tells nothing, now.
     fn test(&self, app: AppId, name: Box<str>, by: Origin) -> Asked<'_, Tested>;
@@ -226,6 +231,7 @@ impl Webhooks for Nobody {
     fn delete(&self, _: AppId, _: Box<str>, _: Origin) -> Asked<'_, Option<Place>> {
         Self::refuse()
     }
+    fn alert(&self, _: Alarm, _: Origin) {}
     fn test(&self, _: AppId, _: Box<str>, _: Origin) -> Asked<'_, Tested> {
         Self::refuse()
     }

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
 use super::{Named, ask, moment, name, name_if_given, seconds, switch, whole};
-use crate::domain::subscription::{AFTER_COMMANDS, BEFORE_COMMANDS, STANDARD_PREFIX};
+use crate::domain::subscription::{
+    AFTER_COMMANDS, ALERT_COMMANDS, BEFORE_COMMANDS, STANDARD_PREFIX,
+};
 use crate::domain::{
     BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
 };
@@ -110,8 +112,7 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
     Ok(Subscription {
         name: name(&asked.name)?.into(),
         url,
-        commands: commands(&asked.commands)?
-            .unwrap_or_else(|| AFTER_COMMANDS.map(Box::from).into()),
+        commands: commands(&asked.commands)?.unwrap_or_else(|| told().map(Box::from).collect()),
         enabled: switch(&asked.enabled, true)?,
         format: match asked.format.text() {
             Ok(None | Some("reference")) => Format::Reference,
@@ -127,6 +128,11 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
     })
 }
 
+/// What is asked for if nothing is said.
+fn told() -> impl Iterator<Item = &'static str> {
+    AFTER_COMMANDS.into_iter().chain(ALERT_COMMANDS)
+}
+
 /// What is asked for, if anything is said, in the order in which commands are named elsewhere.
 pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Option<Vec<Box<str>>>, Failure> {
     let wrong = Failure::Whole(code::WEBHOOK_COMMANDS_WRONG);
@@ -134,8 +140,8 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Option<Vec<Box<str>>>,
     let names: Result<Vec<&str>, Failure> =
         items.iter().map(|item| item.text().ok().flatten().ok_or(wrong)).collect();
     let names = names?;
-    let known = || AFTER_COMMANDS.into_iter().chain(BEFORE_COMMANDS);
-    let too_many = names.len() > AFTER_COMMANDS.len() + BEFORE_COMMANDS.len();
+    let known = || told().chain(BEFORE_COMMANDS);
+    let too_many = names.len() > known().count();
     if names.is_empty() || too_many || names.iter().any(|name| !known().any(|known| known == *name))
     {
         return Err(wrong);

@@ -1,5 +1,6 @@
 //! Several subscriptions of an app: set, moved, replayed and deleted by calls, or in the settings.
 
+mod alerts;
 mod replays;
 mod secrets;
 
