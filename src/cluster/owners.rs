@@ -57,7 +57,7 @@ impl Owners {
 
     /// Takes the next notice of the board in; answers the claim, if it is one. What is none is counted.
     pub fn apply(&mut self, notice: &Notice) -> Option<(Partition, &Tenure)> {
-        let Notice::Posted { key, value, .. } = notice else {
+        let Notice::Posted { key, value } = notice else {
             self.whole = true;
             return None;
         };
@@ -107,7 +107,6 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
 
     fn tenure(node: &str, epoch: u64) -> Tenure {
         let address = format!("{node}:7000");
@@ -115,7 +114,7 @@ mod tests {
     }
 
     fn notice(key: &str, value: &[u8]) -> Notice {
-        Notice::Posted { key: key.into(), value: value.to_vec(), at: Timestamp(1) }
+        Notice::Posted { key: key.into(), value: value.to_vec() }
     }
 
     fn posted(key: &str, tenure: &Tenure) -> Notice {

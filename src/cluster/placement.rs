@@ -135,7 +135,6 @@ mod tests {
     use super::*;
     use crate::cluster::members::NodeState;
     use crate::cluster::owners::Tenure;
-    use crate::domain::Timestamp;
     use crate::journal::{Epoch, Notice};
 
     const PARTITIONS: u16 = 128;
@@ -171,7 +170,7 @@ mod tests {
             let (node, warm) = (node.to_owned(), warm.collect());
             let beat = Beat { node, incarnation, number: 1, address, state, warm, cramped: false };
             let value = serde_json::to_vec(&beat).expect("a beat is JSON");
-            let notice = Notice::Posted { key: beat.node, value, at: Timestamp(1) };
+            let notice = Notice::Posted { key: beat.node, value };
             self.view.apply(&notice, Duration::ZERO);
             self.placement.refresh(&self.view);
         }
@@ -182,7 +181,7 @@ mod tests {
                 let tenure = Tenure { epoch, node: node.into(), incarnation, address };
                 let value = serde_json::to_vec(&tenure).expect("a claim is JSON");
                 let key = partition.to_string();
-                self.owners.apply(&Notice::Posted { key, value, at: Timestamp(1) });
+                self.owners.apply(&Notice::Posted { key, value });
             }
         }
 

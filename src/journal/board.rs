@@ -2,10 +2,8 @@
 //!
 //! It lies beside the journal, because whoever keeps the one can keep the other (a compacted topic).
 //! Nothing on it is a truth: who owns a partition is decided by the partition's own records alone.
-//! Promises: all readers see the same notices in the same order, with the same times, which are the
-//! keeper's own and may jump; older notices under a key may be missing, the last one never is.
-
-use crate::domain::Timestamp;
+//! Promises: all readers see the same notices in the same order; older notices under a key may be missing,
+//! the last one never is.
 
 /// Where notices are put up.
 pub trait Board: Send + Sync + 'static {
@@ -23,8 +21,6 @@ pub enum Notice {
         key: String,
         /// What it says.
         value: Vec<u8>,
-        /// When, by the keeper's clock.
-        at: Timestamp,
     },
     /// Everything that stood there when the reader came has been read. Told once.
     CaughtUp,

@@ -6,7 +6,6 @@ use super::duty::{
     RUMOUR_PATIENCE_MS, SETTLED_MS,
 };
 use super::*;
-use crate::domain::Timestamp;
 use crate::journal::Epoch;
 
 const PARTITIONS: u16 = 8;
@@ -54,7 +53,7 @@ impl Mind {
 
     fn hear(&mut self, beat: &Beat, at: i64) {
         let value = serde_json::to_vec(beat).expect("a beat is JSON");
-        let notice = Notice::Posted { key: beat.node.clone(), value, at: Timestamp(0) };
+        let notice = Notice::Posted { key: beat.node.clone(), value };
         self.planner.hear_member(&notice, millis(at));
     }
 
@@ -77,7 +76,7 @@ impl Mind {
             let (epoch, node, address) = (Epoch(epoch), node.to_owned(), format!("{node}:7000"));
             let tenure = Tenure { epoch, node, incarnation, address };
             let value = serde_json::to_vec(&tenure).expect("a claim is JSON");
-            let notice = Notice::Posted { key: partition.to_string(), value, at: Timestamp(0) };
+            let notice = Notice::Posted { key: partition.to_string(), value };
             assert!(self.planner.hear_owner(&notice).is_some());
         }
     }

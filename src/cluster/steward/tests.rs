@@ -8,18 +8,16 @@ use tokio::sync::mpsc::{Sender, channel};
 
 use super::*;
 use crate::cluster::members::{Beat, NodeState};
-use crate::domain::Timestamp;
 use crate::journal::Epoch;
 
 const PARTITIONS: u16 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A board in memory: all readers hear the same, with the same times.
+/// A board in memory: all readers hear the same.
 #[derive(Clone)]
 struct Memory(Arc<Mutex<Posted>>);
 
 struct Posted {
-    began: Instant,
     notices: Vec<Notice>,
     readers: Vec<Sender<Notice>>,
 }
@@ -27,7 +25,7 @@ struct Posted {
 impl Memory {
     fn new() -> Self {
         let (notices, readers) = (Vec::new(), Vec::new());
-        Self(Arc::new(Mutex::new(Posted { began: Instant::now(), notices, readers })))
+        Self(Arc::new(Mutex::new(Posted { notices, readers })))
     }
 
     fn open(&self) -> OpenBoard {
@@ -58,8 +56,7 @@ impl Memory {
 impl Board for Memory {
     fn post(&self, key: &str, value: &[u8]) {
         let mut posted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = Timestamp(posted.began.elapsed().as_millis() as i64);
-        let notice = Notice::Posted { key: key.into(), value: value.to_vec(), at };
+        let notice = Notice::Posted { key: key.into(), value: value.to_vec() };
         posted.readers.retain(|reader| reader.try_send(notice.clone()).is_ok());
         posted.notices.push(notice);
     }

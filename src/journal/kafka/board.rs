@@ -13,7 +13,6 @@ use super::client::{
     ASK_AGAIN, Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable,
 };
 use super::producer::Producer;
-use crate::domain::Timestamp;
 use crate::journal::{Board, JournalError, Notice};
 
 /// Notices that were read and not heard yet, at most.
@@ -90,8 +89,7 @@ fn tail(consumer: &Consumer, topic: &str, end: i64, notices: &Sender<Notice>) {
                 troubled = false;
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
                 let value = message.payload().unwrap_or_default().to_vec();
-                let at = Timestamp(message.timestamp().to_millis().unwrap_or_default());
-                (Some(Notice::Posted { key, value, at }), message.offset() + 1)
+                (Some(Notice::Posted { key, value }), message.offset() + 1)
             }
             // Compaction may have taken the last notices away, so that none reaches the end.
             Some(Err(KafkaError::PartitionEOF(_))) => (None, i64::MAX),

@@ -24,8 +24,6 @@ enum Kind {
     Journal,
     Archive,
     Board,
-    /// A board whose times are the cluster's clock.
-    Clock,
 }
 
 /// All topics, the journal first.
@@ -64,11 +62,10 @@ pub(super) const TOPICS: [Topic; 4] = [
     },
     Topic {
         name: "members",
-        kind: Kind::Clock,
+        kind: Kind::Board,
         settings: &[
             ("cleanup.policy", "compact"),
             ("segment.ms", "600000"),
-            ("message.timestamp.type", "LogAppendTime"),
             ("unclean.leader.election.enable", "false"),
         ],
     },
@@ -92,7 +89,7 @@ impl Topic {
     pub(super) fn partitions(&self, partitions: u16) -> u16 {
         match self.kind {
             Kind::Journal | Kind::Archive => partitions,
-            Kind::Board | Kind::Clock => 1,
+            Kind::Board => 1,
         }
     }
 
@@ -132,13 +129,6 @@ impl Topic {
                 "cleanup.policy",
                 |policy| policy == "compact",
                 || "compact: the last value under each key stays".into(),
-            )?;
-        }
-        if self.kind == Kind::Clock {
-            found.need(
-                "message.timestamp.type",
-                |kind| kind == "LogAppendTime",
-                || "LogAppendTime: it is the cluster's clock".into(),
             )?;
         }
         if wanted.development {
@@ -260,7 +250,7 @@ mod tests {
             ("journal", "min.insync.replicas", "4", "has to be 3 or less"),
             ("snapshots", "cleanup.policy", "delete", "has to be compact"),
             ("owners", "cleanup.policy", "delete", "has to be compact"),
-            ("members", "message.timestamp.type", "CreateTime", "has to be LogAppendTime"),
+            ("members", "cleanup.policy", "delete", "has to be compact"),
         ];
         for (topic, setting, value, needed) in cases {
             for development in [false, true] {

@@ -157,24 +157,6 @@ fn a_whole_cluster_may_be_started_anew_after_any_time() {
     world.check();
 }
 
-#[test]
-fn a_clock_of_the_brokers_that_jumps_moves_nothing_and_stops_no_fail_over() {
-    for (once_ms, then_ms) in [(3_600_000, 0), (0, 4_500), (0, -4_500), (0, -3_600_000)] {
-        let mut world = settled(&[0, 1, 2, 3]);
-        let before = world.owners();
-        world.skew_ms = once_ms;
-        let claims = world.calm(1_000);
-        world.skew_ms = then_ms;
-        assert_eq!(claims + world.calm(60_000), 0, "{once_ms} ms, then {then_ms} ms");
-        world.check();
-        assert_eq!(world.owners(), before);
-        world.nodes[before[0]].running = false;
-        let gap = world.gap_within(30_000);
-        assert!(gap < DEAD_AFTER_MS + 3_000, "{gap} ms");
-        world.check();
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Event {
     Steps(usize, [usize; NODES]),
@@ -184,7 +166,6 @@ enum Event {
     Cut(usize),
     Heal(usize),
     Drain(usize),
-    Clock(i64),
     Fill(usize),
 }
 
@@ -198,8 +179,6 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..NODES).prop_map(Event::Cut),
         2 => (0..NODES).prop_map(Event::Heal),
         1 => (0..NODES).prop_map(Event::Drain),
-        1 => prop::sample::select(vec![-3_600_000, -6_000, 0, 4_500, 3_600_000])
-            .prop_map(Event::Clock),
         1 => (0..NODES).prop_map(Event::Fill),
     ]
 }
@@ -222,7 +201,6 @@ impl World {
             }
             Event::Drain(node) if self.nodes[node].is_up() => self.leave(node),
             Event::Drain(_) => {}
-            Event::Clock(ahead_ms) => self.skew_ms = ahead_ms,
             Event::Fill(node) => self.nodes[node].cramped = true,
         }
     }

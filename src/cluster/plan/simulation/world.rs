@@ -1,12 +1,11 @@
 //! The world of the simulation.
 //!
-//! The nodes run the product's own planner. What is simulated is the rest: boards with one order and a
-//! clock that may jump, which each node reads late or not at all; and per partition the claims and
+//! The nodes run the product's own planner. What is simulated is the rest: boards with one order,
+//! which each node reads late or not at all; and per partition the claims and
 //! releases that the journal would hold, of which the last effective claim owns. Claims, hand-overs and
 //! catching up take their time, and who was deposed notices late.
 
 use super::super::*;
-use crate::domain::Timestamp;
 use crate::journal::Epoch;
 
 pub(super) const PARTITIONS: u16 = 8;
@@ -60,8 +59,6 @@ pub(super) struct Node {
 
 pub(super) struct World {
     pub(super) now: i64,
-    /// How far the brokers' clock is ahead.
-    pub(super) skew_ms: i64,
     members: Vec<Notice>,
     owners: Vec<Notice>,
     pub(super) journal: Vec<Claim>,
@@ -147,7 +144,6 @@ impl World {
         let partitions = usize::from(PARTITIONS);
         let mut world = Self {
             now: 0,
-            skew_ms: 0,
             members: Vec::new(),
             owners: Vec::new(),
             journal: vec![Claim::default(); partitions],
@@ -229,8 +225,8 @@ impl World {
             return;
         }
         self.read(index, lag);
-        let Self { members, owners, journal, nodes, now, skew_ms, .. } = self;
-        let (now, at, node) = (*now, Timestamp(*now + *skew_ms), &mut nodes[index]);
+        let Self { members, owners, journal, nodes, now, .. } = self;
+        let (now, node) = (*now, &mut nodes[index]);
         node.progress(journal, now);
         let (here, seats) = (node.here(now), node.seats(journal, now));
         let orders = node.planner.look(here, &seats);
@@ -265,14 +261,14 @@ impl World {
         for (partition, tenure) in orders.post {
             if node.deaf_since.is_none() {
                 let value = serde_json::to_vec(&tenure).expect("a claim is JSON");
-                owners.push(Notice::Posted { key: partition.to_string(), value, at });
+                owners.push(Notice::Posted { key: partition.to_string(), value });
             }
         }
         if node.planner.beat_is_due(here) {
             let beat = node.planner.beat(here, &node.seats(journal, now));
             if node.deaf_since.is_none() {
                 let value = serde_json::to_vec(&beat).expect("a beat is JSON");
-                members.push(Notice::Posted { key: beat.node, value, at });
+                members.push(Notice::Posted { key: beat.node, value });
             }
         }
         // What was asked to stop stops when it is done, or when its patience is over.
