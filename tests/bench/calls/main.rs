@@ -40,6 +40,16 @@ use server::Server;
 use table::{Figure, Table};
 use work::{Ring, Work, Writer, seeds};
 
+/// How Java runs the broker: as Kafka's own script starts it.
+const BROKER_JAVA: &[&str] = &[
+    "-Xms1g",
+    "-Xmx1g",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
 /// Connections that make the ring.
 const SEEDING: usize = 64;
 /// Accounts that keep a blocklist free for long batches, per second of all loads.

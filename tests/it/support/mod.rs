@@ -39,6 +39,9 @@ pub(crate) use wire::{Connection, ask_once};
 /// How long a test waits for what has to happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How Java runs a broker: small, and quick to start.
+const BROKER_JAVA: &[&str] = &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
 /// How often a condition that nothing announces is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use rustix::process::{getgid, getuid};
 
+use super::super::BROKER_JAVA;
 use super::broker::{Broker, Place};
 use super::{CLUSTER_ID, text};
 
@@ -19,11 +20,8 @@ use super::{CLUSTER_ID, text};
 const POM: &str = include_str!("../../../kafka/pom.xml");
 /// The oldest Java that runs this Kafka.
 const JAVA_MIN: u32 = 17;
-/// Small and quick to start: a broker of a test lives for seconds.
-const JAVA_OPTIONS: [&str; 6] = [
-    "-Xmx256m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
+/// How a broker is begun quickly, and what it says.
+const JAVA_ALWAYS: [&str; 3] = [
     "-Xshare:auto",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -162,12 +160,14 @@ impl Distribution {
                 .arg(format!("--user={}:{}", getuid().as_raw(), getgid().as_raw()))
                 .arg(format!("--volume={folder}:{folder}"))
                 .arg(format!("apache/kafka:{}", version()))
-                .args(JAVA_OPTIONS)
+                .args(BROKER_JAVA)
+                .args(JAVA_ALWAYS)
                 .args(["-cp", "/opt/kafka/libs/*"]);
             return docker;
         }
         let mut command = Command::new(self.java.as_deref().unwrap_or(Path::new("java")));
-        command.current_dir(&self.home).args(JAVA_OPTIONS).args(["-cp", &self.class_path()]);
+        command.current_dir(&self.home).args(BROKER_JAVA).args(JAVA_ALWAYS);
+        command.args(["-cp", &self.class_path()]);
         if self.home.join(CLASSES).exists() {
             command.arg(format!("-XX:SharedArchiveFile={CLASSES}"));
         }

@@ -4,7 +4,8 @@
 //! `CORDON_TEST_KAFKA=host:port` names a cluster that runs already. Otherwise this machine's Java runs
 //! what Maven fetches once, or Docker runs the official image. Where none of it is possible, the
 //! tests that need it say so loudly and pass without having run; with `CI=true` or
-//! `CORDON_TEST_KAFKA_REQUIRED=1` that is a failure.
+//! `CORDON_TEST_KAFKA_REQUIRED=1` that is a failure. How Java runs a broker is said beside this module, by
+//! `BROKER_JAVA`: one of a test lives for seconds, another one is measured.
 
 mod broker;
 mod cluster;
