@@ -194,16 +194,21 @@ async fn unmark(client: &Client) -> Result<(), JournalError> {
     let options =
         AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
     while exists(&metadata(&admin, deadline).await?, &mark) {
-        let deleted = admin.delete_topics(&[&mark], &options).await;
+        let deleted = admin.delete_topics(&[mark.as_str()], &options).await;
+        let mut why = "it is still there".to_owned();
+        let mut is_final = Instant::now() >= deadline;
         for result in deleted.map_err(|error| unreachable(&error))? {
-            let Err((topic, code)) = result else { continue };
-            if !is_passing(&KafkaError::MetadataFetch(code)) || Instant::now() >= deadline {
-                let problem = format!(
-                    "the copy is whole, but kafka does not delete this mark of it: {code}. Delete it; \
-                     until then no node starts"
-                );
-                return Err(JournalError::Topic { topic, problem });
+            if let Err((_, code)) = result {
+                why = code.to_string();
+                is_final |= !is_passing(&KafkaError::MetadataFetch(code));
             }
+        }
+        if is_final {
+            let problem = format!(
+                "the copy is whole, but kafka does not delete this mark of it: {why}. Delete it; until \
+                 then no node starts"
+            );
+            return Err(JournalError::Topic { topic: mark, problem });
         }
         tokio::time::sleep(LOOK).await;
     }
