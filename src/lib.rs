@@ -7,6 +7,8 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+#[cfg(test)]
+mod damage;
 pub mod domain;
 pub mod http;
 pub mod journal;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::seats::Seats;
 use crate::journal::{Archive, JournalError, Offset, Partition};
 use crate::store::row_set::RowSet;
-use crate::store::rows::{LAYOUT, RowChanges, RowHash};
+use crate::store::rows::{LAYOUT, RowChanges, RowHash, parse_key};
 use crate::store::{Mark, Store, StoreError, Tables};
 
 /// How often it is looked whether a snapshot is due.
@@ -194,6 +194,7 @@ fn try_restore(
         hash: RowHash::default(),
         waiting: RowChanges::default(),
         mark: Vec::new(),
+        strange: false,
         failure: None,
     };
     archive.read(partition, &mut |_, value| filling.take(value))?;
@@ -209,18 +210,26 @@ struct Filling<'t> {
     hash: RowHash,
     waiting: RowChanges,
     mark: Vec<u8>,
+    /// It has a row that is none of the partition's. Written, it would be one of another partition,
+    /// which takes nothing out that is not its own.
+    strange: bool,
     failure: Option<StoreError>,
 }
 
 impl Filling<'_> {
     fn take(&mut self, value: &[u8]) {
         let Ok(chunk) = postcard::from_bytes::<Chunk>(value) else { return };
-        if chunk.sweep != self.note.sweep || chunk.number != self.chunks || self.failure.is_some() {
+        let is_next = chunk.sweep == self.note.sweep && chunk.number == self.chunks;
+        if !is_next || self.strange || self.failure.is_some() {
             return;
         }
         self.chunks += 1;
         self.mark.extend_from_slice(&chunk.mark);
         for (key, value) in chunk.rows {
+            if parse_key(&key).is_none_or(|(partition, ..)| partition != self.partition) {
+                self.strange = true;
+                return;
+            }
             self.rows += 1;
             self.hash.toggle(RowHash::of(&key, &value));
             self.waiting.push(&key, Some(&value));
@@ -238,7 +247,9 @@ impl Filling<'_> {
     }
 
     fn finish(mut self) -> Result<u64, Failure> {
-        self.flush();
+        if !self.strange {
+            self.flush();
+        }
         if let Some(error) = self.failure {
             return Err(error.into());
         }
@@ -246,6 +257,9 @@ impl Filling<'_> {
             let place = format!("the snapshot of partition {}", self.partition);
             Err(JournalError::Corrupt { place, detail: what.to_owned() }.into())
         };
+        if self.strange {
+            return wrong("it has a row that is none of the partition's");
+        }
         let Note { chunks, rows, mark_bytes, sweep, .. } = self.note;
         if (self.chunks, self.rows, self.mark.len()) != (chunks, rows, mark_bytes) {
             return wrong("a part of it is missing");

@@ -357,6 +357,14 @@ fn bind(address: &str) -> Result<TcpListener> {
 }
 
 fn open_embedded(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Journal>> {
+    // An empty journal in place of the one that is only half there is an empty world.
+    let unfinished = unfinished_dir(&config.server.data_dir);
+    anyhow::ensure!(
+        !unfinished.exists(),
+        "{} was left by a copy that is under way or was broken off, and half a journal is not served: run \
+         the same cordon migrate --back again, which goes on with it, or remove it",
+        unfinished.display()
+    );
     let journal = embedded::Journal::open(embedded::Settings {
         partitions: config.journal.partitions,
         segment_bytes: config.journal.segment_bytes.0,
@@ -370,6 +378,11 @@ fn open_embedded(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Jou
 /// Where the embedded journal lies in the data folder.
 pub fn journal_dir(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("journal")
+}
+
+/// Where a copy of a journal lies in the data folder until it is whole.
+pub fn unfinished_dir(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("journal.unfinished")
 }
 
 /// Where the state store lies in the data folder. May be deleted while the node is down.

@@ -114,7 +114,10 @@ impl Sealer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged;
 
     fn sealer(app: u32, keys: &[&str]) -> Sealer {
         Sealer::new(AppId(app), keys.iter().copied())
@@ -167,6 +170,22 @@ mod tests {
         }
         for text in ["", "v1.", "v2.AAAA", "v1.AAAA", "v1.***"] {
             assert_eq!(sealer.open("audit", text), None, "{text}");
+        }
+    }
+
+    /// A secret under two keys.
+    fn both() -> String {
+        sealer(7, &["new", "old"]).seal("audit", "s3cret").expect("chance").into_string()
+    }
+
+    proptest! {
+        #[test]
+        fn a_seal_that_was_damaged_is_opened_to_what_was_sealed_or_not_at_all(
+            seal in damaged(vec![both().into_bytes()]),
+        ) {
+            let sealer = sealer(7, &["old"]);
+            let opened = sealer.open("audit", &String::from_utf8_lossy(&seal));
+            prop_assert!(opened.is_none_or(|secret| secret == "s3cret"));
         }
     }
 

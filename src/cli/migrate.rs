@@ -15,9 +15,6 @@ use crate::config::{Config, Environment, make_data_dir};
 use crate::journal::copy::{Digest, copy};
 use crate::journal::{Journal, ReadJournal, embedded, kafka};
 
-/// Where a copy lies in the data folder until it is whole.
-const DRAFT: &str = "journal.unfinished";
-
 /// How many records pass between two words about the progress.
 const SAY_EVERY: u64 = 1_000_000;
 
@@ -47,11 +44,9 @@ pub(super) fn migrate(
         if folder.exists() {
             bail!("{} exists: a journal is copied into a new folder only", folder.display());
         }
-        // A node would take half a journal for a whole one.
-        let draft = folder.with_file_name(DRAFT);
-        if draft.exists() {
-            bail!("{} was left by a copy that was broken off: remove it", draft.display());
-        }
+        // A node would take half a journal for a whole one. What a copy that was broken off has left there
+        // is gone on with.
+        let draft = app::unfinished_dir(data_dir);
         make_data_dir(data_dir)?;
         let to = open_embedded(&config, &draft, from.partitions())?;
         carry((&from, &kafka_name), (&*to, &folder.display().to_string()), &rules, out)?;
@@ -66,8 +61,9 @@ pub(super) fn migrate(
         let partitions = embedded::ReadOnly::open(&folder)?.partitions();
         let from = open_embedded(&config, &folder, partitions)?;
         settings.partitions = partitions;
-        let to = kafka::Journal::open(settings)?;
-        carry((&*from, &folder.display().to_string()), (&*to, &kafka_name), &rules, out)
+        let to = kafka::Journal::open_for_copy(&settings)?;
+        carry((&*from, &folder.display().to_string()), (&*to, &kafka_name), &rules, out)?;
+        Ok(to.end_copy()?)
     }
 }
 
@@ -105,6 +101,9 @@ fn carry(
         "{} records copied, {} bytes, digest {}",
         copied.records, copied.bytes, copied.digest
     )?;
+    if copied.found > 0 {
+        writeln!(out, "{} of them were there, from a copy that was broken off", copied.found)?;
+    }
     check(to, to_name, rules)?;
     for (side, name) in [(from, from_name), (to, to_name)] {
         let digest = Digest::of(side).with_context(|| format!("{name} cannot be read again"))?;

@@ -106,7 +106,10 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged;
 
     fn tenure(node: &str, epoch: u64) -> Tenure {
         let address = format!("{node}:7000");
@@ -163,5 +166,21 @@ mod tests {
         assert!(!owners.is_whole());
         owners.apply(&Notice::CaughtUp);
         assert!(owners.is_whole());
+    }
+
+    proptest! {
+        #[test]
+        fn a_notice_that_was_damaged_is_a_claim_or_counted(
+            key in prop_oneof!["[01]", ".*"],
+            value in damaged(vec![serde_json::to_vec(&tenure("a", 3)).unwrap()]),
+        ) {
+            let mut owners = Owners::new(2);
+            let read = owners.apply(&notice(&key, &value)).map(|(_, tenure)| tenure.clone());
+            prop_assert_eq!(owners.unreadable(), u64::from(read.is_none()));
+            if let Some(read) = read {
+                let again = owners.apply(&posted(&key, &read)).map(|(_, tenure)| tenure.clone());
+                prop_assert_eq!(again, Some(read));
+            }
+        }
     }
 }

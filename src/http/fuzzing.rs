@@ -125,77 +125,13 @@ pub fn request(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::collection::vec;
     use proptest::prelude::*;
-    use proptest::sample::Index;
 
     use super::*;
+    use crate::damage::{apply, changes};
 
-    /// What is put into requests.
-    const TOKENS: [&str; 24] = [
-        "[",
-        "]",
-        "{",
-        "}",
-        "\"",
-        "\\",
-        ",",
-        ":",
-        "null",
-        "true",
-        "7",
-        "-1",
-        "1.5",
-        "1e400",
-        "18446744073709551616",
-        "\"x\"",
-        "\\u0000",
-        "\\ud800",
-        "[[[[[[[[",
-        "{\"a\":",
-        "\u{e4}",
-        "\"From_Account\":",
-        "\"To_Account\":",
-        "\"To_Account\":[7],",
-    ];
-
-    /// One change to the bytes of a request.
-    #[derive(Clone, Debug)]
-    enum Change {
-        Insert(Index, usize),
-        Replace(Index, u8),
-        Remove(Index, usize),
-        Repeat(Index, usize, usize),
-    }
-
-    fn change() -> impl Strategy<Value = Change> {
-        let at = any::<Index>;
-        prop_oneof![
-            (at(), 0..TOKENS.len()).prop_map(|(at, token)| Change::Insert(at, token)),
-            (at(), any::<u8>()).prop_map(|(at, byte)| Change::Replace(at, byte)),
-            (at(), 1..30_usize).prop_map(|(at, bytes)| Change::Remove(at, bytes)),
-            (at(), 1..60_usize, 1..40_usize)
-                .prop_map(|(at, bytes, times)| Change::Repeat(at, bytes, times)),
-        ]
-    }
-
-    fn apply(body: &mut Vec<u8>, change: &Change) {
-        let (Change::Insert(at, _)
-        | Change::Replace(at, _)
-        | Change::Remove(at, _)
-        | Change::Repeat(at, ..)) = change;
-        let at = at.index(body.len() + 1);
-        let until = |bytes: usize| (at + bytes).min(body.len());
-        match *change {
-            Change::Insert(_, token) => drop(body.splice(at..at, TOKENS[token].bytes())),
-            Change::Replace(_, byte) => drop(body.splice(at..until(1), [byte])),
-            Change::Remove(_, bytes) => drop(body.drain(at..until(bytes))),
-            Change::Repeat(_, bytes, times) => {
-                let again = body[at..until(bytes)].repeat(times);
-                body.splice(at..at, again);
-            }
-        }
-    }
+    /// What is put into requests beside words of JSON.
+    const WORDS: &[&str] = &["\"From_Account\":", "\"To_Account\":", "\"To_Account\":[7],"];
 
     /// The example of the operation with this number.
     fn example(operation: usize) -> Vec<u8> {
@@ -212,10 +148,10 @@ mod tests {
         fn a_request_that_was_changed_anywhere_is_answered(
             operation in 0..Operation::ALL.len(),
             keyed: bool,
-            changes in vec(change(), 0..6),
+            changes in changes(WORDS),
         ) {
             let mut data = example(operation);
-            changes.iter().for_each(|change| apply(&mut data, change));
+            apply(&mut data, &changes);
             data.insert(0, operation as u8 | if keyed { KEYED } else { 0 });
             request(&data);
         }

@@ -117,3 +117,31 @@ fn again(kept: KeptAnswer, request: Uuid) -> Answer {
         ..Answer::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_a_short_printable_text_as_it_was_sent(
+            bytes in vec(prop_oneof![60 => 32..127_u8, 1 => Just(b'\t'), 1 => any::<u8>()], 0..80),
+        ) {
+            let mut head = RequestHead::default();
+            let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+            head.headers.insert(HeaderName::from_static(HEADER), value);
+            let is_key = (1..=KEY_BYTES_MAX).contains(&bytes.len())
+                && bytes.iter().all(|byte| (32..127).contains(byte));
+            let keyed = Operation::ALL.iter().copied().find(|operation| operation.takes_key());
+            match key(&head, keyed.expect("some calls take a key")) {
+                Ok(Some(key)) => prop_assert!(is_key && key.as_bytes() == bytes),
+                Ok(None) => prop_assert!(false, "there is a header"),
+                Err(code) => prop_assert!(!is_key && code == code::URL_UNREADABLE),
+            }
+        }
+    }
+}

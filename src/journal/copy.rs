@@ -3,6 +3,9 @@
 //!
 //! Offsets are kept, because cursors of webhooks name them; records that never counted are copied
 //! like all others, because they hold offsets. So the copy is the same journal to every reader.
+//!
+//! A copy that was broken off is gone on with: what it has left is the beginning of every partition, or
+//! it is refused.
 
 use std::time::Duration;
 
@@ -27,6 +30,8 @@ pub struct Copied {
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many of them were there before, from a copy that was broken off.
+    pub found: u64,
     /// The digest of the source as it was read: see [`Digest`].
     pub digest: Digest,
 }
@@ -49,14 +54,8 @@ impl Digest {
     /// The digest of everything that `journal` holds.
     pub fn of(journal: &dyn ReadJournal) -> Result<Self, JournalError> {
         let mut digest = Self::default();
-        let mut reader = journal.reader(&from_start(journal))?;
-        loop {
-            let entries = reader.next(READ_BYTES)?;
-            if entries.is_empty() {
-                return Ok(digest);
-            }
-            entries.iter().for_each(|entry| digest.add(entry));
-        }
+        each(journal, |entry| digest.add(entry))?;
+        Ok(digest)
     }
 }
 
@@ -80,10 +79,10 @@ pub enum CopyError {
         /// The target's.
         to: u16,
     },
-    /// There is something already.
+    /// There is something already, and no copy of this source has left it.
     #[error(
-        "the target is not empty: partition {partition} ends at offset {end}; if a copy that was broken \
-         off has left that, delete all its topics and begin again, and let no node serve it"
+        "the target is not empty: what partition {partition} holds up to its end at offset {end} is not \
+         the beginning of the same partition of the source; empty the target and begin again"
     )]
     NotEmpty {
         /// Where.
@@ -109,6 +108,68 @@ pub enum CopyError {
 
 fn from_start(journal: &dyn ReadJournal) -> Vec<(Partition, Offset)> {
     (0..journal.partitions()).map(|partition| (Partition(partition), Offset(0))).collect()
+}
+
+/// Reads all that `journal` holds.
+fn each(journal: &dyn ReadJournal, mut take: impl FnMut(&Entry)) -> Result<(), JournalError> {
+    let mut reader = journal.reader(&from_start(journal))?;
+    loop {
+        let entries = reader.next(READ_BYTES)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        entries.iter().for_each(&mut take);
+    }
+}
+
+/// What stands in front of `ends` in `journal`, and the digest of it in each partition.
+fn beginning(
+    journal: &dyn ReadJournal,
+    ends: &[Offset],
+) -> Result<(Copied, Vec<Digest>), JournalError> {
+    let mut digests = vec![Digest::default(); ends.len()];
+    let mut copied = Copied::default();
+    if ends.iter().any(|end| *end > Offset(0)) {
+        each(journal, |entry| {
+            let partition = usize::from(entry.partition.0);
+            if entry.offset < ends[partition] {
+                digests[partition].add(entry);
+                copied.add(entry);
+            }
+        })?;
+    }
+    Ok((Copied { found: copied.records, ..copied }, digests))
+}
+
+impl Copied {
+    fn add(&mut self, entry: &Entry) {
+        self.records += 1;
+        self.bytes += entry.bytes.len() as u64;
+        self.digest.add(entry);
+    }
+}
+
+/// Kills the copy of a test of the whole program once so many records are there. Not in a release build.
+#[cfg(debug_assertions)]
+async fn told_to_die(records: u64, to: &dyn Journal, lanes: &mut [Lane]) -> Result<(), CopyError> {
+    static TOLD: std::sync::LazyLock<Option<u64>> =
+        std::sync::LazyLock::new(|| std::env::var("TEST_COPY_DIES").ok()?.parse().ok());
+    if *TOLD == Some(records) {
+        to.flush();
+        settle_all(lanes).await?;
+        std::process::abort();
+    }
+    Ok(())
+}
+
+/// Waits for all that is in flight.
+async fn settle_all(lanes: &mut [Lane]) -> Result<(), CopyError> {
+    for lane in lanes {
+        while lane.settled < lane.sent {
+            lane.settle().await?;
+        }
+    }
+    Ok(())
 }
 
 /// One partition on its way.
@@ -139,7 +200,8 @@ impl Lane {
     }
 }
 
-/// Copies everything from `from` into the empty journal `to`; `progress` hears of the records so far.
+/// Copies everything from `from` into the journal `to`, which is empty or holds what a copy of the same
+/// has left; `progress` hears of the records so far.
 ///
 /// Errors: [`CopyError`]. The source is read to the end that it has while it is read: nobody should
 /// write it meanwhile.
@@ -151,18 +213,22 @@ pub async fn copy(
     if from.partitions() != to.partitions() {
         return Err(CopyError::Partitions { from: from.partitions(), to: to.partitions() });
     }
-    let places = from_start(from);
+    let mut places = from_start(from);
+    for (partition, end) in &mut places {
+        *end = to.end(*partition)?;
+    }
+    let ends: Vec<Offset> = places.iter().map(|(_, end)| *end).collect();
+    let (mut copied, wanted) = beginning(from, &ends)?;
+    let (_, found) = beginning(to, &ends)?;
     let mut lanes = Vec::new();
-    for (partition, _) in &places {
-        let end = to.end(*partition)?;
-        if end > Offset(0) {
-            return Err(CopyError::NotEmpty { partition: *partition, end });
+    for ((partition, end), (wanted, found)) in places.iter().zip(wanted.iter().zip(&found)) {
+        if wanted != found {
+            return Err(CopyError::NotEmpty { partition: *partition, end: *end });
         }
         let (sender, settlements) = unbounded_channel();
         to.attach(*partition, sender);
-        lanes.push(Lane { partition: *partition, settlements, sent: 0, settled: 0 });
+        lanes.push(Lane { partition: *partition, settlements, sent: end.0, settled: end.0 });
     }
-    let mut copied = Copied::default();
     let mut in_flight = 0;
     let mut reader = from.reader(&places)?;
     loop {
@@ -191,9 +257,9 @@ pub async fn copy(
             }
             lane.sent += 1;
             in_flight += 1;
-            copied.records += 1;
-            copied.bytes += entry.bytes.len() as u64;
-            copied.digest.add(entry);
+            copied.add(entry);
+            #[cfg(debug_assertions)]
+            told_to_die(copied.records, to, &mut lanes).await?;
         }
         to.flush();
         while in_flight > IN_FLIGHT_MAX
@@ -204,11 +270,7 @@ pub async fn copy(
         progress(&copied);
     }
     to.flush();
-    for lane in &mut lanes {
-        while lane.settled < lane.sent {
-            lane.settle().await?;
-        }
-    }
+    settle_all(&mut lanes).await?;
     progress(&copied);
     Ok(copied)
 }
@@ -232,12 +294,14 @@ mod tests {
         for (partition, count) in (0..).map(Partition).zip(counts) {
             let (sender, settlements) = unbounded_channel();
             journal.attach(partition, sender);
-            for index in 0..*count {
+            let Offset(settled) = journal.end(partition).expect("it has an end");
+            let sent = settled + count;
+            for index in settled..sent {
                 let text = format!("{{\"partition\":{partition},\"index\":{index}}}");
                 journal.append(partition, text.as_bytes()).expect("there is room");
             }
             journal.flush();
-            let mut lane = Lane { partition, settlements, sent: *count, settled: 0 };
+            let mut lane = Lane { partition, settlements, sent, settled };
             while lane.settled < lane.sent {
                 lane.settle().await.expect("it is settled");
             }
@@ -260,6 +324,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_copy_that_was_broken_off_is_gone_on_with() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, to) = (open(&here, 4), open(&there, 4));
+        fill(&*from, &[700, 0, 3, 9]).await;
+        fill(&*to, &[100, 0, 3, 0]).await;
+        let copied = copy(&*from, &*to, |_| ()).await.expect("a copy");
+        assert_eq!((copied.records, copied.found), (712, 103));
+        assert_eq!(copied.digest, Digest::of(&*to).unwrap());
+        assert_eq!(copied.digest, Digest::of(&*from).unwrap());
+        let again = copy(&*from, &*to, |_| ()).await.expect("nothing is left to copy");
+        assert_eq!(again, Copied { found: 712, ..copied });
+    }
+
+    #[tokio::test]
     async fn nothing_is_copied_over_what_is_there_or_into_other_partitions() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (from, to) = (open(&here, 4), open(&there, 4));
@@ -267,6 +345,15 @@ mod tests {
         let refused = copy(&*from, &*to, |_| ()).await;
         assert!(
             matches!(refused, Err(CopyError::NotEmpty { partition: Partition(2), end: Offset(1) })),
+            "{refused:?}"
+        );
+        // The beginning of another one, and more than there is.
+        fill(&*from, &[0, 0, 1, 0]).await;
+        assert_eq!(copy(&*from, &*to, |_| ()).await.expect("a copy").found, 1);
+        fill(&*to, &[0, 0, 1, 0]).await;
+        let refused = copy(&*from, &*to, |_| ()).await;
+        assert!(
+            matches!(refused, Err(CopyError::NotEmpty { partition: Partition(2), end: Offset(2) })),
             "{refused:?}"
         );
         let elsewhere = tempfile::tempdir().unwrap();

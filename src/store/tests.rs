@@ -2,7 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::damage::damaged;
+use crate::journal::{Filter, Progress};
 
 #[test]
 fn a_partition_is_cleared_whatever_its_size_and_no_other_with_it() {
@@ -89,4 +93,35 @@ fn the_folder_is_for_its_owners_eyes_only() {
     let mode = std::fs::metadata(dir).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     store.close();
+}
+
+/// A mark with everything in it.
+fn mark() -> Vec<u8> {
+    let filters = vec![Filter { from: Offset(7), commands: vec!["a".into()] }];
+    let progress = Progress { since: Offset(7), filters, ..Progress::default() };
+    let mark = Mark {
+        next: Offset(9),
+        inbox: vec![1, 2, 300],
+        outbox: vec![OutboxMark { acked: 5, owed: Vec::new() }],
+        cursors: vec![CursorMark::new("webhook/7", &Cursor { progress, ..Cursor::default() })],
+        ..Mark::default()
+    };
+    postcard::to_stdvec(&mark).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_mark_that_was_damaged_is_a_mark_or_an_error(bytes in damaged(vec![mark()])) {
+        if let Ok(read) = postcard::from_bytes::<Mark>(&bytes) {
+            let written = postcard::to_stdvec(&read).unwrap();
+            prop_assert_eq!(postcard::from_bytes::<Mark>(&written).ok(), Some(read.clone()));
+            for cursor in read.cursors {
+                if let Ok((name, cursor)) = cursor.read() {
+                    prop_assert_eq!(CursorMark::new(&name, &cursor).read().unwrap().1, cursor);
+                }
+            }
+        }
+    }
 }

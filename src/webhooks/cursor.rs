@@ -92,7 +92,10 @@ pub trait Cursors: Clone + Send + 'static {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged;
 
     #[test]
     fn a_cursors_name_tells_whose_it_is() {
@@ -111,6 +114,19 @@ mod tests {
         }
         for other in ["audit/7", "webhook/", "webhook/x", "webhook/7/a/b", "webhook/7/a/replay/x"] {
             assert_eq!(CursorName::parse(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_that_was_damaged_is_a_name_or_none(
+            name in damaged(vec![b"webhook/7".into(), b"webhook/7/crm/replay/3".into()]),
+        ) {
+            let text = String::from_utf8_lossy(&name);
+            if let Some(name) = CursorName::parse(&text) {
+                let again = name.to_string();
+                prop_assert_eq!(CursorName::parse(&again), Some(name));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod channel_model;
 mod cluster;
 mod compose;
 mod crash;
+mod decoders;
 mod disk;
 mod edge;
 mod embedded_disk;

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{TestCaseError, TestRunner};
+
 use super::*;
 use crate::actors::snapshot::{restore, write};
+use crate::damage::{apply, changes};
 use crate::journal::archive::KeyValue;
 use crate::journal::{Archive, JournalError};
 use crate::store::row_set::RowSet;
@@ -124,6 +129,58 @@ async fn a_snapshot_that_is_not_whole_is_not_used() {
     torn.push((b"other/0".to_vec(), kept[0].1[..3].to_vec()));
     let shelf = Shelf(Mutex::new(BTreeMap::from([(home, torn)])));
     assert!(restore(&shelf, other.tables(), home));
+    other.close();
+    store.close();
+}
+
+/// A part of a snapshot as it lies in the archive: sweep, number, rows, and a part of the mark.
+type Part = (u64, u64, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
+
+#[actix::test]
+async fn a_snapshot_that_was_damaged_is_used_whole_or_not_at_all_and_touches_no_other_partition() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, home) = filled(here.path()).await;
+    let other = empty_store(there.path());
+    let shelf = Shelf::default();
+    write(&shelf, store.tables(), home).expect("it is written");
+    let kept = shelf.0.lock().unwrap()[&home].clone();
+    let whole = rows(&store, home);
+    let elsewhere = (0..16).map(Partition).filter(|partition| *partition != home);
+    let elsewhere: Vec<Partition> = elsewhere.collect();
+    let restored = |kept: Vec<KeyValue>| {
+        let shelf = Shelf(Mutex::new(BTreeMap::from([(home, kept)])));
+        let is_restored = restore(&shelf, other.tables(), home);
+        let found = rows(&other, home);
+        assert_eq!(found, if is_restored { whole.clone() } else { Vec::new() });
+        assert!(elsewhere.iter().all(|partition| rows(&other, *partition).is_empty()));
+        other.tables().clear(home).expect("it is empty again");
+        is_restored
+    };
+
+    let away = elsewhere[0].0.to_be_bytes();
+    for (place, start) in [&away[..], &[], &[0; 70_000]].into_iter().enumerate() {
+        let mut kept = kept.clone();
+        let mut part: Part = postcard::from_bytes(&kept[0].1).expect("a part");
+        let key = &mut part.2[0].0;
+        *key = if place == 0 { [start, &key[2..]].concat() } else { start.to_vec() };
+        kept[0].1 = postcard::to_stdvec(&part).expect("a part");
+        assert!(!restored(kept), "{place}");
+    }
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(100));
+    let damage = (any::<Index>(), changes(&[]));
+    let held = runner.run(&damage, |(which, changes)| {
+        let mut kept = kept.clone();
+        let value = &mut which.get_mut(&mut kept).1;
+        let before = value.clone();
+        apply(value, &changes);
+        let is_same = *value == before;
+        let is_restored = restored(kept);
+        if is_same && !is_restored {
+            return Err(TestCaseError::fail("a whole one is used"));
+        }
+        Ok(())
+    });
+    held.expect("it holds for all");
     other.close();
     store.close();
 }

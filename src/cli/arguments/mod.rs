@@ -117,7 +117,8 @@ Examples:
     /// Copy an embedded journal into an empty Kafka cluster, or back
     #[command(after_help = "\
 Nodes that write either side have to be stopped. Both sides are verified, and every record keeps its
-place, so cursors of webhooks and positions that were handed out stay right.
+place, so cursors of webhooks and positions that were handed out stay right. No node serves a copy before
+it is whole; the same command goes on with one that was broken off.
 
 Examples:
   cordon migrate --data-dir /srv/cordon --kafka k1:9092,k2:9092,k3:9092

@@ -68,9 +68,11 @@ fn with(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rdkafka::message::Headers;
 
     use super::labels;
+    use crate::damage::damaged;
 
     fn shown(record: &[u8]) -> (Option<String>, Vec<(String, String)>) {
         let (key, headers) = labels(record);
@@ -113,5 +115,20 @@ mod tests {
     fn bytes_that_are_no_record_go_unlabelled() {
         assert_eq!(shown(b"\xff"), (None, Vec::new()));
         assert_eq!(shown(b"{\"partition\":1}"), (None, Vec::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_copied_is_labelled_or_not(
+            record in damaged(vec![
+                include_bytes!("../../../tests/fixtures/records/UserBlocked.json").to_vec(),
+                include_bytes!("../../../tests/fixtures/records/claim.json").to_vec(),
+            ]),
+        ) {
+            let (key, headers) = shown(&record);
+            let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+            prop_assert!(names.is_empty() || names.starts_with(&["kind", "e", "n"]));
+            prop_assert!(key.is_none() || names.contains(&"app"));
+        }
     }
 }

@@ -32,6 +32,7 @@ use self::client::{Client, QUESTION_TIMEOUT};
 use self::lanes::Lanes;
 use self::producer::Producer;
 use self::reader::{Ends, Pool, READ_TIMEOUT, Readers};
+use self::topics::Purpose;
 use super::{
     Archive, Board, Durability, JournalError, Notice, Offset, Partition, ReadJournal, Reader,
     Settlement, TellEnd,
@@ -94,11 +95,30 @@ impl Journal {
     /// have to be as the promises need them.
     ///
     /// Blocks; bounded. Errors: [`JournalError::Unreachable`], [`JournalError::Partitions`],
-    /// [`JournalError::Topic`].
+    /// [`JournalError::Topic`], also while a copy has not filled it.
     pub fn open(settings: Settings) -> Result<Arc<Self>, JournalError> {
+        Self::open_for(Purpose::Serve, &settings)
+    }
+
+    /// The same for a copy that fills it: nobody else opens it before [`Self::end_copy`]. One that was
+    /// broken off may be gone on with.
+    ///
+    /// Errors: as above; [`JournalError::Topic`] if it has records that no copy has begun.
+    pub fn open_for_copy(settings: &Settings) -> Result<Arc<Self>, JournalError> {
+        Self::open_for(Purpose::Fill, settings)
+    }
+
+    /// The copy is whole: nodes may serve it.
+    ///
+    /// Blocks; bounded. Errors: [`JournalError::Unreachable`], [`JournalError::Topic`].
+    pub fn end_copy(&self) -> Result<(), JournalError> {
+        topics::end_copy(&self.client)
+    }
+
+    fn open_for(purpose: Purpose, settings: &Settings) -> Result<Arc<Self>, JournalError> {
         let client = Client::new(settings.cluster.clone());
-        topics::prepare(&client, &settings)?;
-        Self::connect(client, &settings)
+        topics::prepare(&client, settings, purpose)?;
+        Self::connect(client, settings)
     }
 
     /// The journal over topics that are as they have to be.

@@ -17,14 +17,15 @@ pub struct ReadOnly {
 impl ReadOnly {
     /// Connects to the cluster. Blocks; bounded.
     ///
-    /// Errors: [`JournalError::Unreachable`]; [`JournalError::Topic`] if there is no journal.
+    /// Errors: [`JournalError::Unreachable`]; [`JournalError::Topic`] if there is no journal, or half a
+    /// copy of one.
     pub fn open(cluster: ClusterSettings) -> Result<Self, JournalError> {
         let client = Client::new(cluster);
         let topic = client.journal_topic();
         let consumer = client.consumer(Manner::Journal)?;
-        let metadata = consumer
-            .fetch_metadata(Some(&topic), QUESTION_TIMEOUT)
-            .map_err(|error| unreachable(&error))?;
+        let metadata =
+            consumer.fetch_metadata(None, QUESTION_TIMEOUT).map_err(|error| unreachable(&error))?;
+        topics::refuse_half(&metadata, client.settings())?;
         let partitions = match topics::topic(&metadata, &topic) {
             Some(topic) => topics::partitions(topic),
             None => {

@@ -71,6 +71,11 @@ pub(super) const TOPICS: [Topic; 4] = [
     },
 ];
 
+/// The mark of a copy that is not whole: it is there from before the journal's topic is made until both
+/// sides of the copy have been compared, and nothing stands in it.
+pub(super) const COPYING: Topic =
+    Topic { name: "copying", kind: Kind::Board, settings: &[("cleanup.policy", "compact")] };
+
 /// A topic as it was found.
 #[derive(Debug)]
 pub(super) struct Found<'a> {

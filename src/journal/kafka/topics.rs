@@ -8,9 +8,9 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 
-use super::Settings;
 use super::client::{Client, QUESTION_TIMEOUT, Quiet, is_passing, unreachable};
-use super::requirements::{Found, IN_SYNC_MIN, TOPICS, Topic};
+use super::requirements::{COPYING, Found, IN_SYNC_MIN, TOPICS, Topic};
+use super::{ClusterSettings, Settings};
 use crate::journal::JournalError;
 
 /// How long a start waits for the cluster and its topics.
@@ -20,12 +20,38 @@ const LOOK: Duration = Duration::from_millis(50);
 
 type Admin = AdminClient<Quiet>;
 
+/// What a journal is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A node serves what it holds.
+    Serve,
+    /// A copy fills it.
+    Fill,
+}
+
 /// Creates the topics that are missing and checks those that are there. Nodes may do so at the same
-/// time.
-pub(super) fn prepare(client: &Client, settings: &Settings) -> Result<(), JournalError> {
-    // On a thread of its own, because the caller's may run a runtime already.
+/// time. With a copy, the mark of one that is not whole is among them.
+pub(super) fn prepare(
+    client: &Client,
+    settings: &Settings,
+    purpose: Purpose,
+) -> Result<(), JournalError> {
+    apart(|| prepare_all(client, settings, purpose))
+}
+
+/// Takes the mark of a copy away: what it has filled may be served.
+pub(super) fn end_copy(client: &Client) -> Result<(), JournalError> {
+    apart(|| unmark(client))
+}
+
+/// Runs questions to the cluster on a thread of their own, because the caller's may run a runtime
+/// already.
+fn apart<F>(questions: impl FnOnce() -> F + Send) -> Result<(), JournalError>
+where
+    F: Future<Output = Result<(), JournalError>>,
+{
     std::thread::scope(|scope| {
-        let preparing = scope.spawn(|| {
+        let asking = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
@@ -33,28 +59,44 @@ pub(super) fn prepare(client: &Client, settings: &Settings) -> Result<(), Journa
                     action: "start a runtime for questions to kafka".into(),
                     source,
                 })?;
-            runtime.block_on(prepare_all(client, settings))
+            runtime.block_on(questions())
         });
-        preparing.join().unwrap_or_else(|_| {
+        asking.join().unwrap_or_else(|_| {
             Err(JournalError::Unreachable { reason: "looking at kafka's topics panicked".into() })
         })
     })
 }
 
-async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), JournalError> {
-    let admin = AdminClient::from_config_and_context(&client.config(), Quiet)
-        .map_err(|error| unreachable(&error))?;
+async fn prepare_all(
+    client: &Client,
+    settings: &Settings,
+    purpose: Purpose,
+) -> Result<(), JournalError> {
+    let admin = admin(client)?;
     let deadline = Instant::now() + PATIENCE;
-    let names: Vec<String> =
-        TOPICS.iter().map(|topic| client.settings().topic(topic.name)).collect();
+    let (mark, journal) = (client.settings().topic(COPYING.name), client.journal_topic());
+    let mut wanted: Vec<(&Topic, String)> =
+        TOPICS.iter().map(|topic| (topic, client.settings().topic(topic.name))).collect();
     let mut known = metadata(&admin, deadline).await?;
-    refuse_without_journal(&known, &client.journal_topic(), &names)?;
+    refuse_without_journal(&known, &journal, &wanted)?;
+    if purpose == Purpose::Fill {
+        if !exists(&known, &mark) {
+            refuse_records(&admin, &known, &journal, deadline).await?;
+        }
+        wanted.push((&COPYING, mark.clone()));
+    }
     loop {
-        let mut missing: Vec<(&Topic, &String)> =
-            TOPICS.iter().zip(&names).filter(|(_, name)| topic(&known, name).is_none()).collect();
-        // The journal before the others: beside them it is never missing but if it is lost.
-        if missing.iter().any(|(_, name)| **name == client.journal_topic()) {
-            missing.retain(|(_, name)| **name == client.journal_topic());
+        if purpose == Purpose::Serve {
+            refuse_half(&known, client.settings())?;
+        }
+        let mut missing: Vec<&(&Topic, String)> =
+            wanted.iter().filter(|(_, name)| topic(&known, name).is_none()).collect();
+        // The mark of a copy before the journal, and the journal before the others: beside them it is
+        // never missing but if it is lost.
+        for first in [&mark, &journal] {
+            if missing.iter().any(|(_, name)| name == first) {
+                missing.retain(|(_, name)| name == first);
+            }
         }
         let Some((_, first)) = missing.first() else { break };
         if Instant::now() >= deadline {
@@ -67,7 +109,7 @@ async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), Journal
         tokio::time::sleep(LOOK).await;
         known = metadata(&admin, deadline).await?;
     }
-    for (topic, name) in TOPICS.iter().zip(&names) {
+    for (topic, name) in &wanted {
         let described = self::topic(&known, name).ok_or_else(|| JournalError::Unreachable {
             reason: format!("kafka does not show the topic {name}"),
         })?;
@@ -88,18 +130,99 @@ async fn prepare_all(client: &Client, settings: &Settings) -> Result<(), Journal
 fn refuse_without_journal(
     known: &Metadata,
     journal: &str,
-    names: &[String],
+    wanted: &[(&Topic, String)],
 ) -> Result<(), JournalError> {
-    let exists = |name: &str| known.topics().iter().any(|topic| topic.name() == name);
-    let Some(other) = names.iter().find(|name| exists(name)).filter(|_| !exists(journal)) else {
-        return Ok(());
-    };
+    let other = wanted.iter().find(|(_, name)| exists(known, name));
+    let Some((_, other)) = other.filter(|_| !exists(known, journal)) else { return Ok(()) };
     let problem = format!(
         "it does not exist, but {other} does: the journal was deleted, or these are topics of \
          another one. Bring it back; or, to begin with an empty journal, delete the other topics \
          and the state of all nodes"
     );
     Err(JournalError::Topic { topic: journal.to_owned(), problem })
+}
+
+/// Errors: a copy has not filled the journal yet. Whoever read it would miss blocks.
+pub(super) fn refuse_half(
+    known: &Metadata,
+    settings: &ClusterSettings,
+) -> Result<(), JournalError> {
+    let mark = settings.topic(COPYING.name);
+    if !exists(known, &mark) {
+        return Ok(());
+    }
+    let problem = format!(
+        "it says that a copy into {} is under way or was broken off, and half a journal is not served. \
+         Let the copy end; or run the same cordon migrate again, which goes on with it; or, to begin \
+         with another journal, delete this topic last, after all others of that prefix",
+        settings.topic("journal")
+    );
+    Err(JournalError::Topic { topic: mark, problem })
+}
+
+/// Errors: the journal has records, and no copy has begun it.
+async fn refuse_records(
+    admin: &Admin,
+    known: &Metadata,
+    journal: &str,
+    deadline: Instant,
+) -> Result<(), JournalError> {
+    let count = topic(known, journal).map_or(0, partitions);
+    for partition in 0..count {
+        let end = loop {
+            let asked = admin.inner().fetch_watermarks(journal, partition.into(), QUESTION_TIMEOUT);
+            match asked {
+                Ok((_, end)) => break end,
+                Err(error) => wait_after(error, deadline).await?,
+            }
+        };
+        if end > 0 {
+            let problem = format!(
+                "it is not empty: partition {partition} ends at offset {end}. A journal is copied into \
+                 topics that are empty or not there"
+            );
+            return Err(JournalError::Topic { topic: journal.to_owned(), problem });
+        }
+    }
+    Ok(())
+}
+
+async fn unmark(client: &Client) -> Result<(), JournalError> {
+    let admin = admin(client)?;
+    let deadline = Instant::now() + PATIENCE;
+    let mark = client.settings().topic(COPYING.name);
+    let options =
+        AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+    while exists(&metadata(&admin, deadline).await?, &mark) {
+        let deleted = admin.delete_topics(&[mark.as_str()], &options).await;
+        let mut why = "it is still there".to_owned();
+        let mut is_final = Instant::now() >= deadline;
+        for result in deleted.map_err(|error| unreachable(&error))? {
+            if let Err((_, code)) = result {
+                why = code.to_string();
+                is_final |= !is_passing(&KafkaError::MetadataFetch(code));
+            }
+        }
+        if is_final {
+            let problem = format!(
+                "the copy is whole, but kafka does not delete this mark of it: {why}. Delete it; until \
+                 then no node starts"
+            );
+            return Err(JournalError::Topic { topic: mark, problem });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+fn admin(client: &Client) -> Result<Admin, JournalError> {
+    AdminClient::from_config_and_context(&client.config(), Quiet)
+        .map_err(|error| unreachable(&error))
+}
+
+/// Whether the topic `name` is there, or about to be.
+fn exists(known: &Metadata, name: &str) -> bool {
+    known.topics().iter().any(|topic| topic.name() == name)
 }
 
 /// All topics of the cluster. Asked by name, a broker might create what it does not have.
@@ -135,7 +258,7 @@ pub(super) fn partitions(topic: &MetadataTopic) -> u16 {
 async fn create(
     admin: &Admin,
     settings: &Settings,
-    missing: &[(&Topic, &String)],
+    missing: &[&(&Topic, String)],
 ) -> Result<(), JournalError> {
     let in_sync = settings.replication.clamp(1, IN_SYNC_MIN).to_string();
     let new = missing.iter().map(|(topic, name)| {

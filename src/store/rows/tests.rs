@@ -1,6 +1,9 @@
 //! Rows and their hash, by hand.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::damage::damaged;
 use crate::domain::{Card, EdgeId, Timestamp, Version};
 use crate::domain::{OfferForm, ProfileChange};
 
@@ -129,31 +132,37 @@ fn a_hash_over_rows_of_another_layout_says_nothing() {
     }
 }
 
+/// A user with a friend, an offer, a request, a block, and `card` wherever there can be one.
+fn whole(card: &Card) -> User {
+    let mut user = User::new(id(AMY));
+    let peers = ["bob", "carl", "dora"].map(id);
+    let events = [
+        Event::AccountImported {},
+        Event::ProfileChanged(ProfileChange {
+            nick: Some("Amy".into()),
+            ..ProfileChange::default()
+        }),
+        Event::FriendAdded { peer: peers[0], edge: edge("bob"), card: card.clone() },
+        Event::FriendOffered {
+            peer: peers[1],
+            edge: edge(AMY),
+            form: OfferForm::TwoWay,
+            forced: true,
+            over: Some(edge("carl")),
+            again: false,
+            card: card.clone(),
+        },
+        Event::FriendRequested { peer: peers[2], edge: edge("dora"), card: card.clone() },
+        Event::UserBlocked { target: peers[2], remain_friends: true },
+    ];
+    user.replay(Version(9), &events, Timestamp(1_700_000_000_000));
+    user
+}
+
 #[test]
 fn a_user_is_read_from_rows_as_it_was_written() {
     for card in cards() {
-        let mut user = User::new(id(AMY));
-        let peers = ["bob", "carl", "dora"].map(id);
-        let events = [
-            Event::AccountImported {},
-            Event::ProfileChanged(ProfileChange {
-                nick: Some("Amy".into()),
-                ..ProfileChange::default()
-            }),
-            Event::FriendAdded { peer: peers[0], edge: edge("bob"), card: card.clone() },
-            Event::FriendOffered {
-                peer: peers[1],
-                edge: edge(AMY),
-                form: OfferForm::TwoWay,
-                forced: true,
-                over: Some(edge("carl")),
-                again: false,
-                card: card.clone(),
-            },
-            Event::FriendRequested { peer: peers[2], edge: edge("dora"), card: card.clone() },
-            Event::UserBlocked { target: peers[2], remain_friends: true },
-        ];
-        user.replay(Version(9), &events, Timestamp(1_700_000_000_000));
+        let user = whole(&card);
         let written = rows(P, AppId(1), &user);
         let head = decode_head(&written[0].1).unwrap();
         let relations: Vec<Relation> =
@@ -163,5 +172,33 @@ fn a_user_is_read_from_rows_as_it_was_written() {
         assert_eq!(read, user, "{card:?}");
         let friend = read.friends().next().expect("a friend");
         assert_eq!(friend.card().map(Card::from).unwrap_or_default(), card);
+    }
+}
+
+/// Keys and values of rows.
+fn examples() -> Vec<Vec<u8>> {
+    let users = cards().into_iter().flat_map(|card| rows(P, AppId(1), &whole(&card)));
+    users.flat_map(|(key, value)| [key, value]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_row_that_was_damaged_is_a_row_or_an_error(bytes in damaged(examples())) {
+        if let Some((partition, key, peer)) = parse_key(&bytes) {
+            match peer {
+                Some(peer) => prop_assert_eq!(relation_key(partition, &key, &peer), bytes.clone()),
+                None => prop_assert!(bytes.starts_with(&head_key(partition, &key))),
+            }
+        }
+        let head = decode_head(&bytes).unwrap_or_default();
+        let relations: Vec<Relation> = decode_relation(&bytes).into_iter().collect();
+        let user = User::restore(id(AMY), head.clone(), relations);
+        let written = rows(P, AppId(1), &user);
+        prop_assert_eq!(decode_head(&written[0].1).ok(), Some(head));
+        for (_, row) in &written[1..] {
+            prop_assert!(decode_relation(row).is_ok());
+        }
     }
 }

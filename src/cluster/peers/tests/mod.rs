@@ -1,5 +1,6 @@
 //! The rules of the whole room, between real listeners.
 
+mod damage;
 mod questions;
 mod strangers;
 mod trouble;

@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::damage::{apply, changes};
 use crate::journal::embedded::ReadOnly;
 use crate::journal::embedded::format::SegmentHeader;
 
@@ -228,6 +229,39 @@ fn a_segment_whose_creation_was_cut_short_at_any_byte_is_dropped() {
         assert_eq!(read_all(&ReadOnly::open(dir.path()).unwrap()), records);
         assert_eq!(read_all(&*open(dir.path()).unwrap()), records, "byte {torn}");
         assert_eq!(folder.last_segment().unwrap(), last);
+    }
+}
+
+/// The records that are read, if they are.
+fn read_texts(journal: &dyn ReadJournal) -> Option<Vec<String>> {
+    let entries = read_entries(journal).ok()?.into_iter();
+    Some(entries.map(|entry| String::from_utf8_lossy(&entry.bytes).into_owned()).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn a_file_that_was_changed_anywhere_hands_out_what_was_written_or_an_error(
+        of_settings: bool,
+        changes in changes(&[]),
+    ) {
+        let records = ["first", "second", "third"];
+        let dir = crashed(&records);
+        let path = if of_settings { dir.path().join("meta.json") } else { segment(dir.path(), 1) };
+        let mut bytes = fs::read(&path).unwrap();
+        // Zeros that were put there ahead of the writes would be most of it.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        apply(&mut bytes, &changes);
+        fs::write(&path, &bytes).unwrap();
+        let audited = ReadOnly::open(dir.path()).ok();
+        let opened = open(dir.path()).ok();
+        for read in [
+            audited.and_then(|journal| read_texts(&journal)),
+            opened.and_then(|journal| read_texts(&*journal)),
+        ].into_iter().flatten() {
+            prop_assert!(records.starts_with(&read.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
     }
 }
 
