@@ -119,7 +119,7 @@ impl Context {
                     PairMessage::Answered { source: to, destination: from, answer }
                 }
             };
-            if is_here {
+            if is_here && addr(&self.directory, to).is_some() {
                 deliver(&self.directory, message);
             } else {
                 self.elsewhere.send(message);

@@ -20,13 +20,14 @@ use super::seats::Seat;
 use super::terms::Terms;
 use crate::journal::record::{decode, encode};
 use crate::journal::{
-    Ack, Body, Durability, Epoch, Journal, JournalError, Offset, Partition, Settlement, WriterRule,
+    Ack, Body, Durability, Epoch, Journal, JournalError, Offset, Partition, Place, Settlement,
+    WriterRule,
 };
 
 /// How long the partition waits before it tries to claim again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How much longer than its lease a former owner is given, in tenths: clocks may run that differently.
-const LEASE_WAIT_TENTHS: u32 = 11;
+pub(super) const LEASE_WAIT_TENTHS: u32 = 11;
 /// How long a partition that is handed over waits for what its own effects owe; the next owner sends
 /// them again anyway. Long in tests, so that it is no race.
 pub(super) const HAND_OVER_PATIENCE: Duration =
@@ -347,15 +348,19 @@ async fn read_gap(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Option<Endin
         ledger.gap_is_rubbish(to);
         return None;
     }
-    match gap_has_claim(ledger, from, to).await {
-        Ok(false) => {
+    match gap_between(ledger, from, to).await {
+        Ok(Gap::Rubbish) => {
             ledger.context.metrics.void.inc_by(to.0 - from.0);
             ledger.gap_is_rubbish(to);
             None
         }
-        Ok(true) => {
+        Ok(Gap::Claim) => {
             tracing::warn!(journal.partition = %partition, "fenced by another owner");
             Some(Ending::Fenced)
+        }
+        Ok(Gap::Unforeseen) => {
+            tracing::warn!(journal.partition = %partition, "doubt: what was written is not what was told");
+            Some(Ending::Doubt)
         }
         Err(error) => {
             tracing::warn!(%error, journal.partition = %partition, "doubt");
@@ -373,29 +378,37 @@ fn ignores_gaps() -> bool {
     *IGNORES
 }
 
-/// Whether another owner's claim stands in `[from, to)`. Rule: cluster.md 2.3, `o > next`.
-async fn gap_has_claim(
-    ledger: &Rc<Ledger>,
-    from: Offset,
-    to: Offset,
-) -> Result<bool, JournalError> {
-    let (journal, partition, epoch) =
-        (ledger.context.journal.clone(), ledger.partition, ledger.epoch());
-    let read = move || has_claim(&*journal, partition, epoch, from, to);
+/// What stands in a gap between an owner's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gap {
+    /// Nothing that counts for anybody.
+    Rubbish,
+    /// Another owner's claim.
+    Claim,
+    /// A record of the owner's own that counts instead of the one that was acknowledged, which is its
+    /// copy; or one of a later term whose claim stands where the owner had records of its own.
+    Unforeseen,
+}
+
+/// What stands in `[from, to)`. Rule: cluster.md 2.3, `o > next`.
+async fn gap_between(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Result<Gap, JournalError> {
+    let (journal, partition) = (ledger.context.journal.clone(), ledger.partition);
+    let Place { epoch, n, .. } = ledger.position();
+    let read = move || judge_gap(&*journal, partition, (epoch, n), from, to);
     match actix_web::rt::task::spawn_blocking(read).await {
         Ok(result) => result,
         Err(_) => Err(JournalError::Unavailable { reason: "the read ended early".into() }),
     }
 }
 
-/// Whether a claim of an epoch behind `epoch` stands in `[from, to)` of `partition`. Blocks.
-pub(super) fn has_claim(
+/// What `[from, to)` of `partition` is to an owner who knows of so many records of its epoch. Blocks.
+pub(super) fn judge_gap(
     journal: &dyn Journal,
     partition: Partition,
-    epoch: Epoch,
+    known: (Epoch, u64),
     from: Offset,
     to: Offset,
-) -> Result<bool, JournalError> {
+) -> Result<Gap, JournalError> {
     let mut reader = journal.reader(&[(partition, from)])?;
     loop {
         let entries = reader.next(1 << 20)?;
@@ -405,18 +418,22 @@ pub(super) fn has_claim(
         }
         for entry in entries {
             if entry.offset >= to {
-                return Ok(false);
+                return Ok(Gap::Rubbish);
             }
             // One that cannot be read may be a claim.
             let record = decode(&entry.bytes).map_err(|error| JournalError::Corrupt {
                 place: format!("{partition}@{}", entry.offset),
                 detail: error.to_string(),
             })?;
-            if matches!(record.body, Body::Claim { .. }) && record.epoch > epoch {
-                return Ok(true);
+            match record.body {
+                Body::Claim { .. } if record.epoch > known.0 => return Ok(Gap::Claim),
+                _ if (record.epoch, record.n) > known => {
+                    return Ok(Gap::Unforeseen);
+                }
+                _ => {}
             }
             if entry.offset.0 + 1 == to.0 {
-                return Ok(false);
+                return Ok(Gap::Rubbish);
             }
         }
     }

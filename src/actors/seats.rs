@@ -49,6 +49,9 @@ pub(super) struct Seats {
     /// Until when each partition may answer questions, in milliseconds since `began`.
     leases: Vec<AtomicU64>,
     began: Instant,
+    /// How far plays have moved the moment, in milliseconds.
+    #[cfg(test)]
+    ahead_ms: AtomicU64,
     closed: Mutex<bool>,
     closing: Condvar,
 }
@@ -61,6 +64,8 @@ impl Seats {
             changes: watch::Sender::new(0),
             leases: (0..count).map(|_| AtomicU64::new(0)).collect(),
             began: Instant::now(),
+            #[cfg(test)]
+            ahead_ms: AtomicU64::new(0),
             closed: Mutex::new(false),
             closing: Condvar::new(),
         }
@@ -138,6 +143,20 @@ impl Seats {
             .collect()
     }
 
+    /// The moment by which leases are kept.
+    pub(super) fn now(&self) -> Instant {
+        let now = Instant::now();
+        #[cfg(test)]
+        let now = now + Duration::from_millis(self.ahead_ms.load(Ordering::Acquire));
+        now
+    }
+
+    /// Moves the moment to so long behind the real one.
+    #[cfg(test)]
+    pub(super) fn set_ahead(&self, ahead: Duration) {
+        self.ahead_ms.store(ahead.as_millis() as u64, Ordering::Release);
+    }
+
     /// `partition` may answer questions for `lease` from `confirmed` on; a later confirmation stays.
     pub(super) fn extend_lease(&self, partition: Partition, confirmed: Instant, lease: Duration) {
         let until = (confirmed + lease).saturating_duration_since(self.began).as_millis() as u64;
@@ -163,6 +182,7 @@ impl Seats {
     pub(super) fn lease_holds(&self, partition: Partition) -> bool {
         let until = self.leases.get(usize::from(partition.0));
         let until = until.map_or(0, |until| until.load(Ordering::Acquire));
-        until > 0 && (self.began.elapsed().as_millis() as u64) < until
+        let now = self.now().saturating_duration_since(self.began);
+        until > 0 && (now.as_millis() as u64) < until
     }
 }

@@ -288,6 +288,12 @@ impl Follower {
         self.followed.contains_key(&partition)
     }
 
+    /// What was wrong is over.
+    #[cfg(test)]
+    pub(super) fn mend(&mut self) {
+        self.broken.clear();
+    }
+
     /// Whether anything was wrong lately.
     #[cfg(test)]
     pub(super) fn is_broken(&self) -> bool {

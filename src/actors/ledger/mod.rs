@@ -323,7 +323,9 @@ impl Ledger {
             let mut scratch = self.scratch.borrow_mut();
             scratch.clear();
             encode(state.writer.epoch(), n, body, &mut scratch);
-            record.written = Written::of(&scratch, self.context.alone);
+            // Whoever is alone needs no lease.
+            let sent = (!self.context.alone).then(|| self.context.seats.now());
+            record.written = Written::of(&scratch, sent);
             state.in_flight_bytes += record.written.bytes;
             state.in_flight.push_back(record);
             (n, self.context.journal.append(self.partition, &scratch))

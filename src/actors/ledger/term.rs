@@ -35,9 +35,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Whoever is `alone` needs no lease.
-    pub(super) fn of(record: &[u8], alone: bool) -> Self {
-        let sent = (!alone).then(Instant::now);
+    pub(super) fn of(record: &[u8], sent: Option<Instant>) -> Self {
         Self { bytes: record.len(), check: crc32c::crc32c(record), sent }
     }
 }

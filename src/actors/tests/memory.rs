@@ -31,7 +31,13 @@ impl Log {
 
     /// The records of `partition` from `from` on.
     pub(super) fn records(&self, partition: Partition, from: usize) -> Vec<Vec<u8>> {
-        lock(&self.0)[usize::from(partition.0)].iter().skip(from).cloned().collect()
+        self.portion(partition, from, usize::MAX)
+    }
+
+    /// The same, so many at most.
+    pub(super) fn portion(&self, partition: Partition, from: usize, count: usize) -> Vec<Vec<u8>> {
+        let log = lock(&self.0);
+        log[usize::from(partition.0)].iter().skip(from).take(count).cloned().collect()
     }
 }
 

@@ -353,7 +353,7 @@ async fn a_record_that_nobody_can_read_is_passed_over_by_no_owner_and_no_standby
     };
     // It may be the claim of a later version, which an owner must not pass over.
     let (from, to) = (first, Offset(first.0 + 1));
-    let judged = ownership::has_claim(&*journal, home, Epoch(1), from, to);
+    let judged = ownership::judge_gap(&*journal, home, (Epoch(1), 0), from, to);
     assert!(matches!(judged, Err(JournalError::Corrupt { .. })), "{judged:?}");
     let mut standby = standby(&journal, &store);
     standby.follow(BTreeSet::from([home]));

@@ -5,10 +5,11 @@ use super::leaving::{HOME, Office};
 use super::shared::{Handle, Shared};
 use super::*;
 use crate::actors::ledger::Status;
+use crate::actors::ownership::{Gap, judge_gap};
 use crate::actors::recovery::{Recovered, RecoveryError, read_to_the_end};
 use crate::domain::{Event, Timestamp, Version};
 use crate::journal::record::encode;
-use crate::journal::{Body, Commit, Imprint};
+use crate::journal::{Body, Commit, Imprint, ReadJournal as _};
 
 /// A claim, and behind it the accounts of `names`.
 fn records(epoch: u64, names: &[&str]) -> Vec<Vec<u8>> {
@@ -137,6 +138,30 @@ fn what_was_acknowledged_since_the_checkpoint_has_to_be_there_too() {
         matches!(refused, RecoveryError::JournalDiffers { offset: Offset(3), .. }),
         "{refused}"
     );
+}
+
+/// What stands from `from` on to an owner of term 1 who knows of `n` records.
+fn gap_of(world: &World, from: u64, n: u64) -> Gap {
+    let (from, to) = (Offset(from), world.journal.end(HOME).expect("an end"));
+    judge_gap(&*world.journal, HOME, (Epoch(1), n), from, to).expect("it is readable")
+}
+
+#[test]
+fn a_record_of_a_later_term_is_no_rubbish_although_its_claim_is_not_seen() {
+    let world = World::new(&["amy", "bob"]);
+    world.shared.log.cut_off(HOME, 1);
+    world.push(records(2, &["carl", "dora"]));
+    assert_eq!(gap_of(&world, 1, 2), Gap::Claim);
+    // Where the claim stands, this owner had records of its own.
+    assert_eq!(gap_of(&world, 3, 2), Gap::Unforeseen);
+}
+
+#[test]
+fn a_record_that_counts_and_was_told_of_as_its_copy_is_no_rubbish() {
+    let world = World::new(&["amy", "bob"]);
+    world.push(records(1, &["amy", "bob"]));
+    assert_eq!(gap_of(&world, 3, 2), Gap::Rubbish, "copies of what is known");
+    assert_eq!(gap_of(&world, 3, 1), Gap::Unforeseen, "bob's record was not known");
 }
 
 #[actix::test]

@@ -2,12 +2,14 @@
 //! somebody says that it became durable, that nobody knows, or that its writer died.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::trouble::{Portions, Trouble};
 use crate::actors::tests::memory::{Log, lock};
 use crate::journal::{
     Durability, Journal, JournalError, Offset, Partition, ReadJournal, Reader, Settlement,
@@ -18,7 +20,11 @@ use crate::journal::{
 pub(super) struct Medium {
     log: Log,
     durability: Durability,
-    lease: Duration,
+    /// Nothing if nobody else can write.
+    lease: Option<Duration>,
+    pub(super) trouble: Arc<Trouble>,
+    /// How often records were lost that had been acknowledged.
+    cuts: Arc<AtomicUsize>,
 }
 
 /// One node's way to it, from its start to its death.
@@ -43,6 +49,18 @@ struct Lane {
     generation: u64,
     /// Nothing before the first attachment and after a loss.
     told: Option<UnboundedSender<Settlement>>,
+    /// Behind the last record that was acknowledged to this node.
+    known_end: u64,
+}
+
+/// How often the log stores what it was given once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copies {
+    One,
+    /// Twice; told is where it stands first.
+    ToldOfTheFirst,
+    /// Twice; told is where it stands then, because nobody heard of the first time.
+    ToldOfTheSecond,
 }
 
 /// How what was lost comes after all.
@@ -59,8 +77,9 @@ struct Waiting {
 }
 
 impl Medium {
-    pub(super) fn new(partitions: u16, durability: Durability, lease: Duration) -> Self {
-        Self { log: Log::new(partitions), durability, lease }
+    pub(super) fn new(partitions: u16, durability: Durability, lease: Option<Duration>) -> Self {
+        let (trouble, cuts) = Default::default();
+        Self { log: Log::new(partitions), durability, lease, trouble, cuts }
     }
 
     pub(super) fn handle(&self) -> Arc<Handle> {
@@ -76,6 +95,26 @@ impl Medium {
     /// The records of `partition` from `from` on.
     pub(super) fn records(&self, partition: Partition, from: usize) -> Vec<Vec<u8>> {
         self.log.records(partition, from)
+    }
+
+    /// The same, so many at most.
+    pub(super) fn portion(&self, partition: Partition, from: usize, count: usize) -> Vec<Vec<u8>> {
+        self.log.portion(partition, from, count)
+    }
+
+    /// What stands in `partition` from `from` on is lost, although it was acknowledged.
+    pub(super) fn cut_off(&self, partition: Partition, from: usize) {
+        self.log.cut_off(partition, from);
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody else writes.
+    pub(super) fn grow(&self, partition: Partition, record: Vec<u8>) {
+        self.log.push(partition, record);
+    }
+
+    pub(super) fn cuts(&self) -> usize {
+        self.cuts.load(Ordering::Relaxed)
     }
 }
 
@@ -98,17 +137,32 @@ impl Handle {
     /// The first `count` that wait become durable as one group, and their owners are told: of
     /// `partition` alone, or in the one order of all if none is named.
     pub(super) fn sync(&self, partition: Option<Partition>, count: usize) {
+        self.sync_copies(partition, count, Copies::One);
+    }
+
+    /// The same; more than one copy is of one partition.
+    pub(super) fn sync_copies(&self, partition: Option<Partition>, count: usize, copies: Copies) {
         let mut state = lock(&self.state);
         let mut groups: Vec<Option<(Offset, u64)>> = vec![None; state.lanes.len()];
-        for one in state.take(partition, count) {
+        let taken = state.take(partition, count);
+        for one in &taken {
             let index = usize::from(one.partition.0);
-            let offset = self.store(&one);
+            let offset = self.store(one);
             if one.generation == state.lanes[index].generation {
                 groups[index].get_or_insert((offset, 0)).1 += 1;
             }
         }
-        for (lane, group) in state.lanes.iter().zip(groups) {
-            if let (Some(told), Some((first, count))) = (&lane.told, group) {
+        if copies != Copies::One {
+            for one in &taken {
+                self.store(one);
+            }
+        }
+        for (lane, group) in state.lanes.iter_mut().zip(groups) {
+            if let (Some(told), Some((mut first, count))) = (&lane.told, group) {
+                if copies == Copies::ToldOfTheSecond {
+                    first.0 += taken.len() as u64;
+                }
+                lane.known_end = lane.known_end.max(first.0 + count);
                 // Whoever has let go of the partition needs no answer.
                 let _ = told.send(Settlement::Durable { first, count });
             }
@@ -199,11 +253,24 @@ impl ReadJournal for Handle {
     }
 
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError> {
-        self.medium.reader(from)
+        for &(partition, offset) in from {
+            let end = self.end(partition)?;
+            if offset > end {
+                return Err(JournalError::NoSuchOffset { partition, offset, end });
+            }
+        }
+        Ok(Box::new(Portions::new(self.medium.clone(), from)))
     }
 
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
-        self.medium.end(partition)
+        self.medium.trouble.look(partition)?;
+        let end = self.medium.end(partition)?;
+        let known = Offset(lock(&self.state).lanes[usize::from(partition.0)].known_end);
+        // As the adapter for Kafka says it.
+        if end < known {
+            return Err(JournalError::Shortened { partition, known, end });
+        }
+        Ok(end)
     }
 }
 
@@ -213,7 +280,7 @@ impl Journal for Handle {
     }
 
     fn lease(&self) -> Option<Duration> {
-        Some(self.medium.lease)
+        self.medium.lease
     }
 
     fn losses(&self) -> u64 {
@@ -223,7 +290,8 @@ impl Journal for Handle {
     fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
         let mut state = lock(&self.state);
         let lane = &mut state.lanes[usize::from(partition.0)];
-        *lane = Lane { generation: lane.generation + 1, told: Some(settlements) };
+        lane.generation += 1;
+        lane.told = Some(settlements);
     }
 
     fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {
@@ -244,7 +312,7 @@ impl Journal for Handle {
     }
 
     fn known_end(&self, partition: Partition) -> Offset {
-        self.end(partition).unwrap_or_default()
+        self.medium.end(partition).unwrap_or_default()
     }
 
     fn writable(&self) -> Result<(), JournalError> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap as Policies;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -11,11 +11,12 @@ use super::journal::Handle;
 use super::office::{Office, Phase};
 use crate::actors::elsewhere::{Asked, Question};
 use crate::actors::known::Known;
+use crate::actors::recovery::{RecoveryError, recover};
 use crate::actors::seats::Seats;
 use crate::actors::standby::Follower;
 use crate::actors::{Context, Elsewhere, ExecuteError, Metrics, PairMessage, Settings};
 use crate::clock::Clock;
-use crate::journal::{Archive, Partition, ReadJournal};
+use crate::journal::{Archive, Journal, Partition, ReadJournal};
 use crate::store::Store;
 
 /// Messages that may be on their way at once; more are lost.
@@ -57,11 +58,15 @@ pub(super) struct Node {
     pub(super) handle: Arc<Handle>,
     /// Its standby, without the thread.
     pub(super) follower: Follower,
+    /// Of its first thread.
     pub(super) context: Rc<Context>,
     pub(super) offices: Vec<Office>,
+    /// It has read the journal, if it has to before it claims.
+    begun: bool,
 }
 
 impl Node {
+    /// Each partition lives on a thread of its own if they are `apart`.
     pub(super) fn new(
         name: &str,
         handle: Arc<Handle>,
@@ -69,7 +74,10 @@ impl Node {
         clock: Clock,
         wire: Arc<Wire>,
         archive: Arc<dyn Archive>,
+        apart: bool,
     ) -> Self {
+        let alone = handle.lease().is_none();
+        let archive = (!alone).then_some(archive);
         let partitions = handle.partitions();
         let seats = Arc::new(Seats::new(partitions));
         let settings = Settings {
@@ -79,45 +87,79 @@ impl Node {
             checkpoint_interval: Duration::ZERO,
             ..Settings::default()
         };
-        let follower = Follower::new(
-            handle.clone(),
-            Some(archive.clone()),
-            store.clone(),
-            seats.clone(),
-            &settings,
-        );
-        let context = Rc::new(Context {
-            node: name.into(),
-            partitions,
-            journal: handle.clone(),
-            store,
-            clock,
-            policies: Arc::new(Policies::new()),
-            settings,
-            metrics: Metrics::default(),
-            followers: Arc::from(["main".to_owned()]),
-            alone: false,
-            known: Arc::new(Known::new(16, partitions)),
-            seats,
-            standby: None,
-            archive: Some(archive),
-            recoveries: Arc::new(Semaphore::new(1)),
-            elsewhere: Arc::new(Link { wire, handle: handle.clone() }),
-            directory: Arc::new((0..partitions).map(|_| Default::default()).collect()),
-            turns: Default::default(),
-            neighbours: Default::default(),
-        });
-        let office = |partition| Office::new(context.clone(), Partition(partition));
+        let follower =
+            Follower::new(handle.clone(), archive.clone(), store.clone(), seats.clone(), &settings);
+        let known = Arc::new(Known::new(16, partitions));
+        let elsewhere = Arc::new(Link { wire, handle: handle.clone() });
+        let thread = || {
+            Rc::new(Context {
+                node: name.into(),
+                partitions,
+                journal: handle.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+                policies: Arc::new(Policies::new()),
+                settings: settings.clone(),
+                metrics: Metrics::default(),
+                followers: Arc::from(["main".to_owned()]),
+                alone,
+                known: known.clone(),
+                seats: seats.clone(),
+                standby: None,
+                archive: archive.clone(),
+                recoveries: Arc::new(Semaphore::new(1)),
+                elsewhere: elsewhere.clone(),
+                // Nobody's: what goes to another thread is on the wire.
+                directory: Arc::new((0..partitions).map(|_| Default::default()).collect()),
+                turns: Default::default(),
+                neighbours: Default::default(),
+            })
+        };
+        let context = thread();
+        let office = |partition| {
+            let context = if apart { thread() } else { context.clone() };
+            Office::new(context, Partition(partition))
+        };
         let offices = (0..partitions).map(office).collect();
-        Self { handle, follower, context, offices }
+        Self { handle, follower, context, offices, begun: !alone }
     }
 
     /// Begins to own a partition that may have been followed so far.
-    pub(super) fn claim(&mut self, one: usize, now: Instant) {
+    pub(super) fn claim(&mut self, one: usize) {
+        if !self.begin() {
+            return;
+        }
         let office = &mut self.offices[one];
-        let done = self.follower.let_go(office.partition);
-        office.keeping.ledger.remember(done);
-        office.claim(now);
+        if !office.stopping {
+            let done = self.follower.let_go(office.partition);
+            office.keeping.ledger.remember(done);
+            office.claim();
+        }
+    }
+
+    /// `Users::start`, where nobody else can write: everything is read in one pass. Answers whether it has
+    /// been.
+    fn begin(&mut self) -> bool {
+        if !self.begun {
+            let Context { journal, store, settings, .. } = &*self.context;
+            let all: Vec<Partition> = (0..self.context.partitions).map(Partition).collect();
+            let kept_bytes_max = settings.resident_bytes_max;
+            match recover(&**journal, None, store.tables(), &all, kept_bytes_max) {
+                Ok(_) => self.begun = true,
+                Err(RecoveryError::Journal(_)) => {}
+                Err(
+                    RecoveryError::JournalBehind { partition, .. }
+                    | RecoveryError::JournalDiffers { partition, .. },
+                ) => self.offices[usize::from(partition.0)].halted = true,
+                Err(error) => panic!("the journal is right: {error}"),
+            }
+        }
+        self.begun
+    }
+
+    /// Whether its process has been stopped, and has nothing more to do.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.offices.iter().all(Office::is_stopped)
     }
 
     /// Follows whatever others may own.

@@ -14,9 +14,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 use crate::actors::ledger::{Confirmation, Status};
-use crate::actors::ownership::{ClaimError, Keeping, drop_all, has_claim, take_in, take_office};
+use crate::actors::ownership::{
+    ClaimError, Gap, Keeping, LEASE_WAIT_TENTHS, drop_all, judge_gap, take_in, take_office,
+};
 use crate::actors::partition::{Answered, Confirm, Effects, Execute, PartitionActor, Standings};
-use crate::actors::recovery::{Recovered, recover};
+use crate::actors::recovery::{Recovered, RecoveryError, read_to_the_end};
 use crate::actors::terms::Terms;
 use crate::actors::{Context, PairMessage};
 use crate::domain::UserKey;
@@ -27,7 +29,7 @@ use crate::journal::{Ack, Body, Epoch, Offset, Partition, Settlement};
 pub(super) enum Phase {
     /// This node has nothing to do with it.
     Vacant,
-    /// It lost nothing but certainty: it is to claim again.
+    /// It lost nothing but certainty, or could not read: it is to claim again.
     Doubtful,
     /// The claim is sent.
     Claiming {
@@ -36,9 +38,9 @@ pub(super) enum Phase {
         vacated: bool,
         sent: Instant,
     },
-    /// The claim took effect; the former owner's lease is waited out until this tick.
+    /// The claim took effect; the former owner's lease is waited out until then.
     Waiting {
-        until: u64,
+        until: Instant,
         recovered: Box<Recovered>,
         epoch: Epoch,
         first: Offset,
@@ -79,6 +81,10 @@ pub(super) struct Office {
     told: Option<UnboundedReceiver<Settlement>>,
     pub(super) phase: Phase,
     pub(super) partition: Partition,
+    /// Its process is stopping, where nobody else takes over.
+    pub(super) stopping: bool,
+    /// It has found that records are missing which it knows of.
+    pub(super) halted: bool,
 }
 
 impl Office {
@@ -92,6 +98,8 @@ impl Office {
             told: None,
             phase: Phase::Vacant,
             partition,
+            stopping: false,
+            halted: false,
         }
     }
 
@@ -121,7 +129,7 @@ impl Office {
     /// As at the door of a node: what is known there is answered there.
     pub(super) fn look(&mut self, message: Standings) {
         let context = self.context();
-        if context.seats.lease_holds(self.partition)
+        if (context.alone || context.seats.lease_holds(self.partition))
             && let [(owner, peer)] = message.pairs[..]
             && let key = (UserKey { app: message.app, user: owner })
             && let Some(standing) = context.known.standing(self.partition, key, peer)
@@ -149,27 +157,49 @@ impl Office {
         actix::Handler::handle(&mut self.actor, Confirm(confirmation), &mut self.here);
     }
 
-    fn recovered(&self) -> Recovered {
+    /// `ownership::recovered`. Errors: as there, but that nothing except what `trouble` does may happen.
+    fn recovered(&self) -> Result<Recovered, Box<RecoveryError>> {
+        let ledger = &self.keeping.ledger;
         let context = self.context();
-        let tables = context.store.tables();
-        if self.keeping.ledger.rebuild.replace(false) {
-            tables.clear(self.partition).expect("memory is writable");
+        let (journal, tables) = (&*context.journal, context.store.tables());
+        let kept_bytes_max = context.settings.resident_bytes_max;
+        let mut doubted = false;
+        loop {
+            if ledger.rebuild.replace(false) {
+                drop_all(&self.keeping);
+                tables.clear(self.partition).expect("memory is writable");
+            }
+            let archive = context.archive.as_deref().filter(|_| !doubted);
+            let (all, known) = ([self.partition], ledger.last());
+            match read_to_the_end(journal, archive, tables, &all, kept_bytes_max, known) {
+                Ok(mut states) => return Ok(states.pop().expect("one was asked for")),
+                Err(error) if error.spoilt_rows().is_some() && !doubted => {
+                    doubted = true;
+                    ledger.rebuild.set(true);
+                }
+                Err(
+                    error @ (RecoveryError::Journal(_)
+                    | RecoveryError::JournalBehind { .. }
+                    | RecoveryError::JournalDiffers { .. }),
+                ) => return Err(Box::new(error)),
+                Err(error) => panic!("the journal is right: {error}"),
+            }
         }
-        let archive = context.archive.as_deref();
-        let states = recover(
-            &*context.journal,
-            archive,
-            tables,
-            &[self.partition],
-            context.settings.resident_bytes_max,
-        );
-        states.expect("the journal is right").pop().expect("one was asked for")
+    }
+
+    /// `hold`, when the partition cannot be recovered.
+    fn put_off(&mut self, error: &RecoveryError) {
+        self.halted |= !matches!(error, RecoveryError::Journal(_));
+        self.phase = Phase::Doubtful;
     }
 
     /// `ownership::claim`, up to where it waits for the journal.
-    pub(super) fn claim(&mut self, now: Instant) {
+    pub(super) fn claim(&mut self) {
         let context = self.context();
-        let recovered = self.recovered();
+        let recovered = match self.recovered() {
+            Ok(recovered) => recovered,
+            Err(error) => return self.put_off(&error),
+        };
         let judged = self.terms.before_claim(&recovered);
         let Ok((epoch, vacated)) = judged else { return self.beaten() };
         let Keeping { ledger, registry, .. } = &self.keeping;
@@ -181,8 +211,9 @@ impl Office {
         self.terms.note_sent(nonce);
         let mut bytes = Vec::new();
         encode(epoch, 0, &Body::Claim { node: context.node.clone(), nonce }, &mut bytes);
+        let sent = context.seats.now();
         context.journal.append(self.partition, &bytes).expect("it is attached");
-        self.phase = Phase::Claiming { nonce, epoch, vacated, sent: now };
+        self.phase = Phase::Claiming { nonce, epoch, vacated, sent };
     }
 
     /// `hold`, when another owner was there first.
@@ -194,11 +225,16 @@ impl Office {
 
     /// `hold`, when a term ends.
     fn end(&mut self, ending: &Ending) {
+        if matches!(ending, Ending::Released) && self.context().alone {
+            self.phase = Phase::Vacant;
+            return;
+        }
         self.context().seats.end_lease(self.partition);
         drop_all(&self.keeping);
         match ending {
             Ending::Doubt => self.phase = Phase::Doubtful,
             Ending::Fenced | Ending::Released => {
+                assert!(!self.context().alone, "nobody else writes");
                 self.phase = Phase::Vacant;
                 self.terms = Terms::default();
             }
@@ -212,7 +248,7 @@ impl Office {
     }
 
     /// Takes the next settlement, if there is one; answers whether there was.
-    pub(super) fn take_settlement(&mut self, tick: u64, wait: u64) -> bool {
+    pub(super) fn take_settlement(&mut self) -> bool {
         if matches!(self.phase, Phase::Waiting { .. }) {
             return false;
         }
@@ -225,7 +261,7 @@ impl Office {
                 Settlement::Durable { first, count: 1 },
             ) => {
                 let (nonce, epoch, vacated, sent) = (*nonce, *epoch, *vacated, *sent);
-                self.claimed(nonce, epoch, first, vacated.then_some(sent), tick + wait);
+                self.claimed(nonce, epoch, first, vacated.then_some(sent));
             }
             (Phase::Claiming { .. }, _) => self.phase = Phase::Doubtful,
             (Phase::Serving | Phase::Leaving { .. }, Settlement::Durable { first, count }) => {
@@ -240,28 +276,26 @@ impl Office {
     }
 
     /// `ownership::claim`, behind the journal's answer.
-    fn claimed(
-        &mut self,
-        nonce: Uuid,
-        epoch: Epoch,
-        first: Offset,
-        vacated: Option<Instant>,
-        until: u64,
-    ) {
-        let recovered = self.recovered();
+    fn claimed(&mut self, nonce: Uuid, epoch: Epoch, first: Offset, vacated: Option<Instant>) {
+        let context = self.context();
+        let acknowledged = context.seats.now();
+        let recovered = match self.recovered() {
+            Ok(recovered) => recovered,
+            Err(error) => return self.put_off(&error),
+        };
         match self.terms.behind_claim(&recovered, (nonce, first), epoch) {
             Ok(()) => {}
             Err(ClaimError::Beaten) => return self.beaten(),
             Err(error) => panic!("{error}"),
         }
-        let context = self.context();
-        match vacated {
-            Some(sent) => {
-                let lease = context.journal.lease().expect("others may write, too");
+        match (context.journal.lease(), vacated) {
+            (None, _) => self.serve(recovered, epoch, first),
+            (Some(lease), Some(sent)) => {
                 context.seats.extend_lease(self.partition, sent, lease);
                 self.serve(recovered, epoch, first);
             }
-            None => {
+            (Some(lease), None) => {
+                let until = acknowledged + lease * LEASE_WAIT_TENTHS / 10;
                 let recovered = Box::new(recovered);
                 self.phase = Phase::Waiting { until, recovered, epoch, first };
             }
@@ -275,8 +309,9 @@ impl Office {
     }
 
     /// The former owner's lease may be over.
-    pub(super) fn wait_out(&mut self, tick: u64) {
-        if matches!(&self.phase, Phase::Waiting { until, .. } if tick >= *until)
+    pub(super) fn wait_out(&mut self) {
+        let now = self.context().seats.now();
+        if matches!(&self.phase, Phase::Waiting { until, .. } if now >= *until)
             && let Phase::Waiting { recovered, epoch, first, .. } =
                 std::mem::replace(&mut self.phase, Phase::Vacant)
         {
@@ -304,12 +339,14 @@ impl Office {
     fn read_gap(&self, from: Offset, to: Offset) -> Option<Ending> {
         let ledger = &self.keeping.ledger;
         let journal = &*ledger.context.journal;
-        match has_claim(journal, self.partition, ledger.epoch(), from, to) {
-            Ok(false) => {
+        let place = ledger.position();
+        match judge_gap(journal, self.partition, (place.epoch, place.n), from, to) {
+            Ok(Gap::Rubbish) => {
                 ledger.gap_is_rubbish(to);
                 None
             }
-            Ok(true) => Some(Ending::Fenced),
+            Ok(Gap::Claim) => Some(Ending::Fenced),
+            Ok(Gap::Unforeseen) => Some(Ending::Doubt),
             Err(_) => Some(Ending::Doubt),
         }
     }
@@ -342,18 +379,31 @@ impl Office {
         }
     }
 
+    /// The process is stopping.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether nothing of it is waited for any more, if its process is stopping.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopping && !matches!(self.phase, Phase::Serving | Phase::Leaving { .. })
+    }
+
     /// `ownership::leave`: first nothing new is taken, later the release is sent.
     pub(super) fn leave(&mut self, patient: bool) {
         let ledger = self.keeping.ledger.clone();
+        let alone = self.context().alone;
         match &self.phase {
-            Phase::Serving => {
+            Phase::Serving if !alone => {
                 ledger.leave();
                 self.phase = Phase::Leaving { released: None };
             }
-            Phase::Leaving { released: None } => {
+            // Whoever is alone goes on to serve meanwhile.
+            Phase::Serving | Phase::Leaving { released: None } => {
                 if patient && (ledger.owed() > 0 || !ledger.is_settled()) {
                     return;
                 }
+                ledger.leave();
                 ledger.append_acknowledged(0);
                 let released = Rc::new(Cell::new(false));
                 let done = released.clone();
@@ -379,9 +429,9 @@ impl Office {
     }
 
     /// `PartitionActor::tick`.
-    pub(super) fn tick(&self, now: Instant) {
+    pub(super) fn tick(&self) {
         let Keeping { ledger, registry, .. } = &self.keeping;
-        ledger.tick(now);
+        ledger.tick(ledger.context.seats.now());
         registry.tick();
         if ledger.status() == Status::Recovering {
             assert!(ledger.outgoing().is_empty(), "what it follows from may be lost");

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use uuid::Uuid;
 
-use super::{ASKS_MAX, CALLS_MAX, LEASE_WAIT, QUIET_ROUNDS, TICK, TIME_LIMIT, World, partitions};
+use super::{ASKS_MAX, CALLS_MAX, QUIET_ROUNDS, TICK, TIME_LIMIT, World, partitions};
 use crate::actors::partition::{Execute, Standings};
 use crate::actors::tests::play::clients::{Call, Deed, Look, Outcome, Said};
 use crate::actors::tests::play::{APP, NAMES, partition, user_id, user_key};
@@ -15,7 +15,9 @@ use crate::journal::Partition;
 impl World<'_> {
     pub(super) fn ask_anew(&mut self, owner: UserId, deed: Deed, targets: Vec<UserId>) {
         let key = UserId::parse(&format!("{:032x}", self.calls.len())).expect("digits are a name");
-        let key = self.random.one_in(3).then_some(CallKey { key, asked: key });
+        // Whoever is alone may answer that nobody knows: who has a key asks again.
+        let has_key = self.random.one_in(3) || (self.alone() && self.random.one_in(2));
+        let key = has_key.then_some(CallKey { key, asked: key });
         let call = Call {
             requests: Vec::new(),
             key,
@@ -170,7 +172,7 @@ impl World<'_> {
         }
         let (reply, answer) = oneshot::channel();
         call.answer = Some(answer);
-        let deadline = self.base + TICK * (self.tick as u32 + TIME_LIMIT);
+        let deadline = self.nodes[owner].context.seats.now() + TICK * TIME_LIMIT;
         let message = Execute {
             key: user_key(call.owner),
             command: call.command(),
@@ -204,7 +206,7 @@ impl World<'_> {
             self.ask_at(self.calls.len() - 1, later);
             self.turns(QUIET_ROUNDS).await;
             self.nodes[later].handle.sync(Some(one), usize::MAX);
-            while self.nodes[later].offices[index].take_settlement(self.tick, LEASE_WAIT) {}
+            while self.nodes[later].offices[index].take_settlement() {}
             self.hear();
             self.look_at(owner, target, Some(later));
         }
@@ -235,6 +237,7 @@ impl World<'_> {
                 Ok(executed) => Outcome::Done(executed),
                 Err(ExecuteError::Rejected(rejection)) => Outcome::Refused(rejection),
                 Err(ExecuteError::Elsewhere | ExecuteError::Interrupted) => continue,
+                Err(ExecuteError::Unavailable) if call.key.is_some() => continue,
                 Err(
                     ExecuteError::Overloaded | ExecuteError::TimedOut | ExecuteError::Unavailable,
                 ) => Outcome::Unknown,
@@ -333,7 +336,9 @@ impl World<'_> {
     /// Asks an owner; where two believe to be that, the one who did not answer last.
     pub(super) fn look_at(&mut self, owner: UserId, peer: UserId, answered: Option<usize>) {
         let home = partition(owner);
-        let Some(mut node) = self.owner(home) else { return };
+        // Where nobody else can own it, also what is not served is asked.
+        let owner_of_it = self.owner(home).or(self.alone().then_some(0));
+        let Some(mut node) = owner_of_it else { return };
         let serves = |node: usize| self.nodes[node].offices[usize::from(home.0)].serves();
         let mut others = (0..self.nodes.len()).filter(|other| Some(*other) != answered);
         if let Some(other) = answered.and(others.find(|other| serves(*other))) {

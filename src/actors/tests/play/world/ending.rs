@@ -1,7 +1,7 @@
 //! How a play comes to rest, and what has to hold then.
 
 use super::super::node::Node;
-use super::{LEASE_WAIT, LOOKS_MAX, QUIET_ROUNDS, REST_TICKS, Tally, World, partitions};
+use super::{LOOKS_MAX, QUIET_ROUNDS, REST_TICKS, Tally, World, partitions};
 use crate::actors::tests::play::clients::Outcome;
 use crate::actors::tests::play::office::Phase;
 use crate::actors::tests::play::proof::{check_journal, check_people};
@@ -11,15 +11,16 @@ impl World<'_> {
     /// Nothing breaks any more: one owner each, until nothing is left to do.
     pub(in crate::actors::tests::play) async fn come_to_rest(&mut self) {
         let heirs: Vec<usize> = partitions().map(|_| self.random.below(self.nodes.len())).collect();
+        partitions().for_each(|one| self.medium.trouble.mend(one));
         for _ in 0..REST_TICKS {
             self.step += 1;
             for (one, heir) in heirs.iter().enumerate() {
-                let now = self.now();
                 for (node, of) in self.nodes.iter_mut().enumerate() {
                     match of.offices[one].phase {
                         // Whoever else is in doubt has been told to let go.
-                        Phase::Vacant | Phase::Doubtful if node == *heir => of.claim(one, now),
+                        Phase::Vacant | Phase::Doubtful if node == *heir => of.claim(one),
                         Phase::Leaving { .. } => of.offices[one].leave(false),
+                        Phase::Serving if of.offices[one].stopping => of.offices[one].leave(false),
                         // What the partition does by itself from time to time.
                         Phase::Serving => of.offices[one].save(),
                         _ => {}
@@ -32,7 +33,7 @@ impl World<'_> {
                     handle.sync(None, usize::MAX);
                 }
                 for office in self.nodes.iter_mut().flat_map(|node| &mut node.offices) {
-                    while office.take_settlement(self.tick, LEASE_WAIT) {}
+                    while office.take_settlement() {}
                 }
                 while self.wire.with(|messages| !messages.is_empty()) {
                     self.deliver(false);
@@ -107,6 +108,9 @@ impl World<'_> {
         if let Some(problem) = self.problems.first() {
             return Err(problem.clone());
         }
+        if self.nodes.iter().flat_map(|node| &node.offices).any(|office| office.halted) {
+            return Err("a partition has halted, and nothing is missing".into());
+        }
         self.story.check_calls(&self.calls)?;
         let live = partitions().map(|one| {
             let index = usize::from(one.0);
@@ -121,6 +125,8 @@ impl World<'_> {
         self.tally.voids = self.story.voids();
         self.tally.claims = self.story.claims();
         self.tally.records = partitions().map(|one| self.story.len(one)).sum();
+        let counts = self.medium.trouble.counts();
+        (self.tally.unread, self.tally.arrived) = (counts.unread, counts.arrived);
         self.tally.state = live.iter().fold(0, |all, one| all ^ one.0);
         Ok(())
     }

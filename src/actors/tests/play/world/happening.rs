@@ -1,16 +1,18 @@
 //! What may happen to nodes, journal and wire.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BEGAN_MS, LEASE_WAIT, TICK, World, partitions};
+use super::{BEGAN_MS, World, partitions};
 use crate::actors::ledger::Confirmation;
 use crate::actors::snapshot;
 use crate::actors::tests::play::PARTITIONS;
-use crate::actors::tests::play::journal::Late;
+use crate::actors::tests::play::journal::{Copies, Handle, Late};
 use crate::actors::tests::play::node::Node;
-use crate::actors::tests::play::office::Phase;
+use crate::actors::tests::play::office::{Office, Phase};
+use crate::actors::tests::play::trouble::Twist;
 use crate::domain::Timestamp;
-use crate::journal::{Durability, Partition, ReadJournal};
+use crate::journal::{Durability, FOLLOWER_PATIENCE, Partition, ReadJournal};
 
 impl World<'_> {
     /// A message arrives, perhaps twice, or is lost.
@@ -41,17 +43,57 @@ impl World<'_> {
     pub(super) fn sync(&mut self) {
         let order = |partition| (self.durability == Durability::PerPartition).then_some(partition);
         let busy = self.nodes.iter().map(|node| &node.handle).flat_map(|handle| {
-            handle.busy().into_iter().map(move |partition| (handle.clone(), order(partition)))
+            let goes = |one: &Partition| !self.medium.trouble.is_silent(*one);
+            let busy = handle.busy().into_iter().filter(goes);
+            busy.map(move |partition| (handle.clone(), order(partition))).collect::<Vec<_>>()
         });
         let mut busy: Vec<_> = busy.collect();
         if !busy.is_empty() {
             let (handle, of) = busy.swap_remove(self.random.below(busy.len()));
             let count = 1 + self.random.below(handle.waiting(of));
-            handle.sync(of, count);
+            let copies = match self.random.below(4) {
+                0 if self.stutters && of.is_some() => Copies::ToldOfTheFirst,
+                1 if self.stutters && of.is_some() => Copies::ToldOfTheSecond,
+                _ => Copies::One,
+            };
+            self.tally.copied += if copies == Copies::One { 0 } else { count };
+            handle.sync_copies(of, count, copies);
         }
         if !self.ghosts.is_empty() {
             let ghost = self.random.below(self.ghosts.len());
             self.ghosts[ghost].sync(None, 1);
+        }
+    }
+
+    /// Soon a partition cannot be read, or nothing of a file that all have in common.
+    pub(super) fn silence(&mut self) {
+        let looks = self.random.below(6);
+        let silent: Vec<Partition> = match self.order() {
+            Some(one) => vec![one],
+            None => partitions().collect(),
+        };
+        for one in silent {
+            self.medium.trouble.plan(one, looks, Twist::Silence);
+        }
+    }
+
+    /// What somebody has appended becomes durable while somebody reads: soon, and perhaps who claims now.
+    pub(super) fn arrive(&mut self) {
+        let handles = self.nodes.iter().map(|node| &node.handle).chain(&self.ghosts).cloned();
+        let mut busy: Vec<(Arc<Handle>, Partition)> = handles
+            .flat_map(|handle| handle.busy().into_iter().map(move |one| (handle.clone(), one)))
+            .collect();
+        if busy.is_empty() || self.alone() {
+            return;
+        }
+        let (handle, one) = busy.swap_remove(self.random.below(busy.len()));
+        let (looks, count) = (self.random.below(8), 1 + self.random.below(3));
+        self.medium.trouble.plan(one, looks, Twist::Arrival(handle, count));
+        let index = usize::from(one.0);
+        let may =
+            |node: &Node| matches!(node.offices[index].phase, Phase::Vacant | Phase::Doubtful);
+        if let Some(reader) = self.nodes.iter_mut().find(|node| may(node)) {
+            reader.claim(index);
         }
     }
 
@@ -78,16 +120,16 @@ impl World<'_> {
             _ => Some(Late::WithAHole),
         };
         handle.lose(of, stored, late);
-        if of.is_none() {
+        if of.is_none() && self.random.one_in(2) {
             self.hear_of_the_loss(node);
         }
     }
 
-    /// In one order everybody hears of a loss at once, and what was on its way between partitions
-    /// of the node is gone with what it followed from.
+    /// Everybody hears of a loss at once, and what was on its way between partitions of the node is
+    /// gone with what it followed from.
     fn hear_of_the_loss(&mut self, node: usize) {
         for office in &mut self.nodes[node].offices {
-            while office.take_settlement(self.tick, LEASE_WAIT) {}
+            while office.take_settlement() {}
         }
         self.wire.with(Vec::clear);
     }
@@ -97,7 +139,7 @@ impl World<'_> {
         let mut told: Vec<_> = offices.filter(|office| office.is_told()).collect();
         if !told.is_empty() {
             let office = told.swap_remove(self.random.below(told.len()));
-            office.take_settlement(self.tick, LEASE_WAIT);
+            office.take_settlement();
         }
     }
 
@@ -133,7 +175,6 @@ impl World<'_> {
 
     /// Somebody is told to own a partition, whoever owns it now.
     pub(super) fn claim(&mut self) {
-        let now = self.now();
         let (node, one) =
             (self.random.below(self.nodes.len()), self.random.below(PARTITIONS.into()));
         let others =
@@ -144,52 +185,75 @@ impl World<'_> {
             return;
         }
         if matches!(self.nodes[node].offices[one].phase, Phase::Vacant | Phase::Doubtful) {
-            self.nodes[node].claim(one, now);
+            self.nodes[node].claim(one);
         }
     }
 
     /// Another node claims what its owner, who hears nothing of it yet, goes on to answer for.
     pub(super) fn depose(&mut self) {
-        let (now, one) = (self.now(), self.random.below(PARTITIONS.into()));
+        let one = self.random.below(PARTITIONS.into());
         let owners = self.nodes.iter().filter(|node| node.offices[one].serves()).count();
         let vacant = |node: &&Node| matches!(node.offices[one].phase, Phase::Vacant);
         let heir = self.nodes.iter().position(|node| vacant(&node));
         let (1, Some(heir)) = (owners, heir) else { return };
-        self.nodes[heir].claim(one, now);
+        self.nodes[heir].claim(one);
         let of = (self.durability == Durability::PerPartition).then_some(Partition(one as u16));
         self.nodes[heir].handle.sync(of, usize::MAX);
-        self.nodes[heir].offices[one].take_settlement(self.tick, LEASE_WAIT);
+        self.nodes[heir].offices[one].take_settlement();
     }
 
     /// Those who are to claim again do, and whoever has waited for a lease goes on.
     pub(super) fn keep(&mut self, again: bool) {
-        let (now, tick) = (self.now(), self.tick);
+        let alone = self.alone();
         for node in &mut self.nodes {
             for one in 0..usize::from(PARTITIONS) {
                 let office = &mut node.offices[one];
                 office.heed();
-                office.wait_out(tick);
-                if again && matches!(office.phase, Phase::Doubtful) {
-                    node.claim(one, now);
+                office.wait_out();
+                let is_due = match office.phase {
+                    Phase::Doubtful => true,
+                    // All that there is belongs to whoever is alone.
+                    Phase::Vacant => alone,
+                    _ => false,
+                };
+                if office.stopping && office.serves() {
+                    office.leave(!self.random.one_in(8));
+                } else if again && is_due {
+                    node.claim(one);
                 }
             }
         }
+        if alone && self.nodes[0].is_stopped() {
+            self.start_again();
+        }
+    }
+
+    /// The process has ended in order: what it had in flight is written.
+    fn start_again(&mut self) {
+        self.nodes[0].die();
+        self.nodes[0].handle.sync(None, usize::MAX);
+        self.wire.with(Vec::clear);
+        self.nodes[0] = self.node(0);
+        self.tally.stops += 1;
     }
 
     pub(super) fn move_clock(&mut self) {
         self.tick += 1;
         self.clock.set(Timestamp(BEGAN_MS + 1_000 * self.tick as i64));
-        let now = self.now();
+        for one in partitions() {
+            if self.random.one_in(4) && self.medium.trouble.is_silent(one) {
+                self.medium.trouble.mend(one);
+            }
+        }
+        // All of them at once.
+        for (index, node) in self.nodes.iter().enumerate() {
+            node.context.seats.set_ahead(self.ahead(index));
+        }
         for node in &mut self.nodes {
-            let seats = node.context.seats.clone();
-            for (index, office) in node.offices.iter_mut().enumerate() {
-                let one = Partition(index as u16);
-                // Leases are known to a millisecond.
-                if seats.lease_until(one).is_some_and(|until| until <= now + TICK / 2) {
-                    seats.end_lease(one);
-                }
-                office.wait_out(self.tick);
-                office.tick(now);
+            node.follower.mend();
+            for office in &mut node.offices {
+                office.wait_out();
+                office.tick();
             }
         }
     }
@@ -207,19 +271,25 @@ impl World<'_> {
     }
 
     pub(super) fn ask_for_ends(&mut self, node: usize) {
-        let asked = self.now();
-        for one in partitions() {
-            if self.nodes[node].offices[usize::from(one.0)].serves() {
-                let end = self.medium.end(one).expect("memory has an end");
-                self.ends.push((node, one, Confirmation { asked, end }));
-            }
+        if self.alone() {
+            return;
         }
+        let Node { handle, context, offices, .. } = &self.nodes[node];
+        let served = offices.iter().filter(|office| office.serves());
+        let served: Vec<Partition> = served.map(|office| office.partition).collect();
+        let (asked, ends) = (context.seats.now(), &mut self.ends);
+        handle.each_end(&served, FOLLOWER_PATIENCE, &mut |one, end| {
+            if let Ok(end) = end {
+                ends.push((node, one, Confirmation { asked, end }));
+            }
+        });
     }
 
     pub(super) fn housekeeping(&mut self) {
         let (node, one) =
             (self.random.below(self.nodes.len()), self.random.below(PARTITIONS.into()));
         let (kind, full) = (self.random.below(11), self.random.one_in(2));
+        let alone = self.alone();
         let node = &mut self.nodes[node];
         let (office, follower) = (&mut node.offices[one], &mut node.follower);
         let (of, tables) = (Partition(one as u16), node.context.store.tables());
@@ -227,6 +297,10 @@ impl World<'_> {
             0 | 1 if office.is_there() => office.save(),
             2 if office.is_there() => office.state_hash(),
             3 => office.keeping.registry.sweep(Duration::ZERO, 4),
+            // Whoever is alone has nobody beside, and answers from what it had.
+            4..=9 if alone => {}
+            // What only the store knows would be gone.
+            4 if self.shrunk => {}
             4 if matches!(office.phase, Phase::Vacant) && !follower.follows(of) => {
                 tables.clear(of).expect("the store is writable");
             }
@@ -240,13 +314,17 @@ impl World<'_> {
             10 if self.crowded => tables.set_full(full),
             _ => {}
         }
-        // A standby whose checkpoint fails begins again later.
-        if !self.crowded && self.nodes.iter().any(|node| node.follower.is_broken()) {
+        // A standby whose checkpoint fails, or who cannot read, begins again later.
+        let may_be = self.crowded || self.medium.trouble.counts().unread > 0;
+        if !may_be && self.nodes.iter().any(|node| node.follower.is_broken()) {
             self.complain("what is followed is not right".into());
         }
     }
 
     pub(super) fn leave(&mut self) {
+        if self.alone() {
+            return self.nodes[0].offices.iter_mut().for_each(Office::stop);
+        }
         let (node, one) =
             (self.random.below(self.nodes.len()), self.random.below(PARTITIONS.into()));
         let patient = !self.random.one_in(3);

@@ -3,16 +3,17 @@
 mod asking;
 mod ending;
 mod happening;
+mod shrinking;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::clients::{Call, Deed, Known, Look};
 use super::journal::{Handle, Medium};
 use super::node::{Node, Wire};
 use super::proof::Story;
 use super::random::Random;
-use super::{NAMES, PARTITIONS, user_id};
+use super::{Kind, NAMES, PARTITIONS, user_id};
 use crate::actors::ledger::Confirmation;
 use crate::actors::tests::snapshots;
 use crate::clock::Clock;
@@ -20,12 +21,11 @@ use crate::domain::{OfferForm, Timestamp};
 use crate::journal::{Durability, Partition};
 use crate::store::{Hand, Store};
 
-/// How long a tick is for everything that looks at an [`Instant`]: so long that the time that the
+/// How long a tick is for everything that looks at an `Instant`: so long that the time that the
 /// play itself takes makes no difference to anybody.
-const TICK: Duration = Duration::from_secs(3600);
-/// A lease, in ticks; and how long its end is waited for, as `ownership` has it.
+const TICK: Duration = Duration::from_secs(100 * 3600);
+/// A lease, in ticks.
 const LEASE: u32 = 4;
-const LEASE_WAIT: u64 = 5;
 /// How long a caller waits for an answer, in ticks.
 const TIME_LIMIT: u32 = 6;
 /// How often a call is asked.
@@ -68,6 +68,16 @@ pub(super) struct Tally {
     pub(super) deleted: usize,
     /// Requests answered that had waited.
     pub(super) agreed: usize,
+    /// Looks at what could not be read.
+    pub(super) unread: usize,
+    /// Records that came while somebody read.
+    pub(super) arrived: usize,
+    /// Records that were stored twice.
+    pub(super) copied: usize,
+    /// Processes that ended in order.
+    pub(super) stops: usize,
+    /// Partitions that were not taken, because records of theirs are missing.
+    pub(super) halted: usize,
     /// What everybody has in the end.
     state: u128,
 }
@@ -86,6 +96,11 @@ impl std::ops::AddAssign for Tally {
         self.late += other.late;
         self.deleted += other.deleted;
         self.agreed += other.agreed;
+        self.unread += other.unread;
+        self.arrived += other.arrived;
+        self.copied += other.copied;
+        self.stops += other.stops;
+        self.halted += other.halted;
         self.state = self.state.rotate_left(1) ^ other.state;
     }
 }
@@ -95,7 +110,8 @@ pub(super) struct World<'s> {
     durability: Durability,
     tick: u64,
     step: u64,
-    base: Instant,
+    /// How fast each node's clock is, in percent.
+    speeds: [u32; 2],
     clock: Clock,
     medium: Medium,
     wire: Arc<Wire>,
@@ -125,6 +141,12 @@ pub(super) struct World<'s> {
     rival: bool,
     /// Stores take nothing now and then.
     crowded: bool,
+    /// The log stores records twice now and then.
+    stutters: bool,
+    /// The partitions of a node have a thread each.
+    apart: bool,
+    /// The journal has lost records.
+    shrunk: bool,
 }
 
 fn partitions() -> impl Iterator<Item = Partition> {
@@ -132,20 +154,32 @@ fn partitions() -> impl Iterator<Item = Partition> {
 }
 
 impl<'s> World<'s> {
-    pub(super) fn new(seed: u64, durability: Durability, shelf: &'s Shelf) -> Self {
+    pub(super) fn new(seed: u64, kind: Kind, shelf: &'s Shelf) -> Self {
         for store in &shelf.nodes {
             store.tables().set_full(false);
             for partition in partitions() {
                 store.tables().clear(partition).expect("the store is writable");
             }
         }
-        let medium = Medium::new(PARTITIONS, durability, TICK * LEASE);
+        // One order over all partitions is the order of one file, and one node has it.
+        let (durability, lease, count) = match kind {
+            Kind::Shrinking if seed.is_multiple_of(3) => (Durability::Prefix, None, 1),
+            Kind::Single => (Durability::Prefix, None, 1),
+            Kind::Pair | Kind::Skewed | Kind::Shrinking => {
+                (Durability::PerPartition, Some(TICK * LEASE), 2)
+            }
+        };
+        let medium = Medium::new(PARTITIONS, durability, lease);
         let mut world = Self {
             random: Random::new(seed),
             durability,
             tick: 1,
             step: 0,
-            base: Instant::now(),
+            speeds: match kind {
+                Kind::Single | Kind::Shrinking => [100; 2],
+                Kind::Pair => [[100; 2], [100, 110], [110, 100]][(seed / 4 % 3) as usize],
+                Kind::Skewed => [[100, 250], [250, 100]][(seed / 4 % 2) as usize],
+            },
             clock: Clock::fixed(Timestamp(BEGAN_MS)),
             medium,
             wire: Arc::default(),
@@ -164,13 +198,11 @@ impl<'s> World<'s> {
             one_way: seed.is_multiple_of(3),
             careful: seed % 4 == 1,
             mortal: seed % 5 == 2,
-            rival: seed % 4 == 3,
+            rival: seed % 4 == 3 || kind == Kind::Skewed,
             crowded: seed % 7 == 4,
-        };
-        // One order over all partitions is the order of one file, and one node has it.
-        let count = match durability {
-            Durability::Prefix => 1,
-            Durability::PerPartition => 2,
+            stutters: seed % 5 == 3,
+            apart: seed.is_multiple_of(2),
+            shrunk: false,
         };
         world.nodes = (0..count).map(|index| world.node(index)).collect();
         world
@@ -180,11 +212,20 @@ impl<'s> World<'s> {
         let name = ["one", "two"][index];
         let store = self.shelf.nodes[index].clone();
         let (clock, wire) = (self.clock.clone(), self.wire.clone());
-        Node::new(name, self.medium.handle(), store, clock, wire, self.archive.clone())
+        let (handle, archive) = (self.medium.handle(), self.archive.clone());
+        let node = Node::new(name, handle, store, clock, wire, archive, self.apart);
+        node.context.seats.set_ahead(self.ahead(index));
+        node
     }
 
-    fn now(&self) -> Instant {
-        self.base + TICK * self.tick as u32
+    /// How much the play has moved a node's clock.
+    fn ahead(&self, node: usize) -> Duration {
+        TICK * self.tick as u32 * self.speeds[node] / 100
+    }
+
+    /// There is one node, as the product runs by default: nobody else can write.
+    fn alone(&self) -> bool {
+        self.durability == Durability::Prefix
     }
 
     fn complain(&mut self, problem: String) {
@@ -226,7 +267,7 @@ impl<'s> World<'s> {
     /// Something happens.
     pub(super) async fn step(&mut self) {
         self.step += 1;
-        match self.random.below(46) {
+        match self.random.below(48) {
             0..=5 => self.call(),
             6..=9 => self.look(),
             10..=17 => self.deliver(true),
@@ -241,6 +282,8 @@ impl<'s> World<'s> {
             43 if self.random.one_in(2) => self.leave(),
             44 | 45 if self.rival => self.depose(),
             44 => self.depose(),
+            46 if self.random.one_in(2) => self.silence(),
+            47 => self.arrive(),
             _ => {}
         }
         if self.random.one_in(2) {
