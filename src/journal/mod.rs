@@ -6,6 +6,8 @@
 
 mod apart;
 pub mod archive;
+#[cfg(debug_assertions)]
+pub(crate) mod bad_disk;
 pub mod board;
 pub mod copy;
 pub mod cursor;

@@ -21,6 +21,8 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
+#[cfg(debug_assertions)]
+use crate::journal::bad_disk::told_to_fail;
 use crate::journal::{Cursor, Epoch, Imprint, Offset, Partition, Place};
 use crate::pairing::OwedEffect;
 use row_set::RowSet;
@@ -253,6 +255,8 @@ fn table(name: &str) -> String {
 fn database(settings: &Settings) -> Result<Database, StoreError> {
     // For its owner's eyes only.
     let created = DirBuilder::new().recursive(true).mode(0o700).create(&settings.dir);
+    #[cfg(debug_assertions)]
+    let created = created.and_then(|()| told_to_fail("create-store"));
     created.map_err(|error| failed(settings, error.into()))?;
     let database = Database::builder(&settings.dir)
         .cache_size(settings.cache_bytes)
@@ -312,6 +316,13 @@ impl Tables {
         StoreError::Database { path: self.path.to_path_buf(), source: Box::new(source) }
     }
 
+    /// Errors: the disk is a bad one, of a test.
+    fn readable(&self) -> Result<(), StoreError> {
+        #[cfg(debug_assertions)]
+        told_to_fail("rows").map_err(|error| self.fail(error.into()))?;
+        Ok(())
+    }
+
     /// Lets checkpoints fail from now on, or no more.
     #[cfg(test)]
     pub(crate) fn set_full(&self, full: bool) {
@@ -337,12 +348,14 @@ impl Tables {
 
     /// The mark of `partition`'s last checkpoint.
     pub fn mark(&self, partition: Partition) -> Result<Option<Mark>, StoreError> {
+        self.readable()?;
         let value = self.marks.get(partition.0.to_be_bytes()).map_err(|error| self.fail(error))?;
         Ok(value.map(|value| postcard::from_bytes(&value)).transpose()?)
     }
 
     /// The user `key`, with the hash of their head row; a new one if nothing is recorded.
     pub fn user(&self, partition: Partition, key: &UserKey) -> Result<(User, RowHash), StoreError> {
+        self.readable()?;
         let mut head = None;
         let mut relations = Vec::new();
         for row in self.rows.prefix(rows::rows_prefix(partition, key)) {
@@ -364,6 +377,7 @@ impl Tables {
 
     /// The head row of `key`.
     pub fn head(&self, partition: Partition, key: &UserKey) -> Result<Option<Head>, StoreError> {
+        self.readable()?;
         let value =
             self.rows.get(rows::head_key(partition, key)).map_err(|error| self.fail(error))?;
         Ok(value.map(|value| rows::decode_head(&value)).transpose()?)
@@ -376,6 +390,7 @@ impl Tables {
         key: &UserKey,
         peer: &UserId,
     ) -> Result<Option<Relation>, StoreError> {
+        self.readable()?;
         let row = rows::relation_key(partition, key, peer);
         let value = self.rows.get(row).map_err(|error| self.fail(error))?;
         Ok(value.map(|value| rows::decode_relation(&value)).transpose()?)
@@ -461,6 +476,7 @@ impl Tables {
     /// Takes the mark and every row of `partition` out, to rebuild it from zero. The mark goes first: rows
     /// without one count for nothing, and are taken out at the next start if this is cut short.
     pub fn clear(&self, partition: Partition) -> Result<(), StoreError> {
+        self.readable()?;
         let place = partition.0.to_be_bytes();
         // A disk that takes nothing is asked for nothing if there is nothing to take out.
         if self.marks.get(place).map_err(|error| self.fail(error))?.is_some() {

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use super::folder::Folder;
 use super::format::SegmentHeader;
+#[cfg(debug_assertions)]
+use crate::journal::bad_disk::told_to_fail;
 
 /// Why something could not be made durable.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ impl SegmentFile {
         #[cfg(test)] faults: faults::Faults,
     ) -> Result<Self, Failure> {
         let path = folder.segment_path(header.segment);
+        #[cfg(debug_assertions)]
+        told_to_fail("create-segment").map_err(Failure::Refused)?;
         let mut options = File::options();
         let options = options.read(true).write(true).create(true).truncate(true);
         let file = Self::new(
@@ -90,19 +94,6 @@ impl SegmentFile {
         self.faults.cut()?;
         self.file.set_len(bytes)
     }
-}
-
-/// The bad disk of the tests of the whole program: what fails with `EIO` at present, `write` or `sync`,
-/// stands in the file that a variable names. Not in a release build.
-#[cfg(debug_assertions)]
-fn told_to_fail(operation: &str) -> io::Result<()> {
-    const EIO: i32 = 5;
-    static TOLD: std::sync::LazyLock<Option<std::ffi::OsString>> =
-        std::sync::LazyLock::new(|| std::env::var_os("TEST_DISK_ERRORS"));
-    let Some(path) = &*TOLD else { return Ok(()) };
-    let told = fs::read_to_string(path).unwrap_or_default();
-    let fails = told.split_whitespace().any(|word| word == operation);
-    if fails { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
 }
 
 #[cfg(test)]

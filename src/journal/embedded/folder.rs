@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{FORMAT, SegmentHeader};
 use crate::journal::JournalError;
+#[cfg(debug_assertions)]
+use crate::journal::bad_disk::told_to_fail;
 
 const META: &str = "meta.json";
 const META_DRAFT: &str = "meta.json.new";
@@ -96,6 +98,8 @@ impl Folder {
     /// Creates the folder, if need be, for its owner's eyes only.
     pub(super) fn create(&self) -> Result<(), JournalError> {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        #[cfg(debug_assertions)]
+        let created = created.and_then(|()| told_to_fail("create-journal"));
         created.map_err(|source| failed("create", &self.path, source))
     }
 
@@ -133,6 +137,8 @@ impl Folder {
         let path = self.path.join(META);
         let write = || {
             let draft = self.path.join(META_DRAFT);
+            #[cfg(debug_assertions)]
+            told_to_fail("create-settings")?;
             let mut file = File::create(&draft)?;
             let meta = Meta { format: FORMAT, partitions: self.partitions };
             file.write_all(&serde_json::to_vec(&meta)?)?;
@@ -171,6 +177,8 @@ pub(super) fn failed(verb: &str, path: &Path, source: io::Error) -> JournalError
 /// Fills `into` from `position` on, as far as the file goes; answers how many bytes that is.
 pub(super) fn read_at(file: &File, into: &mut [u8], position: u64) -> io::Result<usize> {
     use std::os::unix::fs::FileExt;
+    #[cfg(debug_assertions)]
+    told_to_fail("read")?;
     let mut read = 0;
     while read < into.len() {
         match file.read_at(&mut into[read..], position + read as u64) {

@@ -2,11 +2,14 @@
 //! demand; here it is the whole program, which a variable of debug builds tells what fails.
 
 use std::fs;
-use std::path::PathBuf;
-
-use crate::support::{Answer, Caller, Setup, TestProcess, eventually, names, skip, verify};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
+
+use super::ends_well;
+use crate::support::{
+    Answer, Caller, Setup, TestProcess, TestSubscriber, eventually, names, skip, verify,
+};
 
 /// A node whose disk fails as it is told.
 struct OnABadDisk {
@@ -21,14 +24,8 @@ struct OnABadDisk {
 
 impl OnABadDisk {
     /// None for a release build, which cannot be told.
-    fn start() -> Option<Self> {
-        if !cfg!(debug_assertions) {
-            skip("a release build has no bad disk", "To run it, build for tests.", &[]);
-            return None;
-        }
-        let setup = Setup::new();
-        let errors = setup.folder().join("disk-errors");
-        let setup = setup.hook("TEST_DISK_ERRORS", &errors.display().to_string());
+    fn start(setup: Setup) -> Option<Self> {
+        let (setup, errors) = told_by_a_file(setup)?;
         let node = TestProcess::start(&setup);
         let targets = names("x", 50);
         let mut caller = node.caller();
@@ -44,10 +41,7 @@ impl OnABadDisk {
 
     /// Has these operations fail from now on; none for a disk that is well.
     fn fails(&self, operations: &str) {
-        // Nobody reads half of it.
-        let draft = self.errors.with_extension("draft");
-        fs::write(&draft, operations).expect("a file of the test");
-        fs::rename(draft, &self.errors).expect("a file of the test");
+        tell(&self.errors, operations);
     }
 
     /// Blocks the next target.
@@ -93,11 +87,25 @@ impl OnABadDisk {
     }
 
     fn end(mut self) {
-        end_in_order(self.node.take().expect("it runs"));
-        verify(&self.setup);
-        let said = TestProcess::everything_said(&self.setup);
-        assert!(!said.contains("panicked"), "{said}");
+        ends_well(self.node.take().expect("it runs"), &self.setup);
     }
+}
+
+/// A disk that fails as the file says; nothing for a release build, which cannot be told.
+fn told_by_a_file(setup: Setup) -> Option<(Setup, PathBuf)> {
+    if !cfg!(debug_assertions) {
+        skip("a release build has no bad disk", "To run it, build for tests.", &[]);
+        return None;
+    }
+    let errors = setup.folder().join("disk-errors");
+    Some((setup.hook("TEST_DISK_ERRORS", &errors.display().to_string()), errors))
+}
+
+fn tell(errors: &Path, operations: &str) {
+    // Nobody reads half of it.
+    let draft = errors.with_extension("draft");
+    fs::write(&draft, operations).expect("a file of the test");
+    fs::rename(draft, errors).expect("a file of the test");
 }
 
 fn end_in_order(node: TestProcess) {
@@ -107,15 +115,24 @@ fn end_in_order(node: TestProcess) {
 
 /// The journal of the first service that is asked cannot be written. Rule: rest-api.md 11.
 const BROKEN: u64 = 30006;
+/// The same of messages.
+const MESSAGES_BROKEN: u64 = 91000;
+/// What may be said of somebody who is not known at the moment.
+const TROUBLE: [u64; 4] = [BROKEN, 30007, 60007, 60008];
+/// What the system says.
+const EIO: &str = "Input/output error";
+/// Messages that a segment has no room for, and how long each is.
+const MESSAGES: usize = 24;
+const MESSAGE_BYTES: usize = 60_000;
 
 #[test]
 fn what_the_disk_does_not_take_is_not_acknowledged_and_the_node_goes_on_once_it_does() {
-    let Some(mut disk) = OnABadDisk::start() else { return };
+    let Some(mut disk) = OnABadDisk::start(Setup::new()) else { return };
     let mut caller = disk.node().caller();
     disk.fails("write");
     assert_eq!(disk.block(&mut caller).code(), BROKEN);
     let (status, reason) = disk.readiness();
-    assert!(status == 503 && reason.contains("Input/output error"), "{status}: {reason}");
+    assert!(status == 503 && reason.contains(EIO), "{status}: {reason}");
     assert_eq!(disk.node().ops("/healthz").status(), 200);
     assert_eq!(disk.block(&mut caller).code(), BROKEN);
     assert_eq!(disk.check(), disk.blocked, "questions are answered, of durable facts");
@@ -131,7 +148,7 @@ fn what_the_disk_does_not_take_is_not_acknowledged_and_the_node_goes_on_once_it_
 
 #[test]
 fn what_the_disk_may_have_lost_is_not_acknowledged_and_known_after_a_restart() {
-    let Some(mut disk) = OnABadDisk::start() else { return };
+    let Some(mut disk) = OnABadDisk::start(Setup::new()) else { return };
     for end in [end_in_order as fn(TestProcess), TestProcess::kill] {
         let mut caller = disk.node().caller();
         disk.fails("sync");
@@ -154,6 +171,155 @@ fn what_the_disk_may_have_lost_is_not_acknowledged_and_known_after_a_restart() {
         disk.blocked += 1;
         assert_eq!(disk.check(), disk.blocked);
     }
+    disk.restart(TestProcess::kill);
+    assert_eq!(disk.check(), disk.blocked);
+    disk.end();
+}
+
+/// What lies in the journal's folder, byte by byte.
+fn journal_of(setup: &Setup) -> Vec<(PathBuf, Vec<u8>)> {
+    let listed = fs::read_dir(setup.data_dir().join("journal")).expect("a folder");
+    let read = |path: PathBuf| (path.clone(), fs::read(path).expect("a file"));
+    let mut files: Vec<_> = listed.map(|entry| read(entry.expect("a file").path())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_a_reason_not_to_start_and_nothing_is_cut() {
+    let Some(mut disk) = OnABadDisk::start(Setup::new()) else { return };
+    for end in [end_in_order as fn(TestProcess), TestProcess::kill] {
+        end(disk.node.take().expect("it runs"));
+        let before = journal_of(&disk.setup);
+        for operation in ["read", "create-journal"] {
+            disk.fails(operation);
+            let reason = TestProcess::refuse(&disk.setup);
+            assert!(reason.contains(EIO), "{operation}: {reason}");
+            assert!(journal_of(&disk.setup) == before, "{operation}: the journal was changed");
+        }
+        disk.fails("");
+        disk.node = Some(TestProcess::start(&disk.setup));
+        assert_eq!(disk.check(), disk.blocked);
+        assert_eq!(disk.block(&mut disk.node().caller()).ok().codes(), [0]);
+        disk.blocked += 1;
+    }
+    disk.end();
+}
+
+#[test]
+fn a_first_start_that_could_not_create_something_is_made_good_by_the_next() {
+    let Some((setup, errors)) = told_by_a_file(Setup::new()) else { return };
+    for operation in ["create-journal", "create-segment", "create-settings", "create-store"] {
+        tell(&errors, operation);
+        let reason = TestProcess::refuse(&setup);
+        assert!(reason.contains(EIO), "{operation}: {reason}");
+    }
+    tell(&errors, "");
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    caller.import(&["amy", "bob"]);
+    assert_eq!(caller.block("amy", &["bob"]).codes(), [0]);
+    drop(caller);
+    ends_well(node, &setup);
+}
+
+#[test]
+fn a_segment_that_cannot_be_created_is_an_answer_and_created_later() {
+    let setup = Setup::new().set("JOURNAL_SEGMENT_BYTES", "1 MiB");
+    let Some(mut disk) = OnABadDisk::start(setup.set("C2C_MESSAGE_BYTES_MAX", "64 KiB")) else {
+        return;
+    };
+    let mut caller = disk.node().caller();
+    let text = "x".repeat(MESSAGE_BYTES);
+    let mut send = |number: usize| {
+        let body = json!({"From_Account": "amy", "To_Account": "x0000", "MsgSeq": number,
+            "MsgRandom": number,
+            "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": text}}]});
+        caller.call("openim/sendmsg", &body).code()
+    };
+    disk.fails("create-segment");
+    let sent = (0..MESSAGES).take_while(|number| send(*number) == 0).count();
+    assert!(sent > 0 && sent < MESSAGES, "{sent} were taken");
+    assert_eq!(send(sent), MESSAGES_BROKEN);
+    let (status, reason) = disk.readiness();
+    assert!(status == 503 && reason.contains(EIO), "{status}: {reason}");
+    assert_eq!(disk.check(), disk.blocked, "questions are answered, of durable facts");
+    disk.fails("");
+    eventually("the node is ready again", || disk.readiness().0 == 200);
+    assert!((sent..2 * MESSAGES).all(|number| send(number) == 0));
+    assert!(journal_of(&disk.setup).len() > 3, "there are several segments");
+    assert_eq!(disk.block(&mut disk.node().caller()).ok().codes(), [0]);
+    disk.blocked += 1;
+    for end in [TestProcess::kill as fn(TestProcess), end_in_order] {
+        disk.restart(end);
+        assert_eq!(disk.check(), disk.blocked);
+    }
+    disk.end();
+}
+
+#[test]
+fn webhooks_wait_while_the_journal_cannot_be_read_and_none_is_left_out() {
+    let subscriber = TestSubscriber::start();
+    let Some(mut disk) = OnABadDisk::start(Setup::new().webhook(&subscriber)) else { return };
+    subscriber.until_accepted(disk.blocked);
+    let mut caller = disk.node().caller();
+    for _ in 0..3 {
+        disk.fails("read");
+        for _ in 0..5 {
+            assert_eq!(disk.block(&mut caller).ok().codes(), [0], "it is written all the same");
+            disk.blocked += 1;
+        }
+        let failed = "cannot be read for the webhooks";
+        let said = || TestProcess::everything_said(&disk.setup);
+        eventually("the node says so", || said().contains(failed));
+        assert_eq!(subscriber.accepted().len(), disk.blocked - 5);
+        disk.fails("");
+        subscriber.until_accepted(disk.blocked);
+    }
+    let told = subscriber.accepted().into_iter().flat_map(|heard| heard.pairs());
+    let mut told: Vec<String> = told.map(|(_, target)| target).collect();
+    // One whose answer came too late may have been told again.
+    told.dedup();
+    assert_eq!(told, disk.targets[..disk.blocked]);
+    drop(caller);
+    disk.end();
+}
+
+#[test]
+fn rows_that_cannot_be_read_are_never_taken_for_rows_that_are_not_there() {
+    // Most users are nobody's actors, and are read from rows.
+    let setup = Setup::new()
+        .set("ACTORS_RESIDENT_USERS_MAX", "4")
+        .set("STORE_CHECKPOINT_INTERVAL_MS", "20");
+    let Some(mut disk) = OnABadDisk::start(setup) else { return };
+    let mut caller = disk.node().caller();
+    caller.import(&["bob"]);
+    for target in &disk.targets {
+        assert_eq!(caller.block(target, &["bob"]).codes(), [0]);
+    }
+    // Who was answered rightly; of the others it is said that nobody knows.
+    let mut right = || {
+        let mut ask = |target: &String| {
+            let body = json!({"From_Account": target, "StartIndex": 0, "MaxLimited": 10,
+                "LastSequence": 0});
+            let answer = caller.call("sns/black_list_get", &body);
+            let is_answered = answer.code() == 0;
+            assert!(!is_answered || answer.names() == ["bob"], "{target}: {}", answer.body);
+            assert!(is_answered || TROUBLE.contains(&answer.code()), "{target}: {}", answer.body);
+            is_answered
+        };
+        disk.targets.iter().filter(|target| ask(target)).count()
+    };
+    eventually("all are answered", || right() == disk.targets.len());
+    for _ in 0..3 {
+        disk.fails("rows");
+        eventually("rows are read", || right() < disk.targets.len());
+        // Nobody has to do anything.
+        disk.fails("");
+        eventually("all are answered again", || right() == disk.targets.len());
+    }
+    assert_eq!(disk.check(), disk.blocked);
+    drop(caller);
     disk.restart(TestProcess::kill);
     assert_eq!(disk.check(), disk.blocked);
     disk.end();

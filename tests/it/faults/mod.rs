@@ -6,6 +6,7 @@ mod clock;
 mod deaf;
 mod disk_errors;
 mod memory;
+mod minute;
 mod receivers;
 mod slow;
 mod stopped;
@@ -94,7 +95,7 @@ fn holds_all_it_said(node: TestProcess, minds: &mut [Mind], setup: &Setup) {
 }
 
 /// The node stops in order, nothing in it has ever panicked, and what it leaves passes the audit.
-fn ends_well(node: TestProcess, setup: &Setup) {
+pub(crate) fn ends_well(node: TestProcess, setup: &Setup) {
     node.terminate();
     assert!(node.wait().success());
     verify(setup);

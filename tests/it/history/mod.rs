@@ -48,7 +48,7 @@ use uuid::Uuid;
 pub(crate) use callbacks::{Callback, Subscriber, check_callbacks};
 pub(crate) use facts::check_facts;
 pub(crate) use log::Log;
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{Invocation, Recorder};
 pub(crate) use resolve::resolve;
 pub(crate) use violation::{Violation, Violations};
 pub(crate) use witness::check_friends;

@@ -7,7 +7,7 @@
 //! nothing is cut.
 
 mod caller;
-mod proof;
+pub(crate) mod proof;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -31,7 +31,7 @@ fn journal(setup: &Setup) -> kafka::ReadOnly {
 /// Every acknowledged fact stands in the journal where its answer said, and once; and what was read
 /// fits into one order per block, with no friendship across an answered one. Answers what does not
 /// hold, and how much was looked at.
-pub(super) fn histories(operations: &[Operation], log: &Log) -> (Vec<String>, Report) {
+pub(crate) fn histories(operations: &[Operation], log: &Log) -> (Vec<String>, Report) {
     let mut problems = Vec::new();
     let answered = operations.iter().filter(|one| one.outcome != Outcome::Unknown).count();
     let mut seen = Report { operations: answered, ..Report::default() };

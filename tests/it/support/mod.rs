@@ -31,7 +31,7 @@ pub(crate) use node::{Stopped, TestNode, audit, block_on, verify};
 pub(crate) use process::{TestProcess, command};
 pub(crate) use random::Random;
 pub(crate) use setup::{ADMIN, APP, KEY, NOW_S, Setup};
-pub(crate) use skipped::{skip, skip_without_root};
+pub(crate) use skipped::{CI, skip, skip_without_root};
 pub(crate) use subscriber::{Heard, Reaction, TestSubscriber};
 pub(crate) use unheard::{friends_wanted, unheard};
 pub(crate) use wire::{Connection, ask_once};

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wire::{Message, ask_once};
-use super::{Caller, Identity, Setup, eventually};
+use super::{Caller, Identity, Setup, eventually, soon};
 
 /// The program that these tests were built with.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cordon");
@@ -28,6 +28,27 @@ impl TestProcess {
     /// Starts the program and waits until it says where it listens.
     pub(crate) fn start(setup: &Setup) -> Self {
         Self::start_by(command(setup), setup)
+    }
+
+    /// Starts the program, which has to refuse and to end by itself; answers what it said.
+    #[track_caller]
+    pub(crate) fn refuse(setup: &Setup) -> String {
+        let log = || fs::read_to_string(log_path(setup)).unwrap_or_default();
+        let before = log().len();
+        let mut program = command(setup);
+        let program = program.arg("serve").stdout(Stdio::null()).stderr(append(&log_path(setup)));
+        let mut child = program.spawn().expect("the program starts");
+        let mut status = None;
+        soon(|| {
+            status = child.try_wait().expect("it can be waited for");
+            status.is_some()
+        });
+        // Also one that does not refuse.
+        let _ = child.kill();
+        let _ = child.wait();
+        let said = log().split_off(before);
+        assert!(status.is_some_and(|status| !status.success()), "{status:?}: {said}");
+        said
     }
 
     /// The same on a host of a test's network.
@@ -115,6 +136,11 @@ impl TestProcess {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kib * 1024)
+    }
+
+    /// How many files it has open, connections among them.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
 
     /// Whether it has ended.
