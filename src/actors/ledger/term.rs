@@ -10,7 +10,7 @@ use super::{Ledger, Owed, State, Status};
 use crate::actors::recovery::Recovered;
 use crate::actors::repeat::Repeats;
 use crate::domain::{User, UserKey};
-use crate::journal::{Epoch, Imprint, Offset, Place, Settlement, WriterRule};
+use crate::journal::{Imprint, Offset, Place, Settlement, WriterRule};
 use crate::pairing::Outbox;
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
@@ -160,10 +160,6 @@ impl Ledger {
     pub(in crate::actors) fn position(&self) -> Place {
         let writer = self.state.borrow().writer;
         Place { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
-    }
-
-    pub(in crate::actors) fn epoch(&self) -> Epoch {
-        self.state.borrow().writer.epoch()
     }
 
     /// A gap in the journal was read and holds no claim.

@@ -7,7 +7,7 @@ use cordon::actors::{ExecuteError, PairMessage, Question, Reply};
 use cordon::audit::webhooks::ScanCursor;
 use cordon::cluster::members::View;
 use cordon::cluster::owners::Owners;
-use cordon::domain::{Timestamp, User, UserId};
+use cordon::domain::{User, UserId};
 use cordon::journal::{Cursor, Notice, Partition, record};
 use cordon::store::{Mark, rows};
 use cordon::webhooks::{CallId, CursorName};
@@ -52,7 +52,7 @@ fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
 }
 
 fn posted(key: &str, value: Vec<u8>) -> Notice {
-    Notice::Posted { key: key.to_owned(), value, at: Timestamp(0) }
+    Notice::Posted { key: key.to_owned(), value }
 }
 
 fn notice_of_members(bytes: &[u8]) {

@@ -188,7 +188,8 @@ impl World<'_> {
     pub(super) async fn rivalry(&mut self) {
         for one in partitions() {
             let index = usize::from(one.0);
-            let epoch = |node: &usize| self.nodes[*node].offices[index].keeping.ledger.epoch();
+            let epoch =
+                |node: &usize| self.nodes[*node].offices[index].keeping.ledger.position().epoch;
             let serves = |node: &usize| self.nodes[*node].offices[index].serves();
             let owners: Vec<usize> = (0..self.nodes.len()).filter(serves).collect();
             let (2.., Some(later)) = (owners.len(), owners.into_iter().max_by_key(epoch)) else {
