@@ -64,7 +64,7 @@ pub async fn test(subscription: &Subscription, by: Origin, clock: &Clock) -> Out
 }
 
 /// Tells a subscriber that a limit is near, for calls like the one that was made by `by`; answers what
-/// came of it. As [`test`] otherwise.
+/// came of it. As [`test()`] otherwise.
 pub async fn alert(
     subscription: &Subscription,
     near: RequestOverLimit,
