@@ -347,6 +347,7 @@ impl Follower {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             None => {
+                self.followed.values_mut().for_each(Following::read_anew);
                 let followed = self.followed.iter();
                 let from: Vec<_> = followed.map(|(name, known)| (*name, known.next())).collect();
                 self.reader.insert(self.journal.reader_within(&from, FOLLOWER_PATIENCE)?)

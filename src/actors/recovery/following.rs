@@ -145,6 +145,17 @@ impl Following {
         self.known.extend(known.filter(|known| known.offset >= self.reading));
     }
 
+    /// Goes on with another reader: the last record that counts has to be found there again. What was cut
+    /// and has grown past [`Self::next`] meanwhile is another journal.
+    pub(in crate::actors) fn read_anew(&mut self) {
+        let Some(last) = self.recovered.last else { return };
+        self.known.retain(|known| known.offset >= self.reading && *known != last);
+        self.known.push(last);
+        // Its commands are remembered already.
+        self.echo_from = self.echo_from.max(self.reading);
+        self.reading = self.reading.min(last.offset);
+    }
+
     /// Remembers commands that were read before.
     pub(in crate::actors) fn remember(&mut self, done: Repeats) {
         self.recovered.done.absorb(done);
