@@ -265,8 +265,8 @@ fn an_outage_of_the_receiver_costs_lag_and_no_call() {
             }
         }
     }
-    let behind: f64 = node.lags().values().sum();
-    assert!(behind >= 100.0, "{behind} records");
+    // The last of them may not have been read for the webhooks yet.
+    eventually("all of it is owed", || node.lags().values().sum::<f64>() >= 100.0);
     assert_eq!(node.ops("/readyz").status(), 200, "an outage elsewhere is no reason to stop");
     assert_eq!(subscriber.heard().len(), 0);
 
