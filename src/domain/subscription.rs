@@ -52,10 +52,8 @@ pub const AFTER_COMMANDS: [&str; 6] = [
     "Profile.CallbackPortraitSet",
     "C2C.CallbackAfterSendMsg",
 ];
-/// What is told at the moment that it is about, of the node and not of a user: no record speaks of it, so
-/// it is owed to nobody. Rule: rest-api.md 10.
-pub const ALERT_COMMANDS: [&str; 1] = [REQUEST_OVER_LIMIT];
-/// A command is called nearly as often as it may be.
+/// What is told of a command that is called nearly as often as it may be, at that moment: no record speaks
+/// of it, so it is owed to nobody. Rule: rest-api.md 10.
 pub const REQUEST_OVER_LIMIT: &str = "Alert.RequestOverLimit";
 /// What is asked before the fact.
 pub const BEFORE_COMMANDS: [&str; 3] =

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
 use super::{Named, ask, moment, name, name_if_given, seconds, switch, whole};
 use crate::domain::subscription::{
-    AFTER_COMMANDS, ALERT_COMMANDS, BEFORE_COMMANDS, STANDARD_PREFIX,
+    AFTER_COMMANDS, BEFORE_COMMANDS, REQUEST_OVER_LIMIT, STANDARD_PREFIX,
 };
 use crate::domain::{
     BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
@@ -130,7 +130,7 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
 
 /// What is asked for if nothing is said.
 fn told() -> impl Iterator<Item = &'static str> {
-    AFTER_COMMANDS.into_iter().chain(ALERT_COMMANDS)
+    AFTER_COMMANDS.into_iter().chain([REQUEST_OVER_LIMIT])
 }
 
 /// What is asked for, if anything is said, in the order in which commands are named elsewhere.
