@@ -24,7 +24,7 @@ use crate::journal::{
     WriterRule,
 };
 
-/// How long the partition waits before it tries to claim again.
+/// How long at least lies between two claims of a partition by one node.
 const RETRY: Duration = Duration::from_secs(1);
 /// How much longer than its lease a former owner is given, in tenths: clocks may run that differently.
 pub(super) const LEASE_WAIT_TENTHS: u32 = 11;
@@ -79,7 +79,14 @@ async fn hold(keeping: &Keeping) {
     let (partition, seats) = (ledger.partition, ledger.context.seats.clone());
     let mut terms = Terms::default();
     let mut halted = None;
-    while ledger.wanted.get() {
+    let mut next_claim = Instant::now();
+    loop {
+        tokio::time::sleep_until(next_claim.into()).await;
+        if !ledger.wanted.get() {
+            return;
+        }
+        // Terms that end as soon as they begin would fill the journal with claims.
+        next_claim = Instant::now() + RETRY;
         seats.set(partition, Seat::Claiming);
         match claim(keeping, &mut terms).await {
             Ok((epoch, settlements)) => {
@@ -116,7 +123,6 @@ async fn hold(keeping: &Keeping) {
                     tracing::error!(%error, journal.partition = %partition, "no commands are taken");
                     Halted::new(&ledger.context.metrics)
                 });
-                tokio::time::sleep(RETRY).await;
             }
         }
     }

@@ -127,7 +127,7 @@ impl Ledger {
     pub(in crate::actors) fn outgoing(&self) -> Vec<Outgoing> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        if !matches!(state.status, Status::Serving | Status::Leaving) {
+        if state.refused || !matches!(state.status, Status::Serving | Status::Leaving) {
             // Until the partition is recovered, what it owes may follow from records that are lost.
             return Vec::new();
         }

@@ -84,6 +84,9 @@ struct InFlight {
 struct State {
     status: Status,
     writer: WriterRule,
+    /// An append was refused in this term: what the journal tells from then on is about other records than
+    /// those counted here.
+    refused: bool,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     hash: RowHash,
@@ -187,6 +190,7 @@ impl Ledger {
         let state = State {
             status: Status::Recovering,
             writer: WriterRule::new(crate::journal::Epoch(0), Offset(0)),
+            refused: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             hash: RowHash::default(),
@@ -246,7 +250,7 @@ impl Ledger {
     pub(in crate::actors) fn admit(&self) -> Result<(), ExecuteError> {
         let state = self.state.borrow();
         let limits = &self.context.settings;
-        if state.status != Status::Serving || !self.lease_holds() {
+        if state.status != Status::Serving || state.refused || !self.lease_holds() {
             return Err(self.context.not_here());
         }
         if state.in_flight.len() >= limits.in_flight_max
@@ -265,6 +269,7 @@ impl Ledger {
         let state = self.state.borrow();
         let limits = &self.context.settings;
         matches!(state.status, Status::Serving | Status::Leaving)
+            && !state.refused
             && state.in_flight.len() < limits.in_flight_max
             && state.in_flight_bytes < limits.in_flight_bytes_max
     }
@@ -328,7 +333,14 @@ impl Ledger {
             record.written = Written::of(&scratch, sent);
             state.in_flight_bytes += record.written.bytes;
             state.in_flight.push_back(record);
-            (n, self.context.journal.append(self.partition, &scratch))
+            // Behind a record that is missing none counts.
+            let appended = if state.refused {
+                Ok(())
+            } else {
+                self.context.journal.append(self.partition, &scratch)
+            };
+            state.refused |= appended.is_err();
+            (n, appended)
         };
         if let Err(error) = appended {
             // The state has moved on and the journal has not: as bad as an append that was lost.
@@ -408,6 +420,9 @@ impl Ledger {
         let ack = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
+            if state.refused {
+                return (Ack::Doubt, Vec::new());
+            }
             let ack = state.writer.acknowledge(first, count);
             let Ack::Final { .. } = ack else { return (ack, Vec::new()) };
             let (mut rows, mut sent) = (0, None);

@@ -135,6 +135,7 @@ impl Ledger {
         state.changes = RowChanges::default();
         state.unsaved = recovered.unsaved.rows;
         state.status = Status::ReadOnly;
+        state.refused = false;
         recovered.unsaved.users
     }
 

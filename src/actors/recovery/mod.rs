@@ -127,7 +127,7 @@ pub enum RecoveryError {
         "partition {partition}: this node knows of durable records before offset {known}, the \
          journal ends at {journal}: it has lost them. Nothing is answered from what is left. Bring \
          the journal back; or, to go on without them, delete the state of all nodes, and the \
-         topic of snapshots"
+         topics of snapshots and owners, and have cordon verify name what does not fit together"
     )]
     JournalBehind {
         /// Which partition.
@@ -142,7 +142,8 @@ pub enum RecoveryError {
         "partition {partition}: at offset {offset} stands another record than the one that this \
          node knows to be durable: the journal was cut off and has grown again, or it is another \
          one. Nothing is answered from it. Bring the journal back; or, to go on with this one, \
-         delete the state of all nodes, and the topic of snapshots"
+         delete the state of all nodes, and the topics of snapshots and owners, and have cordon verify name \
+         what does not fit together"
     )]
     JournalDiffers {
         /// Which partition.

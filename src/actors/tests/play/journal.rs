@@ -51,6 +51,8 @@ struct Lane {
     told: Option<UnboundedSender<Settlement>>,
     /// Behind the last record that was acknowledged to this node.
     known_end: u64,
+    /// After so many more appends one is refused.
+    refuses_after: Option<usize>,
 }
 
 /// How often the log stores what it was given once.
@@ -193,6 +195,11 @@ impl Handle {
         }
     }
 
+    /// After `count` more appends to `partition` one is refused, as when too much is in flight.
+    pub(super) fn refuse(&self, partition: Partition, count: usize) {
+        lock(&self.state).lanes[usize::from(partition.0)].refuses_after = Some(count);
+    }
+
     /// The node is dead: it hears nothing and writes nothing more.
     pub(super) fn die(&self) {
         let mut state = lock(&self.state);
@@ -292,14 +299,21 @@ impl Journal for Handle {
         let lane = &mut state.lanes[usize::from(partition.0)];
         lane.generation += 1;
         lane.told = Some(settlements);
+        lane.refuses_after = None;
     }
 
     fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {
         let mut state = lock(&self.state);
-        let lane = &state.lanes[usize::from(partition.0)];
-        if state.dead || lane.told.is_none() {
+        let State { lanes, dead, .. } = &mut *state;
+        let lane = &mut lanes[usize::from(partition.0)];
+        if *dead || lane.told.is_none() {
             return Err(JournalError::Unavailable { reason: "not attached".into() });
         }
+        if lane.refuses_after.take_if(|count| *count == 0).is_some() {
+            self.medium.trouble.note_refused();
+            return Err(JournalError::Full);
+        }
+        lane.refuses_after = lane.refuses_after.map(|count| count - 1);
         let (generation, bytes) = (lane.generation, record.to_vec());
         state.queue.push_back(Waiting { partition, generation, bytes });
         Ok(())

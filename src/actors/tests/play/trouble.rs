@@ -32,6 +32,8 @@ pub(super) struct Counts {
     pub(super) unread: usize,
     /// Records that came while somebody read.
     pub(super) arrived: usize,
+    /// Records that were not taken.
+    pub(super) refused: usize,
 }
 
 impl Trouble {
@@ -49,6 +51,11 @@ impl Trouble {
 
     pub(super) fn is_silent(&self, partition: Partition) -> bool {
         matches!(lock(&self.twists).get(&partition), Some((0, Twist::Silence)))
+    }
+
+    /// A record was not taken.
+    pub(super) fn note_refused(&self) {
+        lock(&self.counts).refused += 1;
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -127,6 +127,7 @@ impl World<'_> {
         self.tally.records = partitions().map(|one| self.story.len(one)).sum();
         let counts = self.medium.trouble.counts();
         (self.tally.unread, self.tally.arrived) = (counts.unread, counts.arrived);
+        self.tally.refused = counts.refused;
         self.tally.state = live.iter().fold(0, |all, one| all ^ one.0);
         Ok(())
     }

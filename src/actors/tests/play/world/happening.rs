@@ -134,6 +134,13 @@ impl World<'_> {
         self.wire.with(Vec::clear);
     }
 
+    /// Soon the journal does not take a record of a partition.
+    pub(super) fn refuse(&mut self) {
+        let node = self.random.below(self.nodes.len());
+        let one = Partition(self.random.below(PARTITIONS.into()) as u16);
+        self.nodes[node].handle.refuse(one, self.random.below(3));
+    }
+
     pub(super) fn settle(&mut self) {
         let offices = self.nodes.iter_mut().flat_map(|node| &mut node.offices);
         let mut told: Vec<_> = offices.filter(|office| office.is_told()).collect();

@@ -74,6 +74,8 @@ pub(super) struct Tally {
     pub(super) arrived: usize,
     /// Records that were stored twice.
     pub(super) copied: usize,
+    /// Records that were not taken.
+    pub(super) refused: usize,
     /// Processes that ended in order.
     pub(super) stops: usize,
     /// Partitions that were not taken, because records of theirs are missing.
@@ -99,6 +101,7 @@ impl std::ops::AddAssign for Tally {
         self.unread += other.unread;
         self.arrived += other.arrived;
         self.copied += other.copied;
+        self.refused += other.refused;
         self.stops += other.stops;
         self.halted += other.halted;
         self.state = self.state.rotate_left(1) ^ other.state;
@@ -143,6 +146,8 @@ pub(super) struct World<'s> {
     crowded: bool,
     /// The log stores records twice now and then.
     stutters: bool,
+    /// The journal takes a record of a partition not now and then, and the next one.
+    choosy: bool,
     /// The partitions of a node have a thread each.
     apart: bool,
     /// The journal has lost records.
@@ -201,6 +206,7 @@ impl<'s> World<'s> {
             rival: seed % 4 == 3 || kind == Kind::Skewed,
             crowded: seed % 7 == 4,
             stutters: seed % 5 == 3,
+            choosy: seed % 6 == 5,
             apart: seed.is_multiple_of(2),
             shrunk: false,
         };
@@ -285,6 +291,9 @@ impl<'s> World<'s> {
             46 if self.random.one_in(2) => self.silence(),
             47 => self.arrive(),
             _ => {}
+        }
+        if self.choosy && self.random.one_in(8) {
+            self.refuse();
         }
         if self.random.one_in(2) {
             self.ask(false);
