@@ -52,7 +52,7 @@ section! {
         /// The size at which the embedded journal begins a new segment file.
         segment_bytes: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(1024).0;
         /// Appended and not yet durable at most; beyond it, calls are answered as overload.
-        pending_bytes_max: Bytes = Bytes::mib(64), in Bytes::mib(1).0..=Bytes::mib(1024).0;
+        pending_bytes_max: Bytes = Bytes::mib(64), in Bytes::mib(16).0..=Bytes::mib(1024).0;
     }
 
     /// The Kafka cluster, if that is the journal.

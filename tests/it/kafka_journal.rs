@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cordon::journal::kafka::{ClusterSettings, Journal, ReadOnly, Security, Settings};
 use cordon::journal::{
@@ -13,7 +13,9 @@ use cordon::journal::{
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
@@ -121,11 +123,42 @@ fn make(settings: &Settings, name: &str, partitions: i32, config: &[(&str, &str)
     assert_eq!(made, [Ok(name)]);
 }
 
+/// Writes into the topic `name` behind the prefix of `settings`, as somebody whose clock is `ahead`.
+fn write_ahead(settings: &Settings, name: &str, ahead: Duration) -> Result<(), KafkaError> {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", settings.cluster.brokers.join(","))
+        .create()
+        .expect("a producer");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later");
+    let name = format!("{}{name}", settings.cluster.prefix);
+    let record = FutureRecord::to(&name)
+        .partition(0)
+        .key("key")
+        .payload("void")
+        .timestamp((now + ahead).as_millis() as i64);
+    within(producer.send(record, DEADLINE)).map(drop).map_err(|(error, _)| error)
+}
+
 fn refusal(settings: &Settings) -> String {
     match Journal::open(settings.clone()) {
         Ok(_) => panic!("the topics are taken"),
         Err(error) => error.to_string(),
     }
+}
+
+/// Rule: cluster.md 7, row 27.
+#[test]
+fn a_node_whose_clock_is_hours_ahead_of_the_brokers_can_write() {
+    let Some(brokers) = kafka::shared() else { return };
+    let settings = self::settings(brokers);
+    let _journal = open(&settings);
+    let ahead = Duration::from_secs(2 * 3600);
+    for name in ["journal", "snapshots", "owners", "members"] {
+        write_ahead(&settings, name, ahead).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    // Without that setting the brokers refuse it.
+    make(&settings, "other", 1, &[]);
+    write_ahead(&settings, "other", ahead).expect_err("from the future");
 }
 
 /// Rule: cluster.md 10.1.

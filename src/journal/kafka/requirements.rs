@@ -26,6 +26,10 @@ enum Kind {
     Board,
 }
 
+/// Brokers take no record that says to be from more than an hour ahead of them, so nodes whose clocks are
+/// that wrong could write nothing. Nobody reads the times.
+const BROKERS_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
+
 /// All topics, the journal first.
 pub(super) const TOPICS: [Topic; 4] = [
     Topic {
@@ -37,7 +41,7 @@ pub(super) const TOPICS: [Topic; 4] = [
             ("retention.bytes", "-1"),
             ("compression.type", "producer"),
             ("max.message.bytes", "4194304"),
-            ("message.timestamp.type", "CreateTime"),
+            BROKERS_TIME,
             ("unclean.leader.election.enable", "false"),
         ],
     },
@@ -48,6 +52,7 @@ pub(super) const TOPICS: [Topic; 4] = [
             ("cleanup.policy", "compact"),
             ("min.cleanable.dirty.ratio", "0.3"),
             ("max.message.bytes", "4194304"),
+            BROKERS_TIME,
             ("unclean.leader.election.enable", "false"),
         ],
     },
@@ -57,6 +62,7 @@ pub(super) const TOPICS: [Topic; 4] = [
         settings: &[
             ("cleanup.policy", "compact"),
             ("segment.ms", "600000"),
+            BROKERS_TIME,
             ("unclean.leader.election.enable", "false"),
         ],
     },
@@ -66,6 +72,7 @@ pub(super) const TOPICS: [Topic; 4] = [
         settings: &[
             ("cleanup.policy", "compact"),
             ("segment.ms", "600000"),
+            BROKERS_TIME,
             ("unclean.leader.election.enable", "false"),
         ],
     },
