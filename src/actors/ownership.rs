@@ -24,8 +24,9 @@ use crate::journal::{
     WriterRule,
 };
 
-/// How long at least lies between two claims of a partition by one node.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long at least lies between two claims of a partition by one node. Short in tests, which are in
+/// doubt often.
+pub(super) const RETRY: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1000 });
 /// How much longer than its lease a former owner is given, in tenths: clocks may run that differently.
 pub(super) const LEASE_WAIT_TENTHS: u32 = 11;
 /// How long a partition that is handed over waits for what its own effects owe; the next owner sends

@@ -1,7 +1,7 @@
 //! What an owner that leaves, or hangs, keeps from nobody.
 
 use super::*;
-use crate::actors::ownership::HAND_OVER_PATIENCE;
+use crate::actors::ownership::{HAND_OVER_PATIENCE, RETRY};
 
 #[actix::test]
 async fn a_hand_over_waits_for_what_is_owed_only_until_it_is_acknowledged() {
@@ -59,4 +59,22 @@ async fn a_call_to_an_owner_that_hangs_is_answered_by_the_room_itself_once_it_ha
     two.journal.heal();
     one.stop().await;
     two.stop().await;
+}
+
+#[actix::test]
+async fn whoever_is_in_doubt_again_and_again_claims_no_more_often_than_once_in_a_while() {
+    const DOUBTS: u32 = 4;
+    let cluster = Cluster::new();
+    let one = cluster.node("one");
+    let amy = partition_of(&key("amy"), PARTITIONS);
+    one.claim_all().await;
+    import(&one.users, &["amy"]).await;
+    let began = Instant::now();
+    for index in 0..DOUBTS {
+        one.journal.lose_next(amy);
+        let peer = format!("peer{index}");
+        assert_eq!(run(&one.users, "amy", block(&peer)).await, [Ok(())]);
+    }
+    assert!(began.elapsed() >= RETRY * (DOUBTS - 1), "{:?}", began.elapsed());
+    one.stop().await;
 }
