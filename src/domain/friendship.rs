@@ -276,9 +276,9 @@ impl User {
         reason: RemovalReason,
         outcome: Outcome,
     ) -> (Vec<Event>, Outcome) {
-        let peer = friend.peer;
+        let (peer, edge) = (friend.peer, friend.edge(self.id));
         let offer = self.rare.offers.get(&peer).filter(|offer| offer.is_unanswered());
-        let crossed = offer.is_some_and(|offer| offer.over != Some(friend.edge(self.id)));
+        let crossed = offer.is_some_and(|offer| offer.over != Some(edge)) && edge.offerer == peer;
         if crossed && outcome == Outcome::Recorded {
             return (Vec::new(), Outcome::Occupied { peer });
         }

@@ -315,6 +315,9 @@ const WITH_EVERY_ANSWER: &[Wish] = &[
     Wish::Decline,
 ];
 
+const CROSSING_ANSWERS: &[Wish] =
+    &[Wish::Block, Wish::AddTwoWay, Wish::AddOneWay, Wish::AgreeAndAdd];
+
 const CLEARING: &[Wish] = &[Wish::Block, Wish::AddTwoWay, Wish::ClearBoth];
 
 const WITH_CLEARING: &[Wish] = &[
@@ -369,6 +372,8 @@ fn requests_that_wait_keep_every_invariant() {
         let policy = needs_confirmation();
         assert_holds(Exchange { policy, ..two_users(wishes, operations(4)) });
     }
+    let policy = needs_confirmation();
+    assert_holds(Exchange { policy, ..two_users(CROSSING_ANSWERS, operations(5)) });
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use cordon::domain::{Agreement, EdgeId, Event, OfferState, RemovalReason, User};
+use cordon::domain::{Agreement, EdgeId, Event, OfferState, Outcome, Policy, RemovalReason, User};
 use stateright::{Model, Property};
 
-use super::people::{name, number, pairs};
+use super::people::{AT, Wish, name, number, pairs};
 
 /// What the final records have come to, by user and then by peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -288,6 +288,16 @@ where
             let users = scene.users();
             let holds = |(a, b): (usize, usize)| {
                 users[a].is_imported() || users[b].relation(&name(a)).is_empty()
+            };
+            !scene.is_quiet() || pairs(users.len()).all(holds)
+        }),
+        Property::always("I12 in the end every friend can be removed", |_, scene: &M::State| {
+            let users = scene.users();
+            let holds = |(a, b): (usize, usize)| {
+                let removal = Wish::RemoveSingle.command(&[b], &[], &[]);
+                let removed = users[a].clone().perform(&removal, &Policy::default(), AT);
+                let waits = |outcome: &_| matches!(outcome, Ok(Outcome::Occupied { .. }));
+                !removed.is_ok_and(|removed| removed.outcomes.iter().any(waits))
             };
             !scene.is_quiet() || pairs(users.len()).all(holds)
         }),
