@@ -160,7 +160,7 @@ impl Handler<Run> for UserActor {
             };
             scope.extend(self.user.scope_of_call(call, bytes, at));
         }
-        let before = self.look(scope);
+        let mut before = self.look(scope);
         let mut decision =
             match self.user.perform(&command, context.policy(self.residence.key.app), at) {
                 Ok(decision) => decision,
@@ -187,6 +187,8 @@ impl Handler<Run> for UserActor {
                 decision.events.extend(kept);
             }
             (Some(call), _) if !decision.events.is_empty() => {
+                let scope = self.user.scope_of_done(&call, &decision.events, at);
+                self.ledger.look_about(&mut before, &self.user, scope);
                 self.user.keep_call(call, origin.request, &mut decision.events, at);
             }
             (Some(_) | None, _) => {}

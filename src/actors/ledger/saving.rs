@@ -35,6 +35,16 @@ impl Ledger {
         Before::look(self.partition, key, head, user, peers, &mut scratch)
     }
 
+    /// Looks at the rows about more `peers`, before they change in the same turn.
+    pub(in crate::actors) fn look_about(
+        &self,
+        before: &mut Before,
+        user: &User,
+        peers: Vec<UserId>,
+    ) {
+        before.look_about(user, peers, &mut self.scratch.borrow_mut());
+    }
+
     /// Notes the rows that have changed since; answers the hash of the head row, the hash of all rows,
     /// and how many have changed. The turn's record has to follow.
     pub(in crate::actors) fn note_rows(

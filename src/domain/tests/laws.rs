@@ -227,7 +227,10 @@ fn effect() -> impl Strategy<Value = Effect> {
     ]
 }
 
-const ANSWER: &str = "{}";
+/// With it, and what a call did, there is no room for another call.
+const ANSWER: &str = "{\"ActionStatus\":\"OK\",\"ErrorCode\":0,\"ErrorInfo\":\"\",\"ErrorDisplay\":\"\",\
+     \"ResultItem\":[{\"To_Account\":\"bob\",\"ResultCode\":0,\"ResultInfo\":\"\"},\
+     {\"To_Account\":\"cyd\",\"ResultCode\":0,\"ResultInfo\":\"\"}]}";
 
 fn call() -> impl Strategy<Value = CallKey> {
     let asked = || select(vec!["one", "two"]).prop_map(id);
@@ -283,12 +286,16 @@ fn later(count: i64) -> Timestamp {
 type Recorded = (Version, Vec<Event>, Timestamp);
 
 impl Turn {
-    fn scope(&self, user: &User, at: Timestamp) -> Vec<UserId> {
+    fn scope(&self, user: &User, policy: &Policy, at: Timestamp) -> Vec<UserId> {
         match self {
             Self::Run(command) => user.scope(command),
             Self::Keyed(call, command) => {
                 let mut scope = user.scope(command);
                 scope.extend(user.scope_of_call(call, 0, at));
+                // Looked at when the command was carried out.
+                let events =
+                    user.clone().perform(command, policy, at).map(|decision| decision.events);
+                scope.extend(user.scope_of_done(call, &events.unwrap_or_default(), at));
                 scope
             }
             Self::Begin(call) => user.scope_of_call(call, 0, at),
@@ -399,7 +406,7 @@ proptest! {
         let (turn, before) = turns.split_last().expect("one at least");
         let (mut user, _) = live(before, &policy);
         let at = later(turns.len() as i64);
-        let scope = turn.scope(&user, at);
+        let scope = turn.scope(&user, &policy, at);
         let outside = |user: &User| {
             rows(user).into_iter().filter(|(peer, _)| !scope.contains(peer)).collect::<Vec<_>>()
         };

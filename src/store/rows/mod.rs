@@ -17,7 +17,7 @@ use crate::journal::Partition;
 
 /// Which form rows have. Rows of another form are not read, and hashes over them say nothing: state
 /// is rebuilt from the journal.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// The order-independent hash of a set of rows; written as the layout's number, a hyphen and 32 hex
 /// digits.
@@ -303,8 +303,15 @@ impl Before {
     /// Looks at the rows that more `events` can change, before they do: one comparison may stand for
     /// many records. Of a row that was looked at already only the first look counts.
     pub fn look_also(&mut self, user: &User, events: &[Event], scratch: &mut Vec<u8>) {
+        if self.relations.is_some() {
+            self.look_about(user, user.scope_of_events(events), scratch);
+        }
+    }
+
+    /// The same for the rows about more `peers`.
+    pub fn look_about(&mut self, user: &User, peers: Vec<UserId>, scratch: &mut Vec<u8>) {
         let Some(relations) = &mut self.relations else { return };
-        for peer in user.scope_of_events(events) {
+        for peer in peers {
             if let Err(place) = relations.binary_search_by(|(known, _)| known.cmp(&peer)) {
                 scratch.clear();
                 let is_there = encode_relation(user, &peer, scratch);
