@@ -35,13 +35,13 @@ pub(super) async fn about_adding(
     owner: UserId,
     command: Command,
 ) -> Result<(Command, Settled), Failure> {
-    let look = look(call, owner, &command, BeforeCommand::PrevFriendAdd).await?;
+    let look = look(call, owner, &command, Matter::FriendAdd).await?;
     let Command::AddFriends { items, form, forced } = &command else {
         return Ok((look.over(command), Vec::new()));
     };
     // About whom somebody has to be asked, or was not when it was.
     let open = match &look {
-        Look::Nothing => return Ok((command, Vec::new())),
+        Look::Nothing | Look::Refused(_) => return Ok((look.over(command), Vec::new())),
         Look::Open(open) => open.clone(),
         Look::Said(verdict) => items.iter().map(|item| !verdict.names(&item.user)).collect(),
     };
@@ -101,7 +101,7 @@ pub(super) async fn about_answering(
     owner: UserId,
     command: Command,
 ) -> Result<Command, Failure> {
-    let look = look(call, owner, &command, BeforeCommand::PrevFriendResponse).await?;
+    let look = look(call, owner, &command, Matter::FriendResponse).await?;
     let (Look::Open(open), Command::AnswerRequests { items }) = (&look, &command) else {
         return Ok(look.over(command));
     };
@@ -129,9 +129,9 @@ pub(super) async fn about_message(
     if let Some(verdict) = said_before(call, sender).await? {
         return Ok(Command::Send(message).under(verdict));
     }
-    // Who is unknown is refused by the command.
+    // Who is unknown is refused by the command, and by what was not asked about if known meanwhile.
     if call.imported(&[sender]).await? != [true] {
-        return Ok(Command::Send(message));
+        return Ok(Command::Send(message).under(unasked(Matter::Message)));
     }
     let mut words = None;
     let question = Question::Message { from: sender, message: &message };
@@ -194,8 +194,10 @@ fn is_asked(call: &Call<'_>, about: BeforeCommand) -> Result<bool, Failure> {
 
 /// What there is to ask about.
 enum Look {
-    /// Nothing: nobody wants to be asked, or the call as a whole is refused.
+    /// Nothing: nobody wants to be asked.
     Nothing,
+    /// Nothing: the call as a whole is refused. If it is not when it is carried out, nobody was asked.
+    Refused(Verdict),
     /// It was asked about before, and this was said.
     Said(Verdict),
     /// These items are not refused anyway, as far as their owner knows.
@@ -206,7 +208,7 @@ impl Look {
     /// The command, if nobody is asked now.
     fn over(self, command: Command) -> Command {
         match self {
-            Self::Said(verdict) => command.under(verdict),
+            Self::Refused(verdict) | Self::Said(verdict) => command.under(verdict),
             Self::Nothing | Self::Open(_) => command,
         }
     }
@@ -216,9 +218,14 @@ async fn look(
     call: &Call<'_>,
     owner: UserId,
     command: &Command,
-    about: BeforeCommand,
+    about: Matter,
 ) -> Result<Look, Failure> {
-    if !is_asked(call, about)? {
+    let asked = match about {
+        Matter::FriendAdd => BeforeCommand::PrevFriendAdd,
+        Matter::FriendResponse => BeforeCommand::PrevFriendResponse,
+        Matter::Message => BeforeCommand::BeforeSendMsg,
+    };
+    if !is_asked(call, asked)? {
         return Ok(Look::Nothing);
     }
     if let Some(verdict) = said_before(call, owner).await? {
@@ -227,7 +234,7 @@ async fn look(
     match call.users.foresee(call.key(owner), command.clone()).await {
         Ok(outcomes) => Ok(Look::Open(outcomes.iter().map(Result::is_ok).collect())),
         // Carrying it out says why.
-        Err(ExecuteError::Rejected(_)) => Ok(Look::Nothing),
+        Err(ExecuteError::Rejected(_)) => Ok(Look::Refused(unasked(about))),
         Err(error) => Err(call.fault(&error)),
     }
 }

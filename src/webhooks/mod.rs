@@ -155,7 +155,8 @@ pub fn start(
         LocalSet::new().block_on(&runtime, run);
         // Nobody takes what they read any more.
         readers.join();
-        drop(runtime);
+        // A name server that does not answer holds nobody up.
+        runtime.shutdown_background();
         drop(ended);
     })?;
     Ok(Handle { commands, has_ended })

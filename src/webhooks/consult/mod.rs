@@ -81,9 +81,31 @@ struct Desk {
 struct State {
     open: usize,
     breaker: Breaker,
+    /// Why the last question came to no answer.
+    failed: Option<Failed>,
 }
 
 impl Desk {
+    /// Who is refused for the want of an answer. Of one who counts as down, as if it had been asked.
+    fn fallen_back(&self, ground: Ground, users: &[UserId]) -> Vec<Refusal> {
+        let terms = &self.target.terms;
+        let state = self.state();
+        let down = state.failed.filter(|_| state.breaker.is_open());
+        let fallback = match down.filter(|_| ground == Ground::Busy).unwrap_or(ground) {
+            Ground::Answered => Fallback::Allow,
+            Ground::TimedOut => terms.on_timeout,
+            Ground::Unreachable => terms.on_unreachable,
+            Ground::Status => terms.on_status,
+            Ground::Malformed => terms.on_malformed,
+            Ground::Busy => terms.on_busy,
+        };
+        let refusal = |user: &UserId| Refusal { user: *user, code: 0, info: "".into() };
+        match fallback {
+            Fallback::Allow => Vec::new(),
+            Fallback::Deny => users.iter().map(refusal).collect(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,7 +195,7 @@ impl Consultant {
         let said = self.ask(&desk, question, by, read, |refused| !refused.is_empty()).await;
         let (ground, refused) = match said {
             Ok(refused) => (Ground::Answered, refused),
-            Err(ground) => (ground, fallen_back(&desk.target.terms, ground, &users)),
+            Err(ground) => (ground, desk.fallen_back(ground, &users)),
         };
         let mut verdict = verdict(&desk, question, ground);
         let is_refused: BTreeSet<UserId> = refused.iter().map(|refusal| refusal.user).collect();
@@ -220,7 +242,7 @@ impl Consultant {
             }
             Err(ground) => {
                 verdict.ground = ground;
-                verdict.refused = fallen_back(&desk.target.terms, ground, &users);
+                verdict.refused = desk.fallen_back(ground, &users);
                 if verdict.refused.is_empty() {
                     verdict.allowed = users;
                 }
@@ -322,23 +344,6 @@ fn verdict(desk: &Desk, question: &Question<'_>, ground: Ground) -> Verdict {
     }
 }
 
-/// Who is refused for the want of an answer.
-fn fallen_back(terms: &BeforeTerms, ground: Ground, users: &[UserId]) -> Vec<Refusal> {
-    let fallback = match ground {
-        Ground::Answered => Fallback::Allow,
-        Ground::TimedOut => terms.on_timeout,
-        Ground::Unreachable => terms.on_unreachable,
-        Ground::Status => terms.on_status,
-        Ground::Malformed => terms.on_malformed,
-        Ground::Busy => terms.on_busy,
-    };
-    let refusal = |user: &UserId| Refusal { user: *user, code: 0, info: "".into() };
-    match fallback {
-        Fallback::Allow => Vec::new(),
-        Fallback::Deny => users.iter().map(refusal).collect(),
-    }
-}
-
 /// One word for metrics.
 fn word(ground: Ground) -> &'static str {
     match ground {
@@ -379,6 +384,7 @@ impl<'a> Open<'a> {
         self.closed = true;
         let now_ms = self.desks.now_ms();
         let mut state = self.desk.state();
+        state.failed = failed.or(state.failed);
         let target = &self.desk.target.subscription;
         let turned = match failed.map(fault) {
             None => state.breaker.succeeded().then_some("is back"),

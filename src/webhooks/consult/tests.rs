@@ -140,6 +140,21 @@ async fn what_is_known_of_a_receiver_outlives_a_change_of_others() {
     let friends = target("b", &place.url(), &[BeforeCommand::PrevFriendAdd]);
     consultant.desks.serve(vec![friends, target("a", &place.url(), &MESSAGE)], &[]);
     let verdict = within("a verdict", ask(&consultant)).await.expect("somebody is asked");
+    assert_eq!((verdict.ground, verdict.refused.len()), (Ground::Busy, 0));
+}
+
+/// Rule: what is set for a failure holds also while nobody is asked because of it.
+#[actix_web::test]
+async fn who_counts_as_down_is_settled_as_the_failure_that_says_so() {
+    let place = Place::reserve();
+    let mut target = target("a", &place.url(), &MESSAGE);
+    target.terms =
+        BeforeTerms { on_unreachable: Fallback::Deny, on_busy: Fallback::Allow, ..target.terms };
+    let consultant = Consultant::new(desks(vec![target]));
+    for _ in 0..super::super::FAILURES_IN_A_ROW_MAX {
+        assert_eq!(ground(&consultant).await, Ground::Unreachable);
+    }
+    let verdict = within("a verdict", ask(&consultant)).await.expect("somebody is asked");
     assert_eq!((verdict.ground, verdict.refused.len()), (Ground::Busy, 1));
 }
 

@@ -16,7 +16,7 @@ const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
 /// IPv4 addresses that are nobody's on the public net.
-const PRIVATE_V4: [(Ipv4Addr, u8); 15] = [
+const PRIVATE_V4: [(Ipv4Addr, u8); 16] = [
     // This network; its first address is this host.
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     // Private.
@@ -27,6 +27,8 @@ const PRIVATE_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::new(127, 0, 0, 0), 8),
     // Link-local, with the metadata of clouds.
     (Ipv4Addr::new(169, 254, 0, 0), 16),
+    // What machines on Azure are told by the one below them.
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
     // Private.
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     // Assigned to protocols.

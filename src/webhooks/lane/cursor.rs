@@ -60,6 +60,7 @@ impl Lane {
             dead: progress.dead,
             died: Vec::new(),
             dirty: false,
+            stale: false,
             silent: 0,
             saved: place.next,
             halted: progress.halted,
@@ -136,7 +137,18 @@ impl Lane {
         let silent_min = if leaving { 1 } else { SILENT_RECORDS_MAX };
         let moved = self.low_water().place.next > self.saved;
         let due = self.silent >= silent_min || self.is_over();
-        !self.is_searching() && (self.dirty || (due && moved))
+        !self.is_searching() && (self.dirty || (leaving && self.stale) || (due && moved))
+    }
+
+    /// Whether there is a cursor that tells attempts which the last one does not: worth a record now and
+    /// then, because receivers may fail for days.
+    pub(in crate::webhooks) fn is_stale(&self) -> bool {
+        self.stale && !self.is_searching()
+    }
+
+    /// The next cursor has something to say that does not come from the lane.
+    pub(in crate::webhooks) fn touch(&mut self) {
+        self.dirty = true;
     }
 
     /// The cursor to save now. [`Self::saved`] or [`Self::save_failed`] is owed from then on.
@@ -183,7 +195,7 @@ impl Lane {
             halted: self.halted.clone(),
             error: None,
         };
-        self.dirty = false;
+        (self.dirty, self.stale) = (false, false);
         let mark = SaveMark {
             next: low.place.next,
             start: place.next,

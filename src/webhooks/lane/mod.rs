@@ -84,6 +84,8 @@ pub(super) struct Lane {
     died: Vec<DeadLetter>,
     /// Something happened that a cursor should tell.
     dirty: bool,
+    /// Attempts were counted that the last cursor does not tell.
+    stale: bool,
     /// Commits read since the last save.
     silent: u64,
     saved: Offset,
@@ -113,6 +115,10 @@ struct Queue {
     /// Attempts at it in the row of failures `streak`, which may turn out to be the receiver's fault.
     doubtful: u32,
     streak: u64,
+    /// How often the receiver has asked for patience with the first call although others came through
+    /// in between, and how many had when it did last.
+    put_offs: u32,
+    through: u64,
     since: Timestamp,
     error: Box<str>,
 }
@@ -147,6 +153,8 @@ impl Queue {
             attempts: 0,
             doubtful: 0,
             streak: 0,
+            put_offs: 0,
+            through: 0,
             since: at,
             error: "".into(),
         }
@@ -411,7 +419,7 @@ impl Lane {
         front.done += 1;
         queue.state = QueueState::Ready;
         let attempts = queue.attempts + queue.doubtful + 1;
-        (queue.attempts, queue.doubtful) = (0, 0);
+        (queue.attempts, queue.doubtful, queue.put_offs) = (0, 0, 0);
         let parked = queue.parked;
         if front.done == front.total {
             self.bytes -= front.bytes;

@@ -3,6 +3,10 @@
 use super::{Lane, PARKED_USERS_MAX, QueueState};
 use crate::domain::{Timestamp, UserId};
 
+/// How often a receiver may ask for patience with the same call, others coming through each time, before
+/// that is a failure of this call: one that is busy meets a call a few times, hardly as often.
+const PUT_OFFS_MAX: u32 = 16;
+
 impl Lane {
     /// The reading position has come to the floor: whoever has nothing left is not parked any more.
     pub(super) fn forget_restored(&mut self) {
@@ -72,7 +76,7 @@ impl Lane {
         queue.state = QueueState::Waiting;
         let attempts = queue.attempts.saturating_add(queue.doubtful);
         self.out -= 1;
-        self.dirty = true;
+        self.stale = true;
         self.park(user);
         attempts
     }
@@ -83,6 +87,7 @@ impl Lane {
             return;
         }
         queue.parked = true;
+        self.dirty = true;
         self.parked_users += 1;
         self.parked_records += queue.records.len();
         for (index, queued) in queue.records.iter_mut().enumerate() {
@@ -96,6 +101,15 @@ impl Lane {
             }
         }
         self.settle();
+    }
+
+    /// The receiver asks for patience with the user's call, when `through` calls have come through by now.
+    /// Answers whether it does so with this user alone.
+    pub(in crate::webhooks) fn put_off(&mut self, user: UserId, through: u64) -> bool {
+        let Some(queue) = self.users.get_mut(&user) else { return false };
+        queue.put_offs = queue.put_offs.saturating_add(u32::from(queue.through < through));
+        queue.through = through;
+        queue.put_offs > PUT_OFFS_MAX
     }
 
     /// The user's call goes out again without having been spent.

@@ -24,6 +24,9 @@ pub(super) type Millis = u64;
 /// How long a record that could not be read again waits, in milliseconds.
 const FETCH_AGAIN_MS: Millis = 1_000;
 
+/// How far apart cursors are saved that tell nothing but further attempts, in milliseconds.
+const STALE_SAVE_MS: Millis = 60_000;
+
 /// How a subscription is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
@@ -92,6 +95,20 @@ struct Served {
     last_save_tried: bool,
     saving: bool,
     save_not_before: Millis,
+    /// The same for a cursor that tells nothing but further attempts.
+    stale_save_not_before: Millis,
+    /// The last cursor says that the receiver counts as down.
+    told_down: bool,
+}
+
+impl Served {
+    /// When the next cursor is worth saving.
+    fn save_at(&self) -> Option<Millis> {
+        if self.lane.worth_saving(false) {
+            return Some(self.save_not_before);
+        }
+        self.lane.is_stale().then_some(self.stale_save_not_before)
+    }
 }
 
 /// See the module.
@@ -104,6 +121,8 @@ pub(super) struct Line {
     waiting: BinaryHeap<Reverse<(Millis, Partition, UserId)>>,
     out: usize,
     breaker: Breaker,
+    /// Calls that have come through.
+    through: u64,
     down_since: Option<Timestamp>,
     quiet_since: Option<Millis>,
     error: Option<Box<str>>,
@@ -126,6 +145,7 @@ impl Line {
             waiting: BinaryHeap::new(),
             out: 0,
             breaker: Breaker::default(),
+            through: 0,
             down_since: None,
             quiet_since: None,
             error: None,
@@ -143,7 +163,8 @@ impl Line {
         end: Place,
         now: Millis,
     ) {
-        if let Some(down) = cursor.as_ref().and_then(|cursor| cursor.progress.down_since) {
+        let down = cursor.as_ref().and_then(|cursor| cursor.progress.down_since);
+        if let Some(down) = down {
             self.down_since.get_or_insert(down);
         }
         let scope = self.subscription.scope(partition);
@@ -162,6 +183,8 @@ impl Line {
             last_save_tried: false,
             saving: false,
             save_not_before: now,
+            stale_save_not_before: now + STALE_SAVE_MS,
+            told_down: down.is_some(),
         };
         self.lanes.insert(partition, served);
     }
@@ -197,6 +220,7 @@ impl Line {
             // nobody waits for a receiver.
             self.breaker.forget();
             (self.down_since, self.quiet_since, self.paused_until) = (None, None, 0);
+            self.tell_that_it_is_up();
             self.end_waits(|_| {});
         }
         self.terms = terms;
@@ -312,7 +336,7 @@ impl Line {
             let due = if served.leaving {
                 served.lane.out() == 0 && served.lane.worth_saving(true)
             } else {
-                now >= served.save_not_before && served.lane.worth_saving(false)
+                served.save_at().is_some_and(|at| now >= at)
             };
             if !due {
                 continue;
@@ -321,6 +345,8 @@ impl Line {
             // Tried once: what is lost with it is repeated, and that is all.
             served.last_save_tried = served.leaving;
             served.save_not_before = now + period;
+            served.stale_save_not_before = now + STALE_SAVE_MS;
+            served.told_down = self.down_since.is_some();
             let (mut cursor, mark) = served.lane.cursor();
             cursor.progress.down_since = self.down_since;
             cursor.progress.error.clone_from(&self.error);
@@ -382,11 +408,8 @@ impl Line {
     /// When something is due that nothing else announces.
     pub(super) fn due(&self, now: Millis) -> Option<Millis> {
         let waiting = self.waiting.peek().map(|Reverse((due, _, _))| *due);
-        let saves = self
-            .lanes
-            .values()
-            .filter(|served| !served.saving && !served.leaving && served.lane.worth_saving(false));
-        let saves = saves.map(|served| served.save_not_before);
+        let saves = self.lanes.values().filter(|served| !served.saving && !served.leaving);
+        let saves = saves.filter_map(Served::save_at);
         waiting.into_iter().chain(saves).chain(self.sends_at(now)).min()
     }
 

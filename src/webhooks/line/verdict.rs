@@ -55,9 +55,23 @@ impl Line {
         let mut settled = Settled::default();
         let streak = self.breaker.streak();
         let was_down = self.breaker.is_open();
+        let (alone, at_least_ms);
+        let verdict = match verdict {
+            Verdict::PutOff { wait_ms } if self.is_put_off_alone(sent) => {
+                let error = "the receiver asks for patience with this user alone".to_owned();
+                alone = Verdict::Failed { fault: Fault::Answer, error };
+                at_least_ms = *wait_ms;
+                &alone
+            }
+            other => {
+                at_least_ms = 0;
+                other
+            }
+        };
         match verdict {
             Verdict::Accepted => {
                 self.quiet_since = None;
+                self.through += 1;
                 self.breaker.succeeded();
                 settled.came_back = self.down_since.take().is_some();
             }
@@ -110,7 +124,8 @@ impl Line {
                 lane.halt(&format!("{} has failed {attempts} times: {error}", sent.call.id));
             }
             let wait = self.terms.schedule.wait(attempts, &sent.call.id.to_string());
-            self.waiting.push(Reverse((now + wait.as_millis() as Millis, partition, user)));
+            let wait_ms = (wait.as_millis() as Millis).max(at_least_ms);
+            self.waiting.push(Reverse((now + wait_ms, partition, user)));
             false
         });
         if ready {
@@ -123,8 +138,22 @@ impl Line {
         if settled.came_back {
             // Nobody waits for the end of a wait that the outage caused.
             self.end_waits(|_| {});
+            self.tell_that_it_is_up();
         }
         settled
+    }
+
+    /// The receiver asks for patience with a call. Answers whether it does so with its user alone.
+    fn is_put_off_alone(&mut self, sent: &Sent) -> bool {
+        let served = self.lanes.get_mut(&sent.partition).filter(|served| served.id == sent.lane);
+        let through = self.through;
+        served.is_some_and(|served| served.lane.put_off(sent.user, through))
+    }
+
+    /// Where the last cursor says that the receiver counts as down, the next one says that it is up.
+    pub(super) fn tell_that_it_is_up(&mut self) {
+        let told = self.lanes.values_mut().filter(|served| served.told_down);
+        told.for_each(|served| served.lane.touch());
     }
 
     pub(super) fn end_waits(&mut self, also: impl Fn(&mut Lane)) {

@@ -44,6 +44,53 @@ async fn a_receiver_that_asks_for_patience_hears_nobody_s_call_until_it_is_over(
     assert_eq!(receiver.heard().len(), 3, "nobody was called meanwhile");
 }
 
+/// Rule: what befalls one user alone keeps nobody else's events waiting, and the mark passes it.
+#[actix_web::test]
+async fn a_receiver_that_asks_for_patience_with_one_user_alone_fails_that_user_s_call() {
+    let receiver = Receiver::start(|heard| match heard.user().as_str() {
+        "amy" => Answer::Later(429, "0"),
+        _ => Answer::Ok,
+    });
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    let put_off = owner.append(0, &blocks("amy", "bob")).await;
+    let parked = || owner.cursors(0, NAME).pop().is_some_and(|now| !now.progress.parked.is_empty());
+    for name in names(100) {
+        let told = receiver.accepted().len();
+        let asked = receiver.heard().len();
+        owner.append(0, &blocks("carl", &name)).await;
+        receiver.until_accepted(told + 1).await;
+        if parked() {
+            break;
+        }
+        receiver.until("amy is tried again", |heard| heard.len() >= asked + 2 || parked()).await;
+    }
+    stop(handle).await;
+    let cursor = owner.cursors(0, NAME).pop().expect("it was saved");
+    let parked: Vec<_> = cursor.progress.parked.iter().map(|p| (p.user, p.first)).collect();
+    assert_eq!(parked, [(id("amy"), put_off)]);
+    assert!(cursor.place.next > put_off, "the mark has passed her: {cursor:?}");
+}
+
+/// Rule: receivers may fail for days, and the journal keeps every cursor.
+#[actix_web::test]
+async fn further_attempts_alone_are_no_reason_for_a_cursor_each() {
+    let receiver = Receiver::start(|heard| match heard.user().as_str() {
+        "amy" => Answer::Status(500),
+        _ => Answer::Ok,
+    });
+    let owner = Owner::new(1).await;
+    let handle = follow(&owner, &receiver.url(), &[0]).await;
+    owner.append(0, &blocks("amy", "bob")).await;
+    let tried = |heard: &[Heard]| heard.len() > 40;
+    receiver.until("amy is tried on and on", tried).await;
+    let saved = owner.cursors(0, NAME).len();
+    assert!(saved <= 4, "{saved} cursors");
+    stop(handle).await;
+    let last = owner.cursors(0, NAME).pop().expect("it was saved");
+    assert!(last.progress.parked[0].attempts > 20, "the last one tells all of them: {last:?}");
+}
+
 #[actix_web::test]
 async fn where_calls_are_made_once_a_receiver_that_asks_for_patience_has_refused() {
     let receiver = Receiver::start(|heard| match heard.target().as_str() {
