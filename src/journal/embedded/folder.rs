@@ -72,8 +72,9 @@ impl Folder {
         }
     }
 
-    pub(super) fn has_segment(&self, segment: u64) -> bool {
-        self.segment_path(segment).exists()
+    pub(super) fn has_segment(&self, segment: u64) -> Result<bool, JournalError> {
+        let path = self.segment_path(segment);
+        path.try_exists().map_err(|source| failed("look for", &path, source))
     }
 
     /// Opens segment `segment` for reading, and reads its header; the inner error says what is

@@ -94,12 +94,12 @@ fn settle(file: &File, end: &Place, tail: Tail, last_group: Option<(u64, u64)>) 
     }
     // The last group may have been written without its sync, which may have failed in a way that
     // leaves it in the page cache alone, clean to look at. Writing it again makes the sync below
-    // mean it; all groups before it were synced before it was written.
-    if let Some((start, end)) = last_group {
-        let mut group = vec![0; (end - start) as usize];
-        read_at(file, &mut group, start)?;
-        file.write_all_at(&group, start)?;
-    }
+    // mean it; all groups before it were synced before it was written. Where there is none yet, the same
+    // goes for the segment's header.
+    let (start, end) = last_group.unwrap_or((0, end.position));
+    let mut last = vec![0; (end - start) as usize];
+    read_at(file, &mut last, start)?;
+    file.write_all_at(&last, start)?;
     file.sync_all()?;
     Ok(file.metadata()?.len())
 }

@@ -121,7 +121,7 @@ impl Scan {
             };
             let is_last = match limit {
                 Some(_) => file_end.is_some(),
-                None => !self.folder.has_segment(self.place.segment + 1),
+                None => !self.folder.has_segment(self.place.segment + 1)?,
             };
             if is_last {
                 return match limit {
@@ -155,10 +155,20 @@ impl Scan {
         detail: &'static str,
     ) -> Result<bool, JournalError> {
         let number = self.place.segment + 1;
-        let (file, header) = self.folder.open_segment(number)?;
+        let (mut file, mut header) = self.folder.open_segment(number)?;
+        if header.is_err() && limit.is_none() {
+            // Nothing is written behind a header that is not durable.
+            let header_bytes = SegmentHeader::bytes(self.folder.partitions()) as u64;
+            let path = || self.folder.segment_path(number);
+            let bytes = file.metadata().map_err(|source| failed("read", &path(), source))?.len();
+            if bytes <= header_bytes && !self.folder.has_segment(number + 1)? {
+                return Ok(false);
+            }
+            // A running owner may have finished it in the meantime.
+            (file, header) = self.folder.open_segment(number)?;
+        }
         let header = match header {
             Ok(header) => header,
-            Err(_) if limit.is_none() && !self.folder.has_segment(number + 1) => return Ok(false),
             Err(detail) => {
                 let place = format!("{} byte 0", self.folder.segment_path(number).display());
                 return Err(JournalError::Corrupt { place, detail });

@@ -232,6 +232,24 @@ fn a_segment_whose_creation_was_cut_short_at_any_byte_is_dropped() {
     }
 }
 
+/// Rule: what was acknowledged is never passed over in silence.
+#[test]
+fn a_damaged_header_of_a_last_segment_with_records_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    several_segments(dir.path());
+    let last = Folder::new(dir.path(), PARTITIONS).last_segment().unwrap();
+    let path = segment(dir.path(), last);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let audit = ReadOnly::open(dir.path()).unwrap();
+    let error = audit.end(ONE).unwrap_err();
+    let JournalError::Corrupt { place, .. } = error else { panic!("{error}") };
+    assert_eq!(place, format!("{} byte 0", path.display()));
+    let damage = audit.damage().unwrap().expect("it is damaged");
+    assert!(damage.whole.end(ONE).unwrap() > Offset(0), "what stands before it is read");
+}
+
 /// The records that are read, if they are.
 fn read_texts(journal: &dyn ReadJournal) -> Option<Vec<String>> {
     let entries = read_entries(journal).ok()?.into_iter();
