@@ -186,8 +186,9 @@ impl User {
     /// them. Both ends of a friendship ask this, so that no answer, however late, leads past the
     /// limit.
     pub(super) fn friends_expected(&self, peer: &UserId) -> usize {
-        let coming =
-            |offer: &&Offer| offer.is_unanswered() && offer.over.is_none() && offer.peer != *peer;
+        let coming = |offer: &&Offer| {
+            offer.is_unanswered() && offer.peer != *peer && !self.friends.contains(&offer.peer)
+        };
         self.friends.len() + self.rare.offers.iter().filter(coming).count()
     }
 

@@ -37,6 +37,12 @@ const MESSAGES_LATELY: Duration = Duration::from_secs(125);
 /// How long an equal message is the same one, in milliseconds. Rule: rest-api.md 8.1.
 const SAME_MESSAGE_MS: i64 = 120_000;
 
+/// Whether an equal message said at `at` is the same one at `now`: also if the clock went back a little,
+/// and not if it went back far.
+fn is_lately(at: Timestamp, now: Timestamp) -> bool {
+    now.0.abs_diff(at.0) <= SAME_MESSAGE_MS as u64
+}
+
 /// Places of the last seconds, one per checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Lately {
@@ -337,7 +343,8 @@ impl Repeats {
 
     fn note_message(&mut self, at: Timestamp, key: UserKey, Said { content, time }: Said) {
         // What is known of the message may be this record already, or a later one.
-        if self.messages.get(&(key, content)).is_none_or(|(last, _)| *last < at) {
+        let known = self.messages.get(&(key, content));
+        if known.is_none_or(|(last, _)| *last < at || !is_lately(*last, at)) {
             self.messages.insert((key, content), (at, time));
             self.said.push_back((at, key, content));
         }
@@ -346,7 +353,7 @@ impl Repeats {
     /// Those that nothing is compared with at `now`. By the clock alone, as they are compared.
     fn forget_messages(&mut self, now: Timestamp) {
         while let Some((since, key, content)) = self.said.front() {
-            if self.said.len() <= MESSAGES_MAX && now.0 - since.0 <= SAME_MESSAGE_MS {
+            if self.said.len() <= MESSAGES_MAX && is_lately(*since, now) {
                 break;
             }
             // It may have been said again since.
@@ -396,7 +403,7 @@ impl Repeats {
             return None;
         }
         let (at, time) = self.messages.get(&(key, content(message, verdict)))?;
-        (now.0 - at.0 <= SAME_MESSAGE_MS).then_some(*time)
+        is_lately(*at, now).then_some(*time)
     }
 
     /// Takes over what another memory knows; of what both know nothing is kept twice, however often it

@@ -94,6 +94,9 @@ fn an_equal_message_of_the_last_two_minutes_is_known_by_its_time() {
     let again = Message { time: first.time + 60, ..first.clone() };
     assert_eq!(before(&repeats, &again, SAME_MESSAGE_MS), Some(first.time));
     assert_eq!(before(&repeats, &again, SAME_MESSAGE_MS + 1), None);
+    // A clock that went back an hour makes no message an old one for an hour.
+    assert_eq!(before(&repeats, &again, -SAME_MESSAGE_MS), Some(first.time));
+    assert_eq!(before(&repeats, &again, -SAME_MESSAGE_MS - 1), None);
     for other in [message(6, "bob", "hi"), message(7, "carl", "hi"), message(7, "bob", "ho")] {
         assert_eq!(before(&repeats, &other, 0), None);
     }

@@ -372,6 +372,27 @@ fn offers_on_the_way_count_against_the_limit_of_friends() {
 }
 
 #[test]
+fn a_request_over_a_friend_who_is_lost_meanwhile_counts_against_the_limit() {
+    let two = |policy: &mut Policy| policy.friends_max = 2;
+    let mut amy = someone("amy").under(two).with_friend("bob", edge("amy", 1));
+    let offer = EdgeId { offerer: id("amy"), version: amy.user.version().next() };
+    amy.when(&add(OfferForm::TwoWay, &["bob"]));
+    amy.hears("bob", &[Effect::Pend { offer }]);
+    amy.when(&add(OfferForm::Import, &["cyd"]));
+    let import = amy.user.offer_to(&id("cyd")).expect("the offer").edge;
+    amy.hears("cyd", &[confirm(import)]);
+    amy.hears(
+        "bob",
+        &[Effect::Sever { why: Severance::Deleted, keep_friend: false, announced: true }],
+    );
+    assert!(!amy.user.has_friend(&id("bob")) && amy.user.has_friend(&id("cyd")));
+    assert_eq!(
+        one(&amy.outcomes(&add(OfferForm::OneWay, &["dan"]))),
+        Err(Rejection::FriendListFull)
+    );
+}
+
+#[test]
 fn a_new_friend_group_takes_a_place_and_a_known_one_does_not() {
     let one_group = |policy: &mut Policy| policy.groups_max = 1;
     let group = |name: &str| Card { groups: vec![name.into()], ..Card::default() };
