@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::id::UserId;
 use super::roll::Entry;
@@ -222,18 +223,28 @@ impl<T: Packed> PackedRoll<T> {
 
     /// Puts `entry` in, in place of one about the same peer.
     pub fn put(&mut self, entry: &T) {
-        let mut place = self.find(entry.peer());
-        if place.end.is_some() {
-            self.remove(entry.peer());
-            place = self.find(entry.peer());
-        }
+        let place = self.find(entry.peer());
         let packed = packed(entry);
+        if let Some(end) = place.end {
+            return self.replace(place.run, place.start..end, packed);
+        }
         let (start, end) = (place.start, self.bytes.len());
         make_room(&mut self.bytes, packed.len());
         self.bytes.resize(end + packed.len(), 0);
         self.bytes.copy_within(start..end, start + packed.len());
         self.bytes[start..start + packed.len()].copy_from_slice(&packed);
         self.note_entry(place.run, packed.len());
+    }
+}
+
+impl<T> PackedRoll<T> {
+    /// Lays `packed` where an entry of the run `run` lies: what is behind it is moved once, or not at all.
+    fn replace(&mut self, run: usize, old: Range<usize>, packed: Vec<u8>) {
+        let (before, now) = (old.len() as u32, packed.len() as u32);
+        make_room(&mut self.bytes, packed.len().saturating_sub(old.len()));
+        self.bytes.splice(old, packed);
+        let behind = self.runs.iter_mut().flat_map(|runs| &mut runs[run + 1..]);
+        behind.for_each(|run| run.start = run.start - before + now);
     }
 }
 
