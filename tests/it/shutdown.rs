@@ -46,6 +46,31 @@ fn a_stop_under_load_is_clean_and_loses_nothing() {
     verify(&setup);
 }
 
+/// Rule: a clean stop proves that all before it was acknowledged, so nothing of it passes for a torn tail.
+#[test]
+fn damage_to_the_last_record_before_a_clean_stop_is_found() {
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    node.caller().import(&["amy", "bob"]);
+    node.terminate();
+    assert!(node.wait().success());
+    let journal = setup.data_dir().join("journal");
+    let files = fs::read_dir(&journal).expect("it is there");
+    let segments = files.map(|file| file.expect("a file").path());
+    let mut segments: Vec<PathBuf> =
+        segments.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
+    segments.sort();
+    let last = segments.pop().expect("a segment");
+    let mut bytes = fs::read(&last).expect("readable");
+    let release = br#""kind":"release""#;
+    let place = bytes.windows(release.len()).rposition(|bytes| bytes == release);
+    bytes[place.expect("the last record is one")] ^= 1;
+    fs::write(&last, bytes).expect("writable");
+    let (code, report) = audit(&setup, &["verify"]);
+    assert_ne!(code, 0, "{report}");
+    assert!(report.contains("wrong checksum"), "{report}");
+}
+
 /// The kind of the last record of each partition.
 fn last_kinds(records: &str) -> BTreeMap<u64, String> {
     let records = records
