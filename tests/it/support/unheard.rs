@@ -48,13 +48,14 @@ fn carry_out(
     origin.request
 }
 
-/// Two keys that are kept in the same book.
-pub(crate) fn keys_of_one_book() -> [String; 2] {
+/// Two keys that are kept in the same book, and the book.
+pub(crate) fn keys_of_one_book() -> ([String; 2], UserId) {
     let book = |key: &String| book_of(&digest(key));
     let first = "key 0".to_owned();
     let mut others = (1..).map(|number| format!("key {number}"));
     let second = others.find(|key| book(key) == book(&first)).expect("there are enough");
-    [first, second]
+    let book = book(&first);
+    ([first, second], book)
 }
 
 /// What a call that adds friends in both directions asks of a user.
