@@ -1,18 +1,24 @@
 //! What can be asked at the door without changing anybody, and where followers stand.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::try_join_all;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::partition::{LoadCursor, SaveCursor, Standings};
 use super::{
-    BlocklistPage, CursorsSeen, ExecuteError, FriendRecord, FriendsPage, Groups, Question, Reply,
-    RequestsPage, Standing, Users, View, Viewed,
+    BlocklistPage, CursorsSeen, ExecuteError, FriendRecord, FriendsPage, GroupSeen, Groups,
+    Question, Reply, RequestsPage, Standing, Users, View, Viewed,
 };
 use crate::domain::{
     AppId, Command, Kept, OfferForm, Profile, Rejection, Subscriptions, UserId, UserKey, keeper,
 };
 use crate::journal::{Cursor, Partition, Place};
+
+/// Records of friends that are asked for at a time: whatever they hold, an answer between nodes has room
+/// for them.
+pub(super) const RECORDS_AT_A_TIME: usize = 40;
 
 impl Users {
     /// Whether each of `users` is imported, in order.
@@ -133,20 +139,53 @@ impl Users {
     }
 
     /// What `key` keeps about each of `peers`, in order, as far as they are friends; nothing if
-    /// `key` is not imported.
+    /// `key` is not imported. Asked for a part at a time.
     pub async fn friend_records(
         &self,
         key: UserKey,
         peers: Vec<UserId>,
     ) -> Result<Option<Vec<Option<FriendRecord>>>, ExecuteError> {
-        match self.view(key, View::FriendRecords { peers }).await? {
-            Viewed::FriendRecords { imported, records } => Ok(imported.then_some(records)),
-            _ => Err(ExecuteError::Unavailable),
+        let mut all = Vec::with_capacity(peers.len());
+        let mut left = &peers[..];
+        loop {
+            let (peers, rest) = left.split_at(left.len().min(RECORDS_AT_A_TIME));
+            match self.view(key, View::FriendRecords { peers: peers.to_vec() }).await? {
+                Viewed::FriendRecords { imported: true, records } => all.extend(records),
+                Viewed::FriendRecords { imported: false, .. } => return Ok(None),
+                _ => return Err(ExecuteError::Unavailable),
+            }
+            left = rest;
+            if left.is_empty() {
+                return Ok(Some(all));
+            }
         }
     }
 
-    /// Friend groups of `key`: those of `names`, or all if nothing is said.
+    /// Friend groups of `key`: those of `names`, or all if nothing is said. Members for which the answer
+    /// has no room are asked for again; a group that is gone by then is left out.
     pub async fn groups(
+        &self,
+        key: UserKey,
+        names: Option<Vec<Box<str>>>,
+        members: bool,
+    ) -> Result<Groups, ExecuteError> {
+        let mut seen = self.groups_with_room(key, names, members).await?;
+        let lacks = |group: &GroupSeen| members && group.members.len() < group.count;
+        // Each answer has room for at least one group.
+        while seen.groups.iter().any(lacks) {
+            let names = seen.groups.iter().filter(|group| lacks(group)).map(|g| g.name.clone());
+            let more = self.groups_with_room(key, Some(names.collect()), true).await?.groups;
+            let mut more: BTreeMap<Box<str>, GroupSeen> =
+                more.into_iter().map(|group| (group.name.clone(), group)).collect();
+            let groups = std::mem::take(&mut seen.groups).into_iter();
+            let renewed =
+                |group| if lacks(&group) { more.remove(&group.name) } else { Some(group) };
+            seen.groups = groups.filter_map(renewed).collect();
+        }
+        Ok(seen)
+    }
+
+    async fn groups_with_room(
         &self,
         key: UserKey,
         names: Option<Vec<Box<str>>>,

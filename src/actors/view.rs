@@ -8,6 +8,13 @@ use crate::domain::{
     Subscriptions, Timestamp, User, UserId,
 };
 
+/// What the records of one page take at most, as a user holds them: in an answer between nodes, which has
+/// room for 4 MiB, a letter may take six.
+const RECORDS_BYTES_MAX: usize = 600 << 10;
+
+/// Members of groups in one answer at most: there, a name may take 67 bytes.
+const MEMBERS_MAX: usize = 50_000;
+
 /// A question about one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "view", rename_all = "snake_case")]
@@ -35,7 +42,7 @@ pub enum View {
     Groups {
         /// Which; all if nothing is said.
         names: Option<Vec<Box<str>>>,
-        /// With their members.
+        /// With their members, as far as there is room for all of a group's.
         members: bool,
     },
     /// The profile.
@@ -127,7 +134,7 @@ pub struct BlocklistPage {
 pub struct FriendsPage {
     /// The owner's account exists.
     pub imported: bool,
-    /// The entries, by name.
+    /// The entries, by name; also fewer than were asked for, if they are large.
     pub entries: Vec<FriendRecord>,
     /// How many friends there are.
     pub total: usize,
@@ -227,9 +234,15 @@ impl View {
             }
             Self::Friends { start, max } => {
                 let (sequence, custom_sequence) = user.friends_sequences();
+                let mut bytes = 0;
+                let fits = |friend: &FriendView<'_>| {
+                    bytes += friend.card_bytes();
+                    bytes <= RECORDS_BYTES_MAX
+                };
+                let entries = user.friends_page(*start, *max).take_while(fits);
                 Viewed::Friends(FriendsPage {
                     imported,
-                    entries: user.friends_page(*start, *max).map(FriendRecord::from).collect(),
+                    entries: entries.map(FriendRecord::from).collect(),
                     total: user.friends_count(),
                     sequence,
                     custom_sequence,
@@ -240,10 +253,14 @@ impl View {
                 Viewed::FriendRecords { imported, records: records.collect() }
             }
             Self::Groups { names, members } => {
-                let groups = user.groups(names.as_deref()).into_iter().map(|group| GroupSeen {
-                    name: group.name,
-                    count: group.members.len(),
-                    members: if *members { group.members } else { Vec::new() },
+                let mut room = MEMBERS_MAX;
+                let groups = user.groups(names.as_deref()).into_iter().map(|group| {
+                    let count = group.members.len();
+                    // The first one always does, or whoever asks on would get no further.
+                    let fits = *members && (count <= room || room == MEMBERS_MAX);
+                    room -= if fits { count.min(room) } else { 0 };
+                    let members = if fits { group.members } else { Vec::new() };
+                    GroupSeen { name: group.name, count, members }
                 });
                 let sequence = user.groups_sequence();
                 Viewed::Groups(Groups { imported, groups: groups.collect(), sequence })
@@ -295,4 +312,99 @@ fn requests(user: &User, incoming: bool, start: usize, max: usize) -> RequestsPa
         (page.map(|offer| seen(offer.peer, &offer.card, offer.at)).collect(), waiting().count())
     };
     RequestsPage { imported: user.is_imported(), entries, total }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::Reply;
+    use crate::actors::questions::RECORDS_AT_A_TIME;
+    use crate::domain::{EdgeId, Event, Version};
+
+    /// The most that an answer between nodes may have. Rule: cluster.md 15.
+    const ANSWER_BYTES_MAX: usize = 4 << 20;
+    /// The most friends and friend groups that settings allow.
+    const FRIENDS_MAX: usize = 5000;
+    const GROUPS_MAX: usize = 100;
+
+    /// As long as a name can be, and twice that in JSON.
+    fn name(number: usize) -> UserId {
+        let letter = |bit: u32| if (number >> bit) & 1 == 0 { '"' } else { '\\' };
+        UserId::parse(&(0..32).map(letter).collect::<String>()).unwrap()
+    }
+
+    /// A text of so many bytes, six times as long in JSON.
+    fn text(bytes: usize) -> Box<str> {
+        "\u{1}".repeat(bytes).into()
+    }
+
+    fn groups() -> Vec<Box<str>> {
+        (0..GROUPS_MAX).map(|number| format!("{number:02}{}", text(28)).into()).collect()
+    }
+
+    /// Amy, who has so many friends with this record.
+    fn amy(friends: usize, card: &Card) -> User {
+        let mut amy = User::new(name(0));
+        for peer in (1..=friends).map(name) {
+            let edge = EdgeId { offerer: peer, version: Version(u64::from(u32::MAX)) };
+            amy.evolve(&Event::FriendAdded { peer, edge, card: card.clone() }, Timestamp(0));
+        }
+        amy
+    }
+
+    /// What amy shows, which another node can be told.
+    fn seen(amy: &User, view: &View) -> Viewed {
+        let viewed = view.of(amy, &mut None, (&Policy::default(), Timestamp(0)));
+        let answer = Ok::<_, ()>(Reply::View(viewed.clone()));
+        let bytes = serde_json::to_vec(&answer).unwrap().len();
+        assert!(bytes <= ANSWER_BYTES_MAX, "{bytes} bytes");
+        viewed
+    }
+
+    #[test]
+    fn the_largest_records_of_friends_have_room_in_an_answer_to_another_node() {
+        let tag = |number: usize| format!("Tag_SNS_Custom_letter{:02}", number).into();
+        let card = Card {
+            remark: text(96),
+            groups: groups(),
+            source: "AddSource_Type_letterss".into(),
+            wording: text(256),
+            custom: (0..20).map(|number| (tag(number), text(500))).collect(),
+            added_at: Some(u32::MAX),
+            remark_at: Some(u32::MAX),
+        };
+        let amy = amy(100, &card);
+        let mut shown = 0;
+        for page in 1.. {
+            let Viewed::Friends(friends) = seen(&amy, &View::Friends { start: shown, max: 100 })
+            else {
+                panic!("another view")
+            };
+            assert!(!friends.entries.is_empty() && page <= 4, "{page} pages");
+            shown += friends.entries.len();
+            if shown == friends.total {
+                break;
+            }
+        }
+        let peers: Vec<UserId> = (1..=RECORDS_AT_A_TIME).map(name).collect();
+        let Viewed::FriendRecords { records, .. } = seen(&amy, &View::FriendRecords { peers })
+        else {
+            panic!("another view")
+        };
+        assert!(records.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn members_of_groups_are_shown_as_far_as_an_answer_to_another_node_has_room() {
+        let amy = amy(FRIENDS_MAX, &Card { groups: groups(), ..Card::default() });
+        let shown = |members| {
+            let Viewed::Groups(seen) = seen(&amy, &View::Groups { names: None, members }) else {
+                panic!("another view")
+            };
+            assert!(seen.groups.iter().all(|group| group.count == FRIENDS_MAX));
+            seen.groups.iter().filter(|group| group.members.len() == FRIENDS_MAX).count()
+        };
+        assert_eq!(shown(true), MEMBERS_MAX / FRIENDS_MAX);
+        assert_eq!(shown(false), 0);
+    }
 }

@@ -13,8 +13,10 @@ use crate::domain::{AllowType, AppId, FailurePolicy, Fallback, Format, UserId};
 /// The admin of an app that names none.
 pub const ADMIN: &str = "administrator";
 /// Friends, and requests, behind which the record of a deleted account might not fit into Kafka.
-const FRIENDS_MAX: u64 = 10_000;
-const REQUESTS_MAX: u64 = 5_000;
+pub(super) const FRIENDS_MAX: u64 = 5_000;
+pub(super) const REQUESTS_MAX: u64 = 5_000;
+/// Friend groups, all of which each friend may be in.
+const GROUPS_MAX: u64 = 100;
 
 section! {
     /// One app.
@@ -59,7 +61,7 @@ section! {
         /// Friend requests that wait for an answer.
         requests_max: usize = 100, in 1..=REQUESTS_MAX, unit "requests";
         /// Friend groups.
-        groups_max: usize = 32, in 1..=1000, unit "groups";
+        groups_max: usize = 32, in 1..=GROUPS_MAX, unit "groups";
     }
 
     /// What a block does besides.
@@ -210,44 +212,4 @@ impl Choice for WebhookCommand {
             (k.0, k),
         ]
     };
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::domain::{EdgeId, Event, Rejection, RemovalReason, Timestamp, UserKey, Version};
-    use crate::journal::record::encode;
-    use crate::journal::{Body, Commit, Epoch, Origin, RECORD_BYTES_MAX};
-
-    /// A record that the journal does not take is a doubt about the whole partition.
-    #[test]
-    fn an_account_with_as_much_as_it_may_have_is_deleted_by_one_record() {
-        // Each of these takes two bytes in JSON.
-        let id = UserId::parse(&"\\".repeat(32)).expect("it is a UserID");
-        let edge = EdgeId { offerer: id, version: Version(u64::from(u32::MAX)) };
-        let reason = RemovalReason::AccountDeleted;
-        let removed = Event::FriendRemoved { peer: id, edge, reason, announced: true };
-        let why = Rejection::AccountUnknown;
-        let refused = Event::FriendRefused { peer: id, offer: edge, why };
-        let mut events = vec![removed; FRIENDS_MAX as usize];
-        events.extend(vec![refused; REQUESTS_MAX as usize]);
-        events.push(Event::AccountDeleted {});
-        let by = Origin {
-            operator: id.as_str().into(),
-            request: Uuid::max(),
-            ip: "::1".into(),
-            platform: "RESTAPI".into(),
-        };
-        let key = UserKey { app: AppId(u32::MAX), user: id };
-        let (version, at) = (Version(u64::from(u32::MAX)), Timestamp(i64::from(u32::MAX)));
-        let commit =
-            Commit { id: Uuid::max(), key, version, at, by: Arc::new(by), cause: None, events };
-        let mut record = Vec::new();
-        encode(Epoch(u64::MAX), u64::MAX, &Body::Commit(commit), &mut record);
-        assert!(record.len() <= RECORD_BYTES_MAX, "{} bytes", record.len());
-    }
 }

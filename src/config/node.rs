@@ -11,6 +11,9 @@ use super::value::Choice;
 /// say at that level tells an operator nothing that our own lines do not.
 const LOG_LEVEL: &str = "info,actix_server=warn,fjall=warn,lsm_tree=warn";
 
+/// Bodies behind which the record of a call, which says more than its body, might not fit into Kafka.
+pub(super) const BODY_BYTES_MAX: u64 = 2 << 20;
+
 section! {
     /// What stands above all tables of the file.
     pub struct Server {
@@ -30,7 +33,7 @@ section! {
         /// Threads that take calls.
         workers: usize = cores(), in 1..=1024, unit "threads";
         /// The largest body of a call.
-        body_bytes_max: Bytes = Bytes::mib(1), in Bytes::kib(1).0..=Bytes::mib(64).0;
+        body_bytes_max: Bytes = Bytes::mib(1), in Bytes::kib(1).0..=BODY_BYTES_MAX;
         /// How long a call may take before it is answered with a timeout. Less than a recovery looks back
         /// for calls that were carried out and not answered.
         request_timeout_ms: u64 = 3000, in 100..=8_000, unit "ms";

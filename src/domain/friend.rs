@@ -64,6 +64,11 @@ impl<'a> FriendView<'a> {
         CardView::read(self.card)
     }
 
+    /// The bytes that the rest of the record takes.
+    pub fn card_bytes(&self) -> usize {
+        self.card.len()
+    }
+
     /// The groups that hold the friend.
     pub(super) fn groups(&self) -> Texts<'a> {
         self.card().map_or(Texts::NONE, |card| card.groups())

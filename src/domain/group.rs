@@ -1,5 +1,7 @@
 //! State and rules of friend groups. Rule: rest-api.md 2.1 and 5.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::card::Card;
 use super::command::Target;
 use super::event::Event;
@@ -29,13 +31,22 @@ impl User {
     /// The friend groups, in the order in which they were made: those of `names`, or all if
     /// nothing is said. Unknown names are left out.
     pub fn groups(&self, names: Option<&[Box<str>]>) -> Vec<Group> {
-        let wanted = self.rare.groups.iter();
-        let wanted = wanted.filter(|name| names.is_none_or(|names| names.contains(name)));
-        let members = |name: &str| {
-            let members = self.friends.iter().filter(|friend| friend.is_in(name));
-            members.map(|friend| friend.peer).collect()
-        };
-        wanted.map(|name| Group { name: name.clone(), members: members(name) }).collect()
+        let asked: Option<BTreeSet<&str>> =
+            names.map(|names| names.iter().map(|name| &**name).collect());
+        let is_asked = |name: &&str| asked.as_ref().is_none_or(|asked| asked.contains(name));
+        let wanted: Vec<&str> =
+            self.rare.groups.iter().map(|name| &**name).filter(is_asked).collect();
+        let places: BTreeMap<&str, usize> =
+            wanted.iter().enumerate().map(|(place, name)| (*name, place)).collect();
+        let mut members: Vec<Vec<UserId>> = vec![Vec::new(); wanted.len()];
+        // Each friend is read once, however many groups there are.
+        for friend in self.friends.iter() {
+            for place in friend.groups().filter_map(|name| places.get(name)) {
+                members[*place].push(friend.peer);
+            }
+        }
+        let groups = wanted.into_iter().zip(members);
+        groups.map(|(name, members)| Group { name: name.into(), members }).collect()
     }
 
     /// Grows with each record that changed the groups or who is in them; 0 if none ever did.

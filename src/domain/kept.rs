@@ -76,7 +76,7 @@ pub struct Kept {
 /// What a call has done, as far as a repeat of it would find it done already.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Traces {
-    /// Whom it did something about, but for those it wanted as friends.
+    /// Whom it did something about, or wrote to, but for those it wanted as friends.
     pub peers: Vec<UserId>,
     /// It did something about the account itself: its profile and its friend groups, too.
     pub account: bool,
@@ -251,7 +251,10 @@ impl Traces {
                 }
                 // Of an import: nobody is asked.
                 Event::FriendUpdated { peer, .. } => traces.want(*peer, version, CameTo::Made),
-                Event::MessageAccepted(message) => traces.sent_at = Some(message.time),
+                Event::MessageAccepted(message) => {
+                    traces.sent_at = Some(message.time);
+                    traces.peers.extend(&message.to);
+                }
                 Event::VerdictGiven(verdict) => traces.verdict = Some(Box::new(verdict.clone())),
                 event => {
                     traces.account |= event.is_own();

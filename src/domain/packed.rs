@@ -351,6 +351,10 @@ impl<'a> Unpack<'a> {
         self.0.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn byte(&mut self) -> u8 {
         self.bytes(1)[0]
     }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::answer::{Answered, Failure, Info};
@@ -70,7 +69,7 @@ pub(super) async fn import(call: &Call<'_>, body: &str) -> Answered {
     let name = asked.user.name().or_else(|| asked.identifier.name()).unwrap_or_default();
     let Some(user) = legal(name) else { return call.fails(code::ACCOUNT_PARAMETER_ILLEGAL) };
     let change = change(&asked).map_err(Failure::Whole)?;
-    let done = settle(call, call.execute(user, Command::ImportAccount(change)).await);
+    let done = settle(call, call.execute(user, Command::ImportAccount(change)).await)?;
     done.verdict.map_err(Failure::Whole)?;
     Ok(call.done().at(done.position))
 }
@@ -98,16 +97,18 @@ struct Done {
     position: Option<(Partition, Offset)>,
 }
 
-fn settle(call: &Call<'_>, executed: Result<Executed, ExecuteError>) -> Done {
+/// Fails with the whole call if an account knows its key for another one's.
+fn settle(call: &Call<'_>, executed: Result<Executed, ExecuteError>) -> Result<Done, Failure> {
     match executed {
         Ok(executed) => {
             let failed = executed.outcomes.into_iter().find_map(Result::err);
             let verdict = failed.map_or(Ok(()), |error| Err(code::of_item(call.operation, error)));
-            Done { verdict, position: executed.position }
+            Ok(Done { verdict, position: executed.position })
         }
-        Err(error) => {
-            Done { verdict: Err(code::of_execute(call.operation, &error)), position: None }
-        }
+        Err(error) => match call.fault(&error) {
+            Failure::Whole(code) => Ok(Done { verdict: Err(code), position: None }),
+            common @ Failure::Common(_) => Err(common),
+        },
     }
 }
 
@@ -116,18 +117,18 @@ fn settle(call: &Call<'_>, executed: Result<Executed, ExecuteError>) -> Done {
 async fn execute_all(
     call: &Call<'_>,
     commands: impl IntoIterator<Item = (UserId, Command)>,
-) -> Vec<(UserId, Done)> {
+) -> Result<Vec<(UserId, Done)>, Failure> {
     let done = commands.into_iter().map(|(user, command)| async move {
-        (user, settle(call, call.execute(user, command).await))
+        settle(call, call.execute(user, command).await).map(|done| (user, done))
     });
-    stream::iter(done).buffered(ACCOUNTS_IN_FLIGHT_MAX).collect().await
+    stream::iter(done).buffered(ACCOUNTS_IN_FLIGHT_MAX).try_collect().await
 }
 
 /// `multiaccount_import`.
 ///
-/// An illegal name or too long a value fails its entry alone; of several for one account the last one
-/// counts. The answer has no room for the
-/// reason, so if the actors failed and not one account was imported, the call fails with their code.
+/// An illegal name or too long a value fails its entry alone; of several values for one field of an
+/// account the last one counts. The answer has no room for the reason, so if the actors failed and not
+/// one account was imported, the call fails with their code.
 pub(super) async fn import_many(call: &Call<'_>, body: &str) -> Answered {
     let asked: ImportMany<'_> = call.parse(body)?;
     let illegal = Failure::Whole(code::ACCOUNT_PARAMETER_ILLEGAL);
@@ -144,15 +145,18 @@ pub(super) async fn import_many(call: &Call<'_>, body: &str) -> Answered {
         return Err(illegal);
     }
     let names: Vec<&str> = accounts.iter().map(|(name, _)| *name).collect();
-    let mut changes = BTreeMap::new();
+    let mut changes: BTreeMap<UserId, ProfileChange> = BTreeMap::new();
     let entries = accounts.into_iter().map(|(name, change)| {
         let user = legal(name).ok_or(code::ACCOUNT_PARAMETER_ILLEGAL)?;
-        changes.insert(user, change?);
+        let ProfileChange { nick, face_url, .. } = change?;
+        let known = changes.entry(user).or_default();
+        known.nick = nick.or(known.nick.take());
+        known.face_url = face_url.or(known.face_url.take());
         Ok(user)
     });
     let entries: Vec<Result<UserId, ErrorCode>> = entries.collect();
     let commands = changes.into_iter().map(|(user, change)| (user, Command::ImportAccount(change)));
-    let done = execute_all(call, commands).await;
+    let done = execute_all(call, commands).await?;
     let verdicts: BTreeMap<UserId, Result<(), ErrorCode>> =
         done.iter().map(|(user, done)| (*user, done.verdict)).collect();
     let verdicts = entries.into_iter().map(|entry| verdicts[&entry?]);
@@ -203,7 +207,8 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let mut each = users.clone();
     each.sort_unstable();
     each.dedup();
-    let done = execute_all(call, each.into_iter().map(|user| (user, Command::DeleteAccount))).await;
+    let commands = each.into_iter().map(|user| (user, Command::DeleteAccount));
+    let done = execute_all(call, commands).await?;
     let mut verdicts: BTreeMap<UserId, Result<(), ErrorCode>> =
         done.iter().map(|(user, done)| (*user, done.verdict)).collect();
     let items = names.into_iter().zip(users).map(|(name, user)| {

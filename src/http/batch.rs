@@ -10,6 +10,7 @@ use super::answer::{Answer, Failure, Info};
 use super::beforehand;
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
+use super::idempotency;
 use super::shape::{Account, List, Listed, Malformed};
 use crate::actors::{Executed, ItemError};
 use crate::domain::{Command, Refusal, Rejection, UserId, Verdict};
@@ -89,7 +90,7 @@ impl<'a> Batch<'a> {
     ) -> Result<(Self, Vec<(UserId, T)>), Failure> {
         let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
         let users: Vec<UserId> = named.iter().filter_map(|(name, _)| legal(name)).collect();
-        let mut imported = call.imported(&users).await?.into_iter();
+        let mut imported = idempotency::imported(call, owner, &users).await?.into_iter();
         let mut batch = Self::new(owner, named.len());
         let mut left = Vec::with_capacity(users.len());
         for (name, asked) in named {

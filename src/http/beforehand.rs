@@ -12,6 +12,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::answer::Failure;
 use super::body;
 use super::call::Call;
+use super::idempotency;
 use super::message;
 use super::raw::Raw;
 use super::relation::{self, Sides};
@@ -178,11 +179,8 @@ pub(super) async fn standing(
 
 /// What was said when this call, which has a key, was made before.
 async fn said_before(call: &Call<'_>, owner: UserId) -> Result<Option<Verdict>, Failure> {
-    let Some(key) = call.key else { return Ok(None) };
-    let kept =
-        call.users.kept(call.key(owner), key.key).await.map_err(|error| call.fault(&error))?;
-    let kept = kept.filter(|kept| kept.call == key && kept.is_fresh(call.now));
-    Ok(kept.and_then(|kept| kept.traces.verdict).map(|verdict| *verdict))
+    let traces = idempotency::traces(call, owner).await?;
+    Ok(traces.and_then(|traces| traces.verdict).map(|verdict| *verdict))
 }
 
 /// Whether anybody wants to be asked. A node that has just started and does not know that yet refuses

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::batch::ENTRIES_MAX;
 use super::shape::{Account, List, Malformed, Object, Scalar, TextOrTexts, shape};
 use crate::domain::{Card, CardChange};
 
@@ -18,8 +19,8 @@ const GROUP_BYTES_MAX: usize = 30;
 /// The longest value of a custom field, in bytes.
 const CUSTOM_BYTES_MAX: usize = 500;
 
-/// The most fields that one entry may name.
-const FIELDS_MAX: usize = 100;
+/// The most fields that one list may name, however often it repeats one.
+pub(super) const FIELDS_MAX: usize = 100;
 
 /// The longest keyword of a source and name of a custom field, in letters.
 const KEYWORD_LETTERS_MAX: usize = 8;
@@ -133,10 +134,14 @@ impl NewValue<'_> {
     }
 }
 
-/// The names of friend groups, each once.
+/// The names of friend groups, each once: of as many as one call may name.
 pub(super) fn groups<'a>(
-    names: impl IntoIterator<Item = &'a Scalar<'a>>,
+    names: impl IntoIterator<Item = &'a Scalar<'a>, IntoIter: ExactSizeIterator>,
 ) -> Result<Vec<Box<str>>, Malformed> {
+    let names = names.into_iter();
+    if names.len() > ENTRIES_MAX {
+        return Err(Malformed);
+    }
     let mut groups: Vec<Box<str>> = Vec::new();
     // A body has room for as many names as would take seconds to be compared each with each.
     let mut known = BTreeSet::new();
@@ -250,8 +255,12 @@ fn custom(
     list: &List<Object<TagValue<'_>>>,
     declared: &[String],
 ) -> Result<CustomFields, Malformed> {
+    let items = list.items()?.unwrap_or_default();
+    if items.len() > FIELDS_MAX {
+        return Err(Malformed);
+    }
     let mut fields = CustomFields::new();
-    for item in list.items()?.unwrap_or_default() {
+    for item in items {
         let item = item.given()?;
         let tag = item.tag.text()?.unwrap_or_default();
         if !is_declared(tag, declared) {
@@ -333,6 +342,30 @@ mod tests {
         for value in ["2147483648", "-1", "1.5", "\"1600000000\"", "true"] {
             assert_eq!(at(value), Err(Malformed), "{value}");
         }
+    }
+
+    /// What is beyond the limit is not left out without a word: the last value would not count.
+    #[test]
+    fn lists_of_fields_and_groups_that_are_too_long_are_malformed() {
+        let with = |list: &str, entry: &str, count: usize| {
+            let list = format!("\"{list}\":[{}]", vec![entry; count].join(","));
+            format!(r#"{{"AddSource":"AddSource_Type_a",{list}}}"#)
+        };
+        let field = r#"{"Tag":"Tag_SNS_Custom_a","Value":"x"}"#;
+        for (list, entry, max) in
+            [("CustomItem", field, FIELDS_MAX), ("GroupName", "\"work\"", ENTRIES_MAX)]
+        {
+            assert!(imported(&with(list, entry, max)).is_ok(), "{list}");
+            assert_eq!(imported(&with(list, entry, max + 1)), Err(Malformed), "{list}");
+        }
+        let updated = |count: usize| {
+            let groups = vec!["\"work\""; count].join(",");
+            let field = format!(r#"{{"Tag":"Tag_SNS_IM_Group","Value":[{groups}]}}"#);
+            let json = format!(r#"{{"SnsItem":[{field}]}}"#);
+            parse::<Updated<'_>>(&json).unwrap().change(&[])
+        };
+        assert!(updated(ENTRIES_MAX).is_ok());
+        assert_eq!(updated(ENTRIES_MAX + 1), Err(Malformed));
     }
 
     #[test]

@@ -22,9 +22,6 @@ const PAGE: usize = 100;
 /// The most friends of one `friend_get_list`. Rule: rest-api.md 4.9.
 const LOOKED_UP_MAX: usize = 100;
 
-/// The most tags that are looked at.
-pub(super) const TAGS_MAX: usize = 100;
-
 shape! {
     /// The body of `friend_update`.
     Update<'a> {
@@ -227,7 +224,8 @@ struct Wanted<'a> {
 
 fn wanted<'a>(tags: &'a List<Scalar<'_>>) -> Result<Wanted<'a>, Malformed> {
     let Some(items) = tags.items()? else { return Ok(Wanted { tags: None, of_profile: false }) };
-    if items.len() > TAGS_MAX {
+    // Missing is not empty: a required list that names nothing is refused. Rule: rest-api.md 2.3, 4.9.
+    if !(1..=card::FIELDS_MAX).contains(&items.len()) {
         return Err(Malformed);
     }
     let mut tags: Vec<&str> = Vec::with_capacity(items.len());

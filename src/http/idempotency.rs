@@ -6,6 +6,8 @@
 //! given. Answers that only tell of trouble are not kept: a repeat finds out what became of the call.
 //! Calls that only look ignore the key, and so do those about webhooks.
 
+use std::collections::BTreeSet;
+
 use actix_web::dev::RequestHead;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -15,7 +17,7 @@ use super::call::Call;
 use super::edge::is_trouble;
 use super::error_code::{self as code, ErrorCode};
 use super::{Operation, handle};
-use crate::domain::{CallKey, Command, Kept, KeptAnswer, UserId, UserKey, book_of};
+use crate::domain::{CallKey, Command, Kept, KeptAnswer, Traces, UserId, UserKey, book_of};
 use crate::journal::{Offset, Partition};
 
 /// The header.
@@ -91,10 +93,36 @@ fn is_passing(code: ErrorCode) -> bool {
     is_trouble(code.number) || code == code::TOO_MANY_MESSAGES
 }
 
-/// What the book has about the call.
-async fn kept(call: &Call<'_>, book: UserKey, asked: CallKey) -> Result<Option<Kept>, Failure> {
-    let kept = call.users.kept(book, asked.key).await.map_err(|error| call.fault(&error))?;
+/// What `keeper`, a book or a user, has about the call.
+async fn kept(call: &Call<'_>, keeper: UserKey, asked: CallKey) -> Result<Option<Kept>, Failure> {
+    let kept = call.users.kept(keeper, asked.key).await.map_err(|error| call.fault(&error))?;
     Ok(kept.filter(|kept| kept.call == asked && kept.is_fresh(call.now)))
+}
+
+/// What this call, if it has a key and was made before, did about `owner`.
+pub(super) async fn traces(call: &Call<'_>, owner: UserId) -> Result<Option<Traces>, Failure> {
+    let Some(asked) = call.key else { return Ok(None) };
+    Ok(kept(call, call.key(owner), asked).await?.map(|kept| kept.traces))
+}
+
+/// Whether each of `users` is imported. Whom `owner` did something about when this call was made before
+/// was, and is not judged anew.
+pub(super) async fn imported(
+    call: &Call<'_>,
+    owner: UserId,
+    users: &[UserId],
+) -> Result<Vec<bool>, Failure> {
+    let mut imported = call.imported(users).await?;
+    if imported.contains(&false)
+        && let Some(Traces { peers, wanted, .. }) = traces(call, owner).await?
+    {
+        let done: BTreeSet<UserId> =
+            peers.into_iter().chain(wanted.iter().map(|wanted| wanted.peer)).collect();
+        for (imported, user) in imported.iter_mut().zip(users) {
+            *imported |= done.contains(user);
+        }
+    }
+    Ok(imported)
 }
 
 /// 32 hex digits, which can stand where a name can.

@@ -9,7 +9,6 @@ use super::answer::{Answered, Failure, Info};
 use super::call::Call;
 use super::card::{self, TagValue};
 use super::error_code::{self as code, ErrorCode};
-use super::friend_list::TAGS_MAX;
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
 use crate::domain::{Command, Profile, ProfileChange, UserId};
 use crate::tags;
@@ -54,7 +53,7 @@ pub(super) async fn set(call: &Call<'_>, body: &str) -> Answered {
 /// The new values; of a repeated tag the last one counts.
 fn change(call: &Call<'_>, list: &List<Object<TagValue<'_>>>) -> Result<ProfileChange, ErrorCode> {
     let items = match list.items() {
-        Ok(Some(items)) if (1..=TAGS_MAX).contains(&items.len()) => items,
+        Ok(Some(items)) if (1..=card::FIELDS_MAX).contains(&items.len()) => items,
         Ok(Some(_) | None) | Err(Malformed) => return Err(code::PROFILE_REQUEST_INVALID),
     };
     let mut change = ProfileChange::default();
@@ -158,7 +157,7 @@ fn fields<'a>(call: &Call<'_>, profile: &'a Profile, wanted: &[&'a str]) -> Vec<
 /// The tags that are asked for, each once.
 fn wanted<'a>(call: &Call<'_>, list: &'a List<Scalar<'_>>) -> Result<Vec<&'a str>, ErrorCode> {
     let items = match list.items() {
-        Ok(Some(items)) if (1..=TAGS_MAX).contains(&items.len()) => items,
+        Ok(Some(items)) if (1..=card::FIELDS_MAX).contains(&items.len()) => items,
         Ok(Some(_) | None) | Err(Malformed) => return Err(code::PROFILE_REQUEST_INVALID),
     };
     let none = Profile::default();

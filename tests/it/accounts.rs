@@ -69,6 +69,31 @@ fn a_hundred_accounts_are_imported_at_once() {
 }
 
 #[test]
+fn of_several_entries_for_one_account_each_counts_for_the_fields_that_it_has() {
+    let (_node, mut caller) = people_of(Setup::new());
+    let list = json!([
+        {"UserID": "eve", "Nick": "first", "FaceUrl": "face"},
+        {"UserID": "fred", "Nick": "Fred"},
+        {"UserID": "eve", "Nick": "last"},
+        {"UserID": "eve", "Nick": "x".repeat(501)},
+        {"UserID": "eve", "Nick": "", "FaceUrl": null},
+        {"UserID": "fred", "FaceUrl": "y"},
+    ]);
+    let call = "im_open_login_svc/multiaccount_import";
+    let answer = caller.call(call, &json!({ "AccountList": list })).ok();
+    assert_eq!(answer.body["FailAccounts"], json!(["eve"]), "the one that is too long");
+    let tags = ["Tag_Profile_IM_Nick", "Tag_Profile_IM_Image"];
+    let body = json!({"To_Account": ["eve", "fred"], "TagList": tags});
+    let shown = caller.call("profile/portrait_get", &body).ok();
+    let profiles = shown.body["UserProfileItem"].as_array().expect("a list");
+    let values = profiles.iter().map(|profile| {
+        let value = |at: usize| profile["ProfileItem"][at]["Value"].clone();
+        json!([value(0), value(1)])
+    });
+    assert_eq!(values.collect::<Value>(), json!([["last", "face"], ["Fred", "y"]]));
+}
+
+#[test]
 fn a_deleted_account_is_forgotten_by_everybody() {
     let subscriber = TestSubscriber::start();
     let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));

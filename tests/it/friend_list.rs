@@ -199,8 +199,23 @@ fn a_look_up_answers_fields_of_friends_and_of_their_profiles() {
     let expected = expected.map(|(tag, value)| (tag.to_owned(), value));
     assert_eq!(fields(&found.items()[0], "SnsProfileItem"), expected);
     let many: Vec<String> = names("u", 101);
-    let body = json!({"From_Account": "amy", "To_Account": many, "TagList": []});
+    let body = json!({"From_Account": "amy", "To_Account": many});
     assert_eq!(caller.call("sns/friend_get_list", &body).code(), 30001);
+}
+
+#[test]
+fn a_list_of_tags_that_is_missing_asks_for_all_of_friends_and_an_empty_one_is_refused() {
+    let (_node, mut caller) = people();
+    caller.befriend("amy", &["bob"]);
+    let mut asked = |tags: Value| {
+        let body = json!({"From_Account": "amy", "To_Account": ["bob"], "TagList": tags});
+        caller.call("sns/friend_get_list", &body)
+    };
+    let all = asked(json!(null)).ok();
+    let found: Vec<String> =
+        fields(&all.items()[0], "SnsProfileItem").into_iter().map(|(tag, _)| tag).collect();
+    assert_eq!(found, ["Tag_SNS_IM_AddSource", "Tag_SNS_IM_AddTime"]);
+    assert_eq!(asked(json!([])).code(), 30001);
 }
 
 #[test]

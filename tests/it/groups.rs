@@ -46,6 +46,25 @@ fn groups_are_made_once_and_take_friends_in() {
     node.stop();
 }
 
+/// Between nodes an answer has room for 50,000 members: the others are asked for again.
+#[test]
+fn all_members_of_all_groups_are_shown_however_many_they_are() {
+    let node = Setup::new().set("LIMITS_GROUPS_MAX", "100").start();
+    let mut caller = node.caller();
+    let friends = names("x", 600);
+    let everybody: Vec<&str> = friends.iter().map(String::as_str).collect();
+    caller.import(&["amy"]);
+    caller.import(&everybody);
+    assert_eq!(caller.import_friends("amy", &everybody).codes(), [0; 600]);
+    let groups = names("group", 100);
+    assert_eq!(add(&mut caller, json!(groups), json!(friends)).codes(), [0; 600]);
+    let all = get(&mut caller, json!({"NeedFriend": "Need_Friend_Type_Yes"}));
+    let group =
+        |name: &String| json!({"GroupName": name, "FriendNumber": 600, "To_Account": friends});
+    assert_eq!(all.items(), groups.iter().map(group).collect::<Vec<_>>());
+    node.stop();
+}
+
 #[test]
 fn a_group_that_goes_leaves_its_friends() {
     let (node, mut caller) = people();

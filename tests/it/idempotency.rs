@@ -1,9 +1,10 @@
 //! `Idempotency-Key` through the door. Rule: extensions.md 1.
 
+use cordon::domain::{Card, Command, Message, NewFriend, OfferForm, ProfileChange, UserId};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Caller, Setup, TestNode, TestProcess, audit, friends_wanted, unheard,
+    Answer, Caller, Setup, TestNode, TestProcess, audit, friends_wanted, outlived, unheard,
 };
 
 fn people() -> (TestNode, Caller) {
@@ -270,6 +271,103 @@ fn an_offer_over_a_friend_of_the_user_s_alone_is_not_made_again() {
     assert_eq!(again.codes(), [0, 0]);
     let relations = node.caller().friends("amy", &["bob", "carl"]);
     assert_eq!(relations.relations(), ["BothWay", "NoRelation"]);
+    node.stop();
+}
+
+/// What came of the call is in its record: whom it named may be gone since.
+#[test]
+fn what_was_done_is_not_judged_anew_when_an_account_is_gone_since() {
+    let (node, mut caller) = people();
+    let id = |name: &str| UserId::parse(name).expect("a name");
+    let text = json!([{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}]);
+    let friend = json!({"To_Account": "bob", "AddSource": "AddSource_Type_test"});
+    let message = |to: &[&str]| Message {
+        to: to.iter().map(|name| id(name)).collect(),
+        seq: 1,
+        random: to.len() as u32,
+        time: 1_700_000_000,
+        body: text.to_string().into(),
+        custom_data: "".into(),
+        push: "".into(),
+        life_time: None,
+        online_only: false,
+        not_for_sender: false,
+        control: Vec::new(),
+        read_receipt: false,
+        extension: false,
+        untold: false,
+    };
+    let card = Card { source: "AddSource_Type_test".into(), ..Card::default() };
+    let imported = vec![NewFriend { user: id("bob"), imported: true, card }];
+    let (form, forced) = (OfferForm::Import, false);
+    let calls = [
+        (
+            "openim/sendmsg",
+            json!({"From_Account": "amy", "To_Account": "bob", "MsgSeq": 1, "MsgRandom": 1,
+                "MsgBody": text}),
+            Command::Send(message(&["bob"])),
+        ),
+        (
+            "openim/batchsendmsg",
+            json!({"From_Account": "amy", "To_Account": ["bob", "carl", "nobody"], "MsgSeq": 1,
+                "MsgRandom": 2, "MsgBody": text}),
+            Command::Send(message(&["bob", "carl"])),
+        ),
+        (
+            "sns/friend_import",
+            json!({"From_Account": "amy", "AddFriendItem": [friend]}),
+            Command::AddFriends { items: imported, form, forced },
+        ),
+        (
+            "sns/friend_add",
+            json!({"From_Account": "carl", "AddFriendItem": [friend]}),
+            friends_wanted(&["bob"]),
+        ),
+    ];
+    for (at, (command, body, wanted)) in calls.iter().enumerate() {
+        let owner = body["From_Account"].as_str().expect("a name");
+        unheard(&node, &format!("lost {at}"), &format!("{command}\n{body}"), owner, wanted.clone());
+    }
+    caller.delete_accounts(&["bob"]);
+    node.settle();
+    let again: Vec<Answer> = calls
+        .iter()
+        .enumerate()
+        .map(|(at, (command, body, _))| {
+            caller.call_keyed(command, &format!("lost {at}"), body).ok()
+        })
+        .collect();
+    assert_eq!(again[0].body["MsgTime"], 1_700_000_000);
+    assert_eq!(again[1].body["MsgKey"], "1_2_1700000000");
+    assert_eq!(again[1].body["ErrorList"], json!([{"To_Account": "nobody", "ErrorCode": 70107}]));
+    assert_eq!((again[2].codes(), again[3].codes()), (vec![0], vec![0]));
+    // Another call is judged as ever.
+    let (command, body, _) = &calls[0];
+    assert_eq!(caller.call_keyed(command, "another", body).code(), 90003);
+    node.stop();
+}
+
+/// A book that is full forgets calls which an account still knows.
+#[test]
+fn a_key_that_an_account_knows_for_another_call_fails_the_call_as_a_whole() {
+    let (node, mut caller) = people();
+    for (command, body) in [
+        ("im_open_login_svc/account_import", json!({"UserID": "amy", "Nick": "x"})),
+        (
+            "im_open_login_svc/multiaccount_import",
+            json!({"AccountList": [{"UserID": "amy", "Nick": "x"}, {"UserID": "dora"}]}),
+        ),
+        (
+            "im_open_login_svc/account_delete",
+            json!({"DeleteItem": [{"UserID": "amy"}, {"UserID": "nobody"}]}),
+        ),
+    ] {
+        let change = ProfileChange { nick: Some(command.into()), ..ProfileChange::default() };
+        outlived(&node, command, "another call", "amy", Command::ImportAccount(change));
+        let refused = caller.call_keyed(command, command, &body);
+        assert_eq!(refused.code(), 60002, "{command}: {}", refused.body);
+    }
+    assert_eq!(caller.account_statuses(&["amy"]), ["Imported"]);
     node.stop();
 }
 

@@ -113,6 +113,22 @@ fn every_code_that_is_answered_is_described() {
     }
 }
 
+/// Whoever wants all of them may name each.
+#[test]
+fn lists_of_webhook_commands_have_room_for_all_there_are() {
+    let schemas = &Description::get().document["components"]["schemas"];
+    let commands = schemas["CallbackCommand"]["enum"].as_array().expect("a list").len();
+    let reference = json!("#/components/schemas/CallbackCommand");
+    let mut lists = 0;
+    walk(schemas, &mut |value| {
+        if value["items"]["$ref"] == reference {
+            assert_eq!(value["maxItems"], commands, "{value}");
+            lists += 1;
+        }
+    });
+    assert!(lists >= 2, "{lists}");
+}
+
 #[test]
 fn every_example_request_is_as_described() {
     let description = Description::get();

@@ -4,11 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cordon::domain::{AppId, UserId, UserKey};
+use cordon::journal::partition_of;
 use serde_json::json;
 
 use super::ends_well;
 use crate::support::{
-    Answer, Caller, Setup, TestProcess, TestSubscriber, eventually, names, skip, verify,
+    APP, Answer, Caller, Setup, TestProcess, TestSubscriber, eventually, keys_of_one_book, names,
+    skip, verify,
 };
 
 /// A node whose disk fails as it is told.
@@ -322,5 +325,38 @@ fn rows_that_cannot_be_read_are_never_taken_for_rows_that_are_not_there() {
     drop(caller);
     disk.restart(TestProcess::kill);
     assert_eq!(disk.check(), disk.blocked);
+    disk.end();
+}
+
+/// Of an account that nobody can read it is not known whether it was imported; the other one was.
+#[test]
+fn an_import_that_half_of_it_met_trouble_is_not_kept_as_its_answer() {
+    let Some(mut disk) = OnABadDisk::start(Setup::new()) else { return };
+    let import = "im_open_login_svc/multiaccount_import";
+    let ([first, key], book) = keys_of_one_book();
+    let user = |name: &str| UserId::parse(name).expect("a name");
+    let partitions = disk.setup.config().journal.partitions;
+    let home = |user| partition_of(&UserKey { app: AppId(APP), user }, partitions);
+    // A partition with an account that cannot be read answers nobody for a while: not the others' one.
+    let unknown = names("unknown", 50).into_iter().find(|name| {
+        let home_of_unknown = home(user(name));
+        home_of_unknown != home(book) && home_of_unknown != home(user("known"))
+    });
+    let unknown = &*unknown.expect("there are several partitions");
+    disk.node().caller().import(&["known", unknown]);
+    disk.restart(end_in_order);
+    let mut caller = disk.node().caller();
+    // What is in memory from here on: one of the accounts, and the book of both keys.
+    caller.call_keyed(import, &first, &json!({"Accounts": ["known"]})).ok();
+    disk.fails("rows");
+    let entry = |name: &str| json!({"UserID": name, "Nick": "new"});
+    let body = json!({"AccountList": [entry("known"), entry(unknown)]});
+    let half = caller.call_keyed(import, &key, &body).ok();
+    assert_eq!(half.body["FailAccounts"], json!([unknown]));
+    disk.fails("");
+    eventually("the other account is imported as well", || {
+        caller.call_keyed(import, &key, &body).body["FailAccounts"] == json!([])
+    });
+    drop(caller);
     disk.end();
 }

@@ -33,7 +33,7 @@ pub(crate) use random::Random;
 pub(crate) use setup::{ADMIN, APP, KEY, NOW_S, Setup};
 pub(crate) use skipped::{CI, skip, skip_without_root};
 pub(crate) use subscriber::{Heard, Reaction, TestSubscriber};
-pub(crate) use unheard::{friends_wanted, unheard};
+pub(crate) use unheard::{friends_wanted, keys_of_one_book, outlived, unheard};
 pub(crate) use wire::{Connection, ask_once};
 
 /// How long a test waits for what has to happen.

@@ -1,5 +1,7 @@
 //! The rules of the whole room: file and environment together.
 
+mod largest;
+
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -260,12 +262,29 @@ fn a_bad_value_is_refused_with_its_line_and_what_is_allowed() {
         [
             "cordon.toml:3: http.request_timeout_ms: it is out of range; allowed: 100 to 8000 ms",
             "cordon.toml:4: http.workers: it is no whole number; allowed: 1 to 1024 threads",
-            "cordon.toml:5: http.body_bytes_max: it is out of range; allowed: 1 KiB to 64 MiB",
+            "cordon.toml:5: http.body_bytes_max: it is out of range; allowed: 1 KiB to 2 MiB",
             "cordon.toml:8: journal.partitions: it is no whole number; allowed: 1 to 4096 partitions",
             "cordon.toml:9: journal.kind: it is one of: embedded, kafka",
             "cordon.toml:11: log.format: it cannot be of the type float",
         ]
     );
+}
+
+#[test]
+fn no_more_is_allowed_than_records_and_answers_have_room_for() {
+    let app = format!("[[app]]\nid = 1\nkeys = [\"{KEY}\"]\n[app.limits]\n");
+    let of_app = |line: &str| format!("{app}{line}");
+    let http = |line: &str| format!("[http]\n{line}\n{app}");
+    for (most, more, allowed) in [
+        (http("body_bytes_max = \"2 MiB\""), http("body_bytes_max = 2097153"), "1 KiB to 2 MiB"),
+        (of_app("friends_max = 5000"), of_app("friends_max = 5001"), "1 to 5000 users"),
+        (of_app("requests_max = 5000"), of_app("requests_max = 5001"), "1 to 5000 requests"),
+        (of_app("groups_max = 100"), of_app("groups_max = 101"), "1 to 100 groups"),
+    ] {
+        assert!(load(&most, &[]).is_ok(), "{most}");
+        let faults = faults(&more, &[]);
+        assert!(faults.len() == 1 && faults[0].ends_with(allowed), "{faults:?}");
+    }
 }
 
 #[test]
