@@ -119,9 +119,11 @@ fn unknown(user: UserId, app: Option<AppId>, unreadable: u64) -> String {
 }
 
 fn no_subscription(name: Option<&str>, app: Option<AppId>) -> String {
-    let name = name.map(|name| format!(": {}", plain::Plain(name))).unwrap_or_default();
     let place = app.map(|app| format!(" of app {app}")).unwrap_or_default();
-    format!("the journal knows no such subscription{name}{place}")
+    match name {
+        Some(name) => format!("no such subscription in the journal: {}{place}", plain::Plain(name)),
+        None => format!("no subscription{place} in the journal"),
+    }
 }
 
 fn listed(apps: &[AppId]) -> String {
