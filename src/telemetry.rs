@@ -4,16 +4,28 @@
 //! Libraries that speak through `log` are heard as well. Nobody hands a secret to this room:
 //! secrets print as masks (`config::Secret`), and no room logs a UserSig or a body.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
 use anyhow::Context;
-use tracing::Subscriber;
+use serde_json::{Map, Value};
 use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
+
+/// Libraries that at `info` tell an operator nothing that our own lines do not.
+const TALKATIVE: [&str; 3] = ["actix_server", "fjall", "lsm_tree"];
+/// What of them is logged if a filter lets as much through and does not name them.
+const TALKATIVE_LEVEL: &str = "warn";
+/// What the names of fields begin with that libraries hand over: where their source lay when this
+/// program was built.
+const BUILD_FIELDS: &str = "log.";
 
 /// Begins to log as `log` says. Once per process.
 ///
@@ -40,15 +52,60 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&log.level.0).context("log.level is no filter")?;
+    let filter = filter(&log.level.0);
+    let filter = EnvFilter::try_new(filter).context("log.level is no filter")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match log.format {
         LogFormat::Human => Box::new(lines.with_ansi(colours).finish()),
         // Machines get the fields beside the message, and the span that they belong to once.
         LogFormat::Json => {
-            Box::new(lines.json().flatten_event(true).with_span_list(false).finish())
+            let lines = lines.json().flatten_event(true).with_span_list(false);
+            Box::new(lines.map_event_format(WithoutBuildFields).finish())
         }
     })
+}
+
+/// The filter of somebody, with what they leave open about [`TALKATIVE`] libraries.
+fn filter(level: &str) -> String {
+    let words = || level.split(',').map(str::trim);
+    let lets_through = |word: &str| {
+        ["warn", "info", "debug", "trace"].iter().any(|level| word.eq_ignore_ascii_case(level))
+    };
+    let mut filter = level.to_owned();
+    if words().any(lets_through) {
+        let is_named =
+            |library: &&&str| words().any(|word| word.split(['=', '[']).next() == Some(library));
+        for library in TALKATIVE.iter().filter(|library| !is_named(library)) {
+            filter += &format!(",{library}={TALKATIVE_LEVEL}");
+        }
+    }
+    filter
+}
+
+/// Lines of JSON without [`BUILD_FIELDS`].
+struct WithoutBuildFields<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for WithoutBuildFields<F>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if !event.fields().any(|field| field.name().starts_with(BUILD_FIELDS)) {
+            return self.0.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        let mut fields: Map<String, Value> = serde_json::from_str(&line).map_err(|_| fmt::Error)?;
+        fields.retain(|name, _| !name.starts_with(BUILD_FIELDS));
+        writeln!(writer, "{}", Value::Object(fields))
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +149,43 @@ mod tests {
         let [line] = &lines[..] else { panic!("one line: {text}") };
         assert_eq!((&line["level"], &line["message"]), (&"INFO".into(), &"blocked".into()));
         assert_eq!((&line["user.id"], &line["duration_ms"]), (&"amy".into(), &3.into()));
+    }
+
+    #[test]
+    fn what_a_library_says_has_no_paths_of_the_build() {
+        let text = logged(LogFormat::Json, "info", || {
+            tracing::info!(log.file = "/home/builder/lib.rs", log.line = 7, "said");
+        });
+        let line: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "said");
+        assert!(text.ends_with("}\n") && !text.contains("log."), "{text}");
+    }
+
+    #[test]
+    fn talkative_libraries_are_quiet_unless_they_are_named() {
+        let heard = |level: &str| {
+            let text = logged(LogFormat::Human, level, || {
+                tracing::info!(target: "fjall::journal", "info");
+                tracing::warn!(target: "fjall::journal", "warning");
+                tracing::info!(target: "lsm_tree", "info");
+                tracing::info!(target: "actix_server::builder", "info");
+            });
+            text.lines().count()
+        };
+        for (level, lines) in [
+            ("info", 1),
+            ("info,cordon::webhooks=debug", 1),
+            ("TRACE", 1),
+            ("info,fjall=info", 2),
+            ("info,fjall=off", 0),
+            ("info,fjall::journal=info,lsm_tree=info", 3),
+            // Whoever wants less gets less.
+            ("error", 0),
+            ("off", 0),
+            ("cordon=info", 0),
+        ] {
+            assert_eq!(heard(level), lines, "{level}");
+        }
     }
 
     #[test]

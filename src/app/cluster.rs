@@ -42,7 +42,7 @@ impl Outside {
         clock: &Clock,
         registry: &mut Registry,
     ) -> Result<Self> {
-        let listener = super::bind(config.node.listen_or_default().as_str())?;
+        let listener = super::bind("node.listen", &config.node.listen_or_default())?;
         let address = config.node.reached_at(listener.local_addr()?.port()).as_str().to_owned();
         let settings = super::settings::peer_settings(config)?;
         let routes = Arc::new(Routes::new(journal.partitions()));

@@ -219,20 +219,23 @@ impl Directory {
         wanted: Option<Box<str>>,
     ) -> Result<Vec<StatusSeen>, DeskError> {
         let mut statuses: BTreeMap<(String, u32), StatusSeen> = BTreeMap::new();
+        let mut lags: BTreeMap<String, BTreeMap<Partition, u64>> = BTreeMap::new();
         for (index, seen) in self.cursors_everywhere(app).await?.into_iter().enumerate() {
+            let partition = Partition(index as u16);
             for (kept, cursor) in seen.cursors {
-                let Some(CursorName { app: of, subscription, replay }) = CursorName::parse(&kept)
-                else {
-                    continue;
-                };
+                let Some(name) = CursorName::parse(&kept) else { continue };
+                let CursorName { app: of, subscription, replay } = name;
                 if of != app || wanted.as_deref().is_some_and(|wanted| wanted != subscription) {
                     continue;
                 }
                 let replay = replay.unwrap_or(0);
                 let status = statuses.entry((subscription.to_owned(), replay)).or_default();
                 (status.name, status.replay) = (subscription.to_owned(), replay);
-                status.lag += seen.end.next.0.saturating_sub(cursor.place.next.0);
-                note(status, Partition(index as u16), cursor);
+                // What is followed elsewhere is known by the place that was saved last.
+                let saved = || seen.end.next.0.saturating_sub(cursor.place.next.0);
+                let here = lags.entry(kept.clone()).or_insert_with(|| self.lags(&name));
+                status.lag += here.get(&partition).copied().unwrap_or_else(saved);
+                note(status, partition, cursor);
             }
         }
         if wanted.is_some() && statuses.is_empty() {

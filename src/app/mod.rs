@@ -1,5 +1,6 @@
 //! The composition root: builds a node out of the rooms, and takes it down in order.
 
+mod check;
 mod cluster;
 mod deliveries;
 mod desk;
@@ -23,6 +24,7 @@ use futures_util::future::{Either, select};
 use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
+pub use self::check::check;
 use self::cluster::{Inside, Outside};
 use self::directory::{Directory, subscriptions};
 use self::followers::{Followers, UserCursors};
@@ -35,7 +37,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, JournalKind};
 use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey, is_book, is_keeper};
 use crate::http;
-use crate::journal::{Journal, Origin, embedded, kafka};
+use crate::journal::{Journal, JournalError, Origin, embedded, kafka};
 use crate::store::{self, Store};
 use crate::webhooks;
 
@@ -78,8 +80,8 @@ impl Node {
         clock: Clock,
         stop: impl Future<Output = ()>,
     ) -> Result<Self> {
-        let listener = bind(config.server.listen.as_str())?;
-        let operators = Operators::serve(config.server.ops_listen.as_str()).await?;
+        let listener = bind("listen", &config.server.listen)?;
+        let operators = Operators::serve(&config.server.ops_listen).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             ops.address = %operators.address,
@@ -140,6 +142,7 @@ impl Node {
         let began = Instant::now();
         let users = Users::start(parts)?;
         tracing::info!(duration_ms = began.elapsed().as_millis() as u64, "the state is recovered");
+        warn_of_unknown_apps(config, &store);
 
         let webhook_metrics = webhooks::Metrics::default();
         webhook_metrics.register(&mut registry, journal.clone(), clock.clone());
@@ -325,6 +328,21 @@ impl Caretaker {
     }
 }
 
+/// Says so if there are users whom no call reaches: most likely the settings are those of another
+/// folder.
+fn warn_of_unknown_apps(config: &Config, store: &Store) {
+    // A store that cannot be read is made anew, and has told so.
+    let mut apps = store.tables().apps().unwrap_or_default();
+    apps.retain(|known| config.apps.iter().all(|app| app.id != *known));
+    if !apps.is_empty() {
+        let ids: Vec<String> = apps.iter().map(AppId::to_string).collect();
+        tracing::warn!(
+            app.ids = ids.join(","),
+            "there are users of apps that the settings do not have: no call reaches them"
+        );
+    }
+}
+
 async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
     if users.imported(key.app, &[key.user]).await? == [true] {
         return Ok(());
@@ -352,8 +370,10 @@ fn admins(config: &Config) -> Vec<UserKey> {
     keys.collect()
 }
 
-fn bind(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
+/// Listens where `setting` says.
+fn bind(setting: &str, address: &config::Address) -> Result<TcpListener> {
+    TcpListener::bind(address.as_str())
+        .with_context(|| format!("{setting}: cannot listen on {address}"))
 }
 
 fn open_embedded(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Journal>> {
@@ -370,7 +390,14 @@ fn open_embedded(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Jou
         segment_bytes: config.journal.segment_bytes.0,
         pending_bytes_max: config.journal.pending_bytes_max.as_usize(),
         ..embedded::Settings::new(journal_dir(&config.server.data_dir))
-    })?;
+    });
+    let journal = match journal {
+        Err(error @ JournalError::Corrupt { .. }) => {
+            let advice = "restore the journal from a backup: a damaged one is not served";
+            return Err(anyhow::Error::new(error).context(advice));
+        }
+        opened => opened?,
+    };
     journal.metrics().register(registry);
     Ok(journal)
 }

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::bind;
 use super::phase::State;
+use crate::config::Address;
 use crate::http::ops;
 
 /// The listener for operators. Cheap to clone.
@@ -26,8 +27,8 @@ pub(super) struct Operators {
 impl Operators {
     /// Answers on `address` from now on, on a thread of its own: a start may keep this one busy for as
     /// long as it reads.
-    pub(super) async fn serve(address: &str) -> Result<Self> {
-        let listener = bind(address)?;
+    pub(super) async fn serve(address: &Address) -> Result<Self> {
+        let listener = bind("ops_listen", address)?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::starting());
         let registry = Arc::default();

@@ -191,6 +191,7 @@ mod tests {
     use super::*;
     use crate::app::directory::subscriptions;
     use crate::config::Environment;
+    use crate::domain::subscription::{AFTER_COMMANDS, REQUEST_OVER_LIMIT};
     use crate::domain::{DeliveryTerms, FailurePolicy, Format};
     use crate::http::Operation;
     use crate::http::settings::CALLS_PER_SECOND_MAX;
@@ -253,6 +254,15 @@ mod tests {
         let [all] = &subscriptions(&config("", &webhook)).expect("one")[..] else { panic!("one") };
         assert_eq!(all.signer.format(), Format::Standard);
         assert!(!all.headers && all.certificate.is_some());
+    }
+
+    #[test]
+    fn the_main_subscription_hears_of_what_one_that_is_set_by_a_call_hears() {
+        let mut by_default = config::WebhookCommand::AFTER.map(|command| command.0).to_vec();
+        let mut by_call = [&AFTER_COMMANDS[..], &[REQUEST_OVER_LIMIT]].concat();
+        by_default.sort_unstable();
+        by_call.sort_unstable();
+        assert_eq!(by_default, by_call);
     }
 
     #[test]

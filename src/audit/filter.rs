@@ -31,6 +31,13 @@ impl Filter {
         }
     }
 
+    /// Whether `commit` is of the user, or names them, in the app: whatever else is asked for.
+    pub fn knows(&self, commit: &Commit) -> bool {
+        let Some(user) = self.user else { return true };
+        self.app.is_none_or(|app| commit.key.app == app)
+            && (commit.key.user == user || commit.events.iter().any(|event| names(event, &user)))
+    }
+
     /// Whether a time lies in the range. A record without a time of its own has that of the last
     /// one before it.
     pub fn shows_time(&self, at: Timestamp) -> bool {

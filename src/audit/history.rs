@@ -49,6 +49,8 @@ pub struct Summary {
 }
 
 /// Writes the user's history. A closed pipe ends it without an error.
+///
+/// Errors: [`AuditError::UnknownUser`].
 pub fn run(
     journal: &dyn ReadJournal,
     options: &Options,
@@ -59,9 +61,14 @@ pub fn run(
         causes: Causes::default(),
         waiting: VecDeque::new(),
         summary: Summary::default(),
+        known: false,
     };
     let result = history.write(&mut Walk::over(journal, &all_partitions(journal))?, out);
     until_closed(result, ())?;
+    if !history.known {
+        let (user, app, unreadable) = (options.user, options.app, history.summary.unreadable);
+        return Err(AuditError::UnknownUser { user, app, unreadable });
+    }
     Ok(history.summary)
 }
 
@@ -70,6 +77,8 @@ struct History<'a> {
     causes: Causes,
     waiting: VecDeque<HistoryLine>,
     summary: Summary,
+    /// The user was met.
+    known: bool,
 }
 
 struct HistoryLine {
@@ -128,6 +137,7 @@ impl History<'_> {
             }
             let (partition, offset) = (step.partition, step.offset);
             if commit.key.user == self.options.user {
+                self.known = true;
                 if self.shows(commit.at) {
                     self.waiting.push_back(HistoryLine {
                         partition,
@@ -343,8 +353,16 @@ mod tests {
         let options = Options { app: None, ..options("carl", Format::Table) };
         let text = told(&world.memory, &options);
         assert!(text.lines().all(|line| line.contains("  1400000001/carl  ")), "{text}");
-        let elsewhere = Options { app: Some(AppId(2)), ..options };
-        assert_eq!(told(&world.memory, &elsewhere), "");
+    }
+
+    #[test]
+    fn of_whom_nothing_is_recorded_there_is_no_history() {
+        let world = world();
+        let elsewhere = Options { app: Some(AppId(2)), ..options("carl", Format::Table) };
+        for unknown in [options("zoe", Format::Table), elsewhere] {
+            let result = run(&world.memory, &unknown, &mut Vec::new());
+            assert!(matches!(result, Err(AuditError::UnknownUser { .. })), "{result:?}");
+        }
     }
 
     #[test]

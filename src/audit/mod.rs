@@ -91,6 +91,14 @@ pub enum AuditError {
         /// Records that could not be read: any of them may be the user's.
         unreadable: u64,
     },
+    /// The journal says nothing of the subscription.
+    #[error("{}", no_subscription(name.as_deref(), *app))]
+    UnknownSubscription {
+        /// The name asked for; `None` for any.
+        name: Option<Box<str>>,
+        /// The app asked for; `None` for all of them.
+        app: Option<AppId>,
+    },
     /// The journal knows the user in more than one app, and none was asked for.
     #[error("there is a {user} in several apps, so one has to be named: {}", listed(apps))]
     SeveralApps {
@@ -108,6 +116,14 @@ fn unknown(user: UserId, app: Option<AppId>, unreadable: u64) -> String {
         some => format!("; {some} records cannot be read"),
     };
     format!("there is no record of {user}{place}{doubt}")
+}
+
+fn no_subscription(name: Option<&str>, app: Option<AppId>) -> String {
+    let place = app.map(|app| format!(" of app {app}")).unwrap_or_default();
+    match name {
+        Some(name) => format!("no such subscription in the journal: {}{place}", plain::Plain(name)),
+        None => format!("no subscription{place} in the journal"),
+    }
 }
 
 fn listed(apps: &[AppId]) -> String {

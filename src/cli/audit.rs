@@ -34,10 +34,11 @@ pub(super) fn replay(
     environment: &Environment,
     out: &mut impl Write,
 ) -> Result<()> {
+    let named = args.user.map(|user| user.beside(args.app)).transpose()?;
     let options = replay::Options {
         filter: Filter {
-            app: args.app,
-            user: args.user,
+            app: named.map_or(args.app, |(app, _)| app),
+            user: named.map(|(_, user)| user),
             pair: args.pair,
             types: args.types.clone(),
             since: args.since,
@@ -60,9 +61,10 @@ pub(super) fn history(
     environment: &Environment,
     out: &mut impl Write,
 ) -> Result<()> {
+    let (app, user) = args.user.beside(args.app)?;
     let options = history::Options {
-        app: args.app,
-        user: args.user,
+        app,
+        user,
         since: args.since,
         until: args.until,
         format: format(&args.journal),
@@ -79,12 +81,8 @@ pub(super) fn state(
     environment: &Environment,
     out: &mut impl Write,
 ) -> Result<()> {
-    let options = state::Options {
-        app: args.app,
-        user: args.user,
-        at: args.at,
-        format: format(&args.journal),
-    };
+    let (app, user) = args.user.beside(args.app)?;
+    let options = state::Options { app, user, at: args.at, format: format(&args.journal) };
     let summary = state::run(&*open(&args.journal, environment)?, &options, out)?;
     if summary.unreadable > 0 {
         bail!("{} records of the user's partition cannot be read", summary.unreadable);

@@ -38,6 +38,7 @@ pub(super) fn migrate(
         format: Format::Table,
         ..verify::Options::default()
     };
+    tracing::info!(kafka.brokers = settings.cluster.brokers.join(","), "asking the brokers");
     let kafka_name = format!("{}journal", settings.cluster.prefix);
     if args.back {
         let from = kafka::ReadOnly::open(settings.cluster)?;

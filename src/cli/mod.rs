@@ -13,6 +13,7 @@ mod webhooks;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
@@ -23,9 +24,9 @@ pub use arguments::{
     StateArgs, UsersigArgs, VerifyArgs,
 };
 
-use crate::config::{App, Environment, Secret, existing_development_app};
+use crate::config::{App, Environment, Secret, existing_development_app, meant_app};
 use crate::domain::AppId;
-use crate::{telemetry, usersig};
+use crate::{app, telemetry, usersig};
 
 /// What was asked for is done.
 const DONE: u8 = 0;
@@ -80,6 +81,7 @@ fn dispatch(
         Command::Config(args) => print_config(args, environment, out),
         Command::Serve(args) => {
             let config = args.settings.load(environment)?;
+            app::check(&config)?;
             telemetry::init(&config.log)?;
             serve::serve(config, out)
         }
@@ -104,6 +106,7 @@ fn print_config(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let config = args.settings.load(environment)?;
+    app::check(&config)?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(config.settings())?)?;
     } else {
@@ -119,7 +122,7 @@ fn print_usersig(
 ) -> anyhow::Result<()> {
     let app = match (args.app_id, &args.key) {
         (Some(id), Some(key)) => App { id, keys: vec![Secret::new(key)], ..App::default() },
-        (id, _) => known_app(id, args, environment)?,
+        (id, _) => known_app(id, args.data_dir.as_deref(), &args.settings, environment)?,
     };
     let identifier = args.identifier.or(app.admins.first().copied()).context("no --identifier")?;
     let key = app.keys.first().context("the app has no key")?;
@@ -130,17 +133,19 @@ fn print_usersig(
     Ok(())
 }
 
-/// The app `id` of the settings, or their only one, or the data folder's development app. Makes
-/// none.
+/// The app `id` of the settings, or the one that the environment means, or their only one, or the
+/// development app of `data_dir`, which is else the one of the settings. Makes none.
 fn known_app(
     id: Option<AppId>,
-    args: &UsersigArgs,
+    data_dir: Option<&Path>,
+    settings: &SettingsArgs,
     environment: &Environment,
 ) -> anyhow::Result<App> {
-    let config = args.settings.load(environment)?;
+    let config = settings.load(environment)?;
+    let id = id.or_else(|| meant_app(environment));
     let mut apps = config.apps;
     if apps.is_empty() {
-        let data_dir = args.data_dir.as_ref().unwrap_or(&config.server.data_dir);
+        let data_dir = data_dir.unwrap_or(&config.server.data_dir);
         apps.extend(existing_development_app(data_dir)?);
     }
     apps.retain(|app| id.is_none_or(|id| app.id == id));
@@ -202,6 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn usersig_takes_the_variable_for_the_app_that_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cordon.toml");
+        let app = |id: u32| format!("[[app]]\nid = {id}\nkeys = \"{KEY}-{id}\"\n");
+        std::fs::write(&path, app(7) + &app(8)).unwrap();
+        let line = format!("cordon usersig --config {}", path.display());
+        assert_eq!(run_with(&line, &[]).0, 1);
+        let (code, text) = run_with(&line, &[("CORDON_APP_ID", "8")]);
+        let eight =
+            App { id: AppId(8), keys: vec![Secret::new(format!("{KEY}-8"))], ..App::default() };
+        assert_eq!(code, 0);
+        assert!(verify(&text, &eight, "administrator").is_ok());
+    }
+
+    #[test]
     fn usersig_finds_the_development_app_and_makes_none() {
         let folder = tempfile::tempdir().unwrap();
         let line = format!("cordon usersig --data-dir {}", folder.path().display());
@@ -234,6 +254,8 @@ mod tests {
     fn the_exit_code_tells_failure_from_misuse() {
         assert_eq!(run_with("cordon config", &[("CORDON_HTTP_WORKERS", "0")]).0, 1);
         assert_eq!(run_with("cordon config --config /nowhere/cordon.toml", &[]).0, 1);
+        let line = "cordon verify --data-dir /nowhere --config /nowhere/cordon.toml";
+        assert_eq!(run_with(line, &[]).0, 1);
         for line in [
             "cordon",
             "cordon dance",
@@ -243,6 +265,10 @@ mod tests {
             "cordon state amy --at yesterday",
             "cordon replay --user amy --pair amy,bob",
             "cordon replay --limit many",
+            "cordon replay --type Foo",
+            "cordon usersig --expire-s 0",
+            "cordon webhooks seek",
+            "cordon webhooks seek --end --time 2026-11-22",
         ] {
             assert_eq!(run_with(line, &[]).0, 2, "{line}");
         }

@@ -1,11 +1,11 @@
 //! `cordon serve`: runs a node in the foreground until it is asked to stop.
 
+use std::fs;
 use std::io::Write;
-use std::pin::pin;
 
 use anyhow::{Context, Result};
 use futures_util::FutureExt;
-use futures_util::future::select;
+use futures_util::future::select_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{self, Node};
@@ -16,15 +16,20 @@ use crate::usersig;
 /// How long the UserSig of the example call is valid, in seconds.
 const EXAMPLE_EXPIRE_S: u64 = 86_400;
 
-/// Runs a node with `config` and prints on `out` where it is reached, until SIGTERM or SIGINT.
+/// Where Linux tells of a process which signals it ignores.
+const STATUS: &str = "/proc/self/status";
+
+/// Runs a node with `config` and prints on `out` where it is reached, until SIGTERM or SIGINT, or
+/// SIGHUP: its terminal was closed.
 pub(super) fn serve(mut config: Config, out: &mut impl Write) -> Result<()> {
     let development = config.ensure_app()?.cloned();
     actix_web::rt::System::new().block_on(async {
-        let (mut terminate, mut interrupt) =
-            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let mut signals = vec![listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
+        if !ignores_hangup() {
+            signals.push(listen(SignalKind::hangup())?);
+        }
         let stop = async move {
-            let (terminated, interrupted) = (pin!(terminate.recv()), pin!(interrupt.recv()));
-            select(terminated, interrupted).await;
+            select_all(signals.iter_mut().map(|signal| signal.recv().boxed_local())).await;
         };
         let stop = stop.shared();
         let clock = Clock::system();
@@ -76,6 +81,15 @@ async fn announce(
 
 fn listen(kind: SignalKind) -> Result<Signal> {
     signal(kind).context("cannot listen for signals")
+}
+
+/// Whether whoever started this process wants it to outlive the terminal, as `nohup` does. Listening
+/// would take that back.
+fn ignores_hangup() -> bool {
+    let status = fs::read_to_string(STATUS).unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    ignored >> (SignalKind::hangup().as_raw_value() - 1) & 1 == 1
 }
 
 /// What a newcomer without settings is told: what was made, and a call to try.

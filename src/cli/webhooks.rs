@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::arguments::{
-    DeadLettersArgs, LogArgs, SelectionArgs, SubscribedArgs, WebhookReplayArgs, WebhookResendArgs,
-    WebhookSeekArgs, WebhooksAuditArgs, WebhooksCommand,
+    DeadLettersArgs, LogArgs, SelectionArgs, SubscribedArgs, UserArg, WebhookReplayArgs,
+    WebhookResendArgs, WebhookSeekArgs, WebhooksAuditArgs, WebhooksCommand,
 };
 use super::audit::{format, open};
 use super::call::call;
@@ -20,7 +20,7 @@ use crate::audit::webhooks::{
 };
 use crate::config::Environment;
 use crate::domain::subscription::REPLAYED_IDS_MAX;
-use crate::domain::{MAIN, Timestamp};
+use crate::domain::{MAIN, Timestamp, UserId};
 use crate::journal::{Offset, Partition};
 
 /// How calls of the API name what is asked for. Rule: extensions.md.
@@ -74,6 +74,18 @@ fn options(args: &SubscribedArgs, range: Range) -> Result<Options> {
     })
 }
 
+/// The same of one user's events, if one is named.
+fn options_of(
+    args: &SubscribedArgs,
+    range: Range,
+    user: Option<UserArg>,
+) -> Result<(Options, Option<UserId>)> {
+    let named = user.map(|user| user.beside(args.app)).transpose()?;
+    let app = named.map_or(args.app, |(app, _)| app);
+    let options = Options { app, ..options(args, range)? };
+    Ok((options, named.map(|(_, user)| user)))
+}
+
 fn list(args: &SubscribedArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
     let options = options(args, Range::default())?;
     webhooks::list(&*open(&args.journal, environment)?, &options, out)?;
@@ -96,13 +108,8 @@ fn reconcile(
 
 fn log_options(args: &LogArgs) -> Result<LogOptions> {
     let range = Range { from: bound(&args.from)?, to: bound(&args.to)? };
-    Ok(LogOptions {
-        options: options(&args.subscribed, range)?,
-        id: args.id,
-        user: args.user,
-        state: args.state.clone(),
-        body: args.body,
-    })
+    let (options, user) = options_of(&args.subscribed, range, args.user)?;
+    Ok(LogOptions { options, id: args.id, user, state: args.state.clone(), body: args.body })
 }
 
 fn log(args: &LogArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
@@ -118,12 +125,8 @@ fn dead_letters(
 ) -> Result<()> {
     let bound = |at: Option<Timestamp>| at.map(Bound::Time);
     let range = Range { from: bound(args.since), to: bound(args.until) };
-    let options = LogOptions {
-        options: options(&args.subscribed, range)?,
-        id: args.id,
-        user: args.user,
-        ..LogOptions::default()
-    };
+    let (options, user) = options_of(&args.subscribed, range, args.user)?;
+    let options = LogOptions { options, id: args.id, user, ..LogOptions::default() };
     let journal = open(&args.subscribed.journal, environment)?;
     webhooks::dead_letters(&*journal, &options, out)?;
     Ok(())
@@ -149,7 +152,7 @@ fn replay(args: &WebhookReplayArgs, environment: &Environment, out: &mut impl Wr
     let range = Range { from: bound(&args.selection.from)?, to: bound(&args.selection.to)? };
     if args.dry_run {
         let selection = Selection {
-            app: args.node.app(environment)?,
+            app: args.node.app(&args.journal.settings, environment)?,
             subscription: args.selection.subscription.clone().unwrap_or_else(|| MAIN.to_owned()),
             range,
             users: args.selection.users.clone(),
@@ -160,7 +163,8 @@ fn replay(args: &WebhookReplayArgs, environment: &Environment, out: &mut impl Wr
         return write_counted(&counted, format(&args.journal), out);
     }
     let body = replay_body(&args.selection, args.to_url.as_deref(), &range)?;
-    let answer = call(&args.node.complete(environment)?, REPLAY_START, &body)?;
+    let answer =
+        call(&args.node.complete(&args.journal.settings, environment)?, REPLAY_START, &body)?;
     writeln!(out, "replay {} has begun", answer["Number"])?;
     Ok(())
 }
@@ -242,17 +246,21 @@ fn seek(args: &WebhookSeekArgs, environment: &Environment, out: &mut impl Write)
     let mut body = Map::new();
     let name = args.subscription.as_deref().unwrap_or(MAIN);
     body.insert(field::NAME.into(), json!(name));
-    match (args.offset.as_slice(), args.time, args.end) {
-        ([], Some(time), false) => body.insert(field::TIME.into(), json!(seconds(time)?)),
-        ([], None, true) => body.insert(field::END.into(), json!(1)),
-        (offsets @ [_, ..], None, false) => {
+    // The command line has one of them.
+    match (args.time, args.end) {
+        (Some(time), _) => body.insert(field::TIME.into(), json!(seconds(time)?)),
+        (None, true) => body.insert(field::END.into(), json!(1)),
+        (None, false) => {
             let place = |(partition, offset): &(Partition, Offset)| json!({field::PARTITION: partition, field::OFFSET: offset});
-            let places: Vec<Value> = offsets.iter().map(place).collect();
+            let places: Vec<Value> = args.offset.iter().map(place).collect();
             body.insert(field::OFFSETS.into(), json!(places))
         }
-        _ => bail!("one of --offset, --time and --end says where to"),
     };
-    call(&args.node.complete(environment)?, SUBSCRIPTION_SEEK, &Value::Object(body))?;
+    call(
+        &args.node.complete(&args.settings, environment)?,
+        SUBSCRIPTION_SEEK,
+        &Value::Object(body),
+    )?;
     writeln!(out, "{name} goes on from there")?;
     Ok(())
 }
@@ -267,7 +275,7 @@ fn resend(args: &WebhookResendArgs, environment: &Environment, out: &mut impl Wr
         ..SelectionArgs::default()
     };
     let body = replay_body(&selection, None, &Range::default())?;
-    let answer = call(&args.node.complete(environment)?, REPLAY_START, &body)?;
+    let answer = call(&args.node.complete(&args.settings, environment)?, REPLAY_START, &body)?;
     let count = args.ids.len();
     writeln!(out, "{count} calls are sent again by replay {}", answer["Number"])?;
     Ok(())

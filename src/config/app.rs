@@ -11,7 +11,7 @@ use super::value::Choice;
 use crate::domain::{AllowType, AppId, FailurePolicy, Fallback, Format, UserId};
 
 /// The admin of an app that names none.
-pub const ADMIN: &str = "administrator";
+const ADMIN: &str = "administrator";
 /// Friends, and requests, behind which the record of a deleted account might not fit into Kafka.
 pub(super) const FRIENDS_MAX: u64 = 5_000;
 pub(super) const REQUESTS_MAX: u64 = 5_000;
@@ -141,7 +141,7 @@ section! {
         enabled: bool = true;
         /// What happens to a delivery that fails while others come through: hold-user, skip or halt.
         policy: FailurePolicy = FailurePolicy::HoldUser;
-        /// Attempts after which the policy speaks.
+        /// Attempts after which the policy speaks; only those count that fail while others come through.
         attempts_max: u32 = 20, in 1..=1000, unit "attempts";
         /// Deliveries in flight at most.
         in_flight_max: u32 = 64, in 1..=1024, unit "deliveries";
@@ -175,16 +175,19 @@ pub struct WebhookCommand(pub &'static str);
 
 impl WebhookCommand {
     /// What is said after the fact. On unless settings say otherwise.
-    pub const AFTER: [Self; 8] = [
+    pub const AFTER: [Self; 7] = [
         Self("Sns.CallbackBlackListAdd"),
         Self("Sns.CallbackBlackListDelete"),
         Self("Sns.CallbackFriendAdd"),
         Self("Sns.CallbackFriendDelete"),
         Self("Profile.CallbackPortraitSet"),
         Self("C2C.CallbackAfterSendMsg"),
-        Self("State.StateChange"),
         Self("Alert.RequestOverLimit"),
     ];
+
+    /// Of a client that comes or goes: there are none, so it is taken and never sent. Off unless settings
+    /// say otherwise, so that nobody is promised it.
+    pub const UNSENT: Self = Self("State.StateChange");
 
     /// What is asked before the fact. Off unless settings say otherwise.
     pub const BEFORE: [Self; 3] = [
@@ -196,7 +199,8 @@ impl WebhookCommand {
 
 impl Choice for WebhookCommand {
     const CHOICES: &'static [(&'static str, Self)] = &{
-        let [a, b, c, d, e, f, g, h] = Self::AFTER;
+        let [a, b, c, d, e, f, g] = Self::AFTER;
+        let h = Self::UNSENT;
         let [i, j, k] = Self::BEFORE;
         [
             (a.0, a),

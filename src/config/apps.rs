@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::app::App;
 use super::fault::Place;
-use super::scope::{Listens, Loader, PREFIX, Scope, Section};
+use super::scope::{Environment, Listens, Loader, PREFIX, Scope, Section};
 use super::value::Value;
 use crate::domain::AppId;
 
@@ -17,6 +17,11 @@ const ID_VARIABLE: &str = "CORDON_APP_ID";
 const KEY_VARIABLE: &str = "CORDON_APP_KEY";
 /// The one variable that every app listens to.
 const SHARED_VARIABLE: &str = "CORDON_RATE_LIMITS";
+
+/// The app that the variables of `environment` are about, if one of them says so.
+pub fn meant_app(environment: &Environment) -> Option<AppId> {
+    AppId::from_text(environment.get(ID_VARIABLE)?.trim()).ok()
+}
 
 /// The table of one app, and the line it begins at.
 pub(super) struct AppTable<'a> {

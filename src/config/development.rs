@@ -56,8 +56,14 @@ pub fn existing_development_app(data_dir: &Path) -> anyhow::Result<Option<App>> 
         Err(error) => return Err(error).context(format!("{} cannot be read", path.display())),
     };
     // The parser's own words could repeat the key.
-    let Stored { app_id, key } = serde_json::from_slice(&text)
-        .map_err(|_| anyhow!("{} is damaged; remove it to get a new app", path.display()))?;
+    let Stored { app_id, key } = serde_json::from_slice(&text).map_err(|_| {
+        anyhow!(
+            "{} is damaged. Restore it from a backup, or set CORDON_APP_ID to the id of the app, which \
+             the journal has (cordon replay --limit 1), and CORDON_APP_KEY to a key. Without the file \
+             there would be a new app, out of whose reach all users are",
+            path.display()
+        )
+    })?;
     let name = Some("development".to_owned());
     Ok(Some(App { id: app_id, name, keys: vec![Secret::new(key)], ..App::default() }))
 }

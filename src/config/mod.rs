@@ -29,7 +29,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use app::{ADMIN, Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand};
+pub use app::{Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand};
+pub use apps::meant_app;
 pub use development::{development_app, existing_development_app, make_data_dir};
 pub use fault::{ConfigError, Fault, Place};
 pub use kind::{Address, Bytes, LogFilter, Name, Subnet};
@@ -173,6 +174,13 @@ impl Config {
         let App { id, name, keys, .. } = development_app(&self.server.data_dir)?;
         self.apps.push(App { id, name, keys, ..self.nameless.clone() });
         Ok(self.apps.first())
+    }
+
+    /// What is wrong with the setting at `path`, as whoever uses its value finds.
+    pub fn fault(&self, path: String, reason: impl ToString) -> Fault {
+        let known = self.settings.iter().find(|setting| setting.path == path);
+        let place = known.map_or(Place::Nowhere, |setting| setting.place.clone());
+        Fault { place, setting: path, reason: reason.to_string() }
     }
 
     /// Every setting as it is in force, in the order in which people look for them.

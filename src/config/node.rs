@@ -7,9 +7,8 @@ use super::scope::section;
 use super::secret::Secret;
 use super::value::Choice;
 
-/// What is logged when nobody says otherwise: our own rooms from `info` on. What these libraries
-/// say at that level tells an operator nothing that our own lines do not.
-const LOG_LEVEL: &str = "info,actix_server=warn,fjall=warn,lsm_tree=warn";
+/// What is logged when nobody says otherwise.
+const LOG_LEVEL: &str = "info";
 
 /// Bodies behind which the record of a call, which says more than its body, might not fit into Kafka.
 pub(super) const BODY_BYTES_MAX: u64 = 2 << 20;
@@ -157,7 +156,8 @@ section! {
     pub struct Log {
         /// `human` for people, `json` for machines.
         format: LogFormat = LogFormat::Human;
-        /// What is logged: a level, and other levels for single rooms.
+        /// What is logged: a level, and other levels for single rooms. Libraries that say much speak from
+        /// `warn` on, unless they are named.
         level: LogFilter = LogFilter(LOG_LEVEL.to_owned());
     }
 }

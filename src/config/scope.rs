@@ -118,6 +118,9 @@ pub struct Setting {
     pub variable: Option<String>,
     /// What it is for.
     pub about: String,
+    /// Where the value stands.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 /// Which variables a scope listens to.
@@ -234,14 +237,13 @@ impl<'l, 'a> Scope<'l, 'a> {
         let systematic = || format!("{}{}", self.prefix, rule.name.to_uppercase());
         let variable = rule.variable.map_or_else(systematic, str::to_owned);
         let mut found = (rule.default.clone(), Source::Default);
+        let mut stands = Place::Nowhere;
 
         if let Some(value) = self.entry(rule.name) {
+            let place = self.loader.line(value.span().start);
             match within(T::from_toml(value.get_ref()), rule.range.as_ref(), rule.unit) {
-                Ok(value) => found = (value, Source::File),
-                Err(reason) => {
-                    let place = self.loader.line(value.span().start);
-                    self.loader.refuse(place, &path, reason);
-                }
+                Ok(value) => (found, stands) = ((value, Source::File), place),
+                Err(reason) => self.loader.refuse(place, &path, reason),
             }
         }
         let heard = match self.listens {
@@ -251,11 +253,10 @@ impl<'l, 'a> Scope<'l, 'a> {
         match self.loader.variable(&variable) {
             Some(text) if heard => {
                 self.loader.heard.insert(variable.clone());
+                let place = Place::Variable(variable.clone());
                 match within(T::from_text(text.trim()), rule.range.as_ref(), rule.unit) {
-                    Ok(value) => found = (value, Source::Environment),
-                    Err(reason) => {
-                        self.loader.refuse(Place::Variable(variable.clone()), &path, reason);
-                    }
+                    Ok(value) => (found, stands) = ((value, Source::Environment), place),
+                    Err(reason) => self.loader.refuse(place, &path, reason),
                 }
             }
             Some(_) => drop(self.loader.unheard.insert(variable.clone())),
@@ -272,6 +273,7 @@ impl<'l, 'a> Scope<'l, 'a> {
             source,
             variable: heard.then_some(variable),
             about: rule.about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" "),
+            place: stands,
         });
         value
     }

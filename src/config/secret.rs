@@ -39,8 +39,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An address that is called, `http://` or `https://`. A name and password in it are used and never
-/// shown.
+/// An address that is called, `http://` or `https://`. A name and password in it, and its query, are
+/// used and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url(String);
 
@@ -62,11 +62,13 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").expect("an address has a scheme");
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let query = if query.is_empty() { String::new() } else { format!("?{MASK}") };
         match authority(rest).rsplit_once('@') {
             Some((name_and_password, _)) => {
-                write!(f, "{scheme}://{MASK}{}", &rest[name_and_password.len()..])
+                write!(f, "{scheme}://{MASK}{}{query}", &rest[name_and_password.len()..])
             }
-            None => f.write_str(&self.0),
+            None => write!(f, "{scheme}://{rest}{query}"),
         }
     }
 }
@@ -97,10 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn name_and_password_of_an_address_are_never_printed() {
+    fn name_and_password_of_an_address_and_its_query_are_never_printed() {
         let url = Url::parse("https://me:hu@sh@example.org/at@home?x=1").unwrap();
-        assert_eq!(url.to_string(), "https://********@example.org/at@home?x=1");
+        assert_eq!(url.to_string(), "https://********@example.org/at@home?********");
         assert_eq!(format!("{url:?}"), url.to_string());
+        let url = Url::parse("https://example.org?token=hush").unwrap();
+        assert_eq!(url.to_string(), "https://example.org?********");
         assert_eq!(Url::parse("http://[::1]:80/x").unwrap().to_string(), "http://[::1]:80/x");
     }
 

@@ -152,6 +152,12 @@ pub trait ReadJournal: Send + Sync + 'static {
     fn damage(&self) -> Result<Option<Damage>, JournalError> {
         Ok(None)
     }
+
+    /// How many bytes there are behind the last record that are none: of a write that was cut short, or
+    /// is under way. Nobody was told of it. `0` if it cannot be told.
+    fn torn_bytes(&self) -> Result<u64, JournalError> {
+        Ok(0)
+    }
 }
 
 /// The first damage of a journal.

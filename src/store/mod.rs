@@ -5,6 +5,7 @@
 //! on purpose: the journal is the truth, and a store that was lost, or lags, costs time alone.
 //! Writing happens on one thread of its own; reading on any. It knows nothing of actors.
 
+mod apps;
 pub mod row_set;
 pub mod rows;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::caller::Outcome;
 use super::command::CallbackCommand;
+use super::cursor::CursorName;
 use super::line::Line;
 use super::series::{self, Labels, Series};
 use super::subscription::Subscription;
@@ -78,6 +79,22 @@ impl Gauges {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
     }
 
+    /// Records that the subscription is not done with, by partition; one more stands for news that it
+    /// has not looked at.
+    fn lags(&self, journal: &dyn Journal) -> BTreeMap<Partition, u64> {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lags = lanes.iter().map(|(partition, lane)| {
+            // Asked first: what is fed may be news, what is beyond it is not yet.
+            let fed = lane.fed.load(Ordering::Acquire);
+            (*partition, journal.known_end(*partition).0.saturating_sub(fed) + lane.behind)
+        });
+        let mut lags: BTreeMap<Partition, u64> = lags.collect();
+        if let Some(mut first) = lags.first_entry() {
+            *first.get_mut() += u64::from(self.stirred.load(Ordering::Acquire));
+        }
+        lags
+    }
+
     /// There is news.
     pub(super) fn stir(&self) {
         self.stirred.store(true, Ordering::Release);
@@ -129,6 +146,20 @@ impl Metrics {
         );
         let watched = Arc::clone(&self.watched);
         registry.register_collector(Box::new(Lines { journal, clock, watched }));
+    }
+
+    /// Records of `journal` that a subscription, or a replay of one, is not done with, in each
+    /// partition in which it is followed here.
+    pub(super) fn lags(
+        &self,
+        journal: &dyn Journal,
+        of: &CursorName<'_>,
+    ) -> BTreeMap<Partition, u64> {
+        let labels = Labels::named(of);
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = watched.iter().filter_map(Weak::upgrade);
+        let known = watched.find(|known| known.labels == labels);
+        known.map_or_else(BTreeMap::new, |known| known.lags(journal))
     }
 
     /// The counters of a subscription.
@@ -198,14 +229,7 @@ impl fmt::Debug for Lines {
 
 impl Lines {
     fn lag(&self, gauges: &Gauges) -> i64 {
-        let lanes = gauges.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lags = lanes.iter().map(|(partition, lane)| {
-            // Asked first: what is fed may be news, what is beyond it is not yet.
-            let fed = lane.fed.load(Ordering::Acquire);
-            self.journal.known_end(*partition).0.saturating_sub(fed) + lane.behind
-        });
-        let lag: u64 = lags.sum::<u64>() + u64::from(gauges.stirred.load(Ordering::Acquire));
-        i64::try_from(lag).unwrap_or(i64::MAX)
+        i64::try_from(gauges.lags(&*self.journal).values().sum::<u64>()).unwrap_or(i64::MAX)
     }
 
     fn oldest_s(&self, gauges: &Gauges) -> i64 {

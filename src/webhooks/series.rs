@@ -10,6 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
+use super::cursor::CursorName;
 use super::subscription::Subscription;
 
 /// Which subscription a series is about.
@@ -22,6 +23,10 @@ pub(super) struct Labels {
 impl Labels {
     pub(super) fn new(of: &Subscription) -> Self {
         Self { app: of.app.0, subscription: of.label() }
+    }
+
+    pub(super) fn named(name: &CursorName<'_>) -> Self {
+        Self { app: name.app.0, subscription: name.label() }
     }
 }
 

@@ -211,9 +211,37 @@ fn the_balancer_keeps_no_usersig_and_says_where_calls_come_from() {
     assert_eq!((set("access_log"), set("access_log off;")), (1, 1));
     assert_eq!((set("error_log"), set("error_log /dev/stderr emerg;")), (1, 1));
     assert!(balanced.contains("X-Forwarded-For $proxy_add_x_forwarded_for;"));
+    // Whoever else is believed says where they are themselves.
+    let balancer = &services("cluster.yml")["balancer"]["networks"]["default"]["ipv4_address"];
+    let balancer = balancer.as_str().and_then(|ip| ip.parse().ok()).expect("a fixed address");
     for (node, config) in nodes("cluster.yml") {
-        assert!(!config.http.trusted_proxies.is_empty(), "{node}");
+        let [only] = config.http.trusted_proxies[..] else { panic!("{node}") };
+        assert_eq!((only.address, only.prefix), (balancer, 32), "{node}");
     }
+}
+
+#[test]
+fn what_the_readme_calls_worth_an_alarm_has_a_rule() {
+    let (readme, alerts) = (text("../README.md"), text("prometheus/alerts.yml"));
+    let (_, worth) = readme.split_once("Worth an alarm:").expect("the tables");
+    let (worth, _) = worth.split_once("\nLogs go to").expect("their end");
+    let metrics = worth.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let metrics = metrics.flat_map(|cell| cell.split('`')).filter(|it| it.starts_with("cordon_"));
+    let metrics: Vec<&str> = metrics.filter_map(|it| it.split('{').next()).collect();
+    assert!(metrics.len() > 20, "{metrics:?}");
+    for metric in metrics {
+        assert!(alerts.contains(metric), "{metric}");
+    }
+}
+
+#[test]
+fn webhooks_are_signed_for_a_receiver_that_looks() {
+    let services = services("cluster.yml");
+    let token = &services["receiver"]["environment"]["WEBHOOK_TOKEN"];
+    for node in nodes("cluster.yml").keys() {
+        assert_eq!(&services[node]["environment"]["CORDON_WEBHOOK_TOKEN"], token, "{node}");
+    }
+    assert!(text("receiver.py").contains("WEBHOOK_TOKEN"));
 }
 
 #[test]

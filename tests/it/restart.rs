@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{Caller, Setup, Stopped, TestNode, TestSubscriber, names};
+use crate::support::{APP, Caller, Setup, Stopped, TestNode, TestProcess, TestSubscriber, names};
 
 /// So many users do not fit into memory at once in these tests.
 const USERS: usize = 40;
@@ -238,4 +238,17 @@ fn the_number_of_partitions_does_not_change() {
     assert!(reason.contains("partitions"), "{reason}");
     let node = stopped.start();
     assert_eq!(node.caller().blocks("amy", &["bob"]).relations(), ["AWithB"]);
+}
+
+#[test]
+fn users_of_an_app_that_the_settings_do_not_have_are_told_of() {
+    let setup = Setup::new();
+    let told = format!("app.ids=\"{APP}\"");
+    for (app, is_told) in [(APP, false), (APP, false), (APP + 1, true)] {
+        let node = TestProcess::start(&setup.clone().set("APP_ID", &app.to_string()));
+        node.terminate();
+        assert!(node.wait().success());
+        let said = TestProcess::everything_said(&setup);
+        assert_eq!(said.contains(&told), is_told, "{said}");
+    }
 }

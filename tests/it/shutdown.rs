@@ -18,6 +18,8 @@ use crate::support::{
     ask_once, audit, command, eventually, kafka, names, skip, soon, verify,
 };
 
+/// A filter that lets everything through.
+const EVERYTHING: &str = "trace,actix_server=trace,fjall=trace,lsm_tree=trace";
 /// How long a stop may take that has nothing to wait for: less than the grace of calls under way.
 const PROMPT: Duration = Duration::from_secs(5);
 
@@ -139,7 +141,7 @@ fn a_node_that_is_told_to_stop_while_it_starts_does_not_finish_its_start() {
 
     // Nobody may claim a partition: a start is patient with that for longer than a stop may take.
     fs::write(&errors, "write").expect("a file of the test");
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let log = setup.folder().join("log.txt");
         let mut child = command(&setup)
             .arg("serve")
@@ -172,9 +174,14 @@ struct Starting {
 
 impl Starting {
     fn of(setup: &Setup) -> Self {
+        let mut command = command(setup);
+        command.arg("serve");
+        Self::by(command, setup)
+    }
+
+    fn by(mut command: Command, setup: &Setup) -> Self {
         let log = setup.folder().join("log.txt");
-        let child = command(setup)
-            .arg("serve")
+        let child = command
             .stdout(Stdio::piped())
             .stderr(File::create(&log).expect("a file of the test"))
             .spawn()
@@ -187,8 +194,12 @@ impl Starting {
     }
 
     fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("it has an id"), Signal::TERM).expect("it takes signals");
+        kill_process(pid.expect("it has an id"), signal).expect("it takes signals");
     }
 
     /// Waits for its end. Answers whether that was orderly, and what it printed.
@@ -267,6 +278,36 @@ fn a_node_serves_also_when_nobody_reads_what_it_prints() {
     assert!(last_kinds(&records).values().all(|kind| kind == "release"));
 }
 
+#[test]
+fn a_node_stops_in_order_when_its_terminal_is_closed_unless_it_was_started_to_outlive_it() {
+    let setup = Setup::new();
+    let mut node = Starting::of(&setup);
+    eventually("it is ready", || node.said().contains("cordon::cli::serve: ready"));
+    node.signal(Signal::HUP);
+    assert!(node.end().0, "{}", node.said());
+    assert!(node.said().contains("cordon::cli::serve: stopped"), "{}", node.said());
+
+    let program = command(&setup);
+    let mut outliving = Command::new("sh");
+    outliving.args(["-c", "trap '' HUP; exec \"$0\" serve"]).arg(program.get_program());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => outliving.env(name, value),
+            None => outliving.env_remove(name),
+        };
+    }
+    outliving.current_dir(setup.folder());
+    let mut node = Starting::by(outliving, &setup);
+    eventually("it is ready", || node.said().contains("cordon::cli::serve: ready"));
+    let status = fs::read_to_string(format!("/proc/{}/status", node.child.id())).expect("Linux");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+    let ignored = u64::from_str_radix(mask.trim(), 16).expect("a number");
+    assert_eq!(ignored & 1, 1, "the first signal is ignored: {mask}");
+    node.signal(Signal::HUP);
+    node.terminate();
+    assert!(node.end().0, "{}", node.said());
+}
+
 /// Nothing that was said has one of these texts in it.
 #[track_caller]
 fn has_none_of(said: &str, secrets: &[&str]) {
@@ -285,7 +326,7 @@ fn nothing_secret_is_printed_or_logged() {
     ] {
         let subscriber = TestSubscriber::start();
         let setup = Setup::new().webhook(&subscriber).set("WEBHOOK_FORMAT", format);
-        let setup = setup.set(variable, value).set("LOG_LEVEL", "trace");
+        let setup = setup.set(variable, value).set("LOG_LEVEL", EVERYTHING);
         let node = TestProcess::start(&setup);
         let mut caller = node.caller();
         caller.import(&["amy", "bob"]);
@@ -323,7 +364,7 @@ fn nothing_secret_is_printed_or_logged() {
 fn nodes_that_talk_to_each_other_say_nothing_secret() {
     let Some(kafka) = kafka::shared() else { return };
     let secret = "what-all-nodes-of-this-cluster-share";
-    let trace = |setup: Setup| setup.set("NODE_SECRET", secret).set("LOG_LEVEL", "trace");
+    let trace = |setup: Setup| setup.set("NODE_SECRET", secret).set("LOG_LEVEL", EVERYTHING);
     let setups: Vec<Setup> = Setup::cluster(kafka, 2).into_iter().map(trace).collect();
     let nodes: Vec<TestProcess> = thread::scope(|scope| {
         let starting: Vec<_> =

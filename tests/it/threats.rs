@@ -253,8 +253,11 @@ fn a_damaged_file_is_a_finding_with_file_and_byte_and_the_first_record_that_is_l
     assert!(lost <= block && places[lost].1 <= flipped, "{lost} of {block}: {detail}");
     assert_eq!(report["records"], json!(lost), "{text}");
     let (code, text) = audit(&setup, &["verify"]);
-    let line = format!("PROBLEM {partition}@{offset} undamaged: {}", path.display());
+    let line = format!("PROBLEM {partition}@{offset} against undamaged: {}", path.display());
     assert!(code == 1 && text.contains(&line), "{text}");
+    assert!(text.contains("restore it from a backup"), "{text}");
+    let reason = TestNode::try_start(setup, 1_700_000_200).err().expect("it is damaged");
+    assert!(reason.contains("restore the journal from a backup"), "{reason}");
 }
 
 #[test]

@@ -104,6 +104,32 @@ fn after_a_kill_the_audit_tells_what_was_delivered_what_is_parked_and_what_waits
 }
 
 #[test]
+fn whoever_has_everything_has_no_lag_whomever_it_is_asked_of() {
+    let subscriber = TestSubscriber::start();
+    let setup = Setup::new().webhook(&subscriber);
+    let node = setup.clone().start();
+    let mut caller = node.caller();
+    caller.import(&EVERYBODY);
+    subscriber.react(Reaction::Status(500));
+    caller.block("amy", &["zoe"]);
+    subscriber.until("a failure", |heard| !heard.is_empty());
+    let lag = |caller: &mut Caller| {
+        let status = caller.call("webhook/status_get", &json!({"Name": "main"})).ok();
+        status.body["StatusItem"][0]["LagRecords"].as_u64().expect("a number")
+    };
+    assert!(lag(&mut caller) > 0);
+    subscriber.react(Reaction::Accept);
+    subscriber.until_accepted(1);
+    eventually("nothing is left to do", || lag(&mut caller) == 0);
+    eventually("the metric says the same", || node.lags().values().all(|lag| *lag == 0.0));
+    let (code, list) = audit(&setup, &["webhooks", "list"]);
+    assert!(
+        code == 0 && list.starts_with("app         subscription              owed  "),
+        "{list}"
+    );
+}
+
+#[test]
 fn what_is_given_up_has_a_letter_and_can_be_listed() {
     let subscriber = TestSubscriber::start();
     let setup = Setup::new().webhook(&subscriber).set("WEBHOOK_CALL_ONCE", "true");

@@ -26,8 +26,8 @@ use futures_util::future::join_all;
 
 use self::known::{Known, NOWHERE, One};
 pub(super) use self::sealing::Metrics;
-pub(super) use self::terms::subscriptions;
-use self::terms::{Configured, Terms, Wire, certificate, configured};
+use self::terms::{Configured, Terms, Wire, certificate};
+pub(super) use self::terms::{configured, subscriptions};
 use super::seal::Sealer;
 use super::settings::webhook_guard;
 use crate::actors::{ExecuteError, Users};
@@ -292,6 +292,13 @@ impl Directory {
             join_all(begun).await.into_iter().collect::<Result<Vec<()>, _>>()?;
         }
         Ok(())
+    }
+
+    /// Records that the subscription of this name, or the replay, is not done with, in each partition
+    /// in which it is followed here.
+    pub(super) fn lags(&self, of: &webhooks::CursorName<'_>) -> BTreeMap<Partition, u64> {
+        let webhooks = self.webhooks.upgrade();
+        webhooks.map_or_else(BTreeMap::new, |webhooks| webhooks.lags(&*self.journal, of))
     }
 
     /// Where the follower `cursor` stands in each of `partitions`, as far as it has a place there.

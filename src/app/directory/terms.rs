@@ -19,9 +19,9 @@ pub(super) struct Terms {
 
 /// A subscription of the settings.
 #[derive(Clone, Debug)]
-pub(super) struct Configured {
-    pub(super) subscription: Subscription,
-    pub(super) secrets: Vec<Secret>,
+pub(in crate::app) struct Configured {
+    pub(in crate::app) subscription: Subscription,
+    pub(in crate::app) secrets: Vec<Secret>,
 }
 
 /// What the subscriptions of an app have in common, whoever set them.
@@ -73,7 +73,7 @@ pub(super) fn certificate(app: &config::App) -> anyhow::Result<Option<Certificat
 }
 
 /// The subscriptions of an app's settings: the main one first, if it has an address.
-pub(super) fn configured(app: &config::App) -> Vec<Configured> {
+pub(in crate::app) fn configured(app: &config::App) -> Vec<Configured> {
     let webhook = &app.webhook;
     let names = |commands: &[config::WebhookCommand]| -> Vec<Box<str>> {
         commands.iter().map(|command| command.0.into()).collect()

@@ -43,6 +43,8 @@ pub struct Summary {
 }
 
 /// Writes the records that `options` ask for. A closed pipe ends it without an error.
+///
+/// Errors: [`AuditError::UnknownUser`] if the whole journal says nothing of the user asked for.
 pub fn run(
     journal: &dyn ReadJournal,
     options: &Options,
@@ -66,11 +68,25 @@ pub fn run(
         times: vec![None; starts.len()],
         starts,
         summary: Summary::default(),
+        known: false,
         line: Vec::new(),
     };
     let result = replay.write(&mut Walk::over(journal, &partitions)?, out);
     until_closed(result, ())?;
-    Ok(replay.summary)
+    match options.filter.user {
+        // Whoever wants nothing, or only a part of the journal, gets no word on the whole, and what
+        // cannot be read and was shown may be theirs.
+        Some(user)
+            if !replay.known
+                && replay.summary.shown == 0
+                && options.from.is_empty()
+                && options.limit != Some(0) =>
+        {
+            let app = options.filter.app;
+            Err(AuditError::UnknownUser { user, app, unreadable: 0 })
+        }
+        _ => Ok(replay.summary),
+    }
 }
 
 struct Replay<'a> {
@@ -79,6 +95,8 @@ struct Replay<'a> {
     /// The time of the last record that had one, per partition.
     times: Vec<Option<Timestamp>>,
     summary: Summary,
+    /// The user asked for was met.
+    known: bool,
     line: Vec<u8>,
 }
 
@@ -111,6 +129,7 @@ impl Replay<'_> {
         let index = usize::from(step.partition.0);
         if let Reading::Record(Record { body: Body::Commit(commit), .. }, _) = &step.reading {
             self.times[index] = Some(commit.at);
+            self.known = self.known || self.options.filter.knows(commit);
         }
         if step.offset < self.starts[index] {
             return Ok(());

@@ -110,6 +110,13 @@ fn filters_pick_events() {
     assert_eq!(show(types("FriendRemoved")), ["amy:4", "bob:3"]);
     let both = Filter { user: Some(id("amy")), ..types("AccountImported") };
     assert_eq!(show(both), ["amy:1"]);
+    // Known, and nothing is to be shown of them.
+    let both = Filter { user: Some(id("carl")), ..types("FriendRemoved") };
+    assert_eq!(show(both), none);
+    for unknown in [user("zoe"), Filter { app: Some(AppId(1)), ..user("amy") }] {
+        let result = run(&world.memory, &json(unknown), &mut Vec::new());
+        assert!(matches!(result, Err(AuditError::UnknownUser { .. })), "{result:?}");
+    }
 }
 
 #[test]

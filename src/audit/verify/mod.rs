@@ -100,8 +100,10 @@ fn check_whole(
 ) -> Result<Report, AuditError> {
     let started = Instant::now();
     let mut check = Check::new(journal, options)?;
+    let torn_bytes = if damage.is_none() { journal.torn_bytes()? } else { 0 };
     if let Some((at, detail)) = damage {
         check.problems.add(Rule::Undamaged, at, detail);
+        check.report.notes.push("a damaged journal is not served: restore it from a backup".into());
     }
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     for late in [false, true] {
@@ -117,6 +119,12 @@ fn check_whole(
     let mut report = check.finish()?;
     for one in &mut report.partitions {
         one.epoch = walk.epoch(one.partition);
+    }
+    if torn_bytes > 0 {
+        report.notes.push(format!(
+            "the last {torn_bytes} bytes are of a write that was cut short, or is under way: nobody was \
+             told of it, and the next start cuts it"
+        ));
     }
     report.duration_ms = started.elapsed().as_millis() as u64;
     Ok(report)

@@ -154,17 +154,17 @@ pub struct PartitionReport {
     pub epoch: Epoch,
     /// Users of whom something is recorded.
     pub users: u64,
-    /// The row hash of the state at the end, 32 hex digits.
+    /// The row hash of the state at the end: the layout's number, a hyphen and 32 hex digits.
     pub hash: String,
 }
 
-/// How far one subscription is behind.
+/// How long ago the place of one subscription was saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lag {
     /// The subscription's name.
     pub subscription: String,
-    /// Records, of whatever kind, that it is not known to be done with; over the partitions in
-    /// which it ever set a cursor.
+    /// Records, of whatever kind, behind the place that was saved last; over the partitions in which
+    /// it ever set a cursor.
     pub records: u64,
 }
 
@@ -221,7 +221,7 @@ impl Report {
             for finding in &findings.first {
                 let Finding { rule, partition, offset, detail } = finding;
                 let rule = rule.name()?;
-                writeln!(out, "{word} {partition}@{offset} {rule}: {}", Plain(detail))?;
+                writeln!(out, "{word} {partition}@{offset} against {rule}: {}", Plain(detail))?;
             }
             let unshown = findings.total - findings.first.len() as u64;
             if unshown > 0 {
@@ -247,7 +247,8 @@ impl Report {
             writeln!(out, "{empty} partitions hold no user")?;
         }
         for lag in &self.lags {
-            writeln!(out, "webhook {}: {} records behind", Plain(&lag.subscription), lag.records)?;
+            let (name, records) = (Plain(&lag.subscription), lag.records);
+            writeln!(out, "webhook {name}: {records} records since its place was saved")?;
         }
         let counts = [
             ("records", self.records),
@@ -286,7 +287,7 @@ impl PromiseReport {
             if let (Some(user), Some(version)) = (user, version) {
                 write!(out, " of {}, version {version}", Plain(&user.to_string()))?;
             }
-            writeln!(out, ": {}: {}", rule.name()?, Plain(detail))?;
+            writeln!(out, ", against {}: {}", rule.name()?, Plain(detail))?;
         }
         writeln!(out, "  not in a journal: {}", self.unseen)?;
         Ok(())

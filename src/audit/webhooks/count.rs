@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::super::AuditError;
 use super::super::walk::{Reading, Step, Walk, all_partitions};
-use super::Range;
 use super::calls::Owed;
+use super::said::Streams;
+use super::{Options, Range};
 use crate::domain::{AppId, UserId};
 use crate::journal::{Admitted, Body, Filter, Offset, Partition, ReadJournal};
 use crate::webhooks::digest::CallId;
@@ -47,13 +48,14 @@ pub struct Counted {
 /// Counts the calls that a replay of `selection` would tell.
 ///
 /// What the subscription asks for at present is what its cursors say; without any it asks for
-/// everything.
+/// everything. Errors: [`AuditError::UnknownSubscription`].
 pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted, AuditError> {
     let Selection { app, subscription, range, users, commands, ids } = selection;
     let mut asked: BTreeMap<Partition, Filter> = BTreeMap::new();
     // Records by the calls that they owe: few sets, so that what is asked for may be found last.
     let mut sets: BTreeMap<(Partition, Vec<CallbackCommand>), (u64, Offset, Offset)> =
         BTreeMap::new();
+    let (mut streams, mut known) = (Streams::default(), false);
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     walk.run(|step, _| {
         let Step { partition, offset, reading, .. } = step;
@@ -61,19 +63,22 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
             return Ok(ControlFlow::Continue(()));
         };
         match record.body {
-            Body::Cursor { subscription: cursor, cursor: said } => {
-                let newest = said.progress.filters.into_iter().next_back();
-                if let Some(newest) = newest
-                    && CursorName::parse(&cursor) == Some(CursorName::of(*app, subscription))
-                {
+            Body::Cursor { subscription: cursor, cursor: said }
+                if CursorName::parse(&cursor) == Some(CursorName::of(*app, subscription)) =>
+            {
+                known = true;
+                if let Some(newest) = said.progress.filters.into_iter().next_back() {
                     asked.insert(partition, newest);
                 }
             }
-            Body::Commit(commit)
-                if commit.key.app == *app
-                    && range.holds(partition, offset, commit.at)
-                    && (users.is_empty() || users.contains(&commit.key.user)) =>
-            {
+            Body::Commit(commit) => {
+                streams.hear(&commit);
+                if commit.key.app != *app
+                    || !range.holds(partition, offset, commit.at)
+                    || !(users.is_empty() || users.contains(&commit.key.user))
+                {
+                    return Ok(ControlFlow::Continue(()));
+                }
                 let Some(owed) = Owed::of(partition, offset, &commit) else {
                     return Ok(ControlFlow::Continue(()));
                 };
@@ -94,6 +99,9 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    let named =
+        Options { app: Some(*app), subscription: Some(subscription.clone()), ..Options::default() };
+    named.check_known(known || streams.know(&named))?;
     Ok(sum(sets, &asked))
 }
 

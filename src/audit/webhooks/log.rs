@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::super::plain::Plain;
 use super::super::walk::{Reading, Step, Walk, all_partitions};
 use super::super::{AuditError, Format, until_closed};
+use super::said::Streams;
 use super::{Options, Range, Report, Settled, State, Watch, watched};
 use crate::domain::{Timestamp, UserId};
 use crate::journal::record::decode;
@@ -211,19 +212,26 @@ pub fn dead_letters(
 ) -> Result<u64, AuditError> {
     let mut shown = 0;
     let mut told: BTreeMap<(String, Partition), BTreeSet<Box<str>>> = BTreeMap::new();
+    let (mut streams, mut known) = (Streams::default(), false);
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     let result = walk.run(|step, progress| {
         let Step { partition, offset, reading, .. } = step;
         let Reading::Record(record, Admitted::Valid) = reading else {
             return Ok(ControlFlow::Continue(()));
         };
-        let Body::Cursor { subscription, cursor } = record.body else {
-            return Ok(ControlFlow::Continue(()));
+        let (subscription, cursor) = match record.body {
+            Body::Cursor { subscription, cursor } => (subscription, cursor),
+            Body::Commit(commit) => {
+                streams.hear(&commit);
+                return Ok(ControlFlow::Continue(()));
+            }
+            _ => return Ok(ControlFlow::Continue(())),
         };
         let name = CursorName::parse(&subscription);
         if !name.is_some_and(|name| options.options.wants(name.app, name.subscription)) {
             return Ok(ControlFlow::Continue(()));
         }
+        known = true;
         let died = &cursor.progress.died;
         // What a cursor told that was not known to be durable, the next one tells again.
         let before = told.remove(&(subscription.clone(), partition)).unwrap_or_default();
@@ -243,6 +251,7 @@ pub fn dead_letters(
         Ok(ControlFlow::Continue(()))
     });
     until_closed(result.and_then(|()| Ok(out.flush()?)), ())?;
+    options.options.check_known(known || streams.know(&options.options))?;
     Ok(shown)
 }
 

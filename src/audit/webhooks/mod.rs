@@ -385,6 +385,7 @@ impl<'a> Reckoning<'a> {
         }
         self.wait(watch)?;
         let Self { journal, options, lanes, mut streams, mut report, .. } = self;
+        options.check_known(!lanes.is_empty() || streams.know(&options))?;
         streams.check_terms(journal, &lanes, &mut report.findings)?;
         if options.app.is_none() && options.subscription.is_none() {
             report.notes.extend(streams.notes(journal.partitions(), &lanes));
@@ -454,6 +455,15 @@ impl Options {
     fn wants(&self, app: AppId, subscription: &str) -> bool {
         self.app.is_none_or(|wanted| wanted == app)
             && self.subscription.as_ref().is_none_or(|wanted| wanted == subscription)
+    }
+
+    /// Errors: [`AuditError::UnknownSubscription`] if some are named, and none of those is known.
+    fn check_known(&self, known: bool) -> Result<(), AuditError> {
+        if known || (self.app.is_none() && self.subscription.is_none()) {
+            return Ok(());
+        }
+        let name = self.subscription.as_deref().map(Into::into);
+        Err(AuditError::UnknownSubscription { name, app: self.app })
     }
 
     fn replay(&self, app: AppId, number: u32) -> Option<&Replay> {

@@ -253,7 +253,7 @@ impl Report {
     pub(super) fn write_list(&self, out: &mut dyn Write) -> Result<(), AuditError> {
         writeln!(
             out,
-            "app         subscription              lag         oldest    parked  dead    state"
+            "app         subscription              owed        oldest    parked  dead    state"
         )?;
         for one in &self.subscriptions {
             let users = one.partitions.iter().map(|part| part.users.len()).sum::<usize>();

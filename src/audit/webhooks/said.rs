@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use super::super::AuditError;
 use super::super::walk::{Reading, Walk, all_partitions};
-use super::{Finding, Findings, Lane, Rule};
+use super::{Finding, Findings, Lane, Options, Rule};
 use crate::domain::subscription::AFTER_COMMANDS;
 use crate::domain::{AppId, Event, is_keeper};
 use crate::journal::{Admitted, Body, Commit, Partition, ReadJournal};
@@ -70,6 +70,11 @@ impl Streams {
                 _ => {}
             }
         }
+    }
+
+    /// Whether anything was said of a subscription that `options` want.
+    pub(super) fn know(&self, options: &Options) -> bool {
+        self.0.keys().any(|(app, name)| options.wants(*app, name))
     }
 
     /// Finds cursors of terms that nobody began. What moved one is durable before its cursor, but may

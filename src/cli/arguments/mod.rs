@@ -1,17 +1,21 @@
 //! What may stand on the command line.
 
+mod user;
 mod webhooks;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::app;
 use crate::audit::state::Moment;
+use crate::audit::story::EVENT_TYPES;
 use crate::config::{Config, ConfigError, Environment, JournalKind};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::kafka::ClusterSettings;
 use crate::journal::{Offset, Partition};
+pub(super) use user::UserArg;
+use user::user;
 pub(super) use webhooks::{
     DeadLettersArgs, LogArgs, NodeArgs, SelectionArgs, SubscribedArgs, WebhookReplayArgs,
     WebhookResendArgs, WebhookSeekArgs, WebhooksArgs, WebhooksAuditArgs, WebhooksCommand,
@@ -186,7 +190,7 @@ pub struct UsersigArgs {
     #[arg(long, value_name = "ID")]
     pub identifier: Option<UserId>,
     /// How long it may call, in seconds
-    #[arg(long, value_name = "S", default_value_t = EXPIRE_S)]
+    #[arg(long, value_name = "S", default_value_t = EXPIRE_S, value_parser = value_parser!(u64).range(1..))]
     pub expire_s: u64,
     /// The data folder whose development app is meant if no app is configured
     #[arg(long, value_name = "DIR")]
@@ -219,7 +223,13 @@ impl JournalArgs {
     /// of the settings unless the command line names a folder.
     pub fn cluster(&self, environment: &Environment) -> anyhow::Result<Option<ClusterSettings>> {
         let brokers = match (&self.kafka, &self.data_dir) {
-            (None, Some(_)) => return Ok(None),
+            (None, Some(_)) => {
+                // They are not needed; a file that somebody names and that is none is a slip.
+                if self.settings.config.is_some() {
+                    self.settings.load(environment)?;
+                }
+                return Ok(None);
+            }
             (brokers, _) => brokers,
         };
         let config = self.settings.load(environment)?;
@@ -262,13 +272,13 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app: Option<AppId>,
     /// Only records of this user
-    #[arg(long, value_name = "USER")]
-    pub user: Option<UserId>,
+    #[arg(long, value_name = "[APP/]USER", value_parser = user)]
+    pub user: Option<UserArg>,
     /// Only records of either user about the other
     #[arg(long, value_name = "A,B", value_parser = pair, conflicts_with = "user")]
     pub pair: Option<(UserId, UserId)>,
     /// Only records with an event of this type, like UserBlocked; may be repeated
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = EVENT_TYPES, hide_possible_values = true)]
     pub types: Vec<String>,
     /// Begin at these places, the records that they name included; other partitions are left out
     #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
@@ -291,8 +301,8 @@ pub struct ReplayArgs {
 #[derive(Args, Debug)]
 pub struct HistoryArgs {
     /// The user
-    #[arg(value_name = "USER")]
-    pub user: UserId,
+    #[arg(value_name = "[APP/]USER", value_parser = user)]
+    pub user: UserArg,
     /// The user's app, needed when the journal has several
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app: Option<AppId>,
@@ -311,8 +321,8 @@ pub struct HistoryArgs {
 #[derive(Args, Debug)]
 pub struct StateArgs {
     /// The user
-    #[arg(value_name = "USER")]
-    pub user: UserId,
+    #[arg(value_name = "[APP/]USER", value_parser = user)]
+    pub user: UserArg,
     /// The user's app, needed when the journal knows the user in several
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app: Option<AppId>,

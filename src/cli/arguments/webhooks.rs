@@ -1,12 +1,15 @@
 //! What may stand behind `cordon webhooks`.
 
-use anyhow::Context;
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result};
+use clap::{ArgGroup, Args, Subcommand};
 
-use super::{JournalArgs, app_id, moment, moment_or_position, position};
+use super::super::known_app;
+use super::{
+    JournalArgs, SettingsArgs, UserArg, app_id, moment, moment_or_position, position, user,
+};
 use crate::audit::state::Moment;
 use crate::audit::webhooks::{Bound, STATES};
-use crate::config::{ADMIN, Environment};
+use crate::config::{App, Environment};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{Offset, Partition};
 use crate::webhooks::CallbackCommand;
@@ -64,8 +67,8 @@ Examples:
 A dry run counts from the journal; anything else asks a running node.
 
 Examples:
-  cordon webhooks replay --app-id 1400000001 --from 2026-11-22 --dry-run
-  cordon webhooks replay --app-id 1400000001 --key ... --from 3@120 --to 3@500
+  cordon webhooks replay --from 2026-11-22 --dry-run
+  cordon webhooks replay --app-id 1400000001 --from 3@120 --to 3@500
   cordon webhooks replay --app-id 1400000001 --key ... --user amy --to-url http://10.0.0.9/hook")]
     Replay(WebhookReplayArgs),
     /// Let a subscription go on from another place
@@ -73,16 +76,16 @@ Examples:
 Asks a running node. What lies between is told again, or never.
 
 Examples:
-  cordon webhooks seek --app-id 1400000001 --key ... --offset 3@120
-  cordon webhooks seek --app-id 1400000001 --key ... --time 2026-11-22T10:00:00Z
-  cordon webhooks seek --app-id 1400000001 --key ... --end")]
+  cordon webhooks seek --offset 3@120
+  cordon webhooks seek --time 2026-11-22T10:00:00Z
+  cordon webhooks seek --end")]
     Seek(WebhookSeekArgs),
     /// Send calls again that were given up
     #[command(after_help = "\
 Asks a running node.
 
 Examples:
-  cordon webhooks resend 3@77.Sns.CallbackBlackListAdd --app-id 1400000001 --key ...")]
+  cordon webhooks resend 3@77.Sns.CallbackBlackListAdd")]
     Resend(WebhookResendArgs),
 }
 
@@ -121,8 +124,8 @@ pub struct LogArgs {
     #[arg(long, value_name = "ID", value_parser = call_id)]
     pub id: Option<CallId>,
     /// Only calls about this user's events
-    #[arg(long, value_name = "USER")]
-    pub user: Option<UserId>,
+    #[arg(long, value_name = "[APP/]USER", value_parser = user)]
+    pub user: Option<UserArg>,
     /// Only calls of which this became
     #[arg(long, value_name = "STATE", value_parser = STATES)]
     pub state: Option<String>,
@@ -147,8 +150,8 @@ pub struct DeadLettersArgs {
     #[arg(long, value_name = "ID", value_parser = call_id)]
     pub id: Option<CallId>,
     /// Only calls about this user's events
-    #[arg(long, value_name = "USER")]
-    pub user: Option<UserId>,
+    #[arg(long, value_name = "[APP/]USER", value_parser = user)]
+    pub user: Option<UserArg>,
     /// Only what was given up from this moment on (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<Timestamp>,
@@ -163,16 +166,16 @@ pub struct DeadLettersArgs {
 /// A running node, and who asks it.
 #[derive(Args, Clone, Debug)]
 pub struct NodeOptions {
-    /// The node
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
-    /// The app's SDKAppID [default: CORDON_APP_ID]
+    /// The node [default: where the settings have one listen on this machine]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The app's SDKAppID [default: that of the settings' only app, or of the development app]
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app_id: Option<AppId>,
-    /// The app's secret key [default: the first of CORDON_APP_KEY]
+    /// The app's secret key; everybody on this machine sees it [default: the first of the app]
     #[arg(long, value_name = "K")]
     pub key: Option<String>,
-    /// An admin of the app [default: the first of CORDON_APP_ADMIN, else administrator]
+    /// An admin of the app [default: the first of the app]
     #[arg(long, value_name = "ID")]
     pub admin: Option<UserId>,
 }
@@ -191,28 +194,30 @@ pub struct NodeArgs {
 }
 
 impl NodeOptions {
-    /// The app, from the command line or from the variables of a node.
-    pub fn app(&self, environment: &Environment) -> anyhow::Result<AppId> {
-        let variable = || environment.get("CORDON_APP_ID").map(|text| app_id(text));
-        let app = self.app_id.map(Ok).or_else(variable).context("--app-id says which app")?;
-        app.map_err(anyhow::Error::msg)
+    /// The app, from the command line or from the settings.
+    pub fn app(&self, settings: &SettingsArgs, environment: &Environment) -> Result<AppId> {
+        match self.app_id {
+            Some(id) => Ok(id),
+            None => Ok(known_app(None, None, settings, environment)?.id),
+        }
     }
 
-    /// All that a call needs. Errors: something is not said.
-    pub fn complete(&self, environment: &Environment) -> anyhow::Result<NodeArgs> {
-        // A node reads both as lists.
-        let first = |name| {
-            let mut items = environment.get(name)?.split(',').map(str::trim);
-            items.find(|item| !item.is_empty())
+    /// All that a call needs; the settings are read for what the command line does not say. Errors:
+    /// nobody says it.
+    pub fn complete(&self, settings: &SettingsArgs, environment: &Environment) -> Result<NodeArgs> {
+        let known = known_app(self.app_id, None, settings, environment);
+        let app = match (self.app_id, &self.key) {
+            (Some(id), Some(_)) => known.unwrap_or(App { id, ..App::default() }),
+            _ => known?,
         };
-        let key = self.key.clone().or_else(|| first("CORDON_APP_KEY").map(str::to_owned));
-        let named = first("CORDON_APP_ADMIN").unwrap_or(ADMIN);
-        Ok(NodeArgs {
-            url: self.url.clone(),
-            app_id: self.app(environment)?,
-            key: key.context("--key is the app's secret key")?,
-            admin: self.admin.map_or_else(|| UserId::parse(named), Ok)?,
-        })
+        let first = || app.keys.first().map(|key| key.reveal().to_owned());
+        let key = self.key.clone().or_else(first).context("the app has no key")?;
+        let admin = self.admin.or(app.admins.first().copied()).context("the app has no admin")?;
+        let url = match &self.url {
+            Some(url) => url.clone(),
+            None => format!("http://{}", settings.load(environment)?.server.listen.from_here()),
+        };
+        Ok(NodeArgs { url, app_id: app.id, key, admin })
     }
 }
 
@@ -261,6 +266,7 @@ pub struct WebhookReplayArgs {
 
 /// `cordon webhooks seek`
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("place").required(true).args(["offset", "time", "end"])))]
 pub struct WebhookSeekArgs {
     /// The subscription [default: main]
     #[arg(long, value_name = "NAME")]
@@ -269,14 +275,17 @@ pub struct WebhookSeekArgs {
     #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
     pub offset: Vec<(Partition, Offset)>,
     /// To the first event of this moment or later (a date is UTC)
-    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "offset")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub time: Option<Timestamp>,
     /// To the end: what is still owed is never told
-    #[arg(long, conflicts_with_all = ["offset", "time"])]
+    #[arg(long)]
     pub end: bool,
     /// The node, and who asks.
     #[command(flatten)]
     pub node: NodeOptions,
+    /// Which settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
 }
 
 /// `cordon webhooks resend`
@@ -291,6 +300,9 @@ pub struct WebhookResendArgs {
     /// The node, and who asks.
     #[command(flatten)]
     pub node: NodeOptions,
+    /// Which settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
 }
 
 fn call_id(text: &str) -> Result<CallId, String> {
@@ -321,12 +333,46 @@ mod tests {
             let pairs =
                 [("CORDON_APP_ID", "7"), ("CORDON_APP_KEY", key), ("CORDON_APP_ADMIN", admin)];
             let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            let options = NodeOptions { url: String::new(), app_id: None, key: None, admin: None };
-            options.complete(&environment).map(|node| (node.key, node.admin.to_string()))
+            let options = NodeOptions { url: None, app_id: None, key: None, admin: None };
+            let node = options.complete(&SettingsArgs::default(), &environment);
+            node.map(|node| (node.key, node.admin.to_string()))
         };
         let first = ("new".to_owned(), "chief".to_owned());
         assert_eq!(complete("new,old", "chief, robot").expect("complete"), first);
         assert_eq!(complete(" new ", "chief").expect("complete"), first);
         assert!(complete(",", "chief").is_err());
+    }
+
+    #[test]
+    fn whom_the_command_line_does_not_name_the_settings_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cordon.toml");
+        let app =
+            |id: u32| format!("[[app]]\nid = {id}\nkeys = \"key-{id}\"\nadmins = [\"chief\"]\n");
+        std::fs::write(&path, format!("listen = \"0.0.0.0:88\"\n{}{}", app(7), app(8)))
+            .expect("a file");
+        let settings = SettingsArgs { config: Some(path) };
+        let none = NodeOptions { url: None, app_id: None, key: None, admin: None };
+        let complete = |options: &NodeOptions,
+                        settings: &SettingsArgs,
+                        variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            let node = options.complete(settings, &variables.collect()).ok()?;
+            Some((node.url, node.app_id.0, node.key, node.admin.to_string()))
+        };
+        let known = |id: u32| {
+            Some(("http://127.0.0.1:88".to_owned(), id, format!("key-{id}"), "chief".to_owned()))
+        };
+        let eight = NodeOptions { app_id: Some(AppId(8)), ..none.clone() };
+        assert_eq!(complete(&eight, &settings, &[]), known(8));
+        // Two of them, and nobody says which; the variable does as it does for a node.
+        assert_eq!(complete(&none, &settings, &[]), None);
+        assert_eq!(complete(&none, &settings, &[("CORDON_APP_ID", "7")]), known(7));
+        assert_eq!(complete(&eight, &settings, &[("CORDON_APP_ID", "7")]), known(8));
+        // All is said, so no settings are needed.
+        let all = NodeOptions { url: Some("http://n".into()), key: Some("k".into()), ..eight };
+        let nowhere = SettingsArgs { config: Some("/nowhere/cordon.toml".into()) };
+        let told = ("http://n".to_owned(), 8, "k".to_owned(), "administrator".to_owned());
+        assert_eq!(complete(&all, &nowhere, &[]), Some(told));
     }
 }

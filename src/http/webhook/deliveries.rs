@@ -170,7 +170,8 @@ pub struct StatusSeen {
     pub delivered: u64,
     /// Calls that were given up.
     pub dead: u64,
-    /// Records that it is not known to be done with.
+    /// Records that it is not done with, as `cordon_webhook_lag_records` has them; of a partition that
+    /// another node owns, those behind the place that was saved last.
     #[serde(rename = "LagRecords")]
     pub lag: u64,
     /// How often it was moved.

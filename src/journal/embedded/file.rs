@@ -2,12 +2,15 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use super::folder::Folder;
 use super::format::SegmentHeader;
 #[cfg(debug_assertions)]
 use crate::journal::bad_disk::told_to_fail;
+
+/// For its owner's eyes only, also where the folder was there before.
+pub(super) const MODE: u32 = 0o600;
 
 /// Why something could not be made durable.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl SegmentFile {
         #[cfg(debug_assertions)]
         told_to_fail("create-segment").map_err(Failure::Refused)?;
         let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(true);
+        let options = options.read(true).write(true).create(true).truncate(true).mode(MODE);
         let file = Self::new(
             options.open(&path).map_err(Failure::Refused)?,
             #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::file::MODE;
 use super::format::{FORMAT, SegmentHeader};
 use crate::journal::JournalError;
 #[cfg(debug_assertions)]
@@ -122,6 +123,7 @@ impl Folder {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(MODE)
             .open(&path)
             .map_err(|source| failed("open", &path, source))?;
         match file.try_lock() {
@@ -140,7 +142,9 @@ impl Folder {
             let draft = self.path.join(META_DRAFT);
             #[cfg(debug_assertions)]
             told_to_fail("create-settings")?;
-            let mut file = File::create(&draft)?;
+            let mut options = File::options();
+            let options = options.write(true).create(true).truncate(true).mode(MODE);
+            let mut file = options.open(&draft)?;
             let meta = Meta { format: FORMAT, partitions: self.partitions };
             file.write_all(&serde_json::to_vec(&meta)?)?;
             file.sync_all()?;

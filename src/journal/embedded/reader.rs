@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::folder::{Folder, read_partitions};
-use super::scan::{Limit, Scan, segment_before};
+use super::scan::{Limit, Scan, Tail, segment_before};
 use super::writer::{Shared, lock};
 use crate::journal::{Damage, Entry, JournalError, Offset, Partition, ReadJournal, Reader};
 
@@ -68,6 +68,12 @@ impl ReadJournal for ReadOnly {
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
         let (next, _) = self.end_now()?;
         end_of(partition, &next)
+    }
+
+    fn torn_bytes(&self) -> Result<u64, JournalError> {
+        self.end_now()?;
+        let tail = lock(&self.tail);
+        Ok(if tail.tail()? == Tail::Torn { tail.bytes_behind()? } else { 0 })
     }
 
     fn damage(&self) -> Result<Option<Damage>, JournalError> {

@@ -261,6 +261,13 @@ impl Scan {
         }
     }
 
+    /// How many bytes the file has behind this place.
+    pub(super) fn bytes_behind(&self) -> Result<u64, JournalError> {
+        let path = self.folder.segment_path(self.place.segment);
+        let bytes = self.file.metadata().map_err(|source| failed("read", &path, source))?.len();
+        Ok(bytes.saturating_sub(self.place.position))
+    }
+
     /// Whether a whole group that is not older than the expected one stands at `position`.
     fn is_group(&self, position: u64) -> Result<bool, JournalError> {
         let mut header = [0; GROUP_HEADER_BYTES];

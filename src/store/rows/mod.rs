@@ -184,6 +184,13 @@ pub fn behind(partition: Partition, key: &UserKey) -> Vec<u8> {
     row
 }
 
+/// What comes before every key behind all rows of an app in a partition; none if no key does.
+pub fn behind_app(partition: Partition, app: AppId) -> Option<[u8; 6]> {
+    let place = (u64::from(partition.0) << 32 | u64::from(app.0)) + 1;
+    let [0, 0, behind @ ..] = place.to_be_bytes() else { return None };
+    Some(behind)
+}
+
 /// Takes a row key apart: whose row it is, and which peer it is about.
 pub fn parse_key(row: &[u8]) -> Option<(Partition, UserKey, Option<UserId>)> {
     let (partition, rest) = row.split_first_chunk::<2>()?;

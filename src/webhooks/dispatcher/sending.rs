@@ -56,14 +56,14 @@ impl<C: Cursors> Dispatcher<C> {
             tracing::warn!(
                 webhook.subscription = name,
                 webhook.id = %sent.call.id,
-                ?outcome,
+                %outcome,
                 "a call is given up: it is a dead letter"
             );
         }
         if settled.went_down {
             tracing::warn!(
                 webhook.subscription = name,
-                ?outcome,
+                %outcome,
                 "the receiver seems to be down: one attempt at a time from now on, none is spent"
             );
         }
@@ -91,7 +91,7 @@ impl<C: Cursors> Dispatcher<C> {
                     webhook.id = %sent.call.id,
                     webhook.attempt = sent.call.attempts + 1,
                     duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                    ?outcome,
+                    %outcome,
                     $message
                 )
             };

@@ -6,6 +6,7 @@ use cordon::domain::{AppId, Timestamp, UserKey};
 use cordon::journal::{
     Body, Cause, Commit, Cursor, Epoch, Kind, Offset, Origin, Partition, Place, Record,
 };
+use cordon::store::rows::RowHash;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -21,7 +22,7 @@ pub(super) fn any_record() -> impl Strategy<Value = Record> {
 }
 
 fn any_body() -> impl Strategy<Value = Body> {
-    let hash = || "[0-9a-f]{32}";
+    let hash = || any::<u128>().prop_map(|rows| RowHash(rows).to_string());
     prop_oneof![
         8 => any_commit().prop_map(Body::Commit),
         1 => (any::<String>(), uuid()).prop_map(|(node, nonce)| Body::Claim { node, nonce }),

@@ -6,19 +6,18 @@ mod any_record;
 mod readers;
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cordon::domain::Event;
 use cordon::journal::{Body, Kind, Record, record};
-use jsonschema::{Retrieve, Uri, Validator};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use serde_json::Value;
 
 use self::any_event::event;
 use self::any_record::any_record;
+use crate::support::record_schema;
 
 /// Names every event, both as text and in a match that does not compile with one missing.
 macro_rules! event_names {
@@ -110,24 +109,6 @@ fn names(folder: &str) -> BTreeSet<String> {
     names.collect()
 }
 
-/// Resolves the references between the schemas as anybody would who has the folder.
-struct Schemas;
-
-impl Retrieve for Schemas {
-    fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
-        let path = uri.path().as_str().trim_start_matches('/');
-        Ok(serde_json::from_slice(&fs::read(root("schemas").join(path))?)?)
-    }
-}
-
-fn schema() -> Validator {
-    jsonschema::options()
-        .with_base_uri("file:///record.json")
-        .with_retriever(Schemas)
-        .build(&read_json(&root("schemas/record.json")))
-        .expect("the schema is one")
-}
-
 fn encoded(record: &Record) -> Value {
     let mut bytes = Vec::new();
     record::encode(record.epoch, record.n, &record.body, &mut bytes);
@@ -144,7 +125,7 @@ fn every_event_and_kind_has_a_golden_record_and_a_schema() {
 
 #[test]
 fn golden_records_are_read_and_written_as_they_stand() {
-    let schema = schema();
+    let schema = record_schema();
     for name in names("tests/fixtures/records") {
         let golden = read_json(&root("tests/fixtures/records").join(format!("{name}.json")));
         if let Err(error) = schema.validate(&golden) {
@@ -165,7 +146,7 @@ fn golden_records_are_read_and_written_as_they_stand() {
 
 #[test]
 fn the_schema_refuses_what_is_incomplete_or_unknown() {
-    let schema = schema();
+    let schema = record_schema();
     for name in names("tests/fixtures/records") {
         let golden = read_json(&root("tests/fixtures/records").join(format!("{name}.json")));
         let members: Vec<_> = golden.as_object().expect("an object").keys().cloned().collect();
@@ -192,7 +173,7 @@ fn the_schema_refuses_what_is_incomplete_or_unknown() {
 
 #[test]
 fn what_is_written_is_what_the_schema_says() {
-    let schema = schema();
+    let schema = record_schema();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(300));
     let checked = runner.run(&any_record(), |record| {
         let json = encoded(&record);

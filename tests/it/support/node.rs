@@ -14,6 +14,7 @@ use cordon::domain::Timestamp;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::record_schema::check_records;
 use super::wire::{Message, ask_once};
 use super::{Caller, Identity, Setup, eventually};
 
@@ -145,7 +146,7 @@ impl TestNode {
     /// Stops the node and checks what it leaves.
     pub(crate) fn stop(mut self) -> Stopped {
         self.end();
-        verify(&self.setup);
+        check(&self.setup);
         Stopped { setup: self.setup.clone(), now: self.clock.now() }
     }
 
@@ -170,7 +171,7 @@ impl Drop for TestNode {
         if self.running.is_some() {
             self.end();
             if !thread::panicking() {
-                verify(&self.setup);
+                check(&self.setup);
             }
         }
     }
@@ -182,6 +183,13 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     runtime.expect("a runtime for one wait").block_on(future)
 }
 
+/// Checks what a node has left.
+#[track_caller]
+fn check(setup: &Setup) {
+    verify(setup);
+    check_records(setup);
+}
+
 /// Runs `cordon verify` on the data folder of a node that does not run; everything has to hold, and
 /// everything has to have been compared. Answers the report.
 #[track_caller]
@@ -190,7 +198,10 @@ pub(crate) fn verify(setup: &Setup) -> Value {
     assert_eq!(code, 0, "cordon verify: {text}");
     let report: Value = serde_json::from_str(&text).expect("the report is JSON");
     assert_eq!(report["holds"], true, "{text}");
-    assert_eq!(report["notes"], Value::Array(Vec::new()), "{text}");
+    // A node that was killed may have been in the middle of a write.
+    let notes = report["notes"].as_array().expect("a list");
+    let cut_short = |note: &Value| note.as_str().is_some_and(|note| note.contains("cut short"));
+    assert!(notes.iter().all(cut_short), "{text}");
     report
 }
 

@@ -29,8 +29,10 @@ fn expect(memory: &Memory, promise: Promise, place: At, whose: Option<(&str, u64
     let line = format!("promise {}, {}: BROKEN; ", promise.number(), promise.title());
     let mut lines = text.lines().skip_while(|one| !one.starts_with(&line)).skip(1);
     let place = match whose {
-        Some((user, version)) => format!("{}@{} of {user}, version {version}: ", place.0, place.1),
-        None => format!("{}@{}: ", place.0, place.1),
+        Some((user, version)) => {
+            format!("{}@{} of {user}, version {version}, against ", place.0, place.1)
+        }
+        None => format!("{}@{}, against ", place.0, place.1),
     };
     let said = lines.next().expect("the line behind says by which record");
     assert!(said.starts_with(&format!("  first broken by {place}")), "{said}");

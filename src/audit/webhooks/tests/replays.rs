@@ -29,7 +29,13 @@ fn a_replay_is_counted_before_it_is_made() {
     let to = Some(Bound::Time(Timestamp(3_000)));
     let range = Range { from: None, to };
     assert_eq!(calls(&Selection { range, ..selection.clone() }), (2, 2));
-    assert_eq!(calls(&Selection { app: AppId(3), ..selection }), (0, 0));
+    for other in [
+        Selection { app: AppId(3), ..selection.clone() },
+        Selection { subscription: "nope".into(), ..selection },
+    ] {
+        let counted = count(&book.memory, &other);
+        assert!(matches!(counted, Err(AuditError::UnknownSubscription { .. })), "{counted:?}");
+    }
 }
 
 #[test]

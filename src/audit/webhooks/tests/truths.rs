@@ -1,7 +1,7 @@
 //! Right histories.
 
 use super::*;
-use crate::domain::{Seek, SeekTo};
+use crate::domain::{Seek, SeekTo, keeper};
 
 #[test]
 fn what_is_told_parked_given_up_and_still_to_come_is_all_that_is_owed() {
@@ -105,6 +105,41 @@ fn a_subscription_that_begins_owes_nothing_of_before() {
     book.say(Cursor::ended());
     let report = book.report();
     assert!(report.balanced && report.subscriptions[0].ended);
+}
+
+#[test]
+fn a_subscription_that_is_named_and_unknown_is_an_error_whatever_is_asked_of_it() {
+    let mut book = three();
+    let known = Event::SubscriptionDeleted { name: "gone".into() };
+    book.put(&Book::commit(keeper().as_str(), vec![known], 9_000));
+    let named = |app, name: Option<&str>| Options {
+        app,
+        subscription: name.map(Into::into),
+        ..Options::default()
+    };
+    for (options, is_known) in [
+        (named(None, None), true),
+        (named(Some(APP), None), true),
+        (named(Some(APP), Some("main")), true),
+        // No cursor speaks of it, but somebody did.
+        (named(Some(APP), Some("gone")), true),
+        (named(None, Some("nope")), false),
+        (named(Some(AppId(3)), None), false),
+        (named(Some(AppId(3)), Some("main")), false),
+    ] {
+        let letters = LogOptions { options: options.clone(), ..LogOptions::default() };
+        let mut out = Vec::new();
+        for result in [
+            audit(&book.memory, &options, &mut out).map(|_| ()),
+            list(&book.memory, &options, &mut out).map(|_| ()),
+            log(&book.memory, &letters, &mut out).map(|_| ()),
+            dead_letters(&book.memory, &letters, &mut out).map(|_| ()),
+        ] {
+            let unknown = matches!(result, Err(AuditError::UnknownSubscription { .. }));
+            assert_eq!(unknown, !is_known, "{options:?}: {result:?}");
+            assert!(result.is_ok() || out.is_empty(), "{options:?}");
+        }
+    }
 }
 
 #[test]

@@ -45,10 +45,12 @@ fn a_torn_tail_is_left_alone_by_an_audit() {
     let dir = crashed(&["first", "second"]);
     let path = segment(dir.path(), 1);
     let mut bytes = fs::read(&path).unwrap();
-    let (_, end) = *groups(dir.path()).last().unwrap();
+    let (start, end) = *groups(dir.path()).last().unwrap();
+    assert_eq!(ReadOnly::open(dir.path()).unwrap().torn_bytes().unwrap(), 0);
     bytes[end - 1] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let audit = ReadOnly::open(dir.path()).unwrap();
+    assert_eq!(audit.torn_bytes().unwrap(), (bytes.len() - start) as u64);
     assert_eq!(read_all(&audit), ["first"]);
     assert_eq!(audit.end(ONE).unwrap(), Offset(1));
     assert_eq!(fs::read(&path).unwrap(), bytes);

@@ -1,6 +1,7 @@
 //! Who may open a journal, and what an audit sees beside its owner.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use super::*;
 use crate::journal::embedded::ReadOnly;
@@ -61,7 +62,10 @@ fn the_folder_is_for_its_owners_eyes_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     drop(open(&path).unwrap());
-    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    let mut files = fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+    assert!(files.all(|file| mode(&file) == 0o600));
 }
 
 #[test]
