@@ -47,7 +47,8 @@ pub(super) async fn carry_out(mut call: Call<'_>, key: &str, body: &str) -> Answ
     let how = if call.as_client { " as client\n" } else { "\n" };
     let asked = CallKey { key: hash(&[key]), asked: hash(&[command, how, body]) };
     let book = call.key(book_of(&asked.key));
-    let begun = call.users.execute_call(book, Command::BeginCall, call.origin(), Some(asked)).await;
+    let begun =
+        call.before().execute_call(book, Command::BeginCall, call.origin(), Some(asked)).await;
     if begun.map_err(|error| call.fault(&error))?.position.is_none()
         && let Some(kept) = kept(&call, book, asked).await?
     {
@@ -75,7 +76,7 @@ pub(super) async fn carry_out(mut call: Call<'_>, key: &str, body: &str) -> Answ
         body: String::from_utf8_lossy(&answer.body).into(),
         positions: positions.collect(),
     });
-    let keeping = call.users.execute_call(book, keep, call.origin(), Some(asked)).await;
+    let keeping = call.behind().execute_call(book, keep, call.origin(), Some(asked)).await;
     if keeping.map_err(|error| call.fault(&error))?.position.is_none() {
         // It was answered meanwhile, to somebody who made the same call at the same time.
         let first = kept(&call, book, asked).await?;
@@ -93,7 +94,7 @@ fn is_passing(code: ErrorCode) -> bool {
 
 /// What the book has about the call.
 async fn kept(call: &Call<'_>, book: UserKey, asked: CallKey) -> Result<Option<Kept>, Failure> {
-    let kept = call.users.kept(book, asked.key).await.map_err(|error| call.fault(&error))?;
+    let kept = call.behind().kept(book, asked.key).await.map_err(|error| call.fault(&error))?;
     Ok(kept.filter(|kept| kept.call == asked && kept.is_fresh(call.now)))
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn unheard(
     let steps = [(book_of(&call.key), Command::BeginCall), (user(owner), command)];
     for (user, command) in steps {
         let key = UserKey { app: AppId(APP), user };
-        let doing = node.users().execute_call(key, command, origin.clone(), Some(call));
+        let doing = node.users().asker().execute_call(key, command, origin.clone(), Some(call));
         block_on(doing).expect("it is done");
     }
     origin.request
