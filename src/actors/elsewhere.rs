@@ -133,6 +133,9 @@ pub trait Elsewhere: Send + Sync + 'static {
     /// owner itself answers comes as it is.
     fn ask(&self, partition: Partition, question: Question, patience: Duration) -> Asked;
 
+    /// The name of the node that owns `partition`, as far as is known.
+    fn owner(&self, partition: Partition) -> Option<String>;
+
     /// Sends `message` to the owner of the partition that it goes to, if one is known and takes it.
     /// Never waits.
     fn send(&self, message: Message);
@@ -145,6 +148,10 @@ pub struct Alone;
 impl Elsewhere for Alone {
     fn ask(&self, _: Partition, _: Question, _: Duration) -> Asked {
         Box::pin(std::future::ready(Err(ExecuteError::Elsewhere)))
+    }
+
+    fn owner(&self, _: Partition) -> Option<String> {
+        None
     }
 
     fn send(&self, _: Message) {}

@@ -1,9 +1,10 @@
 //! One writer per user; actix stays inside this room.
 //!
-//! [`Users`] is the only door: execute a command on one user, or ask about some. Answers speak of
-//! durable facts only.
+//! [`Users`] is the only door, before which an [`Asker`] stands: execute a command on one user, or ask
+//! about some. Answers speak of durable facts only.
 
 mod again;
+mod asking;
 mod checkpoint;
 mod context;
 pub mod elsewhere;
@@ -44,6 +45,7 @@ use actix::prelude::SendError;
 use actix::{Addr, Handler, Message};
 use tokio::sync::{oneshot, watch};
 
+pub use asking::Asker;
 pub use context::Policies;
 use context::{Context, Directory, addr, deliver};
 pub use elsewhere::{Alone, CursorsSeen, Elsewhere, Message as PairMessage, Question, Reply};
@@ -51,7 +53,7 @@ use known::Known;
 pub use metrics::Metrics;
 pub use outcome::{ExecuteError, Executed, ItemError, Standing};
 use partition::{
-    Ask, BeginCursor, Claim, Execute, Leave, LoadCursors, Look, PartitionActor, Standings,
+    Ask, BeginCursor, Claim, Execute, Leave, LoadCursors, Look, PartitionActor, Standings, TICK,
 };
 pub use recovery::{Recovered, RecoveryError, recover};
 pub use seats::Seat;
@@ -66,14 +68,11 @@ pub use view::{
 };
 use waiting::ReplyBy;
 
-use crate::domain::{CallKey, Command, UserKey};
-use crate::journal::{Origin, Partition, partition_of};
+use crate::domain::UserKey;
+use crate::journal::{Partition, partition_of};
 
 /// How often a starting node looks whether its partitions are claimed.
 const READY_POLL: Duration = Duration::from_millis(2);
-
-/// How long a question whose owner is not found waits before it is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The door to all users, on whatever arbiter or node they live. Cheap to clone.
 #[derive(Clone)]
@@ -132,46 +131,8 @@ impl Users {
         self.alone || matches!(self.seats.get(partition), Seat::Serving { .. })
     }
 
-    /// Asks the owner of `partition`, wherever that is, until somebody has answered or the time limit
-    /// has passed: owners change, and a question in between is asked again.
-    async fn ask(&self, partition: Partition, question: Question) -> Result<Reply, ExecuteError> {
-        if self.alone {
-            return self.answer(partition, question, self.time_limit).await;
-        }
-        let deadline = Instant::now() + self.time_limit;
-        let mut changes = self.seats.changes();
-        loop {
-            changes.borrow_and_update();
-            let patience = deadline.saturating_duration_since(Instant::now());
-            let answer = if self.owns(partition) {
-                self.answer(partition, question.clone(), patience).await
-            } else {
-                // An owner that hangs would hold the question although this node has taken over.
-                tokio::select! {
-                    answer = self.elsewhere.ask(partition, question.clone(), patience) => answer,
-                    () = self.is_taken_over(partition, &mut changes) => continue,
-                }
-            };
-            if !matches!(answer, Err(ExecuteError::Elsewhere | ExecuteError::Interrupted)) {
-                return answer;
-            }
-            if Instant::now() + ASK_AGAIN >= deadline {
-                return Err(ExecuteError::TimedOut);
-            }
-            // Whichever comes first: this node may just become the owner itself.
-            let _ = tokio::time::timeout(ASK_AGAIN, changes.changed()).await;
-        }
-    }
-
-    /// Returns when this node owns `partition`.
-    async fn is_taken_over(&self, partition: Partition, changes: &mut watch::Receiver<u64>) {
-        while !self.owns(partition) {
-            changes.changed().await.expect("who tells of changes lives as long as the seats");
-        }
-    }
-
-    /// Answers as the owner of `partition`, for another node or for this one. A command is answered within
-    /// `patience`; whoever asks anything else has a patience of their own.
+    /// Answers as the owner of `partition`, for another node. A command is answered within `patience`;
+    /// whoever asks anything else has a patience of their own.
     ///
     /// Errors: [`ExecuteError::Elsewhere`] if this node does not own it.
     pub async fn answer(
@@ -180,6 +141,16 @@ impl Users {
         question: Question,
         patience: Duration,
     ) -> Result<Reply, ExecuteError> {
+        let deadline = Instant::now() + patience.min(self.time_limit);
+        self.answer_by(partition, question, deadline).await
+    }
+
+    async fn answer_by(
+        &self,
+        partition: Partition,
+        question: Question,
+        deadline: Instant,
+    ) -> Result<Reply, ExecuteError> {
         if !self.owns(partition) {
             return Err(ExecuteError::Elsewhere);
         }
@@ -187,8 +158,8 @@ impl Users {
         match question {
             Question::Execute { key, command, origin, call } => {
                 let (reply, answer) = oneshot::channel();
-                let deadline = Instant::now() + patience.min(self.time_limit);
-                let reply = ReplyBy::new(reply, deadline);
+                // Who is late is looked for with each tick: so much earlier, that they hear in time.
+                let reply = ReplyBy::new(reply, deadline.checked_sub(TICK).unwrap_or(deadline));
                 self.send(partition, Execute { key, command, origin, call, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::Executed)
             }
@@ -229,38 +200,6 @@ impl Users {
         }
         deliver(&self.directory, message);
         Ok(())
-    }
-
-    /// Executes `command` on the user `key` and waits until what the answer says is durable on both
-    /// sides, or the time limit has passed.
-    pub async fn execute(
-        &self,
-        key: UserKey,
-        command: Command,
-        origin: Origin,
-    ) -> Result<Executed, ExecuteError> {
-        self.execute_call(key, command, origin, None).await
-    }
-
-    /// The same for a call with a key of the caller's own: what it does is kept with the change, so
-    /// that a repeat does it once.
-    ///
-    /// Errors: also [`Rejection::KeyReused`](crate::domain::Rejection::KeyReused).
-    pub async fn execute_call(
-        &self,
-        key: UserKey,
-        command: Command,
-        origin: Origin,
-        call: Option<CallKey>,
-    ) -> Result<Executed, ExecuteError> {
-        let (command, origin) = (Arc::new(command), Arc::new(origin));
-        let question = Question::Execute { key, command, origin, call };
-        match self.ask(self.partition(&key), question).await? {
-            Reply::Executed(executed) => Ok(executed),
-            Reply::Standings(_) | Reply::View(_) | Reply::Cursors(_) => {
-                Err(ExecuteError::Unavailable)
-            }
-        }
     }
 
     /// How many partitions the journal has.

@@ -24,7 +24,7 @@ use crate::pairing::{Answer, OwedEffect};
 use crate::store::StoreError;
 
 /// How often waiting requests, unanswered effects and idle actors are looked after.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How often the row hash is written into the journal, for audits.
 const HASH_RECORD_INTERVAL: Duration = Duration::from_secs(600);
 /// Followers that have a cursor in a partition, at most.

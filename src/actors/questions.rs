@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::try_join_all;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::partition::{LoadCursor, SaveCursor, Standings};
 use super::{
-    BlocklistPage, CursorsSeen, ExecuteError, FriendRecord, FriendsPage, GroupSeen, Groups,
+    Asker, BlocklistPage, CursorsSeen, ExecuteError, FriendRecord, FriendsPage, GroupSeen, Groups,
     Question, Reply, RequestsPage, Standing, Users, View, Viewed,
 };
 use crate::domain::{
@@ -20,46 +19,47 @@ use crate::journal::{Cursor, Partition, Place};
 /// for them.
 pub(super) const RECORDS_AT_A_TIME: usize = 40;
 
-impl Users {
-    /// Whether each of `users` is imported, in order.
-    pub async fn imported(&self, app: AppId, users: &[UserId]) -> Result<Vec<bool>, ExecuteError> {
+/// What each question is answered, as far as its owner answers.
+type Each<T> = Vec<Result<T, ExecuteError>>;
+
+impl Asker<'_> {
+    /// Whether each of `users` is imported, in order, as far as their owners say.
+    pub async fn imported(self, app: AppId, users: &[UserId]) -> Each<bool> {
         let known = |user: &UserId| {
             let key = UserKey { app, user: *user };
-            let home = self.partition(&key);
-            self.may_know(home) && self.known.has_account(home, &key)
+            let home = self.users.partition(&key);
+            Ok(self.users.may_know(home) && self.users.known.has_account(home, &key))
         };
-        let mut imported: Vec<bool> = users.iter().map(known).collect();
-        let unknown: Vec<usize> = (0..users.len()).filter(|index| !imported[*index]).collect();
+        let mut imported: Each<bool> = users.iter().map(known).collect();
+        let unknown: Vec<usize> =
+            (0..users.len()).filter(|index| imported[*index] != Ok(true)).collect();
         if unknown.is_empty() {
-            return Ok(imported);
+            return imported;
         }
         let pairs: Vec<(UserId, UserId)> =
             unknown.iter().map(|index| (users[*index], users[*index])).collect();
-        for (index, standing) in unknown.into_iter().zip(self.standings(app, &pairs).await?) {
-            imported[index] = standing.owner_imported;
+        for (index, standing) in unknown.into_iter().zip(self.standings(app, &pairs).await) {
+            imported[index] = standing.map(|standing| standing.owner_imported);
         }
-        Ok(imported)
+        imported
     }
 
-    /// What each pair's first user keeps about the second, in order.
-    pub async fn standings(
-        &self,
-        app: AppId,
-        pairs: &[(UserId, UserId)],
-    ) -> Result<Vec<Standing>, ExecuteError> {
-        let mut standings = vec![Standing::default(); pairs.len()];
+    /// What each pair's first user keeps about the second, in order, as far as the first ones' owners
+    /// say.
+    pub async fn standings(self, app: AppId, pairs: &[(UserId, UserId)]) -> Each<Standing> {
+        let mut standings = vec![Err(ExecuteError::Unavailable); pairs.len()];
         let mut places: SmallVec<[(Partition, usize); 4]> = SmallVec::new();
         for (index, (owner, peer)) in pairs.iter().enumerate() {
             let owner = UserKey { app, user: *owner };
-            let partition = self.partition(&owner);
-            let may_know = self.may_know(partition);
-            match may_know.then(|| self.known.standing(partition, owner, *peer)).flatten() {
-                Some(known) => standings[index] = known,
+            let partition = self.users.partition(&owner);
+            let may_know = self.users.may_know(partition);
+            match may_know.then(|| self.users.known.standing(partition, owner, *peer)).flatten() {
+                Some(known) => standings[index] = Ok(known),
                 None => places.push((partition, index)),
             }
         }
         if places.is_empty() {
-            return Ok(standings);
+            return standings;
         }
         places.sort_unstable();
         let at_one = |one: &(Partition, usize), next: &(Partition, usize)| one.0 == next.0;
@@ -67,54 +67,63 @@ impl Users {
             let pairs = places.iter().map(|(_, index)| pairs[*index]).collect();
             (places[0].0, pairs)
         });
-        let answers = if self.alone {
-            self.standings_here(app, asked).await?
+        let answers = if self.users.alone {
+            self.standings_here(app, asked).await
         } else {
-            let asked = asked.map(async |(partition, pairs)| {
-                match self.ask(partition, Question::Standings { app, pairs }).await? {
-                    Reply::Standings(answers) => Ok(answers),
-                    _ => Err(ExecuteError::Unavailable),
-                }
-            });
-            try_join_all(asked).await?
+            let asked = asked.map(|(home, pairs)| (home, Question::Standings { app, pairs }));
+            let answers = self.ask_each(asked).await.into_iter();
+            answers.map(|answer| standings_of(answer?)).collect()
         };
-        for ((_, index), standing) in places.into_iter().zip(answers.into_iter().flatten()) {
-            standings[index] = standing;
+        for (places, answer) in places.chunk_by(at_one).zip(answers) {
+            match answer {
+                Ok(found) => places.iter().zip(found).for_each(|((_, index), standing)| {
+                    standings[*index] = Ok(standing);
+                }),
+                Err(error) => places.iter().for_each(|(_, index)| {
+                    standings[*index] = Err(error.clone());
+                }),
+            }
         }
-        Ok(standings)
+        standings
     }
 
     /// Where every partition is this node's own all are asked at once, and nobody is asked twice.
     async fn standings_here(
-        &self,
+        self,
         app: AppId,
         asked: impl Iterator<Item = (Partition, Vec<(UserId, UserId)>)>,
-    ) -> Result<Vec<Vec<Standing>>, ExecuteError> {
+    ) -> Each<Vec<Standing>> {
         let mut waiting: SmallVec<[_; 2]> = SmallVec::new();
         for (partition, pairs) in asked {
             let (reply, answer) = oneshot::channel();
-            self.send(partition, Standings { app, pairs, reply })?;
-            waiting.push(answer);
+            let sent = self.users.send(partition, Standings { app, pairs, reply });
+            waiting.push(sent.map(|()| answer));
         }
         let mut answers = Vec::with_capacity(waiting.len());
         for answer in waiting {
-            answers.push(answer.await.unwrap_or(Err(ExecuteError::Unavailable))?);
+            answers.push(match answer {
+                Ok(answer) => answer.await.unwrap_or(Err(ExecuteError::Unavailable)),
+                Err(error) => Err(error),
+            });
         }
-        Ok(answers)
+        answers
     }
 
-    async fn view(&self, key: UserKey, view: View) -> Result<Viewed, ExecuteError> {
-        match self.ask(self.partition(&key), Question::View { key, view }).await? {
-            Reply::View(viewed) => Ok(viewed),
-            Reply::Executed(_) | Reply::Standings(_) | Reply::Cursors(_) => {
-                Err(ExecuteError::Unavailable)
-            }
-        }
+    async fn view(self, key: UserKey, view: View) -> Result<Viewed, ExecuteError> {
+        viewed(self.ask(self.users.partition(&key), Question::View { key, view }).await?)
+    }
+
+    async fn view_each(self, views: impl IntoIterator<Item = (UserKey, View)>) -> Each<Viewed> {
+        let asked = views.into_iter().map(|(key, view)| {
+            let home = self.users.partition(&key);
+            (home, Question::View { key, view })
+        });
+        self.ask_each(asked).await.into_iter().map(|answer| viewed(answer?)).collect()
     }
 
     /// A page of `key`'s blocklist: at most `max` entries from `start` on.
     pub async fn blocklist(
-        &self,
+        self,
         key: UserKey,
         start: usize,
         max: usize,
@@ -127,7 +136,7 @@ impl Users {
 
     /// A page of `key`'s friend list: at most `max` entries from `start` on.
     pub async fn friends(
-        &self,
+        self,
         key: UserKey,
         start: usize,
         max: usize,
@@ -141,7 +150,7 @@ impl Users {
     /// What `key` keeps about each of `peers`, in order, as far as they are friends; nothing if
     /// `key` is not imported. Asked for a part at a time.
     pub async fn friend_records(
-        &self,
+        self,
         key: UserKey,
         peers: Vec<UserId>,
     ) -> Result<Option<Vec<Option<FriendRecord>>>, ExecuteError> {
@@ -164,7 +173,7 @@ impl Users {
     /// Friend groups of `key`: those of `names`, or all if nothing is said. Members for which the answer
     /// has no room are asked for again; a group that is gone by then is left out.
     pub async fn groups(
-        &self,
+        self,
         key: UserKey,
         names: Option<Vec<Box<str>>>,
         members: bool,
@@ -198,7 +207,7 @@ impl Users {
     }
 
     /// What `key` keeps of the call whose key has the hash `call`.
-    pub async fn kept(&self, key: UserKey, call: UserId) -> Result<Option<Kept>, ExecuteError> {
+    pub async fn kept(self, key: UserKey, call: UserId) -> Result<Option<Kept>, ExecuteError> {
         match self.view(key, View::Kept { call }).await? {
             Viewed::Kept(kept) => Ok(kept.map(|kept| *kept)),
             _ => Err(ExecuteError::Unavailable),
@@ -207,7 +216,7 @@ impl Users {
 
     /// What is kept about the subscriptions of `app`; none if its sequence number is still `known`.
     pub async fn subscriptions(
-        &self,
+        self,
         app: AppId,
         known: Option<u64>,
     ) -> Result<Option<Box<Subscriptions>>, ExecuteError> {
@@ -223,7 +232,7 @@ impl Users {
     ///
     /// Errors: also why the whole would be refused.
     pub async fn foresee(
-        &self,
+        self,
         key: UserKey,
         command: Command,
     ) -> Result<Vec<Result<(), Rejection>>, ExecuteError> {
@@ -233,31 +242,40 @@ impl Users {
         }
     }
 
-    /// Why `key` would refuse to be a friend of `asker`'s, who is not heard of; `over` says that `asker` has
-    /// `key` as one already.
+    /// Why each of `keys` would refuse to be a friend of `asker`'s, who is not heard of; in order, as far
+    /// as their owners say. With each key, whether `asker` has it as a friend already.
     pub async fn would_refuse(
-        &self,
-        key: UserKey,
+        self,
+        keys: impl IntoIterator<Item = (UserKey, bool)>,
         asker: UserId,
-        (form, forced, over): (OfferForm, bool, bool),
-    ) -> Result<Option<Rejection>, ExecuteError> {
-        match self.view(key, View::Considered { asker, form, forced, over }).await? {
+        (form, forced): (OfferForm, bool),
+    ) -> Each<Option<Rejection>> {
+        let view = |(key, over)| (key, View::Considered { asker, form, forced, over });
+        let seen = self.view_each(keys.into_iter().map(view)).await.into_iter();
+        let refusals = seen.map(|seen| match seen? {
             Viewed::Considered(refusal) => Ok(refusal),
             _ => Err(ExecuteError::Unavailable),
-        }
+        });
+        refusals.collect()
     }
 
-    /// The profile of `key`, if the account exists.
-    pub async fn profile(&self, key: UserKey) -> Result<Option<Box<Profile>>, ExecuteError> {
-        match self.view(key, View::Profile).await? {
+    /// The profile of each of `keys` whose account exists, in order, as far as their owners say.
+    pub async fn profiles(
+        self,
+        keys: impl IntoIterator<Item = UserKey>,
+    ) -> Each<Option<Box<Profile>>> {
+        let views = keys.into_iter().map(|key| (key, View::Profile));
+        let seen = self.view_each(views).await.into_iter();
+        let profiles = seen.map(|seen| match seen? {
             Viewed::Profile(profile) => Ok(profile),
             _ => Err(ExecuteError::Unavailable),
-        }
+        });
+        profiles.collect()
     }
 
     /// A page of the requests that wait for `key`, or for others to answer `key`.
     pub async fn requests(
-        &self,
+        self,
         key: UserKey,
         incoming: bool,
         start: usize,
@@ -269,6 +287,54 @@ impl Users {
         }
     }
 
+    /// Gives the follower `subscription` a cursor at the end of `partition`, whichever node owns it,
+    /// if it has none there yet. What happens from then on is in front of it.
+    pub async fn begin_cursor(
+        self,
+        partition: Partition,
+        subscription: &str,
+    ) -> Result<(), ExecuteError> {
+        let subscription = subscription.to_owned();
+        self.ask(partition, Question::BeginCursor { subscription }).await.map(|_| ())
+    }
+
+    /// The cursors of the followers in each of `partitions` whose names begin with `prefix`, and the end
+    /// of what is durable there; in order, as far as their owners say.
+    pub async fn cursors(
+        self,
+        partitions: impl IntoIterator<Item = Partition>,
+        prefix: &str,
+    ) -> Each<CursorsSeen> {
+        let asked = partitions.into_iter().map(|partition| {
+            let prefix = prefix.to_owned();
+            (partition, Question::Cursors { prefix })
+        });
+        let answers = self.ask_each(asked).await.into_iter();
+        let seen = answers.map(|answer| match answer? {
+            Reply::Cursors(seen) => Ok(seen),
+            _ => Err(ExecuteError::Unavailable),
+        });
+        seen.collect()
+    }
+}
+
+fn viewed(reply: Reply) -> Result<Viewed, ExecuteError> {
+    match reply {
+        Reply::View(viewed) => Ok(viewed),
+        Reply::Executed(_) | Reply::Standings(_) | Reply::Cursors(_) => {
+            Err(ExecuteError::Unavailable)
+        }
+    }
+}
+
+fn standings_of(reply: Reply) -> Result<Vec<Standing>, ExecuteError> {
+    match reply {
+        Reply::Standings(standings) => Ok(standings),
+        Reply::Executed(_) | Reply::View(_) | Reply::Cursors(_) => Err(ExecuteError::Unavailable),
+    }
+}
+
+impl Users {
     /// Where the follower `subscription` stands in `partition` by its last durable cursor, and the
     /// end of what is durable there.
     pub async fn cursor(
@@ -292,29 +358,5 @@ impl Users {
         let save = SaveCursor { subscription: subscription.to_owned(), cursor, reply };
         self.send(partition, save)?;
         answer.await.unwrap_or(Err(ExecuteError::Unavailable))
-    }
-
-    /// Gives the follower `subscription` a cursor at the end of `partition`, whichever node owns it,
-    /// if it has none there yet. What happens from then on is in front of it.
-    pub async fn begin_cursor(
-        &self,
-        partition: Partition,
-        subscription: &str,
-    ) -> Result<(), ExecuteError> {
-        let subscription = subscription.to_owned();
-        self.ask(partition, Question::BeginCursor { subscription }).await.map(|_| ())
-    }
-
-    /// The cursors of the followers in `partition` whose names begin with `prefix`, and the end of
-    /// what is durable there, whichever node owns it.
-    pub async fn cursors(
-        &self,
-        partition: Partition,
-        prefix: &str,
-    ) -> Result<CursorsSeen, ExecuteError> {
-        match self.ask(partition, Question::Cursors { prefix: prefix.to_owned() }).await? {
-            Reply::Cursors(seen) => Ok(seen),
-            _ => Err(ExecuteError::Unavailable),
-        }
     }
 }

@@ -76,7 +76,7 @@ impl Desk {
         let request =
             Request { reply, slots, open, recorded: false, position: None, groups_sequence };
         self.requests.insert(self.last, request);
-        // Nearly always the latest: only requests of other nodes have less time than the ones before.
+        // Nearly always the latest: only what is a later part of a call has less time than the ones before.
         let later = self.deadlines.iter().rev().take_while(|known| known.0 > deadline).count();
         self.deadlines.insert(self.deadlines.len() - later, (deadline, self.last));
         self.last

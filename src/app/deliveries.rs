@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use actix_web::rt::task::spawn_blocking;
-use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::directory::Directory;
@@ -43,8 +42,7 @@ impl Directory {
     async fn cursors_everywhere(&self, app: AppId) -> Result<Vec<CursorsSeen>, ExecuteError> {
         let prefix = CursorName::of(app, MAIN).to_string();
         let partitions = (0..self.users.partitions()).map(Partition);
-        let asked = partitions.map(|partition| self.users.cursors(partition, &prefix));
-        join_all(asked).await.into_iter().collect()
+        self.users.asker().cursors(partitions, &prefix).await.into_iter().collect()
     }
 
     /// Where a page begins.

@@ -46,7 +46,8 @@ impl Directory {
         by: Origin,
     ) -> Result<Option<Place>, DeskError> {
         let key = UserKey { app, user: keeper() };
-        let Executed { outcomes, position, .. } = self.users.execute(key, command, by).await?;
+        let executed = self.users.asker().execute(key, command, by).await?;
+        let Executed { outcomes, position, .. } = executed;
         match outcomes.into_iter().find_map(Result::err) {
             Some(crate::actors::ItemError::Rejected(rejection)) => {
                 return Err(DeskError::Actors(rejection.into()));

@@ -344,11 +344,11 @@ fn warn_of_unknown_apps(config: &Config, store: &Store) {
 }
 
 async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
-    if users.imported(key.app, &[key.user]).await? == [true] {
+    if users.asker().imported(key.app, &[key.user]).await == [Ok(true)] {
         return Ok(());
     }
     let import = Command::ImportAccount(ProfileChange::default());
-    users.execute(key, import, own_origin()).await.map(|_| ())
+    users.asker().execute(key, import, own_origin()).await.map(|_| ())
 }
 
 /// Who asks for what the node does by itself.

@@ -258,7 +258,7 @@ pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
     let names = names(&asked.items)?;
     let users: Vec<Option<UserId>> = names.iter().map(|name| UserId::parse(name).ok()).collect();
     let legal: Vec<UserId> = users.iter().copied().flatten().collect();
-    let mut imported = call.imported(&legal).await?.into_iter();
+    let mut imported = call.imported(call.asker(), &legal).await?.into_iter();
     let items = names.into_iter().zip(users).map(|(name, user)| {
         let verdict = user.map(|_| ()).ok_or(code::ACCOUNT_PARAMETER_ILLEGAL);
         let known = user.is_some() && imported.next() == Some(true);

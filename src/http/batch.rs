@@ -49,6 +49,37 @@ pub(super) fn entries<T>(list: &List<T>) -> Result<&[T], Failure> {
     }
 }
 
+/// About whom the actors are asked to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Accounts that are known to be imported.
+    Known,
+    /// Whoever is named: who is not imported has no part in it, which [`tell_unknown`] tells.
+    Named,
+}
+
+/// Of `users`, about whom nothing was done because they are `refused`, tells those who are not imported:
+/// of nobody that is more than that they are no friends or not blocked. Asked about these alone, so
+/// that an entry of a deleted account can still be removed; while an owner says nothing, its users'
+/// refusal stands, because what was done about the others has been done.
+pub(super) async fn tell_unknown(
+    call: &Call<'_>,
+    users: &[UserId],
+    refused: Rejection,
+    outcomes: &mut [Result<(), ItemError>],
+) {
+    let refused = Err(ItemError::Rejected(refused));
+    let refused = outcomes.iter_mut().zip(users).filter(|(outcome, _)| **outcome == refused);
+    let (outcomes, users): (Vec<_>, Vec<_>) = refused.unzip();
+    if users.is_empty() {
+        return;
+    }
+    let imported = call.behind().imported(call.app().id, &users).await;
+    for (outcome, _) in outcomes.into_iter().zip(imported).filter(|(_, is)| *is == Ok(false)) {
+        *outcome = Err(ItemError::Rejected(Rejection::AccountUnknown));
+    }
+}
+
 impl<'a> Batch<'a> {
     /// A batch without entries, to be filled with [`Batch::expect`] and [`Batch::settle`].
     pub(super) fn new(owner: UserId, entries_max: usize) -> Self {
@@ -82,34 +113,39 @@ impl<'a> Batch<'a> {
 
     /// Judges entries that say more than a name. Of each, the first check that fails counts: the
     /// account is legal, it is imported, the entry is well formed. An entry that names nobody is
-    /// answered under the empty name. Answers what is left to the actors as well.
+    /// answered under the empty name. Answers what is left to the actors as well: of [`Who::Known`],
+    /// without those whose owner does not say whether they are imported.
     pub(super) async fn judge<T>(
         call: &Call<'_>,
         owner: UserId,
         named: Vec<(Option<&'a str>, Result<T, Malformed>)>,
-    ) -> Result<(Self, Vec<(UserId, T)>), Failure> {
+        left_to: Who,
+    ) -> (Self, Vec<(UserId, T)>) {
         let legal = |name: &Option<&str>| name.and_then(|name| UserId::parse(name).ok());
-        let users: Vec<UserId> = named.iter().filter_map(|(name, _)| legal(name)).collect();
-        let mut imported = idempotency::imported(call, owner, &users).await?.into_iter();
+        let is_asked = |asked: &Result<T, Malformed>| left_to == Who::Known || asked.is_err();
+        let asked = named.iter().filter(|(_, asked)| is_asked(asked));
+        let users: Vec<UserId> = asked.filter_map(|(name, _)| legal(name)).collect();
+        let mut imported = idempotency::imported(call, owner, &users).await.into_iter();
         let mut batch = Self::new(owner, named.len());
         let mut left = Vec::with_capacity(users.len());
         for (name, asked) in named {
             let user = legal(&name);
-            let known = user.is_some() && imported.next() == Some(true);
-            match (name, user, asked) {
-                (None, _, _) => batch.settle("", code::REQUEST_INVALID),
-                (Some(name), None, _) => batch.settle(name, code::ACCOUNT_ILLEGAL),
-                (Some(name), Some(_), _) if !known => {
+            let imported = user.filter(|_| is_asked(&asked)).and_then(|_| imported.next());
+            match (name, user, imported, asked) {
+                (None, ..) => batch.settle("", code::REQUEST_INVALID),
+                (Some(name), None, ..) => batch.settle(name, code::ACCOUNT_ILLEGAL),
+                (Some(name), _, Some(Ok(false)), _) => {
                     batch.settle(name, code::ACCOUNT_NOT_IMPORTED);
                 }
-                (Some(name), Some(_), Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
-                (Some(name), Some(user), Ok(asked)) => {
+                (Some(name), _, _, Err(Malformed)) => batch.settle(name, code::REQUEST_INVALID),
+                (Some(name), _, Some(Err(error)), _) => batch.settle(name, call.unheard(&error)),
+                (Some(name), Some(user), _, Ok(asked)) => {
                     batch.expect(name);
                     left.push((user, asked));
                 }
             }
         }
-        Ok((batch, left))
+        (batch, left)
     }
 
     /// Adds an entry that the actors decide.

@@ -7,8 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-
 use super::answer::Failure;
 use super::body;
 use super::call::Call;
@@ -16,15 +14,11 @@ use super::idempotency;
 use super::message;
 use super::raw::Raw;
 use super::relation::{self, Sides};
-use crate::actors::{ExecuteError, ItemError, Standing};
+use crate::actors::{Asker, ExecuteError, ItemError};
 use crate::domain::{
-    Command, Ground, Matter, Message, NewFriend, OfferForm, Rejection, RequestAnswer, UserId,
-    Verdict, Words,
+    Command, Ground, Matter, Message, NewFriend, OfferForm, RequestAnswer, UserId, Verdict, Words,
 };
 use crate::webhooks::{BeforeCommand, Question, Unreadable};
-
-/// How many wanted friends of one call are heard at a time before somebody is asked.
-const PEERS_IN_FLIGHT_MAX: usize = 32;
 
 /// Items of a command that are answered without it: their places, in order, and why.
 pub(super) type Settled = Vec<(usize, ItemError)>;
@@ -55,8 +49,8 @@ pub(super) async fn about_adding(
     for (slot, ((item, open), refusal)) in items.iter().zip(&open).zip(refusals).enumerate() {
         if !open {
             left.push(item.clone());
-        } else if let Some(rejection) = refusal {
-            settled.push((slot, ItemError::Rejected(rejection)));
+        } else if let Some(refusal) = refusal {
+            settled.push((slot, refusal));
         } else {
             left.push(item.clone());
             // Of an account that is named twice somebody is asked once.
@@ -73,27 +67,33 @@ pub(super) async fn about_adding(
     Ok((under(Command::AddFriends { items: left, form, forced }, verdict), settled))
 }
 
-/// Why each of `items` that is `open` would be refused by the wanted friend. What else is wrong with it
-/// the owner says.
+/// Why each of `items` that is `open` would be refused by the wanted friend, or has no word of theirs. What
+/// else is wrong with it the owner says.
 async fn refusals(
     call: &Call<'_>,
     owner: UserId,
     items: &[NewFriend],
     open: &[bool],
     (form, forced): (OfferForm, bool),
-) -> Result<Vec<Option<Rejection>>, Failure> {
+) -> Result<Vec<Option<ItemError>>, Failure> {
     let users: Vec<UserId> = items.iter().map(|item| item.user).collect();
-    let between = relation::between(call, owner, &users, Sides::Single).await?;
-    let refusal = async |((user, open), both): ((&UserId, &bool), Result<_, _>)| {
-        let Some((ours, _)) = both.ok().filter(|_: &(Standing, Standing)| *open) else {
-            return Ok(None);
+    let between = relation::between(call, call.before(), owner, &users, Sides::Single).await?;
+    let asked = users.iter().zip(open).zip(between).enumerate();
+    let asked = asked.filter(|(_, ((_, open), _))| **open);
+    let asked = asked.filter_map(|(slot, ((user, _), both))| {
+        let (ours, _) = both.ok()?;
+        Some((slot, (call.key(*user), ours.has_friend)))
+    });
+    let (slots, asked): (Vec<usize>, Vec<_>) = asked.unzip();
+    let said = call.before().would_refuse(asked, owner, (form, forced)).await;
+    let mut refusals = vec![None; items.len()];
+    for (slot, said) in slots.into_iter().zip(said) {
+        refusals[slot] = match said {
+            Ok(refusal) => refusal.map(ItemError::Rejected),
+            Err(_) => Some(ItemError::Owed),
         };
-        let offer = (form, forced, ours.has_friend);
-        call.users.would_refuse(call.key(*user), owner, offer).await
-    };
-    let asked = stream::iter(users.iter().zip(open).zip(between)).map(refusal);
-    let refusals = asked.buffered(PEERS_IN_FLIGHT_MAX).try_collect().await;
-    refusals.map_err(|error| call.fault(&error))
+    }
+    Ok(refusals)
 }
 
 /// Asks about requests that `owner` wants to answer. Answers the command with what was said.
@@ -127,11 +127,11 @@ pub(super) async fn about_message(
     if !is_asked(call, BeforeCommand::BeforeSendMsg)? {
         return Ok(Command::Send(message));
     }
-    if let Some(verdict) = said_before(call, sender).await? {
+    if let Some(verdict) = said_before(call, call.before(), sender).await? {
         return Ok(Command::Send(message).under(verdict));
     }
     // Who is unknown is refused by the command, and by what was not asked about if known meanwhile.
-    if call.imported(&[sender]).await? != [true] {
+    if call.imported(call.before(), &[sender]).await? != [true] {
         return Ok(Command::Send(message).under(unasked(Matter::Message)));
     }
     let mut words = None;
@@ -154,7 +154,7 @@ pub(super) async fn about_message(
     };
     let by = call.origin();
     let asked = call.consultant.about_message(app.id, &question, &by, reword);
-    let Some(verdict) = asked.await else { return Ok(Command::Send(message)) };
+    let Some(verdict) = call.outside(asked).await else { return Ok(Command::Send(message)) };
     if let Some(Words { body, custom_data }) = words {
         (message.body, message.custom_data) = (body, custom_data);
     }
@@ -174,12 +174,17 @@ pub(super) async fn standing(
     owner: UserId,
     verdict: Option<Verdict>,
 ) -> Result<Option<Verdict>, Failure> {
-    Ok(said_before(call, owner).await?.or(verdict))
+    Ok(said_before(call, call.behind(), owner).await?.or(verdict))
 }
 
 /// What was said when this call, which has a key, was made before.
-async fn said_before(call: &Call<'_>, owner: UserId) -> Result<Option<Verdict>, Failure> {
-    let traces = idempotency::traces(call, owner).await?;
+async fn said_before(
+    call: &Call<'_>,
+    asker: Asker<'_>,
+    owner: UserId,
+) -> Result<Option<Verdict>, Failure> {
+    let traces = idempotency::traces(call, asker, owner).await;
+    let traces = traces.map_err(|error| call.fault(&error))?;
     Ok(traces.and_then(|traces| traces.verdict).map(|verdict| *verdict))
 }
 
@@ -226,10 +231,10 @@ async fn look(
     if !is_asked(call, asked)? {
         return Ok(Look::Nothing);
     }
-    if let Some(verdict) = said_before(call, owner).await? {
+    if let Some(verdict) = said_before(call, call.before(), owner).await? {
         return Ok(Look::Said(verdict));
     }
-    match call.users.foresee(call.key(owner), command.clone()).await {
+    match call.before().foresee(call.key(owner), command.clone()).await {
         Ok(outcomes) => Ok(Look::Open(outcomes.iter().map(Result::is_ok).collect())),
         // Carrying it out says why.
         Err(ExecuteError::Rejected(_)) => Ok(Look::Refused(unasked(about))),
@@ -238,7 +243,8 @@ async fn look(
 }
 
 async fn ask(call: &Call<'_>, question: &Question<'_>) -> Option<Verdict> {
-    call.consultant.about_friends(call.app().id, question, &call.origin()).await
+    let by = call.origin();
+    call.outside(call.consultant.about_friends(call.app().id, question, &by)).await
 }
 
 fn under(command: Command, verdict: Option<Verdict>) -> Command {

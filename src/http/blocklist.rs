@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::answer::{Answered, Failure};
-use super::batch::{Batch, RelationItem, Relations, owner};
+use super::answer::Answered;
+use super::batch::{Batch, RelationItem, Relations, owner, tell_unknown};
 use super::call::Call;
 use super::error_code as code;
 use super::page;
 use super::relation::{self, Names, Sides};
 use super::shape::{Account, List, Listed, Malformed, Scalar, shape};
-use crate::domain::{Command, Target, UserId};
+use crate::domain::{Command, Rejection, Target, UserId};
 
 const RELATIONS: Names = Names {
     none: "BlackCheckResult_Type_NO",
@@ -49,8 +49,15 @@ shape! {
 pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
     let asked: Change<'_> = call.parse(body)?;
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
-    let targets = targets(call, users).await?;
-    let executed = batch.execute(call, Command::Block { targets }).await?;
+    let imported = call.before().imported(call.app().id, &users).await;
+    // While its node says nothing, an account is taken to exist: whoever wants to be safe from somebody
+    // does not have to wait for that one's node. If nobody is there, nobody is harmed by the block.
+    let targets = users
+        .into_iter()
+        .zip(imported)
+        .map(|(user, imported)| Target { user, imported: imported.unwrap_or(true) });
+    let command = Command::Block { targets: targets.collect() };
+    let executed = batch.execute(call, command).await?;
     Ok(batch.answer(call.operation, executed))
 }
 
@@ -58,15 +65,10 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
 pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Change<'_> = call.parse(body)?;
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
-    let targets = targets(call, users).await?;
-    let executed = batch.execute(call, Command::Unblock { targets }).await?;
+    let targets = users.iter().map(|user| Target { user: *user, imported: true }).collect();
+    let mut executed = batch.execute(call, Command::Unblock { targets }).await?;
+    tell_unknown(call, &users, Rejection::NotBlocked, &mut executed.outcomes).await;
     Ok(batch.answer(call.operation, executed))
-}
-
-async fn targets(call: &Call<'_>, users: Vec<UserId>) -> Result<Vec<Target>, Failure> {
-    let imported = call.imported(&users).await?;
-    let targets = users.into_iter().zip(imported);
-    Ok(targets.map(|(user, imported)| Target { user, imported }).collect())
 }
 
 /// `black_list_get`.
@@ -77,7 +79,7 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     };
     let start = start.unwrap_or(0);
     let key = call.key(owner(&asked.from)?);
-    let page = call.users.blocklist(key, start, max).await.map_err(|error| call.fault(&error))?;
+    let page = call.asker().blocklist(key, start, max).await.map_err(|error| call.fault(&error))?;
     if !page.imported {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);
     }

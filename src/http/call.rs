@@ -1,6 +1,9 @@
 //! One call that was let in: who made it, and how it asks the actors.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -11,7 +14,7 @@ use super::error_code::{self as code, ErrorCode};
 use super::gate::{App, Caller};
 use super::shape::{self, Shape};
 use super::webhook::Webhooks;
-use crate::actors::{ExecuteError, Executed, Users};
+use crate::actors::{Asker, ExecuteError, Executed, Users};
 use crate::domain::{CallKey, Command, Rejection, Timestamp, UserId, UserKey};
 use crate::journal::Origin;
 use crate::webhooks::Consultant;
@@ -21,6 +24,10 @@ const PLATFORM: &str = "RESTAPI";
 
 /// The one for calls that are made as by a client: which one it was, nobody says.
 const CLIENT_PLATFORM: &str = "Unknown";
+
+/// How long what is asked behind a change may take in any case: what was done is to be told. Three such
+/// questions end before the edge does.
+const BEHIND_MIN: Duration = Duration::from_millis(150);
 
 /// A call after checks 1 to 15.
 pub(super) struct Call<'a> {
@@ -37,6 +44,8 @@ pub(super) struct Call<'a> {
     /// It is made in the name of a user, as by a client.
     pub(super) as_client: bool,
     pub(super) users: &'a Users,
+    /// When all parts of the call are over.
+    pub(super) deadline: Cell<Instant>,
     pub(super) webhooks: &'a dyn Webhooks,
     /// Who asks others beforehand.
     pub(super) consultant: &'a Consultant,
@@ -63,13 +72,36 @@ impl Call<'_> {
         UserKey { app: self.app().id, user }
     }
 
+    /// Asks the actors; all that a call asks is over at its deadline.
+    pub(super) fn asker(&self) -> Asker<'_> {
+        self.users.until(self.deadline.get())
+    }
+
+    /// Asks what has to be known before something is done, for which the other half of the time is left.
+    pub(super) fn before(&self) -> Asker<'_> {
+        self.asker().by_half()
+    }
+
+    /// Asks about what was done.
+    pub(super) fn behind(&self) -> Asker<'_> {
+        self.asker().at_least(BEHIND_MIN)
+    }
+
+    /// Waits for somebody outside, whose time has a limit of its own and is not the call's.
+    pub(super) async fn outside<T>(&self, answer: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let answer = answer.await;
+        self.deadline.set(self.deadline.get() + began.elapsed());
+        answer
+    }
+
     /// Executes `command` on `user`.
     pub(super) async fn execute(
         &self,
         user: UserId,
         command: Command,
     ) -> Result<Executed, ExecuteError> {
-        self.users.execute_call(self.key(user), command, self.origin(), self.key).await
+        self.asker().execute_call(self.key(user), command, self.origin(), self.key).await
     }
 
     /// Who asks.
@@ -82,12 +114,29 @@ impl Call<'_> {
         }
     }
 
-    /// Whether each of `users` is imported.
-    pub(super) async fn imported(&self, users: &[UserId]) -> Result<Vec<bool>, Failure> {
-        if users.is_empty() {
-            return Ok(Vec::new());
+    /// Whether each of `users` is imported. The call fails if that is not known of all.
+    pub(super) async fn imported(
+        &self,
+        asker: Asker<'_>,
+        users: &[UserId],
+    ) -> Result<Vec<bool>, Failure> {
+        self.all_known(asker.imported(self.app().id, users).await)
+    }
+
+    /// What each owner has said. The call fails if one has not.
+    pub(super) fn all_known<T>(
+        &self,
+        each: Vec<Result<T, ExecuteError>>,
+    ) -> Result<Vec<T>, Failure> {
+        each.into_iter().map(|one| one.map_err(|error| self.fault(&error))).collect()
+    }
+
+    /// What an entry is answered whose owner had no answer, while others may have.
+    pub(super) fn unheard(&self, error: &ExecuteError) -> ErrorCode {
+        match error {
+            ExecuteError::Overloaded => code::timed_out(self.operation),
+            error => code::of_execute(self.operation, error),
         }
-        self.users.imported(self.app().id, users).await.map_err(|error| self.fault(&error))
     }
 
     /// The whole call fails because the actors had no answer.

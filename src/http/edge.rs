@@ -1,5 +1,6 @@
 //! One request from its head to its answer.
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use actix_web::http::header::{
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use super::acting;
@@ -48,7 +49,7 @@ pub(super) struct Edge {
     metrics: Metrics,
     node: HeaderValue,
     body: Bounds,
-    answer_timeout: Duration,
+    request_timeout: Duration,
     trusted_proxies: Vec<Subnet>,
 }
 
@@ -77,7 +78,7 @@ impl Edge {
             node: HeaderValue::try_from(&settings.node)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
             body: Bounds { bytes_max: settings.body_bytes_max, timeout: settings.body_timeout },
-            answer_timeout: settings.request_timeout + ANSWER_GRACE,
+            request_timeout: settings.request_timeout,
             trusted_proxies: settings.trusted_proxies,
         })
     }
@@ -94,7 +95,7 @@ impl Edge {
         let (head, payload) = request.into_parts();
         let peer = peer.map(|peer| proxy::origin(peer, head.headers(), &self.trusted_proxies));
         let Handled { operation, app, answered } =
-            self.handle(&head, payload, (id, peer), consultant).await;
+            self.handle(&head, payload, (id, peer, started), consultant).await;
         let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, operation));
         // A call that came again is known by the id under which it was done.
         let id = answer.request.unwrap_or(id);
@@ -108,7 +109,7 @@ impl Edge {
         &self,
         head: &RequestHead,
         payload: Payload,
-        (request, peer): (Uuid, Option<IpAddr>),
+        (request, peer, started): (Uuid, Option<IpAddr>, Instant),
         consultant: &Consultant,
     ) -> Handled {
         let (operation, query) = match read(head) {
@@ -126,6 +127,7 @@ impl Edge {
                 let users = &self.users;
                 let webhooks = &*self.webhooks;
                 let (key, as_client) = (None, false);
+                let deadline = Cell::new(started);
                 let call = Call {
                     operation,
                     caller,
@@ -135,6 +137,7 @@ impl Edge {
                     key,
                     as_client,
                     users,
+                    deadline,
                     webhooks,
                     consultant,
                 };
@@ -167,12 +170,15 @@ impl Edge {
         let text = |code| Failure::Common(call.operation.common(code));
         let body = body::text(&body).map_err(text)?;
         call.as_client = acting::as_client(head, call.operation).map_err(Failure::Common)?;
-        // The actors answer within their own limit; this one is for the case that they do not.
+        // Its time begins when there is something to do.
+        let deadline = Instant::now() + self.request_timeout;
+        call.deadline.set(deadline);
+        // The actors answer within it; this limit is for the case that they do not.
         let asking = if call.operation.asks() { BEFORE_TIMEOUT_MAX_MS } else { 0 };
-        let limit = self.answer_timeout + Duration::from_millis(asking);
+        let limit = (deadline + ANSWER_GRACE + Duration::from_millis(asking)).into();
         let answered = match idempotency::key(head, call.operation).map_err(Failure::Common)? {
-            None => timeout(limit, handle(&call, body)).await,
-            Some(key) => timeout(limit, idempotency::carry_out(call, key, body)).await,
+            None => timeout_at(limit, handle(&call, body)).await,
+            Some(key) => timeout_at(limit, idempotency::carry_out(call, key, body)).await,
         };
         answered.unwrap_or(Err(Failure::Whole(code::TIMED_OUT)))
     }

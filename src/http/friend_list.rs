@@ -1,19 +1,17 @@
 //! The friend list: change records, list, look up. Rule: rest-api.md 4.4, 4.8 and 4.9.
 
-use std::collections::BTreeMap;
-
-use futures_util::future::try_join_all;
+use futures_util::future::join;
 use serde::Serialize;
 
-use super::answer::{Answered, Failure, Info};
-use super::batch::{Batch, entries, owner};
+use super::answer::{Answered, Info};
+use super::batch::{Batch, Who, entries, owner, tell_unknown};
 use super::call::Call;
 use super::card;
 use super::error_code as code;
 use super::page;
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
-use crate::actors::FriendRecord;
-use crate::domain::{Command, FriendUpdate, Profile, UserId};
+use crate::actors::{ExecuteError, FriendRecord};
+use crate::domain::{Command, FriendUpdate, Profile, Rejection, UserId};
 use crate::tags;
 
 /// The size of a page of `friend_get`. Rule: rest-api.md 4.8.
@@ -58,9 +56,11 @@ pub(super) async fn update(call: &Call<'_>, body: &str) -> Answered {
         let Ok(item) = item.given() else { return call.fails(code::REQUEST_INVALID) };
         named.push((item.to.name(), item.change(&call.app().friend_fields)));
     }
-    let (batch, changes) = Batch::judge(call, owner, named).await?;
+    let (batch, changes) = Batch::judge(call, owner, named, Who::Named).await;
+    let users: Vec<UserId> = changes.iter().map(|(user, _)| *user).collect();
     let items = changes.into_iter().map(|(user, change)| FriendUpdate { user, change }).collect();
-    let executed = batch.execute(call, Command::UpdateFriends { items }).await?;
+    let mut executed = batch.execute(call, Command::UpdateFriends { items }).await?;
+    tell_unknown(call, &users, Rejection::NotFriend, &mut executed.outcomes).await;
     Ok(batch.answer(call.operation, executed))
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     let start = number(&asked.start)?;
     let (known, known_custom) = (number(&asked.sequence)?, number(&asked.custom_sequence)?);
     let key = call.key(owner(&asked.from)?);
-    let page = call.users.friends(key, start, PAGE).await.map_err(|error| call.fault(&error))?;
+    let page = call.asker().friends(key, start, PAGE).await.map_err(|error| call.fault(&error))?;
     if !page.imported {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);
     }
@@ -172,24 +172,31 @@ pub(super) async fn get_list(call: &Call<'_>, body: &str) -> Answered {
     let Ok(wanted) = wanted(&asked.tags) else { return call.fails(code::REQUEST_INVALID) };
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let key = call.key(batch.owner);
-    let found = call.users.friend_records(key, users.clone()).await;
+    let found = call.asker().friend_records(key, users.clone()).await;
     let found = found.map_err(|error| call.fault(&error))?;
     let Some(records) = found else { return call.fails(code::ACCOUNT_NOT_IMPORTED) };
     let strangers = users.iter().zip(&records).filter(|(_, record)| record.is_none());
     let strangers: Vec<UserId> = strangers.map(|(user, _)| *user).collect();
-    let mut imported = call.imported(&strangers).await?.into_iter();
-    let profiles = profiles(call, &wanted, &records).await?;
+    let imported = call.asker().imported(call.app().id, &strangers);
+    let (imported, profiles) = join(imported, profiles(call, &wanted, &records)).await;
+    let (mut imported, mut profiles) = (imported.iter(), profiles.iter());
     let expected = records.iter().map(|record| match record {
-        Some(record) => Ok(record),
-        None if imported.next() == Some(true) => Err(code::FRIEND_UNKNOWN),
-        None => Err(code::ACCOUNT_NOT_IMPORTED),
+        Some(record) if wanted.of_profile => match profiles.next() {
+            Some(Ok(profile)) => Ok((record, profile.as_deref())),
+            Some(Err(error)) => Err(call.unheard(error)),
+            None => Err(code::broken(call.operation)),
+        },
+        Some(record) => Ok((record, None)),
+        None => Err(match imported.next() {
+            Some(Ok(true)) => code::FRIEND_UNKNOWN,
+            Some(Ok(false)) => code::ACCOUNT_NOT_IMPORTED,
+            Some(Err(error)) => call.unheard(error),
+            None => code::broken(call.operation),
+        }),
     });
     let items = batch.verdicts(call.operation, expected).map(|(name, found)| Looked {
         name,
-        fields: found.ok().map(|record| {
-            let profile = profiles.get(&record.peer).map(|profile| &**profile);
-            wanted.of(record, profile, call)
-        }),
+        fields: found.ok().map(|(record, profile)| wanted.of(record, profile, call)),
         code: found.err().map_or(0, |code| code.number),
         info: Info::of(found.map(|_| ()), call.operation),
     });
@@ -198,22 +205,18 @@ pub(super) async fn get_list(call: &Call<'_>, body: &str) -> Answered {
     Ok(call.success(&LookedUp { items, failed }))
 }
 
-/// The profiles of the friends, if any field of them is wanted.
+/// The profiles of the friends, in order, if any field of them is wanted. A friend whose account is
+/// being deleted has none any more.
 async fn profiles(
     call: &Call<'_>,
     wanted: &Wanted<'_>,
     records: &[Option<FriendRecord>],
-) -> Result<BTreeMap<UserId, Box<Profile>>, Failure> {
+) -> Vec<Result<Option<Box<Profile>>, ExecuteError>> {
     if !wanted.of_profile {
-        return Ok(BTreeMap::new());
+        return Vec::new();
     }
-    let asked = records.iter().flatten().map(async |record| {
-        let profile = call.users.profile(call.key(record.peer)).await;
-        // A friend whose account is being deleted has no profile any more.
-        Ok::<_, Failure>((record.peer, profile.map_err(|error| call.fault(&error))?))
-    });
-    let found = try_join_all(asked).await?;
-    Ok(found.into_iter().map(|(peer, profile)| (peer, profile.unwrap_or_default())).collect())
+    let peers = records.iter().flatten().map(|record| call.key(record.peer));
+    call.asker().profiles(peers).await
 }
 
 /// Which fields are asked for; all of friends if nothing is said.

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::answer::{Answered, Failure};
-use super::batch::{Batch, RelationItem, Relations, entries, owner};
+use super::batch::{Batch, RelationItem, Relations, Who, entries, owner, tell_unknown};
 use super::beforehand;
 use super::call::Call;
 use super::card;
 use super::error_code as code;
 use super::relation::{self, Names, Sides};
 use super::shape::{Account, List, Listed, Malformed, Object, Scalar, shape};
-use crate::actors::{Executed, ItemError, Standing};
+use crate::actors::{ItemError, Standing};
 use crate::domain::{Card, Command, FormerFriend, NewFriend, OfferForm, Rejection, UserId};
 
 const RELATIONS: Names = Names {
@@ -108,7 +108,7 @@ async fn offer(
     form: OfferForm,
     forced: bool,
 ) -> Answered {
-    let (batch, wanted) = Batch::judge(call, owner, wanted).await?;
+    let (batch, wanted) = Batch::judge(call, owner, wanted, Who::Known).await;
     let users: Vec<UserId> = wanted.iter().map(|(user, _)| *user).collect();
     let items = wanted.into_iter().map(|(user, card)| NewFriend { user, imported: true, card });
     let items = items.collect();
@@ -156,7 +156,8 @@ async fn let_peers_speak(
     if users.is_empty() {
         return;
     }
-    let Ok(between) = relation::between(call, owner, &users, Sides::Both).await else { return };
+    let between = relation::between(call, call.behind(), owner, &users, Sides::Both).await;
+    let Ok(between) = between else { return };
     for (own, both) in refused.into_iter().zip(between) {
         if let Ok(both) = both {
             *own = relation::foremost(*own, form, both);
@@ -181,21 +182,34 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Delete<'_> = call.parse(body)?;
     let both = deletes_both(call, &asked.sides)?;
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
+    let mut unheard = Vec::new();
     let targets = if both {
-        let standings = relation::standings_about(call, batch.owner, &users).await?;
-        let found = users.iter().zip(standings);
+        let standings = relation::standings_about(call, batch.owner, &users).await;
         // An entry that repeats one before it finds nothing left. Rule: rest-api.md 2.2.
         let mut named = BTreeSet::new();
-        let former = |(user, standing): (&UserId, Standing)| FormerFriend {
-            user: *user,
-            has_me: named.insert(*user) && standing.has_friend,
+        let found = users.iter().zip(standings).enumerate();
+        let former = |(slot, (user, standing)): (usize, (&UserId, Result<Standing, _>))| {
+            let is_new = named.insert(*user);
+            if is_new && standing.is_err() {
+                unheard.push(slot);
+            }
+            // Who did not say that they have the owner lets go of them all the same, and tells of it.
+            let has_me = is_new && standing.is_ok_and(|standing| standing.has_friend);
+            FormerFriend { user: *user, has_me }
         };
         found.map(former).collect()
     } else {
         users.iter().map(|user| FormerFriend { user: *user, has_me: false }).collect()
     };
     let mut executed = batch.execute(call, Command::RemoveFriends { targets, both }).await?;
-    tell_strangers_from_unknown(call, &users, &mut executed).await?;
+    let stranger = Err(ItemError::Rejected(Rejection::NotFriend));
+    for slot in unheard {
+        // They may have the owner as a friend, and were not asked to let go.
+        if let Some(outcome) = executed.outcomes.get_mut(slot).filter(|it| **it == stranger) {
+            *outcome = Err(ItemError::Owed);
+        }
+    }
+    tell_unknown(call, &users, Rejection::NotFriend, &mut executed.outcomes).await;
     Ok(batch.answer(call.operation, executed))
 }
 
@@ -220,26 +234,6 @@ pub(super) async fn delete_all(call: &Call<'_>, body: &str) -> Answered {
         return call.fails(code::of_item(call.operation, error));
     }
     Ok(call.done().at(executed.position))
-}
-
-/// An account that is not imported is a friend of nobody: its own code says more. Asked only about
-/// entries that failed, so that an entry of a deleted account can still be removed.
-async fn tell_strangers_from_unknown(
-    call: &Call<'_>,
-    users: &[UserId],
-    executed: &mut Executed,
-) -> Result<(), Failure> {
-    let strangers = executed
-        .outcomes
-        .iter_mut()
-        .zip(users)
-        .filter(|(outcome, _)| **outcome == Err(ItemError::Rejected(Rejection::NotFriend)));
-    let (outcomes, strangers): (Vec<_>, Vec<_>) = strangers.unzip();
-    let imported = call.imported(&strangers).await?;
-    for (outcome, _) in outcomes.into_iter().zip(imported).filter(|(_, imported)| !imported) {
-        *outcome = Err(ItemError::Rejected(Rejection::AccountUnknown));
-    }
-    Ok(())
 }
 
 /// `friend_check`.

@@ -1,7 +1,9 @@
 //! The way of a request's body from its bytes to the first user who would have to be asked: what
 //! fuzzers and a property test feed. No part of the product.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use serde::de::IgnoredAny;
@@ -84,6 +86,7 @@ impl Door {
             key: None,
             as_client: false,
             users: &self.users,
+            deadline: Cell::new(Instant::now()),
             webhooks: &Nobody,
             consultant: &self.consultant,
         };

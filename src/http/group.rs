@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::answer::{Answered, Failure};
-use super::batch::{Batch, ENTRIES_MAX, Results, entries, owner};
+use super::batch::{Batch, ENTRIES_MAX, Results, entries, owner, tell_unknown};
 use super::call::Call;
 use super::card;
 use super::error_code as code;
 use super::shape::{Account, List, Listed, Malformed, Scalar, shape};
 use crate::actors::GroupSeen;
-use crate::domain::{Command, Target, UserId};
+use crate::domain::{Command, Rejection, Target, UserId};
 
 shape! {
     /// The body of `group_add`.
@@ -49,10 +49,10 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
         Ok(Some(_)) | Err(Malformed) => Batch::read(&asked.from, &asked.to)?,
     };
     let named = batch.len() > 0;
-    let imported = call.imported(&members).await?;
-    let members = members.into_iter().zip(imported);
-    let members = members.map(|(user, imported)| Target { user, imported }).collect();
-    let executed = batch.execute(call, Command::AddGroups { names, members }).await?;
+    let targets = members.iter().map(|user| Target { user: *user, imported: true }).collect();
+    let command = Command::AddGroups { names, members: targets };
+    let mut executed = batch.execute(call, command).await?;
+    tell_unknown(call, &members, Rejection::NotFriend, &mut executed.outcomes).await;
     // Of a number that an owner does not tell, 0 is the one that says nothing.
     let sequence = executed.groups_sequence.unwrap_or_default();
     let results = named.then(|| batch.results(call.operation, executed.outcomes));
@@ -104,7 +104,7 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
     let Ok(last) = asked.last.integer() else { return call.fails(code::REQUEST_INVALID) };
     let named = names.is_some();
     let key = call.key(owner(&asked.from)?);
-    let found = call.users.groups(key, names, members).await;
+    let found = call.asker().groups(key, names, members).await;
     let found = found.map_err(|error| call.fault(&error))?;
     if !found.imported {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);

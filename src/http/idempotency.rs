@@ -17,6 +17,7 @@ use super::call::Call;
 use super::edge::is_trouble;
 use super::error_code::{self as code, ErrorCode};
 use super::{Operation, handle};
+use crate::actors::{Asker, ExecuteError};
 use crate::domain::{CallKey, Command, Kept, KeptAnswer, Traces, UserId, UserKey, book_of};
 use crate::journal::{Offset, Partition};
 
@@ -49,9 +50,10 @@ pub(super) async fn carry_out(mut call: Call<'_>, key: &str, body: &str) -> Answ
     let how = if call.as_client { " as client\n" } else { "\n" };
     let asked = CallKey { key: hash(&[key]), asked: hash(&[command, how, body]) };
     let book = call.key(book_of(&asked.key));
-    let begun = call.users.execute_call(book, Command::BeginCall, call.origin(), Some(asked)).await;
+    let begun =
+        call.before().execute_call(book, Command::BeginCall, call.origin(), Some(asked)).await;
     if begun.map_err(|error| call.fault(&error))?.position.is_none()
-        && let Some(kept) = kept(&call, book, asked).await?
+        && let Some(kept) = kept_by_book(&call, book, asked).await?
     {
         match kept.answer {
             Some(answer) => return Ok(again(*answer, kept.request)),
@@ -77,10 +79,10 @@ pub(super) async fn carry_out(mut call: Call<'_>, key: &str, body: &str) -> Answ
         body: String::from_utf8_lossy(&answer.body).into(),
         positions: positions.collect(),
     });
-    let keeping = call.users.execute_call(book, keep, call.origin(), Some(asked)).await;
+    let keeping = call.behind().execute_call(book, keep, call.origin(), Some(asked)).await;
     if keeping.map_err(|error| call.fault(&error))?.position.is_none() {
         // It was answered meanwhile, to somebody who made the same call at the same time.
-        let first = kept(&call, book, asked).await?;
+        let first = kept_by_book(&call, book, asked).await?;
         if let Some(Kept { answer: Some(first), request, .. }) = first {
             return Ok(again(*first, request));
         }
@@ -93,36 +95,62 @@ fn is_passing(code: ErrorCode) -> bool {
     is_trouble(code.number) || code == code::TOO_MANY_MESSAGES
 }
 
+/// What the book has about the call.
+async fn kept_by_book(
+    call: &Call<'_>,
+    book: UserKey,
+    asked: CallKey,
+) -> Result<Option<Kept>, Failure> {
+    kept(call, call.behind(), book, asked).await.map_err(|error| call.fault(&error))
+}
+
 /// What `keeper`, a book or a user, has about the call.
-async fn kept(call: &Call<'_>, keeper: UserKey, asked: CallKey) -> Result<Option<Kept>, Failure> {
-    let kept = call.users.kept(keeper, asked.key).await.map_err(|error| call.fault(&error))?;
+async fn kept(
+    call: &Call<'_>,
+    asker: Asker<'_>,
+    keeper: UserKey,
+    asked: CallKey,
+) -> Result<Option<Kept>, ExecuteError> {
+    let kept = asker.kept(keeper, asked.key).await?;
     Ok(kept.filter(|kept| kept.call == asked && kept.is_fresh(call.now)))
 }
 
 /// What this call, if it has a key and was made before, did about `owner`.
-pub(super) async fn traces(call: &Call<'_>, owner: UserId) -> Result<Option<Traces>, Failure> {
+pub(super) async fn traces(
+    call: &Call<'_>,
+    asker: Asker<'_>,
+    owner: UserId,
+) -> Result<Option<Traces>, ExecuteError> {
     let Some(asked) = call.key else { return Ok(None) };
-    Ok(kept(call, call.key(owner), asked).await?.map(|kept| kept.traces))
+    Ok(kept(call, asker, call.key(owner), asked).await?.map(|kept| kept.traces))
 }
 
-/// Whether each of `users` is imported. Whom `owner` did something about when this call was made before
-/// was, and is not judged anew.
+/// Whether each of `users` is imported, as far as their owners say. Whom `owner` did something about
+/// when this call was made before was, and is not judged anew.
 pub(super) async fn imported(
     call: &Call<'_>,
     owner: UserId,
     users: &[UserId],
-) -> Result<Vec<bool>, Failure> {
-    let mut imported = call.imported(users).await?;
-    if imported.contains(&false)
-        && let Some(Traces { peers, wanted, .. }) = traces(call, owner).await?
-    {
-        let done: BTreeSet<UserId> =
-            peers.into_iter().chain(wanted.iter().map(|wanted| wanted.peer)).collect();
-        for (imported, user) in imported.iter_mut().zip(users) {
-            *imported |= done.contains(user);
+) -> Vec<Result<bool, ExecuteError>> {
+    let mut imported = call.before().imported(call.app().id, users).await;
+    if call.key.is_none() || imported.iter().all(|imported| *imported == Ok(true)) {
+        return imported;
+    }
+    match traces(call, call.before(), owner).await {
+        Ok(None) => {}
+        Ok(Some(Traces { peers, wanted, .. })) => {
+            let done: BTreeSet<UserId> =
+                peers.into_iter().chain(wanted.iter().map(|wanted| wanted.peer)).collect();
+            let known = imported.iter_mut().zip(users).filter(|(_, user)| done.contains(user));
+            known.for_each(|(imported, _)| *imported = Ok(true));
+        }
+        // Who is not may have been.
+        Err(error) => {
+            let unknown = imported.iter_mut().filter(|imported| **imported == Ok(false));
+            unknown.for_each(|imported| *imported = Err(error.clone()));
         }
     }
-    Ok(imported)
+    imported
 }
 
 /// 32 hex digits, which can stand where a name can.

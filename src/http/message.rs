@@ -89,7 +89,8 @@ pub(super) async fn send(call: &Call<'_>, body: &str) -> Answered {
     let forbidden = controls(&asked.forbidden).map_err(Failure::Whole)?;
     let untold = forbidden.iter().any(|control| &**control == "ForbidAfterSendMsgCallback");
     let message = asked.message(call, code::MESSAGE_TOO_LONG).map_err(Failure::Whole)?;
-    if idempotency::imported(call, sender, &[receiver]).await? != [true] {
+    let imported = idempotency::imported(call, sender, &[receiver]).await;
+    if call.all_known(imported)? != [true] {
         return call.fails(code::RECEIVER_UNKNOWN);
     }
     let message = Message { to: vec![receiver], untold, ..message };
@@ -131,7 +132,8 @@ pub(super) async fn send_many(call: &Call<'_>, body: &str) -> Answered {
     let users: Vec<Option<UserId>> =
         names.iter().map(|name| UserId::parse(name.name()).ok()).collect();
     let legal: Vec<UserId> = users.iter().copied().flatten().collect();
-    let mut imported = idempotency::imported(call, sender, &legal).await?.into_iter();
+    let imported = idempotency::imported(call, sender, &legal).await;
+    let mut imported = call.all_known(imported)?.into_iter();
     let mut receivers: Vec<UserId> = Vec::with_capacity(legal.len());
     let mut unknown = Vec::new();
     for (name, user) in names.iter().zip(users) {

@@ -23,7 +23,7 @@ shape! {
 pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
     let asked: Check<'_> = call.parse(body)?;
     let (batch, targets) = Batch::read(&asked.from, &asked.to)?;
-    let found = relation::between(call, batch.owner, &targets, Sides::Both).await?;
+    let found = relation::between(call, call.asker(), batch.owner, &targets, Sides::Both).await?;
     let rules = &call.app().messages;
     let expected =
         found.into_iter().map(|found| found.map(|(ours, theirs)| Verdict::of(ours, theirs, rules)));

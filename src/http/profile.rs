@@ -1,10 +1,8 @@
 //! Profiles: set and get. Rule: rest-api.md 7.
 
-use futures_util::StreamExt;
-use futures_util::stream;
 use serde::Serialize;
 
-use super::account::{ACCOUNTS_IN_FLIGHT_MAX, ACCOUNTS_MAX};
+use super::account::ACCOUNTS_MAX;
 use super::answer::{Answered, Failure, Info};
 use super::call::Call;
 use super::card::{self, TagValue};
@@ -124,16 +122,16 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
         Ok(Some(_) | None) | Err(Malformed) => return call.fails(code::PROFILE_ACCOUNTS_MISSING),
     };
     let wanted = wanted(call, &asked.tags).map_err(Failure::Whole)?;
-    let found = names.iter().map(|name| async move {
-        let Ok(user) = UserId::parse(name.name()) else { return Ok(None) };
-        call.users.profile(call.key(user)).await
-    });
-    let found: Vec<_> = stream::iter(found).buffered(ACCOUNTS_IN_FLIGHT_MAX).collect().await;
-    let found: Vec<Result<Box<Profile>, ErrorCode>> = found
+    let users: Vec<Option<UserId>> =
+        names.iter().map(|name| UserId::parse(name.name()).ok()).collect();
+    let legal = users.iter().flatten().map(|user| call.key(*user));
+    let mut profiles = call.asker().profiles(legal).await.into_iter();
+    let found: Vec<Result<Box<Profile>, ErrorCode>> = users
         .into_iter()
-        .map(|found| match found {
-            Ok(profile) => profile.ok_or(code::PROFILE_ACCOUNT_NOT_IMPORTED),
-            Err(error) => Err(code::of_execute(call.operation, &error)),
+        .map(|user| match user.and_then(|_| profiles.next()) {
+            Some(Ok(Some(profile))) => Ok(profile),
+            Some(Ok(None)) | None => Err(code::PROFILE_ACCOUNT_NOT_IMPORTED),
+            Some(Err(error)) => Err(call.unheard(&error)),
         })
         .collect();
     let items = names.iter().zip(&found).map(|(name, found)| Shown {

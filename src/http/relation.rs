@@ -3,10 +3,12 @@
 
 use std::iter::repeat_n;
 
+use futures_util::future::join;
+
 use super::answer::Failure;
 use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
-use crate::actors::Standing;
+use crate::actors::{Asker, ExecuteError, Standing};
 use crate::domain::{OfferForm, Rejection, UserId};
 
 /// Which sides are looked at.
@@ -40,7 +42,8 @@ impl Names {
 /// The relation of `owner` to each of `targets`, in order, by what `has` sees in a standing.
 ///
 /// Fails as a whole with 30003 when the owner is not imported; per entry with 30003 for a target
-/// that is not, and with 30001 for the owner among the targets.
+/// that is not, with 30001 for the owner among the targets, and with 30007 for a target whose owner
+/// does not answer.
 pub(super) async fn look(
     call: &Call<'_>,
     owner: UserId,
@@ -49,20 +52,21 @@ pub(super) async fn look(
     has: fn(&Standing) -> bool,
     names: &Names,
 ) -> Result<Vec<Result<&'static str, ErrorCode>>, Failure> {
-    let found = between(call, owner, targets, sides).await?.into_iter();
+    let found = between(call, call.asker(), owner, targets, sides).await?.into_iter();
     Ok(found.map(|both| both.map(|(ours, theirs)| names.name(has(&ours), has(&theirs)))).collect())
 }
 
 /// What `owner` and each of `targets` keep about the other, in order; with [`Sides::Single`], of the
-/// others no more than that they exist. Fails as [`look`] does.
+/// others no more than that they exist. As long as `asker` waits. Fails as [`look`] does.
 pub(super) async fn between(
     call: &Call<'_>,
+    asker: Asker<'_>,
     owner: UserId,
     targets: &[UserId],
     sides: Sides,
 ) -> Result<Vec<Result<(Standing, Standing), ErrorCode>>, Failure> {
     if targets.is_empty() {
-        return match call.imported(&[owner]).await?.as_slice() {
+        return match call.imported(asker, &[owner]).await?.as_slice() {
             [true] => Ok(Vec::new()),
             _ => call.fails(code::ACCOUNT_NOT_IMPORTED),
         };
@@ -71,26 +75,29 @@ pub(super) async fn between(
     let (ours, theirs) = match sides {
         Sides::Single => {
             let pairs: Vec<_> = ours.collect();
-            let (ours, imported) =
-                futures_util::future::try_join(standings(call, &pairs), call.imported(targets))
-                    .await?;
-            let known = imported.into_iter();
-            let theirs =
-                known.map(|known| Standing { owner_imported: known, ..Standing::default() });
-            (ours, theirs.collect())
+            let ours = asker.standings(call.app().id, &pairs);
+            let (ours, imported) = join(ours, asker.imported(call.app().id, targets)).await;
+            let stands = |known| Standing { owner_imported: known, ..Standing::default() };
+            (ours, imported.into_iter().map(|known| known.map(stands)).collect())
         }
         Sides::Both => {
             let pairs: Vec<_> = ours.chain(targets.iter().map(|target| (*target, owner))).collect();
-            let mut ours = standings(call, &pairs).await?;
+            let mut ours = asker.standings(call.app().id, &pairs).await;
             let theirs = ours.split_off(targets.len().min(ours.len()));
             (ours, theirs)
         }
     };
+    let ours: Result<Vec<Standing>, _> = ours.into_iter().collect();
+    let ours = ours.map_err(|error| call.fault(&error))?;
     if !ours.first().is_some_and(|standing| standing.owner_imported) {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);
     }
     let both = targets.iter().zip(ours.into_iter().zip(theirs));
-    Ok(both.map(|(target, both)| judge(owner, *target, both)).collect())
+    let both = both.map(|(target, (ours, theirs))| match theirs {
+        Ok(theirs) => judge(owner, *target, (ours, theirs)),
+        Err(error) => Err(call.unheard(&error)),
+    });
+    Ok(both.collect())
 }
 
 fn judge(
@@ -135,21 +142,14 @@ pub(super) fn foremost(
     }
 }
 
-/// What `user` is for each of `owners`, in order.
+/// What `user` is for each of `owners`, in order, before something is done about it.
 pub(super) async fn standings_about(
     call: &Call<'_>,
     user: UserId,
     owners: &[UserId],
-) -> Result<Vec<Standing>, Failure> {
+) -> Vec<Result<Standing, ExecuteError>> {
     let pairs: Vec<_> = owners.iter().copied().zip(repeat_n(user, owners.len())).collect();
-    standings(call, &pairs).await
-}
-
-async fn standings(call: &Call<'_>, pairs: &[(UserId, UserId)]) -> Result<Vec<Standing>, Failure> {
-    if pairs.is_empty() {
-        return Ok(Vec::new());
-    }
-    call.users.standings(call.app().id, pairs).await.map_err(|error| call.fault(&error))
+    call.before().standings(call.app().id, &pairs).await
 }
 
 #[cfg(test)]

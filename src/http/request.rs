@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::answer::Answered;
-use super::batch::{Batch, entries, owner};
+use super::batch::{Batch, Who, entries, owner};
 use super::beforehand;
 use super::call::Call;
 use super::card;
@@ -49,7 +49,7 @@ pub(super) async fn respond(call: &Call<'_>, body: &str) -> Answered {
         });
         named.push((item.to.name(), answer));
     }
-    let (batch, answers) = Batch::judge(call, owner, named).await?;
+    let (batch, answers) = Batch::judge(call, owner, named, Who::Known).await;
     let answers = answers.into_iter().map(|(user, (agreement, remark, groups))| RequestAnswer {
         user,
         agreement,
@@ -69,7 +69,7 @@ pub(super) async fn get(call: &Call<'_>, body: &str) -> Answered {
         return call.fails(code::REQUEST_INVALID);
     };
     let key = call.key(owner(&asked.from)?);
-    let page = call.users.requests(key, incoming, start, max).await;
+    let page = call.asker().requests(key, incoming, start, max).await;
     let page = page.map_err(|error| call.fault(&error))?;
     if !page.imported {
         return call.fails(code::ACCOUNT_NOT_IMPORTED);

@@ -26,7 +26,7 @@ fn origin() -> Origin {
 }
 
 pub(super) async fn run(users: &Users, user: usize, command: Command) {
-    let done = users.execute(key(user), command, origin()).await.expect("it is executed");
+    let done = users.asker().execute(key(user), command, origin()).await.expect("it is executed");
     assert!(done.outcomes.iter().all(Result::is_ok), "{done:?}");
 }
 

@@ -89,7 +89,7 @@ async fn memory(dir: &Path, count: usize, lists: &str) {
     let node = start(dir, 1 << 20).await;
     let (users, metrics) = (&node.0, &node.2);
     let touch = |user| async move {
-        users.blocklist(key(user), 0, 1).await.expect("a page");
+        users.asker().blocklist(key(user), 0, 1).await.expect("a page");
     };
     // The first pass over a few warms what is not the users' own.
     let few = 100;

@@ -28,7 +28,7 @@ fn three() -> Option<(Vec<Setup>, Vec<TestProcess>)> {
 }
 
 /// Starts nodes at the same time, as a deployment does.
-fn start(setups: &[Setup]) -> Vec<TestProcess> {
+pub(crate) fn start(setups: &[Setup]) -> Vec<TestProcess> {
     thread::scope(|scope| {
         let starting: Vec<_> =
             setups.iter().map(|setup| scope.spawn(|| TestProcess::start(setup))).collect();
@@ -36,15 +36,15 @@ fn start(setups: &[Setup]) -> Vec<TestProcess> {
     })
 }
 
-/// Waits until each of [`three`] has its share.
-fn settle(nodes: &[TestProcess]) {
+/// Waits until each of `nodes` owns and stands by for what `share` says.
+pub(crate) fn settle(nodes: &[TestProcess], share: &[(f64, f64)]) {
     eventually("each node has its share", || {
         let shares = nodes.iter().map(|node| {
             let metrics = node.ops("/metrics");
             let partitions = |what: &str| metrics.samples(&format!("cordon_partitions_{what}"))[""];
             (partitions("serving"), partitions("standing_by"))
         });
-        shares.eq(SHARES)
+        shares.eq(share.iter().copied())
     });
 }
 
@@ -248,7 +248,7 @@ fn a_killed_nodes_partitions_answer_again_soon_and_the_others_all_the_time() {
     let names: Vec<String> = (0..24).map(|index| format!("user{index}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     nodes[1].caller().import(&names);
-    settle(&nodes);
+    settle(&nodes, &SHARES);
     let killed = Instant::now();
     nodes.remove(0).kill();
     let address = nodes[0].address;

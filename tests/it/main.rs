@@ -38,6 +38,7 @@ mod records;
 mod requests;
 mod restart;
 mod shutdown;
+mod silence;
 mod subscriptions;
 mod support;
 mod threats;

@@ -4,8 +4,8 @@
 use super::cluster::{Cluster, Node, PARTITIONS, PATIENCE};
 use super::*;
 use crate::domain::{
-    Agreement, AllowType, CardChange, FriendUpdate, Replay, RequestAnswer, SecretChange, SeekTo,
-    Subscription, Version, keeper,
+    Agreement, AllowType, CallKey, CardChange, FriendUpdate, Replay, RequestAnswer, SecretChange,
+    SeekTo, Subscription, Version, keeper,
 };
 
 /// Users of one case; each case has its own.

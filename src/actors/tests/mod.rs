@@ -18,9 +18,10 @@ use uuid::Uuid;
 use super::*;
 use crate::clock::Clock;
 use crate::domain::{
-    AppId, Card, FormerFriend, NewFriend, OfferForm, ProfileChange, Rejection, Target, UserId,
+    AppId, Card, Command, FormerFriend, NewFriend, OfferForm, ProfileChange, Rejection, Target,
+    UserId,
 };
-use crate::journal::{Epoch, Journal as _, JournalError, Offset, Settlement, embedded};
+use crate::journal::{Epoch, Journal as _, JournalError, Offset, Origin, Settlement, embedded};
 use crate::store::{self, Store, rows};
 
 const APP: AppId = AppId(1_400_000_001);
@@ -99,7 +100,8 @@ async fn start_with(dir: &Path, limits: Settings) -> Room {
 }
 
 async fn run(users: &Users, name: &str, command: Command) -> Vec<Result<(), ItemError>> {
-    users.execute(key(name), command, origin()).await.expect("the command is executed").outcomes
+    let executed = users.asker().execute(key(name), command, origin()).await;
+    executed.expect("the command is executed").outcomes
 }
 
 async fn import(users: &Users, names: &[&str]) {
@@ -132,7 +134,8 @@ async fn no_more_commands_wait_for_one_user_than_may() {
     room.arbiter().spawn_fn(move || {
         let _ = busy.recv();
     });
-    let calls = (0..2 * MAX).map(|_| room.users.execute(key("amy"), block("bob"), origin()));
+    let calls =
+        (0..2 * MAX).map(|_| room.users.asker().execute(key("amy"), block("bob"), origin()));
     let calls = join_all(calls);
     let free = async move {
         tokio::task::yield_now().await;
@@ -146,7 +149,8 @@ async fn no_more_commands_wait_for_one_user_than_may() {
 }
 
 async fn standing(users: &Users, owner: &str, peer: &str) -> Standing {
-    users.standings(APP, &[(id(owner), id(peer))]).await.expect("the question is answered")[0]
+    let answer = users.asker().standings(APP, &[(id(owner), id(peer))]).await.remove(0);
+    answer.expect("the question is answered")
 }
 
 #[actix::test]
@@ -201,11 +205,11 @@ async fn a_call_about_groups_is_answered_with_the_number_that_they_had_after_it(
     let remove = |name: &str| Command::RemoveGroups { names: vec![name.into()] };
     // Nobody waits for the answers before all are on the way.
     let calls = [add("work"), add("chess"), add("work"), remove("work"), remove("work")];
-    let calls = calls.map(|command| users.execute(key("amy"), command, origin()));
+    let calls = calls.map(|command| users.asker().execute(key("amy"), command, origin()));
     let answers = futures_util::future::join_all(calls).await.into_iter();
     let numbers = answers.map(|answer| answer.expect("it is executed").groups_sequence);
     assert_eq!(numbers.collect::<Vec<_>>(), [2, 3, 3, 4, 4].map(Some));
-    assert_eq!(users.groups(key("amy"), None, false).await.expect("groups").sequence, 4);
+    assert_eq!(users.asker().groups(key("amy"), None, false).await.expect("groups").sequence, 4);
     users.stop().await;
 }
 
@@ -245,7 +249,8 @@ async fn a_deleted_account_is_forgotten_by_all_who_name_it_before_that_is_answer
         let known = standing(&users, name, "bob").await;
         assert_eq!((known.blocks, known.has_friend), (false, false), "{name} names bob");
     }
-    assert_eq!(users.imported(APP, &[id("bob"), id("amy")]).await, Ok(vec![false, true]));
+    let imported = users.asker().imported(APP, &[id("bob"), id("amy")]).await;
+    assert_eq!(imported, [Ok(false), Ok(true)]);
 
     import(&users, &["bob"]).await;
     assert_eq!(run(&users, "amy", block("bob")).await, [Ok(())]);

@@ -30,7 +30,7 @@ impl Directory {
             for replay in &known.kept.replays {
                 if self.is_finished(&known, replay).await {
                     let end = Command::EndReplay { number: replay.number, completed: true };
-                    ended |= self.users.execute(key, end, own_origin()).await.is_ok();
+                    ended |= self.users.asker().execute(key, end, own_origin()).await.is_ok();
                 }
             }
             if ended {
@@ -62,7 +62,8 @@ impl Directory {
     pub(super) async fn sweep(&self) {
         let all = (0..self.users.partitions()).map(Partition);
         for partition in all.filter(|partition| self.serves(*partition)) {
-            let Ok(seen) = self.users.cursors(partition, CURSORS).await else { continue };
+            let seen = self.users.asker().cursors([partition], CURSORS).await.pop();
+            let Some(Ok(seen)) = seen else { continue };
             let mut checked: BTreeMap<AppId, Option<Arc<Known>>> = BTreeMap::new();
             for (name, _) in seen.cursors {
                 let Some(follower) = CursorName::parse(&name) else { continue };

@@ -133,7 +133,9 @@ impl Directory {
     /// who serve it with the next look at the latest.
     pub(super) async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
         let sequence = self.with(|known| known.get(&app).map(|known| known.kept.sequence));
-        let Some(new) = self.users.subscriptions(app, sequence).await? else { return Ok(()) };
+        let Some(new) = self.users.asker().subscriptions(app, sequence).await? else {
+            return Ok(());
+        };
         let new = Arc::new(self.follow_from(app, *new));
         self.with(|known| {
             // Of two answers that cross, the later one stands.
@@ -288,7 +290,8 @@ impl Directory {
         let name = webhooks::CursorName::of(app, name).to_string();
         let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
         for some in all.chunks(ASKED_AT_ONCE) {
-            let begun = some.iter().map(|partition| self.users.begin_cursor(*partition, &name));
+            let begun =
+                some.iter().map(|partition| self.users.asker().begin_cursor(*partition, &name));
             join_all(begun).await.into_iter().collect::<Result<Vec<()>, _>>()?;
         }
         Ok(())
@@ -307,17 +310,11 @@ impl Directory {
         cursor: &str,
         partitions: &[Partition],
     ) -> Result<BTreeMap<Partition, Cursor>, ExecuteError> {
+        let seen = self.users.asker().cursors(partitions.iter().copied(), cursor).await;
         let mut found = BTreeMap::new();
-        for some in partitions.chunks(ASKED_AT_ONCE) {
-            let seen = some.iter().map(async |partition| {
-                let seen = self.users.cursors(*partition, cursor).await?;
-                let mut exactly = seen.cursors.into_iter().filter(|(name, _)| name == cursor);
-                Ok::<_, ExecuteError>((*partition, exactly.next().map(|(_, cursor)| cursor)))
-            });
-            for seen in join_all(seen).await {
-                let (partition, cursor) = seen?;
-                found.extend(cursor.map(|cursor| (partition, cursor)));
-            }
+        for (partition, seen) in partitions.iter().zip(seen) {
+            let mut exactly = seen?.cursors.into_iter().filter(|(name, _)| name == cursor);
+            found.extend(exactly.next().map(|(_, cursor)| (*partition, cursor)));
         }
         Ok(found)
     }

@@ -78,7 +78,7 @@ impl Directory {
                     continue;
                 }
                 let anew = Command::SealAnew { name: set.name.clone(), seals };
-                if self.users.execute(key, anew, own_origin()).await.is_ok() {
+                if self.users.asker().execute(key, anew, own_origin()).await.is_ok() {
                     tracing::info!(
                         app.id = app.0,
                         webhook.subscription = &*set.name,

@@ -132,6 +132,10 @@ impl Elsewhere for Peers {
         Box::pin(self.clone().answer(partition, question, patience))
     }
 
+    fn owner(&self, partition: Partition) -> Option<String> {
+        self.0.routes.owner(partition).map(|owner| owner.node)
+    }
+
     fn send(&self, message: PairMessage) {
         let inner = &*self.0;
         let Some((_, peer)) = inner.owner(message.to()) else {

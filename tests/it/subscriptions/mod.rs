@@ -73,11 +73,10 @@ fn blocked(heard: &[Heard]) -> Vec<String> {
 /// The places that the app's subscriptions have in all partitions.
 fn places(node: &TestNode) -> BTreeSet<String> {
     let users = node.users();
-    let each = (0..users.partitions()).flat_map(|number| {
-        let seen = block_on(users.cursors(Partition(number), "webhook/"));
-        seen.expect("the partitions are served").cursors.into_iter().map(|(name, _)| name)
-    });
-    each.collect()
+    let partitions = (0..users.partitions()).map(Partition);
+    let each = block_on(async { users.asker().cursors(partitions, "webhook/").await });
+    let each = each.into_iter().flat_map(|seen| seen.expect("the partitions are served").cursors);
+    each.map(|(name, _)| name).collect()
 }
 
 #[test]

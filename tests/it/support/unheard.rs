@@ -42,7 +42,7 @@ fn carry_out(
     };
     for (user, command) in steps {
         let key = UserKey { app: AppId(APP), user };
-        let doing = node.users().execute_call(key, command, origin.clone(), Some(call));
+        let doing = node.users().asker().execute_call(key, command, origin.clone(), Some(call));
         block_on(doing).expect("it is done");
     }
     origin.request

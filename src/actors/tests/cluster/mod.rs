@@ -2,7 +2,9 @@
 //! when that changes.
 
 mod changing;
+mod silence;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, Weak};
 
 use super::shared::{Handle, Shared};
@@ -21,6 +23,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 struct Network {
     rooms: Mutex<Vec<Users>>,
+    /// Which of them say nothing to the others, and hear nothing of them.
+    silent: Mutex<Vec<String>>,
+    /// Questions under way, and the most that there were at a time.
+    asked: AtomicUsize,
+    asked_most: AtomicUsize,
 }
 
 impl Network {
@@ -37,6 +44,17 @@ impl Network {
         self.all().into_iter().filter(|users| epoch(users).is_some()).max_by_key(epoch)
     }
 
+    /// Its place among the rooms, as their name.
+    fn name(&self, room: &Users) -> Option<String> {
+        let is_it = |other: &Users| Arc::ptr_eq(&other.seats, &room.seats);
+        self.all().iter().position(is_it).map(|place| place.to_string())
+    }
+
+    fn is_silent(&self, room: &Users) -> bool {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        self.name(room).is_some_and(|name| silent.contains(&name))
+    }
+
     /// The same, or the room that hands it over: the others know of no later one.
     fn holder(&self, partition: Partition) -> Option<Users> {
         let leaves = |users: &Users| users.seats()[usize::from(partition.0)] == Seat::Leaving;
@@ -48,17 +66,30 @@ struct Others(Weak<Network>);
 
 impl Elsewhere for Others {
     fn ask(&self, partition: Partition, question: Question, patience: Duration) -> Asked {
-        let owner = self.0.upgrade().and_then(|network| network.owner(partition));
+        let network = self.0.upgrade();
         Box::pin(async move {
-            match owner {
-                Some(owner) => owner.answer(partition, question, patience).await,
-                None => Err(ExecuteError::Elsewhere),
+            let Some(network) = network else { return Err(ExecuteError::Elsewhere) };
+            let Some(owner) = network.owner(partition) else { return Err(ExecuteError::Elsewhere) };
+            if network.is_silent(&owner) {
+                tokio::time::sleep(patience).await;
+                return Err(ExecuteError::Interrupted);
             }
+            let asked = network.asked.fetch_add(1, Ordering::Relaxed) + 1;
+            network.asked_most.fetch_max(asked, Ordering::Relaxed);
+            let answer = owner.answer(partition, question, patience).await;
+            network.asked.fetch_sub(1, Ordering::Relaxed);
+            answer
         })
     }
 
+    fn owner(&self, partition: Partition) -> Option<String> {
+        let network = self.0.upgrade()?;
+        network.name(&network.owner(partition)?)
+    }
+
     fn send(&self, message: PairMessage) {
-        if let Some(holder) = self.0.upgrade().and_then(|network| network.holder(message.to())) {
+        let Some(network) = self.0.upgrade() else { return };
+        if let Some(holder) = network.holder(message.to()).filter(|room| !network.is_silent(room)) {
             let _ = holder.deliver(message);
         }
     }
@@ -82,7 +113,11 @@ impl Cluster {
     }
 
     fn with_lease(lease: Duration) -> Self {
-        Self { shared: Shared::new(PARTITIONS, lease), network: Arc::default() }
+        Self::of(PARTITIONS, lease)
+    }
+
+    fn of(partitions: u16, lease: Duration) -> Self {
+        Self { shared: Shared::new(partitions, lease), network: Arc::default() }
     }
 
     pub(super) fn node(&self, name: &str) -> Node {

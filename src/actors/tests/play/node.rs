@@ -43,6 +43,10 @@ impl Elsewhere for Link {
         Box::pin(std::future::ready(Err(ExecuteError::Elsewhere)))
     }
 
+    fn owner(&self, _: Partition) -> Option<String> {
+        None
+    }
+
     fn send(&self, message: PairMessage) {
         if !self.handle.is_dead() {
             self.wire.with(|messages| {
