@@ -44,16 +44,24 @@ pub enum Question {
         /// What of it.
         view: View,
     },
-    /// Give a follower a cursor at the partition's end, if it has none there yet.
+    /// Give a follower a cursor at the partition's end, if it has none of a term or a later one there yet.
     BeginCursor {
         /// The follower's name.
         subscription: String,
+        /// The term.
+        #[serde(default, skip_serializing_if = "is_first")]
+        term: u32,
     },
     /// Where do the followers stand whose names begin like this?
     Cursors {
         /// How the names begin.
         prefix: String,
     },
+}
+
+/// Whether nobody has moved a follower yet.
+fn is_first(term: &u32) -> bool {
+    *term == 0
 }
 
 /// Where followers stand in a partition.

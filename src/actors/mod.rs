@@ -173,9 +173,9 @@ impl Users {
                 self.send(partition, Look { key, view, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::View)
             }
-            Question::BeginCursor { subscription } => {
+            Question::BeginCursor { subscription, term } => {
                 let (reply, answer) = oneshot::channel();
-                self.send(partition, BeginCursor { subscription, reply })?;
+                self.send(partition, BeginCursor { subscription, term, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::Cursors)
             }
             Question::Cursors { prefix } => {

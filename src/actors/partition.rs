@@ -325,11 +325,12 @@ impl Handler<SaveCursor> for PartitionActor {
     }
 }
 
-/// Give a follower its first cursor, at the partition's end.
+/// Give a follower the first cursor of a term, at the partition's end.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct BeginCursor {
     pub(super) subscription: String,
+    pub(super) term: u32,
     pub(super) reply: oneshot::Sender<Result<CursorsSeen, ExecuteError>>,
 }
 
@@ -337,7 +338,7 @@ impl Handler<BeginCursor> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, message: BeginCursor, _: &mut ActorContext<Self>) {
-        let BeginCursor { subscription, reply } = message;
+        let BeginCursor { subscription, term, reply } = message;
         let full = || {
             self.ledger.cursors_count() >= CURSORS_MAX
                 && self.ledger.cursor_sent(&subscription).is_none()
@@ -356,7 +357,7 @@ impl Handler<BeginCursor> for PartitionActor {
             let seen = |_| CursorsSeen { end: ledger.position(), cursors: ledger.cursors(&name) };
             let _ = reply.send(offset.map(seen).ok_or(lost));
         };
-        self.ledger.begin_cursor(&subscription, Some(Box::new(after)));
+        self.ledger.begin_cursor(&subscription, term, Some(Box::new(after)));
         self.ledger.schedule_turn();
     }
 }

@@ -288,14 +288,15 @@ impl Asker<'_> {
     }
 
     /// Gives the follower `subscription` a cursor at the end of `partition`, whichever node owns it,
-    /// if it has none there yet. What happens from then on is in front of it.
+    /// if it has none of `term` or a later one there yet. What happens from then on is in front of it.
     pub async fn begin_cursor(
         self,
         partition: Partition,
         subscription: &str,
+        term: u32,
     ) -> Result<(), ExecuteError> {
         let subscription = subscription.to_owned();
-        self.ask(partition, Question::BeginCursor { subscription }).await.map(|_| ())
+        self.ask(partition, Question::BeginCursor { subscription, term }).await.map(|_| ())
     }
 
     /// The cursors of the followers in each of `partitions` whose names begin with `prefix`, and the end

@@ -205,10 +205,15 @@ impl Directory {
             }
         }
         let configured = self.is_configured(app, &name);
+        let to_end = to == SeekTo::End;
         let command = Command::MoveSubscription { name: name.clone(), to, configured };
         let position = self.change(app, command, by).await?;
+        if to_end {
+            // It is answered with success once no event from then on can be left out.
+            self.begin_everywhere(app, &name).await?;
+        }
         self.renew(app).await?;
-        let term = self.known(app).kept.seek(&name).map_or(0, |seek| seek.term);
+        let term = self.known(app).kept.last_move(&name).map_or(0, |seek| seek.term);
         Ok((term, position))
     }
 

@@ -88,7 +88,10 @@ impl Followers {
 pub(super) struct UserCursors(pub(super) Users);
 
 fn cursor_error(error: ExecuteError) -> CursorError {
-    CursorError::Unavailable(error.to_string())
+    match error {
+        ExecuteError::Overloaded => CursorError::NoRoom,
+        error => CursorError::Unavailable(error.to_string()),
+    }
 }
 
 impl Cursors for UserCursors {

@@ -8,7 +8,8 @@ use super::id::UserId;
 use super::kept::KeptAnswer;
 use super::message::Message;
 use super::profile::ProfileChange;
-use super::subscription::{Replay, SecretChange, SeekTo, Subscription};
+use super::seek::SeekTo;
+use super::subscription::{Replay, SecretChange, Subscription};
 use super::verdict::Judged;
 
 /// A wish of a caller, addressed to one user. A batch has one outcome per item, in order.

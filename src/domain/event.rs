@@ -12,7 +12,8 @@ use super::kept::{CallKey, KeptAnswer, Traces};
 use super::message::Message;
 use super::profile::ProfileChange;
 use super::rejection::Rejection;
-use super::subscription::{Replay, Seek, Subscription};
+use super::seek::Seek;
+use super::subscription::{Replay, Subscription};
 use super::verdict::Verdict;
 
 /// One fact about one user, the owner of the stream it stands in.

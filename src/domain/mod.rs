@@ -4,7 +4,7 @@
 //! follows from one wish, [`User::react`] what follows from another user's fact, and
 //! [`User::evolve`] takes a fact into account. Time and ids come in as values. The rules are in
 //! `blocklist.rs`, `friendship.rs`, `offer.rs`, `handshake.rs`, `group.rs`, `kept.rs`, `verdict.rs`,
-//! `subscription.rs` and `account.rs`; nothing here knows files, clocks or actors.
+//! `subscription.rs`, `seek.rs` and `account.rs`; nothing here knows files, clocks or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod account;
@@ -29,6 +29,7 @@ mod rare;
 pub mod rejection;
 pub mod roll;
 mod scope;
+pub mod seek;
 pub mod subscription;
 pub mod user;
 pub mod verdict;
@@ -50,10 +51,11 @@ pub use policy::Policy;
 pub use profile::{AllowType, Gender, ProfileChange};
 pub use rejection::Rejection;
 pub use roll::Roll;
+pub use seek::{Seek, SeekTo};
 pub use subscription::{
     BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, MAIN, Replay, SECRETS_MAX,
-    SealedSecret, SecretChange, Seek, SeekTo, Subscription, Subscriptions, is_keeper,
-    is_subscription_name, keeper,
+    SealedSecret, SecretChange, Subscription, Subscriptions, is_keeper, is_subscription_name,
+    keeper,
 };
 pub use user::{Decision, Outcome, User};
 pub use verdict::{Ground, Judged, Matter, Refusal, Verdict, Words};

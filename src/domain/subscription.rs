@@ -9,6 +9,7 @@ use super::event::Event;
 use super::id::{Timestamp, UserId};
 use super::policy::Policy;
 use super::rejection::Rejection;
+use super::seek::{Seek, SeekTo};
 use super::user::{Decided, Outcome, User};
 
 /// The name of the stream that keeps an app's subscriptions; no account may be called so.
@@ -199,29 +200,6 @@ pub enum Fallback {
     Deny,
 }
 
-/// An operator has moved a subscription: each partition goes on from the place given.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Seek {
-    /// The subscription.
-    pub name: Box<str>,
-    /// How often it was moved, this one included.
-    pub term: u32,
-    /// Where to.
-    pub to: SeekTo,
-}
-
-/// Where a subscription is moved to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SeekTo {
-    /// These partitions to these offsets; others stay.
-    Offsets(Vec<(u16, u64)>),
-    /// All partitions to the first record of this time or later.
-    Time(Timestamp),
-    /// All partitions to their ends.
-    End,
-}
-
 /// A part of the past that is told again, on a lane of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Replay {
@@ -253,7 +231,8 @@ pub struct Subscriptions {
     pub sequence: u64,
     /// Those that were set, by name.
     pub set: Vec<Subscription>,
-    /// The last move of each one that was moved, by name; also of one of the settings file.
+    /// The moves of each one that was moved, by name and term: the last one, and those before it that
+    /// are the last ones of some partition. Also of one of the settings file.
     pub seeks: Vec<Seek>,
     /// Replays that have not ended, by number.
     pub replays: Vec<Replay>,
@@ -324,11 +303,6 @@ impl Subscriptions {
         self.set.iter().find(|known| *known.name == *name)
     }
 
-    /// The last move of the subscription of this name.
-    pub fn seek(&self, name: &str) -> Option<&Seek> {
-        self.seeks.iter().find(|known| *known.name == *name)
-    }
-
     /// A rough count of the bytes that it holds on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         let lists = |replay: &Replay| {
@@ -338,13 +312,13 @@ impl Subscriptions {
         };
         size_of::<Self>()
             + self.set.len() * (size_of::<Subscription>() + 1024)
-            + self.seeks.len() * (size_of::<Seek>() + 64)
+            + self.seeks.iter().map(Seek::heap_bytes).sum::<usize>()
             + self.deleted.len() * (size_of::<Box<str>>() + NAME_BYTES_MAX)
             + self.replays.iter().map(|replay| size_of::<Replay>() + lists(replay)).sum::<usize>()
     }
 }
 
-fn recorded(events: Vec<Event>) -> Decided {
+pub(super) fn recorded(events: Vec<Event>) -> Decided {
     Ok((events, Outcome::Recorded))
 }
 
@@ -355,7 +329,8 @@ impl User {
     }
 
     /// Sets a subscription, or changes it: its terms are replaced as a whole, its secrets as `change`
-    /// says. Repeat: the same again records nothing.
+    /// says. One that was deleted begins at the ends of all partitions. Repeat: the same again records
+    /// nothing.
     ///
     /// Rejects: `TooManySubscriptions`; `SecretMissing` for one of the standard format without any.
     pub(super) fn set_subscription(
@@ -375,8 +350,17 @@ impl User {
             return Err(Rejection::SecretMissing);
         }
         let wanted = Subscription { secrets, ..wanted.clone() };
-        let is_new = known != Some(&wanted);
-        recorded(is_new.then(|| Event::SubscriptionSet(Box::new(wanted))).into_iter().collect())
+        if known == Some(&wanted) {
+            return recorded(Vec::new());
+        }
+        let kept = self.subscriptions();
+        let moved = kept.filter(|kept| kept.deleted.contains(&wanted.name)).map(|kept| {
+            // Places of the deleted one that are not given up yet are not the new one's.
+            let (name, term) = (wanted.name.clone(), kept.next_term(1));
+            Event::SubscriptionMoved(Seek { name, term, to: SeekTo::End })
+        });
+        let set = Event::SubscriptionSet(Box::new(wanted));
+        recorded([set].into_iter().chain(moved).collect())
     }
 
     /// Puts other seals on secrets of a subscription, and changes nothing else. Repeat: a secret that is
@@ -404,17 +388,6 @@ impl User {
         let ended =
             replays.map(|replay| Event::ReplayEnded { number: replay.number, completed: false });
         recorded(ended.chain([Event::SubscriptionDeleted { name: name.into() }]).collect())
-    }
-
-    /// Moves a subscription. Each move is one of its own, also to where the last one went.
-    ///
-    /// Rejects: `SubscriptionUnknown` for one that was not set, unless it is `configured`: stands in
-    /// the settings, which only the caller knows.
-    pub(super) fn move_subscription(&self, name: &str, to: &SeekTo, configured: bool) -> Decided {
-        self.find_subscription(name, configured)?;
-        let known = self.subscriptions().and_then(|known| known.seek(name));
-        let term = known.map_or(0, |seek| seek.term).saturating_add(1);
-        recorded(vec![Event::SubscriptionMoved(Seek { name: name.into(), term, to: to.clone() })])
     }
 
     /// Begins to tell a part of the past again, under the next number.
@@ -447,7 +420,7 @@ impl User {
         }
     }
 
-    fn find_subscription(&self, name: &str, configured: bool) -> Result<(), Rejection> {
+    pub(super) fn find_subscription(&self, name: &str, configured: bool) -> Result<(), Rejection> {
         let is_set = self.subscriptions().is_some_and(|known| known.get(name).is_some());
         if is_set || configured { Ok(()) } else { Err(Rejection::SubscriptionUnknown) }
     }
@@ -472,14 +445,6 @@ impl User {
         }
     }
 
-    pub(super) fn note_move(&mut self, seek: &Seek) {
-        let known = self.changed_subscriptions();
-        match known.seeks.binary_search_by(|other| other.name.cmp(&seek.name)) {
-            Ok(place) => known.seeks[place] = seek.clone(),
-            Err(place) => known.seeks.insert(place, seek.clone()),
-        }
-    }
-
     pub(super) fn note_replay(&mut self, replay: &Replay) {
         let known = self.changed_subscriptions();
         known.replays.retain(|other| other.number != replay.number);
@@ -492,7 +457,7 @@ impl User {
         self.changed_subscriptions().replays.retain(|replay| replay.number != number);
     }
 
-    fn changed_subscriptions(&mut self) -> &mut Subscriptions {
+    pub(super) fn changed_subscriptions(&mut self) -> &mut Subscriptions {
         let known = self.rare.subscriptions.get_or_insert_default();
         known.sequence = known.sequence.saturating_add(1);
         known

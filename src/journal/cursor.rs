@@ -37,8 +37,8 @@ impl Place {
 pub struct Cursor {
     /// The first offset that is not done with, but for what the progress says of parked users.
     pub place: Place,
-    /// How often an operator has moved the follower. A cursor of a later term may lie before one of
-    /// an earlier term; within a term it only goes forward.
+    /// Which move of an operator the follower has followed last; 0 if none. A cursor of a later term may
+    /// lie before one of an earlier term; within a term it only goes forward.
     pub term: u32,
     /// The follower has come to its end, or was dismissed: the cursor is not kept any longer.
     pub ended: bool,

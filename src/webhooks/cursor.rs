@@ -67,6 +67,9 @@ pub enum CursorError {
     /// The journal takes nothing at present. Try again later.
     #[error("the cursor cannot be saved at present: {0}")]
     Unavailable(String),
+    /// As many others are kept as can be. Nobody was told that a subscription has a place that has none.
+    #[error("there is no room for the cursor")]
+    NoRoom,
 }
 
 /// The keeper of cursors.

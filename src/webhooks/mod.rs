@@ -98,8 +98,8 @@ pub enum StartError {
 /// Why partitions are not followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FollowError {
-    /// A cursor could not be read, or the first one not be saved. Some of the partitions may be followed
-    /// all the same: they are to be left, before they are followed again.
+    /// A cursor could not be read, or the first one not be saved, though there is room for it. Some of the
+    /// partitions may be followed all the same: they are to be left, before they are followed again.
     #[error("a webhook's cursor is not available")]
     Cursor(#[from] CursorError),
     /// The webhooks have been stopped, or broke.
@@ -314,7 +314,8 @@ impl Handle {
     }
 
     /// Follows `partitions` from their cursors on. A subscription without a cursor gets one at the
-    /// partition's end, durable when this resolves: await it before the partitions are served.
+    /// partition's end, durable when this resolves: await it before the partitions are served. One for
+    /// whose cursor there is no room follows as soon as there is, and keeps no other from following.
     ///
     /// Repeat: a partition that is followed already stays as it is. Orders about one partition are
     /// given one at a time, each awaited before the next. Errors: [`FollowError`].

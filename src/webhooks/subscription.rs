@@ -36,8 +36,8 @@ pub struct Subscription {
     pub enabled: bool,
     /// How calls are made and repeated.
     pub delivery: DeliveryTerms,
-    /// The last move by an operator, if it was ever moved.
-    pub seek: Option<Seek>,
+    /// The moves by operators that are in force, the last one behind the others.
+    pub seeks: Vec<Seek>,
     /// The part of the past that is told, if this is a replay.
     pub replay: Option<Replay>,
 }
@@ -61,7 +61,6 @@ impl Subscription {
 
     /// What a lane of it tells.
     pub(super) fn scope(&self, partition: Partition) -> Scope {
-        let seek = self.seek.as_ref().filter(|_| self.replay.is_none());
         let bounds = |replay: &Replay| {
             let named = replay.ranges.iter().find(|(number, _, _)| *number == partition.0);
             let (_, from, until) = named.copied().unwrap_or_default();
@@ -76,7 +75,7 @@ impl Subscription {
         };
         Scope {
             commands: self.commands,
-            seek: seek.map(|seek| (seek.term, target(&seek.to, partition))),
+            seek: self.seek(partition),
             replay: self.replay.as_ref().map(bounds),
         }
     }
@@ -94,19 +93,25 @@ impl Subscription {
         }
     }
 
-    /// Whether lanes of `self` can go on under `other`: nothing moves or bounds them anew.
-    pub(super) fn goes_on_as(&self, other: &Self) -> bool {
-        self.seek == other.seek && self.replay == other.replay
+    /// Whether a lane of `self` can go on under `other`: nothing moves or bounds it anew.
+    pub(super) fn goes_on_as(&self, other: &Self, partition: Partition) -> bool {
+        self.seek(partition) == other.seek(partition) && self.replay == other.replay
+    }
+
+    /// The last move of a partition: its term, and where to.
+    fn seek(&self, partition: Partition) -> Option<(u32, Target)> {
+        let mut moves = self.seeks.iter().rev().filter(|_| self.replay.is_none());
+        moves.find_map(|seek| Some((seek.term, target(&seek.to, partition)?)))
     }
 }
 
-fn target(to: &SeekTo, partition: Partition) -> Target {
+fn target(to: &SeekTo, partition: Partition) -> Option<Target> {
     match to {
         SeekTo::Offsets(offsets) => {
             let named = offsets.iter().find(|(number, _)| *number == partition.0);
-            named.map_or(Target::Stay, |(_, offset)| Target::Offset(Offset(*offset)))
+            named.map(|(_, offset)| Target::Offset(Offset(*offset)))
         }
-        SeekTo::Time(at) => Target::Time(*at),
-        SeekTo::End => Target::End,
+        SeekTo::Time(at) => Some(Target::Time(*at)),
+        SeekTo::End => Some(Target::End),
     }
 }

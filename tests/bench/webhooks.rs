@@ -242,7 +242,7 @@ fn subscription(name: &str, url: &str) -> Subscription {
         commands: Switches::ALL,
         enabled: true,
         delivery: DeliveryTerms { in_flight_max: IN_FLIGHT as u32, ..DeliveryTerms::default() },
-        seek: None,
+        seeks: Vec::new(),
         replay: None,
     }
 }

@@ -10,14 +10,14 @@ impl Ledger {
     /// will record: a partition serves nobody before those who follow it have a place in it.
     pub(in crate::actors) fn begin_cursors(&self) {
         for name in self.context.followers.iter() {
-            self.begin_cursor(name, None);
+            self.begin_cursor(name, 0, None);
         }
     }
 
-    /// Gives a follower a cursor in front of everything that is not final yet, if it has none;
-    /// `after` is called once it has one that is durable.
-    pub(in crate::actors) fn begin_cursor(&self, name: &str, after: Option<After>) {
-        if self.cursor_sent(name).is_some() {
+    /// Gives a follower a cursor in front of everything that is not final yet, if it has none of `term` or
+    /// a later one; `after` is called once it has one that is durable.
+    pub(in crate::actors) fn begin_cursor(&self, name: &str, term: u32, after: Option<After>) {
+        if self.cursor_sent(name).is_some_and(|(known, _)| known >= term) {
             // Whatever made it known may be in flight.
             let sent = self.sent();
             if let Some(after) = after {
@@ -25,7 +25,7 @@ impl Ledger {
             }
             return;
         }
-        let cursor = Box::new(Cursor::begin(self.position()));
+        let cursor = Box::new(Cursor { term, ..Cursor::begin(self.position()) });
         self.append_control(&Body::Cursor { subscription: name.to_owned(), cursor }, after);
     }
 

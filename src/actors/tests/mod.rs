@@ -21,7 +21,9 @@ use crate::domain::{
     AppId, Card, Command, FormerFriend, NewFriend, OfferForm, ProfileChange, Rejection, Target,
     UserId,
 };
-use crate::journal::{Epoch, Journal as _, JournalError, Offset, Origin, Settlement, embedded};
+use crate::journal::{
+    Cursor, Epoch, Journal as _, JournalError, Offset, Origin, Progress, Settlement, embedded,
+};
 use crate::store::{self, Store, rows};
 
 const APP: AppId = AppId(1_400_000_001);
@@ -172,6 +174,36 @@ async fn a_block_ends_the_friendship_on_both_sides_before_it_is_answered() {
     let refused = Err(ItemError::Rejected(Rejection::BlockedByPeer));
     assert_eq!(run(&users, "bob", add("amy")).await, [refused]);
     users.stop().await;
+}
+
+/// Rule: a move to the end is one to what is the end when the owner hears of it, whatever a follower that
+/// has not heard of it yet does.
+#[actix::test]
+async fn a_follower_begins_each_term_once_and_at_the_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let room = start(dir.path()).await;
+    let (home, name) = (partition_of(&key("amy"), 16), "webhook/1400000001");
+    let begin = |term| room.asker().begin_cursor(home, name, term);
+    let stands = async || room.cursor(home, name).await.expect("it is asked").0.expect("it began");
+    begin(0).await.expect("it begins");
+    let first = stands().await;
+    import(&room, &["amy"]).await;
+    let halted = Progress { halted: Some("failed".into()), ..Progress::default() };
+    let halted = Cursor { progress: halted, ..first };
+    room.save_cursor(home, name, halted.clone()).await.expect("it is saved");
+    begin(0).await.expect("it has begun");
+    assert_eq!(stands().await, halted);
+    begin(7).await.expect("it begins anew");
+    let anew = stands().await;
+    assert!(anew.place.next > halted.place.next && anew.progress.halted.is_none(), "{anew:?}");
+    assert_eq!(anew.term, 7);
+    room.save_cursor(home, name, halted).await.expect("nobody waits for it");
+    import(&room, &["amy", "bob"]).await;
+    for term in [3, 7] {
+        begin(term).await.expect("it has begun");
+        assert_eq!(stands().await, anew, "term {term}");
+    }
+    room.stop().await;
 }
 
 #[actix::test]

@@ -78,7 +78,7 @@ impl Known {
             let narrowed = narrowed.filter_map(|name| webhooks::CallbackCommand::from_name(name));
             served.commands = narrowed.collect();
         }
-        served.seek = None;
+        served.seeks = Vec::new();
         served.replay = Some(replay.clone());
         Some(served)
     }
@@ -100,9 +100,8 @@ impl One {
         known: &Subscriptions,
         source: Source,
     ) -> Result<Self, RuntimeError> {
-        let seek = known.seek(&set.name);
         let mut served = runtime(app, set, secrets, &terms.wire, source)?;
-        served.seek = seek.cloned();
+        served.seeks = known.moves(&set.name).cloned().collect();
         let state = match set {
             _ if secrets.is_none() => State::Held,
             Subscription { url: None, .. } => State::Pulled,
@@ -110,7 +109,7 @@ impl One {
             _ => State::Serving,
         };
         served.enabled = state == State::Serving;
-        let term = seek.map_or(0, |seek| seek.term);
+        let term = known.last_move(&set.name).map_or(0, |seek| seek.term);
         let seen = SubscriptionSeen { subscription: set.clone(), source, state, term };
         Ok(Self { seen, served })
     }
@@ -122,7 +121,7 @@ impl One {
         let commands: BTreeSet<_> =
             commands.filter_map(|name| webhooks::BeforeCommand::from_name(name)).collect();
         (self.seen.state == State::Serving && !commands.is_empty()).then(|| webhooks::Target {
-            subscription: webhooks::Subscription { seek: None, ..self.served.clone() },
+            subscription: webhooks::Subscription { seeks: Vec::new(), ..self.served.clone() },
             commands,
             terms: set.before,
         })
@@ -164,7 +163,7 @@ pub(super) fn runtime(
         commands: names.filter_map(|name| webhooks::CallbackCommand::from_name(name)).collect(),
         enabled: set.enabled && set.url.is_some() && secrets.is_some(),
         delivery: set.delivery,
-        seek: None,
+        seeks: Vec::new(),
         replay: None,
     })
 }

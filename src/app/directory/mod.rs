@@ -33,7 +33,7 @@ use super::settings::webhook_guard;
 use crate::actors::{ExecuteError, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::domain::{AppId, SECRETS_MAX, Subscription, Subscriptions};
+use crate::domain::{AppId, SECRETS_MAX, SeekTo, Subscription, Subscriptions};
 use crate::http::{DeskError, Source};
 use crate::journal::{Cursor, Journal, Partition};
 use crate::webhooks::{self, Secret, SecretError, Signer};
@@ -281,17 +281,21 @@ impl Directory {
         checked.is_some_and(|checked| checked.is_ok())
     }
 
-    /// Gives the subscription a place in every partition, whoever owns it.
+    /// Gives the subscription a place in every partition, whoever owns it: at its end, if the subscription
+    /// was moved there and has not gone there yet.
     pub(super) async fn begin_everywhere(
         &self,
         app: AppId,
         name: &str,
     ) -> Result<(), ExecuteError> {
+        self.refresh(app).await?;
+        let known = self.known(app);
+        let to_end = known.kept.last_move(name).filter(|seek| seek.to == SeekTo::End);
+        let term = to_end.map_or(0, |seek| seek.term);
         let name = webhooks::CursorName::of(app, name).to_string();
         let all: Vec<Partition> = (0..self.users.partitions()).map(Partition).collect();
         for some in all.chunks(ASKED_AT_ONCE) {
-            let begun =
-                some.iter().map(|partition| self.users.asker().begin_cursor(*partition, &name));
+            let begun = some.iter().map(|one| self.users.asker().begin_cursor(*one, &name, term));
             join_all(begun).await.into_iter().collect::<Result<Vec<()>, _>>()?;
         }
         Ok(())

@@ -218,8 +218,10 @@ impl Ground<'_> {
                 user.subscriptions().is_some_and(|known| known.get(name).is_some())
             }
             Event::SubscriptionMoved(seek) => {
-                let known = user.subscriptions().and_then(|known| known.seek(&seek.name));
-                seek.term == known.map_or(0, |known| known.term).saturating_add(1)
+                let known = user.subscriptions();
+                let last = known.and_then(|known| known.last_move(&seek.name));
+                let sequence = known.map_or(0, |known| known.sequence);
+                seek.term > last.map_or(0, |last| last.term) && u64::from(seek.term) <= sequence + 1
             }
             Event::ReplayBegun(replay) => {
                 let last = user.subscriptions().map_or(0, |known| known.last_replay);

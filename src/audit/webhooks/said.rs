@@ -65,7 +65,7 @@ impl Streams {
                     said.asked.push(in_order(&set.commands));
                 }
                 Event::SubscriptionDeleted { .. } => said.is_set = false,
-                // Terms begin anew with a subscription that was deleted.
+                // In journals of earlier versions terms begin anew with a subscription that was deleted.
                 Event::SubscriptionMoved(seek) => said.term = said.term.max(seek.term),
                 _ => {}
             }

@@ -52,6 +52,10 @@ fn to_end(name: &str, configured: bool) -> Command {
     Command::MoveSubscription { name: name.into(), to: SeekTo::End, configured }
 }
 
+fn moved(name: &str, term: u32, to: SeekTo) -> Seek {
+    Seek { name: name.into(), term, to }
+}
+
 fn replay(name: &str) -> Replay {
     Replay {
         number: 0,
@@ -176,14 +180,53 @@ fn a_deleted_subscription_takes_its_replays_and_moves_with_it() {
     assert!(kept.user.subscriptions().expect("some").deleted.is_empty());
 }
 
+/// Rule: places of the deleted one that are not given up yet hold back neither a move nor the new one.
+#[test]
+fn one_that_is_set_again_begins_at_the_ends_in_a_term_that_there_never_was() {
+    let mut kept = kept();
+    kept.events(&set(audit(), SecretChange::Keep));
+    let first = |term| vec![Event::SubscriptionMoved(moved("audit", term, SeekTo::End))];
+    assert_eq!(kept.events(&to_end("audit", false)), first(2));
+    kept.events(&delete("audit"));
+    let again = kept.events(&set(audit(), SecretChange::Keep));
+    assert_eq!(again[1..], first(5));
+    assert_eq!(kept.events(&to_end("audit", false)), first(6));
+    let changed = Subscription { enabled: false, ..audit() };
+    assert_eq!(kept.events(&set(changed, SecretChange::Keep)).len(), 1, "it goes on where it is");
+}
+
+#[test]
+fn a_move_of_some_partitions_leaves_those_of_others_in_force() {
+    let mut kept = kept();
+    let to = |to| Command::MoveSubscription { name: "main".into(), to, configured: true };
+    let known = |kept: &Someone| {
+        let known = kept.user.subscriptions().expect("it was moved");
+        known.moves("main").map(|seek| (seek.term, seek.to.clone())).collect::<Vec<_>>()
+    };
+    kept.events(&to_end("other", true));
+    kept.events(&to(SeekTo::Offsets(vec![(0, 100), (2, 7)])));
+    kept.events(&to_end("a", true));
+    kept.events(&to(SeekTo::Offsets(vec![(1, 200)])));
+    kept.events(&to(SeekTo::Offsets(vec![(0, 5)])));
+    let some = |place| SeekTo::Offsets(vec![place]);
+    assert_eq!(known(&kept), [(2, some((2, 7))), (4, some((1, 200))), (5, some((0, 5)))]);
+    kept.events(&to(some((2, 8))));
+    assert_eq!(known(&kept), [(4, some((1, 200))), (5, some((0, 5))), (6, some((2, 8)))]);
+    kept.events(&to(SeekTo::Time(NOW)));
+    kept.events(&to(some((2, 9))));
+    assert_eq!(known(&kept), [(7, SeekTo::Time(NOW)), (8, some((2, 9)))]);
+    let all = &kept.user.subscriptions().expect("it was moved").seeks;
+    assert!(all.is_sorted_by_key(|seek| (&seek.name, seek.term)) && all.len() == 4, "{all:?}");
+}
+
 #[test]
 fn each_move_counts_and_only_of_what_there_is() {
     let mut kept = kept();
     assert_eq!(kept.outcomes(&to_end("audit", false)), [Err(Rejection::SubscriptionUnknown)]);
     // One of the settings is known to the caller only.
     for term in 1..3 {
-        let seek = Seek { name: "main".into(), term, to: SeekTo::End };
-        assert_eq!(kept.events(&to_end("main", true)), [Event::SubscriptionMoved(seek)]);
+        let seek = Event::SubscriptionMoved(moved("main", term, SeekTo::End));
+        assert_eq!(kept.events(&to_end("main", true)), [seek]);
     }
 }
 

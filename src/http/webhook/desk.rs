@@ -31,7 +31,7 @@ pub trait Webhooks: Deliveries + Send + Sync + 'static {
     /// Makes one call that tells nothing, now.
     fn test(&self, app: AppId, name: Box<str>, by: Origin) -> Asked<'_, Tested>;
 
-    /// Lets a subscription go on from another place. Answers how often it was moved by now.
+    /// Lets a subscription go on from another place. Answers the term of the move.
     fn seek(
         &self,
         app: AppId,
@@ -148,7 +148,7 @@ pub struct SubscriptionSeen {
     pub source: Source,
     /// What becomes of its calls.
     pub state: State,
-    /// How often it was moved.
+    /// The term of the last move; 0 if there was none.
     pub term: u32,
 }
 

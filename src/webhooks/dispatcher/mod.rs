@@ -229,12 +229,13 @@ impl<C: Cursors> Dispatcher<C> {
                 self.leaves.push((partitions, reply));
             }
             Some(Order::Adopt { subscription, caller }) => {
-                let goes_on = self.subscription.goes_on_as(&subscription);
+                let mut moved = self.line.partitions();
+                moved.retain(|partition| !self.subscription.goes_on_as(&subscription, *partition));
                 self.line.adopt(Rc::clone(&subscription));
                 (self.subscription, self.caller) = (subscription, caller);
-                if !goes_on {
-                    self.again.extend(self.line.partitions());
-                    self.leave_all();
+                for partition in moved {
+                    self.again.insert(partition);
+                    self.line.leave(partition);
                 }
             }
             Some(Order::Dismiss) => {
@@ -316,11 +317,12 @@ impl<C: Cursors> Dispatcher<C> {
                 let result = self.registered(number, loaded);
                 let reason = match (&result, self.ending) {
                     (_, true) => Err(FollowError::Ended),
-                    (Ok(()), false) => Ok(()),
+                    (Ok(()) | Err((_, CursorError::NoRoom)), false) => Ok(()),
                     (Err((_, error)), false) => Err(FollowError::Cursor(error.clone())),
                 };
                 // Who asked may have gone away; the partitions are followed just the same.
-                let is_told = reply.is_some_and(|reply| reply.send(reason).is_ok());
+                let fails = reason.is_err();
+                let is_told = reply.is_some_and(|reply| reply.send(reason).is_ok()) && fails;
                 if let Err((partitions, _)) = result
                     && !is_told
                 {
@@ -370,7 +372,12 @@ impl<C: Cursors> Dispatcher<C> {
                     self.line.follow(partition, cursor, end, now);
                 }
                 Err(error) => {
-                    failed.get_or_insert_with(|| (Vec::new(), error)).0.push(partition);
+                    let (left, why) =
+                        failed.get_or_insert_with(|| (Vec::new(), CursorError::NoRoom));
+                    left.push(partition);
+                    if error != CursorError::NoRoom {
+                        *why = error;
+                    }
                 }
             }
         }

@@ -10,10 +10,10 @@ use crate::webhooks::command::CallbackCommand;
 /// What one save of a cursor covers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::webhooks) struct SaveMark {
-    next: Offset,
+    pub(super) next: Offset,
     start: Offset,
     died: usize,
-    given_up: u64,
+    pub(super) given_up: u64,
     silent: u64,
 }
 
@@ -77,12 +77,7 @@ impl Lane {
             }
             (_, Some((term, target))) if term > lane.term => {
                 lane.term = term;
-                lane.dirty = true;
-                if target == Target::Stay {
-                    lane.restore(progress.parked);
-                } else {
-                    lane.go_to(target, end);
-                }
+                lane.go_to(target, end);
             }
             _ => lane.restore(progress.parked),
         }
@@ -114,12 +109,12 @@ impl Lane {
             Target::Offset(offset) if offset >= self.floor && self.read.place.next <= offset => {
                 self.read.place
             }
-            Target::Offset(_) | Target::Time(_) | Target::Stay => Place::default(),
+            Target::Offset(_) | Target::Time(_) => Place::default(),
         };
         (self.floor, self.floor_at) = match target {
             Target::Offset(offset) => (offset, None),
             Target::Time(at) => (Offset(u64::MAX), Some(at)),
-            Target::End | Target::Stay => (end.next, None),
+            Target::End => (end.next, None),
         };
         self.since = self.floor;
         self.read = Spot { place: from, seq: 0, last: None };
@@ -206,7 +201,7 @@ impl Lane {
         (Cursor { place: low.place, term: self.term, ended: false, progress }, mark)
     }
 
-    /// The cursor is durable. Answers the users who waited for that.
+    /// The cursor is durable. Answers the users who waited for that and have more calls.
     pub(in crate::webhooks) fn saved(&mut self, mark: SaveMark) -> Vec<UserId> {
         self.saved = mark.next;
         self.died.drain(..mark.died.min(self.died.len()));
@@ -217,8 +212,10 @@ impl Lane {
         if self.halted.is_some() {
             return Vec::new();
         }
-        let covered = self.stalled.extract_if(.., |(given_up, _)| *given_up <= mark.given_up);
-        covered.map(|(_, user)| user).collect()
+        let users = &self.users;
+        let covered = self.stalled.extract_if(.., |stall| stall.is_over(&mark, users));
+        let covered: Vec<UserId> = covered.map(|stall| stall.user).collect();
+        covered.into_iter().filter(|user| self.resume(*user)).collect()
     }
 
     /// The save failed: what it would have covered is still to be saved.

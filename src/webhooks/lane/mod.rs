@@ -12,6 +12,7 @@ mod call;
 mod cursor;
 mod parking;
 mod scope;
+mod stall;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub(super) use self::call::{Call, Start};
 pub(super) use self::cursor::SaveMark;
 pub(super) use self::scope::{Bounds, Scope, Target};
+use self::stall::Stall;
 use super::command::Switches;
 use super::digest::{CallId, hash};
 use super::feed::{Calls, Fed, Said};
@@ -75,8 +77,8 @@ pub(super) struct Lane {
     parked_users: usize,
     parked_records: usize,
     out: usize,
-    /// Ready users who wait for a cursor that covers so many calls given up.
-    stalled: Vec<(u64, UserId)>,
+    /// Users who wait for a cursor.
+    stalled: Vec<Stall>,
     /// Calls given up by this lane.
     given_up: u64,
     delivered: Tally,
@@ -131,6 +133,8 @@ enum QueueState {
     Out,
     /// The first call waits for its next attempt.
     Waiting,
+    /// The first call, if there is one, waits until a cursor is behind the dead letter before it.
+    Stalled,
 }
 
 /// A record of a user with calls that are not done.
@@ -347,7 +351,7 @@ impl Lane {
         }
         let Some(front) = queue.records.front() else { return Start::Nothing };
         if self.halted.is_some() || self.died.len() >= DEAD_LETTERS_PER_CURSOR_MAX {
-            self.stalled.push((0, user));
+            self.stalled.push(Stall { user, given_up: 0, died_at: None });
             return Start::Nothing;
         }
         let offset = front.spot.place.next;
@@ -389,24 +393,15 @@ impl Lane {
 
     /// The user's call was accepted. Answers whether another one can go out.
     pub(super) fn accepted(&mut self, user: UserId) -> bool {
-        self.finish(user, None)
-    }
-
-    /// The user's call is given up, and becomes a dead letter. Answers as [`Self::accepted`] does.
-    /// The user's next call waits until that is durable: otherwise a crash would have it told first.
-    pub(super) fn give_up(&mut self, user: UserId, at: Timestamp, error: &str) -> bool {
-        if self.finish(user, Some((at, error))) {
-            self.stalled.push((self.given_up, user));
-        }
-        false
+        self.finish(user, None, QueueState::Ready)
     }
 
     /// The user's call is given up after its only attempt. Answers as [`Self::accepted`] does.
     pub(super) fn give_up_at_once(&mut self, user: UserId, at: Timestamp, error: &str) -> bool {
-        self.finish(user, Some((at, error)))
+        self.finish(user, Some((at, error)), QueueState::Ready)
     }
 
-    fn finish(&mut self, user: UserId, dead: Option<(Timestamp, &str)>) -> bool {
+    fn finish(&mut self, user: UserId, dead: Option<(Timestamp, &str)>, then: QueueState) -> bool {
         let Some(queue) = self.users.get_mut(&user) else { return false };
         let Some(front) = queue.records.front_mut() else { return false };
         let Some(calls) = &front.calls else { return false };
@@ -417,7 +412,7 @@ impl Lane {
         let hash = hash(id, &calls.calls[index].body);
         self.out -= 1;
         front.done += 1;
-        queue.state = QueueState::Ready;
+        queue.state = then;
         let attempts = queue.attempts + queue.doubtful + 1;
         (queue.attempts, queue.doubtful, queue.put_offs) = (0, 0, 0);
         let parked = queue.parked;

@@ -18,16 +18,16 @@ impl Lane {
         }
     }
 
-    /// A user is parked no longer once everything before the mark is done, and is forgotten once
-    /// everything is.
+    /// A user is parked no longer once everything before the mark is done and no record in part, and is
+    /// forgotten once everything is.
     pub(super) fn relax(&mut self, user: UserId) {
         let Some(queue) = self.users.get_mut(&user) else { return };
-        let front = queue.records.front().map(|front| front.spot.place.next);
+        let front = queue.records.front().map(|front| (front.spot.place.next, front.done));
         let waits_for_more = self.restored.contains_key(&user);
         if queue.parked
             && !waits_for_more
             && queue.state != QueueState::Waiting
-            && front.is_none_or(|front| self.owed.contains_key(&front))
+            && front.is_none_or(|(front, done)| done == 0 && self.owed.contains_key(&front))
         {
             queue.parked = false;
             self.parked_users -= 1;
@@ -40,7 +40,7 @@ impl Lane {
             }
             self.dirty = true;
         }
-        if front.is_none() && !queue.parked {
+        if front.is_none() && !queue.parked && queue.state != QueueState::Stalled {
             self.users.remove(&user);
         }
     }
@@ -81,7 +81,7 @@ impl Lane {
         attempts
     }
 
-    fn park(&mut self, user: UserId) {
+    pub(super) fn park(&mut self, user: UserId) {
         let Some(queue) = self.users.get_mut(&user) else { return };
         if queue.parked || self.parked_users >= PARKED_USERS_MAX {
             return;

@@ -11,7 +11,7 @@ use crate::webhooks::feed::Calls;
 pub(in crate::webhooks) struct Scope {
     /// What is asked for.
     pub(in crate::webhooks) commands: Switches,
-    /// How often an operator has moved the subscription, and where to the last time.
+    /// The last move of the partition by an operator: its term, and where to.
     pub(in crate::webhooks) seek: Option<(u32, Target)>,
     /// Bound to a part of the past, if it is a replay.
     pub(in crate::webhooks) replay: Option<Bounds>,
@@ -24,10 +24,8 @@ pub(in crate::webhooks) enum Target {
     Offset(Offset),
     /// The first record of this time or later.
     Time(Timestamp),
-    /// The end, as it is when the lane hears of it.
+    /// The end: the cursor of this term if there is one, else as it is when the lane hears of it.
     End,
-    /// Wherever it is: other partitions were moved.
-    Stay,
 }
 
 /// What a replay tells.

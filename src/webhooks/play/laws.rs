@@ -25,8 +25,10 @@ impl World {
             }
             let last = shelf.cursors.last().expect("a cursor");
             // A lane that was moved to a moment that no record has come to yet has no cursor since.
-            let term = self.subscription.seek.as_ref().map_or(0, |seek| seek.term);
-            let searches = last.term < term;
+            let moved = self.moves.get(&partition).copied();
+            let searches = moved == Some(None);
+            let term = moved.flatten().unwrap_or_default();
+            assert!(searches || last.term == term, "seed {}: {last:?}, not {term}", self.seed);
             assert!(searches || last.progress.parked.is_empty(), "seed {}: {last:?}", self.seed);
         }
         self.audit();

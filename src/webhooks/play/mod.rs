@@ -3,11 +3,13 @@
 //! partitions; saves that are lost, or durable without being told.
 //!
 //! Laws: every call is accepted or a dead letter in the end; per user the first acceptances are in the
-//! order of the journal; the same id has the same bytes; a cursor never goes back but by a move;
+//! order of the journal; the same id has the same bytes; a cursor never goes back but by a move, and each
+//! partition is where it was moved to last;
 //! every durable cursor's count is what the journal says (`balances`); and the audit of all that was
 //! written finds nothing wrong.
 
 mod laws;
+mod moves;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +30,7 @@ use super::line::{Line, Next, SaveToken, Sent, Verdict};
 use super::subscription::Subscription;
 use super::testing::origin;
 use crate::domain::{
-    AppId, DeliveryTerms, Event, FailurePolicy, Seek, SeekTo, Timestamp, UserId, UserKey, Version,
-    keeper,
+    AppId, DeliveryTerms, Event, FailurePolicy, Timestamp, User, UserId, UserKey, Version, keeper,
 };
 use crate::journal::{Body, Commit, Cursor, Partition};
 
@@ -101,13 +102,19 @@ struct World {
     attempts_most: u32,
     moved: bool,
     changed: bool,
+    /// Calls of this user are answered late.
+    slow: Option<UserId>,
+    /// The stream that keeps the subscription's moves.
+    keeper: User,
+    /// The last move of each partition, unless it is to a moment, which may never come.
+    moves: BTreeMap<Partition, Option<u32>>,
 }
 
 impl World {
     fn new(seed: u64, policy: FailurePolicy) -> Self {
         let delivery = DeliveryTerms {
             policy,
-            attempts_max: 3,
+            attempts_max: if seed % 8 == 7 { 1 } else { 3 },
             in_flight_max: 4,
             retry_min_ms: 100,
             retry_max_ms: 2_000,
@@ -125,7 +132,7 @@ impl World {
             commands: Switches::ALL,
             enabled: true,
             delivery,
-            seek: None,
+            seeks: Vec::new(),
             replay: None,
         };
         let mut shelves: Vec<Shelf> = (0..PARTITIONS).map(|_| Shelf::default()).collect();
@@ -158,6 +165,9 @@ impl World {
             attempts_most: 0,
             moved: false,
             changed: false,
+            slow: seed.is_multiple_of(3).then(|| id(USERS[(seed / 3 % 6) as usize])),
+            keeper: User::new(keeper()),
+            moves: BTreeMap::new(),
         }
     }
 
@@ -332,7 +342,10 @@ impl World {
             6..=8 => self.now += self.random.below(400),
             9..=14 if !self.out.is_empty() => {
                 let index = self.random.below(self.out.len() as u64) as usize;
-                self.answer(index);
+                let is_slow = Some(self.out[index].0.user) == self.slow;
+                if !is_slow || self.random.one_in(16) {
+                    self.answer(index);
+                }
             }
             15..=16 if !self.saving.is_empty() => {
                 let index = self.random.below(self.saving.len() as u64) as usize;
@@ -367,26 +380,6 @@ impl World {
         self.read_max = if self.random.one_in(2) { 1 } else { usize::MAX };
         self.follow_all();
         self.run();
-    }
-
-    /// An operator moves the subscription: its lanes are left and begun again.
-    fn seek(&mut self) {
-        let term = self.subscription.seek.as_ref().map_or(0, |seek| seek.term) + 1;
-        let to = match self.random.below(4) {
-            0 => SeekTo::End,
-            1 => SeekTo::Time(Timestamp(self.random.below(self.now.max(1)) as i64)),
-            _ => {
-                let end = self.shelves[0].fed.len() as u64;
-                SeekTo::Offsets(vec![(0, self.random.below(end))])
-            }
-        };
-        let seek = Seek { name: "main".into(), term, to };
-        let key = UserKey { app: APP, user: keeper() };
-        self.commit(0, key, vec![Event::SubscriptionMoved(seek.clone())]);
-        self.crash();
-        let mut subscription = (*self.subscription).clone();
-        subscription.seek = Some(seek);
-        self.subscription = Rc::new(subscription);
     }
 
     fn follow_all(&mut self) {

@@ -81,7 +81,7 @@ pub(super) fn subscription(url: &str) -> Subscription {
         commands: Switches::ALL,
         enabled: true,
         delivery: DeliveryTerms::default(),
-        seek: None,
+        seeks: Vec::new(),
         replay: None,
     }
 }

@@ -38,7 +38,7 @@ async fn who_was_ready_before_a_move_does_not_keep_the_line_from_reading_after_i
     let lag = "cordon_webhook_lag_records{app=\"1400000001\",subscription=\"main\"} 5";
     scrape.until(lag).await;
     let seek = Seek { name: MAIN.into(), term: 1, to: SeekTo::Offsets(vec![(0, 1)]) };
-    let on = Subscription { enabled: true, seek: Some(seek), ..off };
+    let on = Subscription { enabled: true, seeks: vec![seek], ..off };
     within("to serve", handle.serve(vec![on])).await;
     receiver.until_accepted(5).await;
     stop(handle).await;
@@ -125,6 +125,8 @@ struct Troubled {
     only: Option<Cursor>,
     answers: tokio::sync::watch::Sender<bool>,
     refused: Arc<Mutex<Vec<Partition>>>,
+    /// Has no room for the first cursor of one that is called so.
+    full_for: Arc<Mutex<Option<String>>>,
 }
 
 impl Troubled {
@@ -135,6 +137,7 @@ impl Troubled {
             only: None,
             answers: tokio::sync::watch::Sender::new(answers),
             refused: Arc::new(Mutex::new(refused)),
+            full_for: Arc::default(),
         }
     }
 
@@ -176,6 +179,9 @@ impl Cursors for Troubled {
         subscription: &str,
         cursor: Cursor,
     ) -> Result<(), CursorError> {
+        if self.full_for.lock().expect("nobody panics").as_deref() == Some(subscription) {
+            return Err(CursorError::NoRoom);
+        }
         self.owner.save(partition, subscription, cursor).await
     }
 }
@@ -251,7 +257,7 @@ async fn a_backlog_is_told_in_order(owner: &Owner) {
     stop(handle).await;
     receiver.behave(|_| Answer::Ok);
     let moved = Seek { name: MAIN.into(), term: 1, to: SeekTo::Offsets(vec![(0, 1)]) };
-    let moved = Subscription { seek: Some(moved), ..halting };
+    let moved = Subscription { seeks: vec![moved], ..halting };
     let handle = follow_with(owner, moved, &[0, 1, 2]).await;
     receiver.until_accepted(2 * count + 1).await;
     stop(handle).await;
@@ -259,4 +265,37 @@ async fn a_backlog_is_told_in_order(owner: &Owner) {
     for user in ["amy", "bob"] {
         assert_eq!(told[user], names(count), "{user}");
     }
+}
+
+#[actix_web::test]
+async fn one_for_whose_cursor_there_is_no_room_keeps_no_other_from_following() {
+    let receiver = Receiver::start(|_| Answer::Ok);
+    let owner = Owner::new(1).await;
+    let late = Subscription { name: "late".into(), ..settings(&receiver.url(), None) };
+    let full = Troubled::new(&owner, true, &[]);
+    *full.full_for.lock().expect("nobody panics") = Some(late.cursor_name());
+    let both = [late.clone(), settings(&receiver.url(), None)];
+    let handle = follow_by(&owner, full.clone(), both, &[0], Metrics::default()).await;
+    owner.append(0, &blocks("amy", "one")).await;
+    receiver.until_accepted(1).await;
+    assert!(owner.cursors(0, &late.cursor_name()).is_empty());
+    *full.full_for.lock().expect("nobody panics") = None;
+    let begun = async {
+        while owner.cursors(0, &late.cursor_name()).is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    within("to begin once there is room", begun).await;
+    stop(handle).await;
+}
+
+#[test]
+fn a_move_of_one_partition_leaves_the_lanes_of_others_alone() {
+    let before = settings("http://a", None);
+    let seek = Seek { name: MAIN.into(), term: 1, to: SeekTo::Offsets(vec![(1, 0)]) };
+    let moved = Subscription { seeks: vec![seek.clone()], ..before.clone() };
+    assert!(before.goes_on_as(&moved, Partition(0)) && !before.goes_on_as(&moved, Partition(1)));
+    let all = Seek { term: 2, to: SeekTo::End, ..seek };
+    let all = Subscription { seeks: vec![all], ..before };
+    assert!(!moved.goes_on_as(&all, Partition(0)));
 }

@@ -1,11 +1,14 @@
 //! What was told is told again: by a move, or by a replay.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
 use super::{ADD, DELETE, blocked, delete, listed, people, places, replay, replays, set};
-use crate::support::{APP, Caller, Heard, NOW_S, TestSubscriber, audit, eventually};
+use crate::support::{
+    APP, Caller, DEADLINE, Heard, NOW_S, Reaction, TestSubscriber, audit, eventually,
+};
 
 #[test]
 fn a_subscription_goes_on_from_where_it_is_moved_to() {
@@ -24,7 +27,7 @@ fn a_subscription_goes_on_from_where_it_is_moved_to() {
     let offsets: Vec<Value> =
         (0..4).map(|number| json!({"Partition": number, "Offset": 0})).collect();
     let moved = seek(&mut caller, json!({ "Offsets": offsets })).ok();
-    assert_eq!(moved.body["Moves"], 1);
+    let moved = moved.body["Moves"].as_u64().expect("a number");
     subscriber.until_accepted(2);
     let again: Vec<String> = subscriber.take().iter().map(|heard| heard.id().to_owned()).collect();
     assert_eq!(again, first);
@@ -32,7 +35,7 @@ fn a_subscription_goes_on_from_where_it_is_moved_to() {
     // To the end: what waits is left out.
     subscriber.close();
     caller.block("amy", &["dora"]);
-    assert_eq!(seek(&mut caller, json!({"End": 1})).ok().body["Moves"], 2);
+    assert_eq!(seek(&mut caller, json!({"End": 1})).ok().body["Moves"], moved + 1);
     node.settle();
     subscriber.open();
     caller.block("amy", &["eve"]);
@@ -40,7 +43,7 @@ fn a_subscription_goes_on_from_where_it_is_moved_to() {
     assert_eq!(blocked(&subscriber.take()), ["eve"]);
 
     // To a time: the clock stands still, so everything is at or behind it.
-    assert_eq!(seek(&mut caller, json!({ "Time": NOW_S })).ok().body["Moves"], 3);
+    assert_eq!(seek(&mut caller, json!({ "Time": NOW_S })).ok().body["Moves"], moved + 2);
     subscriber.until_accepted(4);
     assert_eq!(blocked(&subscriber.take()), ["bob", "carl", "dora", "eve"]);
     for wrong in [
@@ -55,7 +58,29 @@ fn a_subscription_goes_on_from_where_it_is_moved_to() {
     for outside in [json!({"Partition": 4, "Offset": 0}), json!({"Partition": 0, "Offset": 1000})] {
         assert_eq!(seek(&mut caller, json!({"Offsets": [outside]})).code(), 97008);
     }
-    assert_eq!(listed(&mut caller)[0]["Moves"], 3);
+    assert_eq!(listed(&mut caller)[0]["Moves"], moved + 2);
+}
+
+/// Rule: a move to the end leaves out what was answered before it, and nothing after it, however long
+/// the calls that are out keep a partition where it is.
+#[test]
+fn what_is_answered_after_a_move_to_the_end_is_told() {
+    let (_node, mut caller) = people();
+    let subscriber = TestSubscriber::start();
+    let (out, is_out) = mpsc::channel();
+    subscriber.react_by(move |_| {
+        // Only the first one is waited for.
+        let _ = out.send(());
+        Reaction::Hang
+    });
+    set(&mut caller, "audit", &subscriber.url(), &json!({"Commands": [ADD]}));
+    caller.block("amy", &["bob"]);
+    is_out.recv_timeout(DEADLINE).expect("a call is out");
+    caller.call("webhook/subscription_seek", &json!({"Name": "audit", "End": 1})).ok();
+    caller.block("amy", &["carl"]);
+    subscriber.react(Reaction::Accept);
+    subscriber.until_accepted(1);
+    assert_eq!(blocked(&subscriber.accepted()), ["carl"]);
 }
 
 #[test]
