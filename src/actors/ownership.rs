@@ -472,14 +472,11 @@ pub(super) async fn leave(keeping: Keeping, era: u64) {
         // It was lost meanwhile.
         return;
     }
-    ledger.leave();
-    ledger.append_acknowledged(0);
     let (done, released) = oneshot::channel();
-    let hash = ledger.hash().to_string();
     let after = move |_| {
         let _ = done.send(());
     };
-    ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
+    ledger.release(Box::new(after));
     context.journal.flush();
     // Without an answer the journal cannot be written; then there is nothing to wait for.
     let _ = released.await;

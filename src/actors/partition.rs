@@ -55,7 +55,7 @@ impl PartitionActor {
         let context = &self.ledger.context;
         let known = match self.ledger.status() {
             Status::Serving => self.ledger.lease_holds(),
-            Status::ReadOnly | Status::Leaving => context.alone,
+            Status::ReadOnly | Status::Leaving | Status::Released => context.alone,
             Status::Recovering => false,
         };
         if known { Ok(()) } else { Err(context.not_here()) }

@@ -212,6 +212,9 @@ impl Ledger {
 
     /// Puts the last records of a batch behind the others.
     pub(in crate::actors) fn close_turn(&self) {
+        if !self.may_record() {
+            return;
+        }
         self.append_watermarks();
         self.append_acknowledged(ACKS_PER_RECORD);
     }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ledger, Owed, State, Status};
+use super::{After, Ledger, Owed, State, Status};
 use crate::actors::recovery::Recovered;
 use crate::actors::repeat::Repeats;
 use crate::domain::{User, UserKey};
-use crate::journal::{Imprint, Offset, Place, Settlement, WriterRule};
+use crate::journal::{Body, Imprint, Offset, Place, Settlement, WriterRule};
 use crate::pairing::Outbox;
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
@@ -71,6 +71,35 @@ impl Ledger {
         state.confirmation = None;
         // The door, too, has nothing to say any more.
         self.context.seats.end_lease(self.partition);
+    }
+
+    /// Whether a record may still be appended.
+    pub(in crate::actors) fn may_record(&self) -> bool {
+        let state = self.state.borrow();
+        matches!(state.status, Status::Serving | Status::Leaving) && !state.refused
+    }
+
+    /// Whether one more record that answers effects may be appended now, of those that may take one in
+    /// `share` of the room: also while the outbox is full, because answering is what empties the
+    /// outboxes of others.
+    pub(in crate::actors) fn admits_effects(&self, share: usize) -> bool {
+        let state = self.state.borrow();
+        let limits = &self.context.settings;
+        self.may_record()
+            && state.in_flight.len() * share < limits.in_flight_max
+            && state.in_flight_bytes * share < limits.in_flight_bytes_max
+    }
+
+    /// Appends the release behind all that is recorded; `after` hears what became of it. Nothing stands
+    /// behind it: whoever read something there would wait for a lease. What users were told of and have
+    /// not recorded is not acknowledged either, and comes again.
+    pub(in crate::actors) fn release(&self, after: After) {
+        self.leave();
+        self.close_turn();
+        self.append_acknowledged(0);
+        let hash = self.hash().to_string();
+        self.append_control(&Body::Release { hash }, Some(after));
+        self.state.borrow_mut().status = Status::Released;
     }
 
     /// Forgets everything that is not final and answers all who wait that nothing can be said. The
@@ -161,6 +190,22 @@ impl Ledger {
     pub(in crate::actors) fn position(&self) -> Place {
         let writer = self.state.borrow().writer;
         Place { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
+    }
+
+    /// The number of the last record sent.
+    pub(in crate::actors) fn sent(&self) -> u64 {
+        self.state.borrow().writer.sent()
+    }
+
+    /// Whether nothing is in flight.
+    pub(in crate::actors) fn is_settled(&self) -> bool {
+        let state = self.state.borrow();
+        state.in_flight.is_empty() && state.unmarked.is_empty()
+    }
+
+    /// Whether the record `n` of this epoch is final.
+    pub(in crate::actors) fn is_final(&self, n: u64) -> bool {
+        self.state.borrow().writer.acknowledged() >= n
     }
 
     /// A gap in the journal was read and holds no claim.

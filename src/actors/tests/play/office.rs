@@ -403,13 +403,9 @@ impl Office {
                 if patient && (ledger.owed() > 0 || !ledger.is_settled()) {
                     return;
                 }
-                ledger.leave();
-                ledger.append_acknowledged(0);
                 let released = Rc::new(Cell::new(false));
                 let done = released.clone();
-                let hash = ledger.hash().to_string();
-                let after = move |offset: Option<Offset>| done.set(offset.is_some());
-                ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
+                ledger.release(Box::new(move |offset| done.set(offset.is_some())));
                 self.phase = Phase::Leaving { released: Some(released) };
             }
             _ => {}

@@ -332,9 +332,20 @@ impl World<'_> {
         if self.alone() {
             return self.nodes[0].offices.iter_mut().for_each(Office::stop);
         }
-        let (node, one) =
+        let (mut node, one) =
             (self.random.below(self.nodes.len()), self.random.below(PARTITIONS.into()));
+        if !self.nodes[node].offices[one].serves() {
+            node = self.nodes.len() - 1 - node;
+        }
         let patient = !self.random.one_in(3);
-        self.nodes[node].offices[one].leave(patient);
+        for _ in 0..self.random.below(6) {
+            // Users are told of it, and nobody has a turn before the partition is left.
+            self.deliver(true);
+        }
+        let office = &mut self.nodes[node].offices[one];
+        office.leave(patient);
+        if !patient {
+            office.leave(false);
+        }
     }
 }
