@@ -19,6 +19,9 @@ use crate::store::Tables;
 const WAITING_MAX: usize = 100_000;
 /// Users told of a deleted account between two looks at the store.
 const FORGET_CHUNK: usize = 500;
+/// A scan's records take one in so many of what may be in flight: the rest is for commands and for what
+/// others ask.
+const FORGET_SHARE: usize = 2;
 /// Effects of one user on one other that are answered by one record.
 const RUN_MAX: usize = 100;
 
@@ -214,7 +217,7 @@ impl Incoming {
         if !self.goes_on(era) {
             return;
         }
-        let forgotten = self.forget(&run.effects[0]).await;
+        let forgotten = self.forget(&run.effects[0], era).await;
         if !self.goes_on(era) {
             return;
         }
@@ -238,16 +241,19 @@ impl Incoming {
         settled.await.unwrap_or(false)
     }
 
-    /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
-    /// meanwhile, or its store cannot be read; then the effect is not done with and comes again.
+    /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered or
+    /// released meanwhile, or its store cannot be read; then the effect is not done with and comes again.
     ///
     /// Whoever has an actor and records that no checkpoint holds is told in any case. All others are found
     /// by a scan of the store's rows on the store's thread, a bounded number of users at a time.
-    async fn forget(&self, effect: &OwedEffect) -> Option<()> {
+    async fn forget(&self, effect: &OwedEffect, era: u64) -> Option<()> {
         let Self { ledger, registry, .. } = self;
         let partition = ledger.partition;
         let (app, peer) = (effect.app, effect.from);
         let forget = async |owner: UserKey| {
+            if !self.has_room(FORGET_SHARE, era).await {
+                return None;
+            }
             let message = Forget { peer, by: effect.origin.clone() };
             match registry.ask(owner, message).await? {
                 Applied::Recorded | Applied::Nothing => Some(()),

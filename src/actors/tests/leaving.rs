@@ -33,9 +33,9 @@ const TURNS: usize = 100;
 /// A partition of a node beside which there may be others.
 pub(super) struct Office {
     pub(super) shared: Shared,
-    journal: Arc<Handle>,
+    pub(super) journal: Arc<Handle>,
     pub(super) store: Store,
-    hand: Hand,
+    pub(super) hand: Hand,
     pub(super) keeping: Keeping,
     _folder: tempfile::TempDir,
 }
@@ -152,7 +152,7 @@ pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-async fn turns() {
+pub(super) async fn turns() {
     for _ in 0..TURNS {
         yield_now().await;
     }

@@ -2,6 +2,7 @@
 
 mod again;
 mod cluster;
+mod forgetting;
 mod leaving;
 mod memory;
 mod play;
