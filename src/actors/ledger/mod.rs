@@ -131,6 +131,8 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) turn: Cell<bool>,
     era: Cell<u64>,
     losses: Cell<u64>,
+    /// Since when it serves without a lease.
+    leaseless: Cell<Option<Instant>>,
     /// Reading the partition's rows has failed: the next recovery makes them anew.
     pub(in crate::actors) rebuild: Cell<bool>,
     /// Rings when the partition has to find out from the journal what became of it.
@@ -225,6 +227,7 @@ impl Ledger {
             turn: Cell::new(false),
             era: Cell::new(0),
             losses: Cell::new(0),
+            leaseless: Cell::new(None),
             rebuild: Cell::new(false),
             lost: Arc::default(),
             wanted: Cell::new(false),

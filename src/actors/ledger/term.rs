@@ -1,7 +1,7 @@
 //! A term of office: how it begins and ends, and whether it still lasts.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::sync::mpsc::UnboundedSender;
@@ -14,6 +14,9 @@ use crate::journal::{Body, Imprint, Offset, Place, Settlement, WriterRule};
 use crate::pairing::Outbox;
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
+
+/// How long a partition is served without a lease. Shorter troubles of the journal pass by themselves.
+const LEASELESS_MAX: Duration = Duration::from_secs(10);
 
 /// The journal's end, as asked for by the keeper of the leases.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +223,32 @@ impl Ledger {
         }
         self.context.metrics.lease_refusals.inc();
         false
+    }
+
+    /// Who can answer nobody for [`LEASELESS_MAX`] finds out from the journal whether it still is the
+    /// owner: while nothing is in flight, nothing else would tell it.
+    pub(in crate::actors) fn watch_lease(&self) {
+        let serves = self.status() == Status::Serving && !self.context.alone;
+        if !serves || self.context.seats.lease_holds(self.partition) {
+            self.leaseless.set(None);
+            return;
+        }
+        let now = self.context.seats.now();
+        let since = self.leaseless.get().unwrap_or(now);
+        if now.saturating_duration_since(since) < LEASELESS_MAX {
+            self.leaseless.set(Some(since));
+            return;
+        }
+        self.leaseless.set(None);
+        tracing::warn!(journal.partition = %self.partition, "no lease: claiming again");
+        self.lost.notify_one();
+    }
+
+    /// The journal lacks records that it had acknowledged to this node.
+    pub(in crate::actors) fn lacks_records(&self) {
+        if self.status() == Status::Serving {
+            self.lost.notify_one();
+        }
     }
 
     /// The journal's end was asked for: if nobody else has written behind what this owner knows, it

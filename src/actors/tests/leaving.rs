@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
@@ -222,6 +223,33 @@ async fn nothing_stands_behind_a_release() {
 
     assert!(office.is_released());
     assert!(office.checkpoint().released, "and its last checkpoint is written");
+}
+
+/// Rule: cluster.md 6.
+#[actix::test]
+async fn an_owner_is_in_doubt_once_it_has_had_no_lease_for_a_while() {
+    let office = Office::open(Settings::default());
+    let ledger = &office.keeping.ledger;
+    let kept = office.serve().await;
+    // Whoever would hear of the doubt.
+    kept.abort();
+    turns().await;
+    let seats = &ledger.context.seats;
+    let second = Duration::from_secs(1);
+    let in_doubt = |behind: Duration| {
+        seats.set_ahead(behind);
+        ledger.watch_lease();
+        ledger.lost.notified().now_or_never().is_some()
+    };
+    assert!(!in_doubt(Duration::ZERO) && !in_doubt(LEASE / 2), "its lease holds");
+    assert!(!in_doubt(2 * LEASE) && !in_doubt(2 * LEASE + 9 * second), "not for long");
+    // It counts anew behind a lease.
+    seats.extend_lease(HOME, seats.now(), LEASE);
+    assert!(!in_doubt(2 * LEASE + 11 * second));
+    assert!(!in_doubt(4 * LEASE) && !in_doubt(4 * LEASE + 9 * second), "not for long");
+    assert!(in_doubt(4 * LEASE + 11 * second));
+    ledger.leave();
+    assert!(!in_doubt(6 * LEASE) && !in_doubt(6 * LEASE + 11 * second), "it has given it up");
 }
 
 /// Rule: cluster.md 6. A journal that answers no question takes no lease from whoever is still heard.

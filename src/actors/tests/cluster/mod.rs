@@ -67,6 +67,7 @@ impl Elsewhere for Others {
 pub(super) struct Node {
     pub(super) users: Users,
     journal: Arc<Handle>,
+    metrics: Metrics,
     store: Store,
     _folder: tempfile::TempDir,
 }
@@ -89,7 +90,7 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = store::Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
         let store = Store::open(&settings).expect("the store opens");
-        let journal = self.shared.handle();
+        let (journal, metrics) = (self.shared.handle(), Metrics::default());
         let users = Users::start(Parts {
             node: name.into(),
             journal: journal.clone(),
@@ -97,14 +98,14 @@ impl Cluster {
             clock: Clock::system(),
             policies: Policies::new(),
             settings: Settings::default(),
-            metrics: Metrics::default(),
+            metrics: metrics.clone(),
             followers: Vec::new(),
             elsewhere: Arc::new(Others(Arc::downgrade(&self.network))),
             archive: None,
         })
         .expect("the room opens");
         self.network.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(users.clone());
-        Node { users, journal, store, _folder: folder }
+        Node { users, journal, metrics, store, _folder: folder }
     }
 
     /// Waits until an event of this name stands in `partition`.

@@ -153,7 +153,7 @@ impl Office {
         }
     }
 
-    pub(super) fn confirm(&mut self, confirmation: Confirmation) {
+    pub(super) fn confirm(&mut self, confirmation: Option<Confirmation>) {
         actix::Handler::handle(&mut self.actor, Confirm(confirmation), &mut self.here);
     }
 
@@ -428,6 +428,7 @@ impl Office {
     pub(super) fn tick(&self) {
         let Keeping { ledger, registry, .. } = &self.keeping;
         ledger.tick(ledger.context.seats.now());
+        ledger.watch_lease();
         registry.tick();
         if ledger.status() == Status::Recovering {
             assert!(ledger.outgoing().is_empty(), "what it follows from may be lost");
