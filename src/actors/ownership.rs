@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -13,7 +12,7 @@ use uuid::Uuid;
 use super::checkpoint::{Pace, write_checkpoint};
 use super::incoming::Incoming;
 use super::ledger::{Confirmation, Ledger};
-use super::metrics::Metrics;
+use super::metrics::Halted;
 use super::recovery::{Recovered, RecoveryError, read_to_the_end};
 use super::registry::Registry;
 use super::seats::Seat;
@@ -84,6 +83,10 @@ async fn hold(keeping: &Keeping) {
     loop {
         tokio::time::sleep_until(next_claim.into()).await;
         if !ledger.wanted.get() {
+            if !ledger.context.alone {
+                // What was recovered for a claim that came to nothing.
+                drop_all(keeping);
+            }
             return;
         }
         // Terms that end as soon as they begin would fill the journal with claims.
@@ -126,22 +129,6 @@ async fn hold(keeping: &Keeping) {
                 });
             }
         }
-    }
-}
-
-/// A partition that is to be owned and cannot be claimed, as long as it is counted as that.
-struct Halted(Gauge);
-
-impl Halted {
-    fn new(metrics: &Metrics) -> Self {
-        metrics.halted.inc();
-        Self(metrics.halted.clone())
-    }
-}
-
-impl Drop for Halted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

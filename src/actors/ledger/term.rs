@@ -113,6 +113,9 @@ impl Ledger {
             state.status = Status::Recovering;
             state.in_flight_bytes = 0;
             state.unmarked.clear();
+            state.outbox.iter_mut().for_each(|outbox| *outbox = Outbox::restore(outbox.acked()));
+            state.stirred.clear();
+            state.owed = 0;
             state.changes = RowChanges::default();
             state.unsaved = RowSet::default();
             state.unsaved_records = 0;

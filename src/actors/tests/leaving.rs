@@ -18,7 +18,7 @@ use crate::actors::user::{Apply, Run};
 use crate::domain::{Effect, Severance, Version};
 use crate::journal::record::decode;
 use crate::journal::{Ack, Body, Epoch, WriterRule};
-use crate::pairing::OwedEffect;
+use crate::pairing::{Answer, OwedEffect};
 use crate::store::rows::RowHash;
 use crate::store::{Hand, Mark};
 
@@ -223,6 +223,32 @@ async fn nothing_stands_behind_a_release() {
 
     assert!(office.is_released());
     assert!(office.checkpoint().released, "and its last checkpoint is written");
+}
+
+#[actix::test]
+async fn of_a_claim_that_comes_to_nothing_and_is_not_wanted_any_more_nothing_is_kept() {
+    let office = Office::open(Settings::default());
+    let Keeping { ledger, registry, .. } = &office.keeping;
+    let metrics = &ledger.context.metrics;
+    let kept = office.serve().await;
+    office.import("amy").await.expect("an answer").expect("it is done");
+    // The record is there, and nobody has heard of its effect.
+    office.journal.lose_next(HOME);
+    let _lost = office.ask("amy", block("bob"));
+    until("it is in doubt", || metrics.doubts.get() == 1).await;
+    office.journal.lose_next(HOME);
+    office.works_until("its claim has failed", || metrics.halted.get() == 1).await;
+    let _refused = office.ask("amy", block("carl"));
+    assert_eq!((ledger.status(), ledger.owed(), registry.len()), (Status::ReadOnly, 1, 1));
+
+    ledger.wanted.set(false);
+    let is_vacant = || ledger.context.seats.get(HOME) == Seat::Vacant;
+    office.works_until("it is let go of", is_vacant).await;
+    assert_eq!((ledger.status(), ledger.owed(), registry.len()), (Status::Recovering, 0, 0));
+    // What somebody says late about what was owed is no doubt.
+    ledger.take_answer(HOME, Answer { durable: 1, refused: None });
+    assert!(ledger.lost.notified().now_or_never().is_none());
+    kept.abort();
 }
 
 /// Rule: cluster.md 6.
