@@ -16,6 +16,7 @@ use super::metrics::Halted;
 use super::recovery::{Recovered, RecoveryError, read_to_the_end};
 use super::registry::Registry;
 use super::seats::Seat;
+use super::snapshot::Snapshots;
 use super::terms::Terms;
 use crate::journal::record::{decode, encode};
 use crate::journal::{
@@ -234,7 +235,8 @@ async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
         }
         let (journal, tables) = (context.journal.clone(), context.store.tables().clone());
         // The rows may have been those of a snapshot.
-        let archive = context.archive.clone().filter(|_| !doubted);
+        let (archive, seats) =
+            (context.archive.clone().filter(|_| !doubted), context.seats.clone());
         let (partition, kept_bytes_max) = (ledger.partition, context.settings.resident_bytes_max);
         let known = ledger.last();
         let work = move || {
@@ -242,7 +244,9 @@ async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
                 tables.clear(partition)?;
             }
             let archive = archive.as_deref();
-            read_to_the_end(&*journal, archive, &tables, &[partition], kept_bytes_max, known)
+            let is_over = || seats.is_closed();
+            let snapshots = archive.map(|archive| Snapshots { archive, is_over: &is_over });
+            read_to_the_end(&*journal, snapshots, &tables, &[partition], kept_bytes_max, known)
         };
         let done = actix_web::rt::task::spawn_blocking(work).await;
         match done.map_err(|_| ClaimError::Store)? {

@@ -2,6 +2,7 @@
 //! when that changes.
 
 mod changing;
+mod restoring;
 
 use std::sync::{Mutex, PoisonError, Weak};
 
@@ -10,7 +11,7 @@ use super::*;
 use crate::actors::elsewhere::Asked;
 use crate::domain::{Event, Ground, Matter, Refusal, Verdict};
 use crate::journal::record::decode;
-use crate::journal::{Admitted, Body, ReaderRule};
+use crate::journal::{Admitted, Archive, Body, ReaderRule};
 
 pub(super) const PARTITIONS: u16 = 4;
 /// Short, so that waiting it out takes no time; long enough for a busy machine to keep it.
@@ -87,6 +88,11 @@ impl Cluster {
     }
 
     pub(super) fn node(&self, name: &str) -> Node {
+        self.node_with(name, None)
+    }
+
+    /// A node whose snapshots are in `archive`.
+    fn node_with(&self, name: &str, archive: Option<Arc<dyn Archive>>) -> Node {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = store::Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
         let store = Store::open(&settings).expect("the store opens");
@@ -101,7 +107,7 @@ impl Cluster {
             metrics: metrics.clone(),
             followers: Vec::new(),
             elsewhere: Arc::new(Others(Arc::downgrade(&self.network))),
-            archive: None,
+            archive,
         })
         .expect("the room opens");
         self.network.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(users.clone());

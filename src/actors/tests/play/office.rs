@@ -19,6 +19,7 @@ use crate::actors::ownership::{
 };
 use crate::actors::partition::{Answered, Confirm, Effects, Execute, PartitionActor, Standings};
 use crate::actors::recovery::{Recovered, RecoveryError, read_to_the_end};
+use crate::actors::snapshot::Snapshots;
 use crate::actors::terms::Terms;
 use crate::actors::{Context, PairMessage};
 use crate::domain::UserKey;
@@ -170,8 +171,9 @@ impl Office {
                 tables.clear(self.partition).expect("memory is writable");
             }
             let archive = context.archive.as_deref().filter(|_| !doubted);
+            let snapshots = archive.map(|archive| Snapshots { archive, is_over: &|| false });
             let (all, known) = ([self.partition], ledger.last());
-            match read_to_the_end(journal, archive, tables, &all, kept_bytes_max, known) {
+            match read_to_the_end(journal, snapshots, tables, &all, kept_bytes_max, known) {
                 Ok(mut states) => return Ok(states.pop().expect("one was asked for")),
                 Err(error) if error.spoilt_rows().is_some() && !doubted => {
                     doubted = true;

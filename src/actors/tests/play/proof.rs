@@ -316,7 +316,7 @@ fn replay(medium: &Medium, store: &Store, together: bool) -> Result<Vec<Rebuilt>
     for group in groups {
         // With all users in memory, and with none.
         let kept_bytes_max = if together { usize::MAX } else { 0 };
-        let states = recover(&*medium.handle(), None, tables, group, kept_bytes_max);
+        let states = recover(&*medium.handle(), tables, group, kept_bytes_max);
         for state in states.map_err(|error| error.to_string())? {
             let rows: Result<Vec<_>, _> = tables.partition_rows(state.partition).collect();
             let rows = rows.map_err(|error| error.to_string())?;
