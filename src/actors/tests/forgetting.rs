@@ -42,10 +42,10 @@ async fn the_records_of_a_deletion_leave_room_for_commands() {
         assert_eq!(in_flight, IN_FLIGHT_MAX as u64 / 2, "saved: {saved}");
         assert_eq!(ledger.admit(), Ok(()), "saved: {saved}");
 
+        let watermarks = events(&office, "watermark");
         office.journal.heal();
         let forgotten = || events(&office, "PeerForgotten") == USERS;
         office.works_until("all have forgotten", forgotten).await;
-        let watermarks = events(&office, "watermark");
         let is_said = || events(&office, "watermark") > watermarks && ledger.is_settled();
         office.works_until("that is recorded", is_said).await;
     }
