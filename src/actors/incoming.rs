@@ -19,6 +19,9 @@ use crate::store::Tables;
 const WAITING_MAX: usize = 100_000;
 /// Users told of a deleted account between two looks at the store.
 const FORGET_CHUNK: usize = 500;
+/// A scan's records take one in so many of what may be in flight: the rest is for commands and for what
+/// others ask.
+const FORGET_SHARE: usize = 2;
 /// Effects of one user on one other that are answered by one record.
 const RUN_MAX: usize = 100;
 
@@ -49,7 +52,7 @@ struct Run {
 
 /// Rings if effects get lost on their way to a user: what was taken and not applied may only be
 /// forgotten together with the inbox.
-pub(super) struct Unheard(Option<Arc<Notify>>);
+pub(super) struct Unheard(pub(super) Option<Arc<Notify>>);
 
 impl Unheard {
     /// They have arrived.
@@ -127,7 +130,7 @@ impl Incoming {
         // Of this moment: when a task has its turn the partition may be lost.
         let era = self.ledger.era();
         loop {
-            if !self.ledger.admits_effects() {
+            if !self.ledger.admits_effects(1) {
                 actix::spawn(Rc::clone(self).go_on_later(source, era));
                 return;
             }
@@ -186,22 +189,36 @@ impl Incoming {
 
     /// The same when there is room for one more record.
     async fn go_on_later(self: Rc<Self>, source: Partition, era: u64) {
-        while self.ledger.era() == era {
-            if self.ledger.admits_effects() {
-                return self.go_on(source);
-            }
-            if !self.all_final().await {
-                return;
-            }
+        if self.has_room(1, era).await {
+            self.go_on(source);
         }
     }
 
+    /// Whether what was taken in the era `era` may still be recorded.
+    fn goes_on(&self, era: u64) -> bool {
+        self.ledger.era() == era && self.ledger.may_record()
+    }
+
+    /// Waits until one more record may be appended, of those that may take one in `share` of the room.
+    /// Answers whether it may; if not, what was taken goes on no more.
+    async fn has_room(&self, share: usize, era: u64) -> bool {
+        while self.goes_on(era) {
+            if self.ledger.admits_effects(share) {
+                return true;
+            }
+            if !self.all_final().await {
+                return false;
+            }
+        }
+        false
+    }
+
     async fn forget_and_go_on(self: Rc<Self>, source: Partition, run: Run, era: u64) {
-        if self.ledger.era() != era {
+        if !self.goes_on(era) {
             return;
         }
-        let forgotten = self.forget(&run.effects[0]).await;
-        if self.ledger.era() != era {
+        let forgotten = self.forget(&run.effects[0], era).await;
+        if !self.goes_on(era) {
             return;
         }
         match forgotten {
@@ -224,16 +241,19 @@ impl Incoming {
         settled.await.unwrap_or(false)
     }
 
-    /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered
-    /// meanwhile, or its store cannot be read; then the effect is not done with and comes again.
+    /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered or
+    /// released meanwhile, or its store cannot be read; then the effect is not done with and comes again.
     ///
     /// Whoever has an actor and records that no checkpoint holds is told in any case. All others are found
     /// by a scan of the store's rows on the store's thread, a bounded number of users at a time.
-    async fn forget(&self, effect: &OwedEffect) -> Option<()> {
+    async fn forget(&self, effect: &OwedEffect, era: u64) -> Option<()> {
         let Self { ledger, registry, .. } = self;
         let partition = ledger.partition;
         let (app, peer) = (effect.app, effect.from);
         let forget = async |owner: UserKey| {
+            if !self.has_room(FORGET_SHARE, era).await {
+                return None;
+            }
             let message = Forget { peer, by: effect.origin.clone() };
             match registry.ask(owner, message).await? {
                 Applied::Recorded | Applied::Nothing => Some(()),

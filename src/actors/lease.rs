@@ -14,7 +14,7 @@ use super::ledger::Confirmation;
 use super::partition::Confirm;
 use super::seats::Seats;
 use super::{Directory, addr};
-use crate::journal::{Journal, Partition};
+use crate::journal::{Journal, JournalError, Partition};
 
 /// Questions within a lease: one may be lost and the next one late.
 const QUESTIONS_PER_LEASE: u32 = 4;
@@ -35,14 +35,19 @@ pub(super) fn keep_leases(
             let serving = seats.serving();
             silent.retain(|partition| serving.contains(partition));
             let asked = Instant::now();
+            let tell = |partition, told| {
+                if let Some(home) = addr(&directory, partition) {
+                    // A full mailbox: the next question comes soon.
+                    let _ = home.try_send(Confirm(told));
+                }
+            };
             journal.each_end(&serving, lease.mul_f64(PATIENCE), &mut |partition, end| match end {
                 Ok(end) => {
                     silent.remove(&partition);
-                    if let Some(partition) = addr(&directory, partition) {
-                        // A full mailbox: the next question comes soon.
-                        let _ = partition.try_send(Confirm(Confirmation { asked, end }));
-                    }
+                    tell(partition, Some(Confirmation { asked, end }));
                 }
+                // Its keeper reads what is left, and says what is missing.
+                Err(JournalError::Shortened { .. }) => tell(partition, None),
                 Err(error) => {
                     // One line, however many they are.
                     let is_first = silent.is_empty();

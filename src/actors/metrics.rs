@@ -79,3 +79,19 @@ impl Metrics {
         );
     }
 }
+
+/// A partition that is to be owned and cannot be claimed, as long as it is counted as that.
+pub(super) struct Halted(Gauge);
+
+impl Halted {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        metrics.halted.inc();
+        Self(metrics.halted.clone())
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -13,10 +12,11 @@ use uuid::Uuid;
 use super::checkpoint::{Pace, write_checkpoint};
 use super::incoming::Incoming;
 use super::ledger::{Confirmation, Ledger};
-use super::metrics::Metrics;
+use super::metrics::Halted;
 use super::recovery::{Recovered, RecoveryError, read_to_the_end};
 use super::registry::Registry;
 use super::seats::Seat;
+use super::snapshot::Snapshots;
 use super::terms::Terms;
 use crate::journal::record::{decode, encode};
 use crate::journal::{
@@ -84,6 +84,10 @@ async fn hold(keeping: &Keeping) {
     loop {
         tokio::time::sleep_until(next_claim.into()).await;
         if !ledger.wanted.get() {
+            if !ledger.context.alone {
+                // What was recovered for a claim that came to nothing.
+                drop_all(keeping);
+            }
             return;
         }
         // Terms that end as soon as they begin would fill the journal with claims.
@@ -126,22 +130,6 @@ async fn hold(keeping: &Keeping) {
                 });
             }
         }
-    }
-}
-
-/// A partition that is to be owned and cannot be claimed, as long as it is counted as that.
-struct Halted(Gauge);
-
-impl Halted {
-    fn new(metrics: &Metrics) -> Self {
-        metrics.halted.inc();
-        Self(metrics.halted.clone())
-    }
-}
-
-impl Drop for Halted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
@@ -247,7 +235,8 @@ async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
         }
         let (journal, tables) = (context.journal.clone(), context.store.tables().clone());
         // The rows may have been those of a snapshot.
-        let archive = context.archive.clone().filter(|_| !doubted);
+        let (archive, seats) =
+            (context.archive.clone().filter(|_| !doubted), context.seats.clone());
         let (partition, kept_bytes_max) = (ledger.partition, context.settings.resident_bytes_max);
         let known = ledger.last();
         let work = move || {
@@ -255,7 +244,9 @@ async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
                 tables.clear(partition)?;
             }
             let archive = archive.as_deref();
-            read_to_the_end(&*journal, archive, &tables, &[partition], kept_bytes_max, known)
+            let is_over = || seats.is_closed();
+            let snapshots = archive.map(|archive| Snapshots { archive, is_over: &is_over });
+            read_to_the_end(&*journal, snapshots, &tables, &[partition], kept_bytes_max, known)
         };
         let done = actix_web::rt::task::spawn_blocking(work).await;
         match done.map_err(|_| ClaimError::Store)? {
@@ -472,14 +463,11 @@ pub(super) async fn leave(keeping: Keeping, era: u64) {
         // It was lost meanwhile.
         return;
     }
-    ledger.leave();
-    ledger.append_acknowledged(0);
     let (done, released) = oneshot::channel();
-    let hash = ledger.hash().to_string();
     let after = move |_| {
         let _ = done.send(());
     };
-    ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
+    ledger.release(Box::new(after));
     context.journal.flush();
     // Without an answer the journal cannot be written; then there is nothing to wait for.
     let _ = released.await;

@@ -55,7 +55,7 @@ impl PartitionActor {
         let context = &self.ledger.context;
         let known = match self.ledger.status() {
             Status::Serving => self.ledger.lease_holds(),
-            Status::ReadOnly | Status::Leaving => context.alone,
+            Status::ReadOnly | Status::Leaving | Status::Released => context.alone,
             Status::Recovering => false,
         };
         if known { Ok(()) } else { Err(context.not_here()) }
@@ -72,6 +72,7 @@ impl PartitionActor {
 
     fn tick(&self) {
         self.ledger.tick(Instant::now());
+        self.ledger.watch_lease();
         self.registry.tick();
         self.ledger.count_owed();
         if self.ledger.status() != Status::Serving {
@@ -439,15 +440,19 @@ impl Handler<Claim> for PartitionActor {
     }
 }
 
-/// The journal's end was asked for on behalf of the leases.
+/// The journal's end was asked for on behalf of the leases. Without one, it lacks records that it had
+/// acknowledged to this node.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Confirm(pub(super) Confirmation);
+pub(super) struct Confirm(pub(super) Option<Confirmation>);
 
 impl Handler<Confirm> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, Confirm(confirmation): Confirm, _: &mut ActorContext<Self>) {
-        self.ledger.confirm(confirmation);
+        match confirmation {
+            Some(confirmation) => self.ledger.confirm(confirmation),
+            None => self.ledger.lacks_records(),
+        }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::recovery::RecoveryError;
 use super::seats::Seats;
 use crate::journal::{Archive, JournalError, Offset, Partition};
 use crate::store::row_set::RowSet;
@@ -86,6 +87,14 @@ struct Chunk {
     mark: Vec<u8>,
 }
 
+/// Where a recovery finds snapshots, and what cuts its reading short.
+#[derive(Clone, Copy)]
+pub(super) struct Snapshots<'a> {
+    pub(super) archive: &'a dyn Archive,
+    /// Asked again and again.
+    pub(super) is_over: &'a dyn Fn() -> bool,
+}
+
 /// Writes a snapshot of the last checkpoint of `partition`; answers where it stands.
 pub(super) fn write(
     archive: &dyn Archive,
@@ -94,7 +103,8 @@ pub(super) fn write(
 ) -> Result<Offset, Failure> {
     let Some((mark, mut rows)) = tables.image(partition)? else { return Ok(Offset(0)) };
     let sweep = mark.next.0;
-    let slot = last_note(archive, partition)?.map_or_else(Slot::default, |last| last.slot.other());
+    let slot = last_note(archive, &|| false, partition)?
+        .map_or_else(Slot::default, |last| last.slot.other());
     let encoded = postcard::to_stdvec(&mark).map_err(StoreError::from)?;
     let mark_bytes = encoded.len();
     let mut parts = encoded.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
@@ -133,9 +143,13 @@ pub(super) fn write(
 }
 
 /// What stands behind the last whole snapshot of `partition`, if there is one.
-fn last_note(archive: &dyn Archive, partition: Partition) -> Result<Option<Note>, JournalError> {
+fn last_note(
+    archive: &dyn Archive,
+    is_over: &dyn Fn() -> bool,
+    partition: Partition,
+) -> Result<Option<Note>, JournalError> {
     let mut note = None;
-    archive.read(partition, &mut |key, value| {
+    archive.read(partition, is_over, &mut |key, value| {
         if key == note_key() {
             note = postcard::from_bytes(value).ok();
         }
@@ -153,10 +167,18 @@ pub(super) enum Failure {
 }
 
 /// Fills the empty store of `partition` from its last snapshot. Answers whether it did; if not, the
-/// store is as empty as before.
-pub(super) fn restore(archive: &dyn Archive, tables: &Tables, partition: Partition) -> bool {
+/// store is as empty as before. Errors: [`RecoveryError::CutShort`]; then rows without a mark are left.
+pub(super) fn restore(
+    snapshots: Snapshots<'_>,
+    tables: &Tables,
+    partition: Partition,
+) -> Result<bool, RecoveryError> {
     let began = Instant::now();
-    match try_restore(archive, tables, partition) {
+    let restored = try_restore(snapshots, tables, partition);
+    if (snapshots.is_over)() {
+        return Err(RecoveryError::CutShort { partition });
+    }
+    Ok(match restored {
         Ok(Some(rows)) => {
             tracing::info!(
                 journal.partition = %partition,
@@ -174,15 +196,15 @@ pub(super) fn restore(archive: &dyn Archive, tables: &Tables, partition: Partiti
             }
             false
         }
-    }
+    })
 }
 
 fn try_restore(
-    archive: &dyn Archive,
+    Snapshots { archive, is_over }: Snapshots<'_>,
     tables: &Tables,
     partition: Partition,
 ) -> Result<Option<u64>, Failure> {
-    let Some(note) = last_note(archive, partition)? else { return Ok(None) };
+    let Some(note) = last_note(archive, is_over, partition)? else { return Ok(None) };
     // Rows of an attempt that was cut short.
     tables.clear(partition)?;
     let mut filling = Filling {
@@ -197,7 +219,7 @@ fn try_restore(
         strange: false,
         failure: None,
     };
-    archive.read(partition, &mut |_, value| filling.take(value))?;
+    archive.read(partition, is_over, &mut |_, value| filling.take(value))?;
     filling.finish().map(Some)
 }
 
@@ -317,7 +339,7 @@ fn sweep(
             let (when, before) = match last.get(&partition) {
                 Some(known) => *known,
                 // The former owner's, or one of before a restart.
-                None => match last_note(archive, partition) {
+                None => match last_note(archive, &|| seats.is_closed(), partition) {
                     Ok(note) => {
                         let known = (Instant::now(), Offset(note.map_or(0, |note| note.sweep)));
                         *last.entry(partition).or_insert(known)

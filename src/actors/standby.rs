@@ -5,6 +5,7 @@
 //! A partition is let go of before it is claimed: then its rows belong to its actor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use super::recovery::{Following, READ_BYTES, RecoveryError};
 use super::repeat::Repeats;
 use super::seats::{Seat, Seats};
 use super::settings::Settings;
+use super::snapshot::Snapshots;
 use crate::journal::{
     Archive, FOLLOWER_PATIENCE, Journal, JournalError, Partition, Reader, unreadable,
 };
@@ -31,6 +33,15 @@ const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// How long a partition or a journal that could not be read is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The partitions that the thread was told of.
+#[derive(Default)]
+struct Told {
+    /// Those to follow, as it was told last.
+    follow: BTreeSet<Partition>,
+    /// All that it may have to do with: those that it has not been told to let go of since.
+    held: BTreeSet<Partition>,
+}
+
 enum Order {
     Follow(BTreeSet<Partition>),
     LetGo(Partition, oneshot::Sender<Repeats>),
@@ -41,8 +52,9 @@ enum Order {
 #[derive(Clone)]
 pub(super) struct Standby {
     orders: SyncSender<Order>,
-    /// What the thread was told to follow last.
-    told: Arc<Mutex<BTreeSet<Partition>>>,
+    told: Arc<Mutex<Told>>,
+    /// How many wait for the thread to let go of something.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Standby {
@@ -56,31 +68,43 @@ impl Standby {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (orders, queue) = sync_channel(ORDERS_MAX);
         let follower = Follower::new(journal, archive, store, seats, settings);
+        let waiting = follower.waiting.clone();
         let thread = std::thread::Builder::new()
             .name("standby".into())
             .spawn(move || follower.run(&queue))?;
-        Ok((Self { orders, told: Arc::default() }, thread))
+        Ok((Self { orders, told: Arc::default(), waiting }, thread))
     }
 
     /// Follows exactly `partitions` from now on.
     pub(super) fn follow(&self, partitions: BTreeSet<Partition>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever steers says it again and again; the queue is for what is new.
-        if *told != partitions && self.orders.try_send(Order::Follow(partitions.clone())).is_ok() {
-            *told = partitions;
+        if told.follow != partitions
+            && self.orders.try_send(Order::Follow(partitions.clone())).is_ok()
+        {
+            told.held.extend(&partitions);
+            told.follow = partitions;
         }
     }
 
     /// Lets go of `partition`; afterwards the store holds everything that was read of it. Answers the
     /// last commands that were read; nothing if the thread is told more than it can do, and may still
-    /// follow it.
+    /// follow it. A restore of whatever partition is cut short for it, once: who claims again what they
+    /// hold wait for nothing.
     pub(super) async fn let_go(&self, partition: Partition) -> Option<Repeats> {
         let (reply, gone) = oneshot::channel();
         let ordered = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if !told.held.contains(&partition) {
+                return Some(Repeats::default());
+            }
+            self.waiting.fetch_add(1, Ordering::Release);
             let ordered = self.orders.try_send(Order::LetGo(partition, reply));
             if ordered.is_ok() {
-                told.remove(&partition);
+                told.follow.remove(&partition);
+                told.held.remove(&partition);
+            } else {
+                self.waiting.fetch_sub(1, Ordering::Release);
             }
             ordered
         };
@@ -106,6 +130,8 @@ pub(super) struct Follower {
     checkpoint_interval: Duration,
     /// Of each partition: users who stay in memory from one checkpoint to the next.
     kept_bytes_max: usize,
+    /// How many wait for one to be let go of.
+    waiting: Arc<AtomicUsize>,
     wanted: BTreeSet<Partition>,
     followed: BTreeMap<Partition, Following>,
     /// Reads all that is followed; made anew when that changes.
@@ -134,6 +160,7 @@ impl Follower {
             seats,
             checkpoint_interval: settings.checkpoint_interval.min(CHECKPOINT_INTERVAL_MAX),
             kept_bytes_max: settings.resident_bytes_max,
+            waiting: Arc::default(),
             wanted: BTreeSet::new(),
             followed: BTreeMap::new(),
             reader: None,
@@ -155,8 +182,11 @@ impl Follower {
             while let Some(taken) = order {
                 match taken {
                     Order::Follow(wanted) => self.wanted = wanted,
-                    // Whoever claims it may have given up meanwhile.
-                    Order::LetGo(partition, reply) => drop(reply.send(self.let_go(partition))),
+                    Order::LetGo(partition, reply) => {
+                        self.waiting.fetch_sub(1, Ordering::Release);
+                        // Whoever claims it may have given up meanwhile.
+                        let _ = reply.send(self.let_go(partition));
+                    }
                     Order::Stop => return self.checkpoint_all(),
                 }
                 order = orders.try_recv().ok();
@@ -224,16 +254,19 @@ impl Follower {
     }
 
     /// Begins to follow `missing`, whose rows are all written: those that have a checkpoint, or one that
-    /// has none. That one may have to be restored from a snapshot, and orders do not wait for more.
+    /// has none. That one may have to be restored from a snapshot, which is cut short for whoever waits, and
+    /// begun again.
     fn begin(&mut self, missing: Vec<Partition>) {
         let tables = self.store.tables();
         let has_mark = |one: &Partition| matches!(tables.mark(*one), Ok(Some(_)));
         let (mut missing, without): (Vec<_>, Vec<_>) = missing.into_iter().partition(has_mark);
         missing.extend(without.first());
+        let is_over = || self.seats.is_closed() || self.waiting.load(Ordering::Acquire) > 0;
         let archive = self.archive.as_deref();
+        let snapshots = archive.map(|archive| Snapshots { archive, is_over: &is_over });
         let (tables, kept_bytes_max) = (self.store.tables(), self.kept_bytes_max);
         let mut unread = None;
-        let begun = Following::begin(&*self.journal, archive, tables, &missing, kept_bytes_max);
+        let begun = Following::begin(&*self.journal, snapshots, tables, &missing, kept_bytes_max);
         for (partition, following) in begun {
             match following {
                 Ok(mut following) => {
@@ -244,6 +277,7 @@ impl Follower {
                     unread.get_or_insert(error);
                     self.broken.insert(partition, Instant::now() + RETRY);
                 }
+                Err(RecoveryError::CutShort { .. }) => {}
                 Err(error) => self.give_up(partition, &error),
             }
         }

@@ -84,7 +84,7 @@ impl Users {
         if alone {
             // In one pass over the journal; each partition then finds its checkpoint at the end.
             let kept_bytes_max = parts.settings.resident_bytes_max;
-            recover(&*parts.journal, None, parts.store.tables(), &all, kept_bytes_max)?;
+            recover(&*parts.journal, parts.store.tables(), &all, kept_bytes_max)?;
         }
         let seats = Arc::new(Seats::new(partitions));
         let directory: Arc<Directory> =

@@ -50,6 +50,11 @@ impl UserActor {
         self.era != self.ledger.era()
     }
 
+    /// Whether the partition may still record what this actor makes of an effect.
+    fn may_record(&self) -> bool {
+        !self.is_stale() && self.ledger.may_record()
+    }
+
     fn look(&self, peers: Vec<UserId>) -> Before {
         self.ledger.look(self.residence.key, self.head, &self.user, peers)
     }
@@ -276,7 +281,7 @@ pub(super) enum Applied {
     Recorded,
     /// They change nothing.
     Nothing,
-    /// The partition was recovered meanwhile.
+    /// The partition was recovered or released meanwhile.
     Stale,
 }
 
@@ -286,8 +291,9 @@ impl Handler<Apply> for UserActor {
     fn handle(&mut self, apply: Apply, _: &mut Context<Self>) {
         let Apply { source, effects, seq, unheard } = apply;
         self.residence.arrived();
-        // What a lost era has taken nobody waits for any more.
-        if !self.is_stale() {
+        // What a lost era has taken nobody waits for any more; what a partition that is released has
+        // taken comes again.
+        if self.may_record() {
             let applied = self.apply(source, &effects, seq);
             self.ledger.context.applied(self.ledger.partition, source, seq, applied);
         }
@@ -329,7 +335,7 @@ impl Handler<Forget> for UserActor {
 
     fn handle(&mut self, Forget { peer, by }: Forget, _: &mut Context<Self>) -> Applied {
         self.residence.arrived();
-        if self.is_stale() {
+        if !self.may_record() {
             return Applied::Stale;
         }
         let at = self.ledger.context.clock.now();

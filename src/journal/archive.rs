@@ -22,10 +22,11 @@ pub trait Archive: Send + Sync + 'static {
     ) -> Result<(), JournalError>;
 
     /// Hands everything that stands in `partition` to `each`, in order, as far as it was there when
-    /// the reading began.
+    /// the reading began. Once `is_over`, which is asked again and again, it returns where it is.
     fn read(
         &self,
         partition: Partition,
+        is_over: &dyn Fn() -> bool,
         each: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), JournalError>;
 }

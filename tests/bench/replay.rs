@@ -176,7 +176,7 @@ fn main() {
         let journal = embedded::Journal::open(embedded::Settings::new(&dir)).expect("a journal");
         let partitions: Vec<_> = (0..journal.partitions()).map(Partition).collect();
         let kept_bytes_max = Settings::default().resident_bytes_max;
-        let states = recover(&*journal, None, store.tables(), &partitions, kept_bytes_max);
+        let states = recover(&*journal, store.tables(), &partitions, kept_bytes_max);
         let states = states.expect("a state");
         assert_eq!(states.iter().map(|state| state.replayed).sum::<u64>(), records as u64);
         store.close();

@@ -385,7 +385,7 @@ fn an_archive_hands_out_in_order_what_was_put_there_durably() {
     let everything = || {
         let mut seen = Vec::new();
         archive
-            .read(PARTITION, &mut |key, value| seen.push((key.to_vec(), value.to_vec())))
+            .read(PARTITION, &|| false, &mut |key, value| seen.push((key.to_vec(), value.to_vec())))
             .expect("readable");
         seen
     };

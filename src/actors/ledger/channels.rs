@@ -85,6 +85,10 @@ impl Ledger {
 
     /// An answer has come in from `destination`.
     pub(in crate::actors) fn take_answer(self: &Rc<Self>, destination: Partition, answer: Answer) {
+        if self.status() == Status::Recovering {
+            // What it speaks of is dropped; what the journal knows of it is sent again.
+            return;
+        }
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let index = usize::from(destination.0);
@@ -212,6 +216,9 @@ impl Ledger {
 
     /// Puts the last records of a batch behind the others.
     pub(in crate::actors) fn close_turn(&self) {
+        if !self.may_record() {
+            return;
+        }
         self.append_watermarks();
         self.append_acknowledged(ACKS_PER_RECORD);
     }

@@ -53,6 +53,8 @@ pub(in crate::actors) enum Status {
     Recovering,
     /// It is leaving: what is in flight is finished, nothing new is taken.
     Leaving,
+    /// Its release is appended: nothing may stand behind it.
+    Released,
 }
 
 /// An effect in an outbox, with those who wait for its acknowledgement.
@@ -129,6 +131,8 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) turn: Cell<bool>,
     era: Cell<u64>,
     losses: Cell<u64>,
+    /// Since when it serves without a lease.
+    leaseless: Cell<Option<Instant>>,
     /// Reading the partition's rows has failed: the next recovery makes them anew.
     pub(in crate::actors) rebuild: Cell<bool>,
     /// Rings when the partition has to find out from the journal what became of it.
@@ -223,6 +227,7 @@ impl Ledger {
             turn: Cell::new(false),
             era: Cell::new(0),
             losses: Cell::new(0),
+            leaseless: Cell::new(None),
             rebuild: Cell::new(false),
             lost: Arc::default(),
             wanted: Cell::new(false),
@@ -261,33 +266,6 @@ impl Ledger {
             return Err(ExecuteError::Overloaded);
         }
         Ok(())
-    }
-
-    /// Whether one more record that answers effects may be appended now: also while the outbox is
-    /// full, because answering is what empties the outboxes of others.
-    pub(in crate::actors) fn admits_effects(&self) -> bool {
-        let state = self.state.borrow();
-        let limits = &self.context.settings;
-        matches!(state.status, Status::Serving | Status::Leaving)
-            && !state.refused
-            && state.in_flight.len() < limits.in_flight_max
-            && state.in_flight_bytes < limits.in_flight_bytes_max
-    }
-
-    /// The number of the last record sent.
-    pub(in crate::actors) fn sent(&self) -> u64 {
-        self.state.borrow().writer.sent()
-    }
-
-    /// Whether nothing is in flight.
-    pub(in crate::actors) fn is_settled(&self) -> bool {
-        let state = self.state.borrow();
-        state.in_flight.is_empty() && state.unmarked.is_empty()
-    }
-
-    /// Whether the record `n` of this epoch is final.
-    pub(in crate::actors) fn is_final(&self, n: u64) -> bool {
-        self.state.borrow().writer.acknowledged() >= n
     }
 
     /// Appends a record that belongs to no user.

@@ -1,19 +1,22 @@
 //! A term of office: how it begins and ends, and whether it still lasts.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ledger, Owed, State, Status};
+use super::{After, Ledger, Owed, State, Status};
 use crate::actors::recovery::Recovered;
 use crate::actors::repeat::Repeats;
 use crate::domain::{User, UserKey};
-use crate::journal::{Imprint, Offset, Place, Settlement, WriterRule};
+use crate::journal::{Body, Imprint, Offset, Place, Settlement, WriterRule};
 use crate::pairing::Outbox;
 use crate::store::row_set::RowSet;
 use crate::store::rows::{RowChanges, RowHash};
+
+/// How long a partition is served without a lease. Shorter troubles of the journal pass by themselves.
+const LEASELESS_MAX: Duration = Duration::from_secs(10);
 
 /// The journal's end, as asked for by the keeper of the leases.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +76,35 @@ impl Ledger {
         self.context.seats.end_lease(self.partition);
     }
 
+    /// Whether a record may still be appended.
+    pub(in crate::actors) fn may_record(&self) -> bool {
+        let state = self.state.borrow();
+        matches!(state.status, Status::Serving | Status::Leaving) && !state.refused
+    }
+
+    /// Whether one more record that answers effects may be appended now, of those that may take one in
+    /// `share` of the room: also while the outbox is full, because answering is what empties the
+    /// outboxes of others.
+    pub(in crate::actors) fn admits_effects(&self, share: usize) -> bool {
+        let state = self.state.borrow();
+        let limits = &self.context.settings;
+        self.may_record()
+            && state.in_flight.len() * share < limits.in_flight_max
+            && state.in_flight_bytes * share < limits.in_flight_bytes_max
+    }
+
+    /// Appends the release behind all that is recorded; `after` hears what became of it. Nothing stands
+    /// behind it: whoever read something there would wait for a lease. What users were told of and have
+    /// not recorded is not acknowledged either, and comes again.
+    pub(in crate::actors) fn release(&self, after: After) {
+        self.leave();
+        self.close_turn();
+        self.append_acknowledged(0);
+        let hash = self.hash().to_string();
+        self.append_control(&Body::Release { hash }, Some(after));
+        self.state.borrow_mut().status = Status::Released;
+    }
+
     /// Forgets everything that is not final and answers all who wait that nothing can be said. The
     /// partition's actors go with it: they may hold what is not recorded.
     pub(in crate::actors) fn drop_unconfirmed(&self) {
@@ -81,6 +113,9 @@ impl Ledger {
             state.status = Status::Recovering;
             state.in_flight_bytes = 0;
             state.unmarked.clear();
+            state.outbox.iter_mut().for_each(|outbox| *outbox = Outbox::restore(outbox.acked()));
+            state.stirred.clear();
+            state.owed = 0;
             state.changes = RowChanges::default();
             state.unsaved = RowSet::default();
             state.unsaved_records = 0;
@@ -163,6 +198,22 @@ impl Ledger {
         Place { next: writer.next_offset(), epoch: writer.epoch(), n: writer.acknowledged() }
     }
 
+    /// The number of the last record sent.
+    pub(in crate::actors) fn sent(&self) -> u64 {
+        self.state.borrow().writer.sent()
+    }
+
+    /// Whether nothing is in flight.
+    pub(in crate::actors) fn is_settled(&self) -> bool {
+        let state = self.state.borrow();
+        state.in_flight.is_empty() && state.unmarked.is_empty()
+    }
+
+    /// Whether the record `n` of this epoch is final.
+    pub(in crate::actors) fn is_final(&self, n: u64) -> bool {
+        self.state.borrow().writer.acknowledged() >= n
+    }
+
     /// A gap in the journal was read and holds no claim.
     pub(in crate::actors) fn gap_is_rubbish(&self, to: Offset) {
         self.state.borrow_mut().writer.gap_is_rubbish(to);
@@ -175,6 +226,32 @@ impl Ledger {
         }
         self.context.metrics.lease_refusals.inc();
         false
+    }
+
+    /// Who can answer nobody for [`LEASELESS_MAX`] finds out from the journal whether it still is the
+    /// owner: while nothing is in flight, nothing else would tell it.
+    pub(in crate::actors) fn watch_lease(&self) {
+        let serves = self.status() == Status::Serving && !self.context.alone;
+        if !serves || self.context.seats.lease_holds(self.partition) {
+            self.leaseless.set(None);
+            return;
+        }
+        let now = self.context.seats.now();
+        let since = self.leaseless.get().unwrap_or(now);
+        if now.saturating_duration_since(since) < LEASELESS_MAX {
+            self.leaseless.set(Some(since));
+            return;
+        }
+        self.leaseless.set(None);
+        tracing::warn!(journal.partition = %self.partition, "no lease: claiming again");
+        self.lost.notify_one();
+    }
+
+    /// The journal lacks records that it had acknowledged to this node.
+    pub(in crate::actors) fn lacks_records(&self) {
+        if self.status() == Status::Serving {
+            self.lost.notify_one();
+        }
     }
 
     /// The journal's end was asked for: if nobody else has written behind what this owner knows, it

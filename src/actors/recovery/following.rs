@@ -7,12 +7,12 @@ use smallvec::SmallVec;
 
 use super::super::ledger::CHANGES_MAX;
 use super::super::repeat::{Done, Repeats};
-use super::super::snapshot::restore;
+use super::super::snapshot::{Snapshots, restore};
 use super::{Recovered, RecoveryError, Unsaved};
 use crate::domain::{User, UserKey};
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Archive, Body, Commit, Entry, FOLLOWER_PATIENCE, Imprint, Journal, Offset, Partition,
+    Admitted, Body, Commit, Entry, FOLLOWER_PATIENCE, Imprint, Journal, Offset, Partition,
     ReaderRule,
 };
 use crate::pairing::{Answer, Inbox, owed_by};
@@ -74,7 +74,7 @@ impl Following {
     /// reading their rows again.
     pub(in crate::actors) fn begin(
         journal: &dyn Journal,
-        archive: Option<&dyn Archive>,
+        snapshots: Option<Snapshots<'_>>,
         tables: &Tables,
         partitions: &[Partition],
         kept_bytes_max: usize,
@@ -83,8 +83,8 @@ impl Following {
         let begin = |partition: Partition, end: Offset| {
             let mark = match tables.mark(partition) {
                 Ok(Some(mark)) => mark,
-                Ok(None) => match archive {
-                    Some(archive) if end > Offset(0) && restore(archive, tables, partition) => {
+                Ok(None) => match snapshots.filter(|_| end > Offset(0)) {
+                    Some(snapshots) if restore(snapshots, tables, partition)? => {
                         tables.mark(partition)?.unwrap_or_default()
                     }
                     Some(_) | None => {

@@ -10,10 +10,10 @@ use uuid::Uuid;
 pub(super) use following::Following;
 
 use super::repeat::{LATELY, Lately, Repeats};
+use super::snapshot::Snapshots;
 use crate::domain::{User, UserKey};
 use crate::journal::{
-    Archive, Cursor, Imprint, Journal, JournalError, Offset, Partition, Place, ReaderRule,
-    RecordError,
+    Cursor, Imprint, Journal, JournalError, Offset, Partition, Place, ReaderRule, RecordError,
 };
 use crate::pairing::{Inbox, Outbox, OwedEffect};
 use crate::store::row_set::RowSet;
@@ -151,6 +151,12 @@ pub enum RecoveryError {
         /// Where.
         offset: Offset,
     },
+    /// Somebody else is waited for meanwhile, or the node stops.
+    #[error("partition {partition}: the recovery was cut short")]
+    CutShort {
+        /// Which partition.
+        partition: Partition,
+    },
 }
 
 impl RecoveryError {
@@ -164,7 +170,8 @@ impl RecoveryError {
             | Self::Store(_)
             | Self::Record { .. }
             | Self::JournalBehind { .. }
-            | Self::JournalDiffers { .. } => None,
+            | Self::JournalDiffers { .. }
+            | Self::CutShort { .. } => None,
         }
     }
 }
@@ -232,7 +239,7 @@ impl Recovered {
 }
 
 /// Brings the store up to the journal's end for each of `partitions`, and answers their states: from the
-/// store's checkpoint, else from the snapshot in `archive`, else from the journal's beginning.
+/// store's checkpoint, else from the journal's beginning.
 ///
 /// Rows that turn out not to be the owner's, or not to be readable, are made anew from the journal's
 /// beginning, once. Users of each partition who take `kept_bytes_max` together stay in memory meanwhile.
@@ -240,15 +247,13 @@ impl Recovered {
 /// Blocks. Errors: [`RecoveryError`]; what was checkpointed stays.
 pub fn recover(
     journal: &dyn Journal,
-    archive: Option<&dyn Archive>,
     tables: &Tables,
     partitions: &[Partition],
     kept_bytes_max: usize,
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut rebuilt = BTreeSet::new();
     loop {
-        let archive = archive.filter(|_| rebuilt.is_empty());
-        let result = read_to_the_end(journal, archive, tables, partitions, kept_bytes_max, None);
+        let result = read_to_the_end(journal, None, tables, partitions, kept_bytes_max, None);
         match result.as_ref().err().map(|error| (error, error.spoilt_rows())) {
             Some((error, Some(partition))) if rebuilt.insert(partition) => {
                 tracing::error!(%error, "rebuilding the state from zero");
@@ -259,18 +264,19 @@ pub fn recover(
     }
 }
 
-/// The same with the rows as they are: whoever calls has them made anew. What is `known` of one partition
-/// has to be in the journal, whatever the store knows.
+/// The same with the rows as they are: whoever calls has them made anew. A partition without a checkpoint
+/// begins from its snapshot. What is `known` of one partition has to be in the journal, whatever the store
+/// knows.
 pub(super) fn read_to_the_end(
     journal: &dyn Journal,
-    archive: Option<&dyn Archive>,
+    snapshots: Option<Snapshots<'_>>,
     tables: &Tables,
     partitions: &[Partition],
     kept_bytes_max: usize,
     known: Option<Imprint>,
 ) -> Result<Vec<Recovered>, RecoveryError> {
     let mut states = BTreeMap::new();
-    let begun = Following::begin(journal, archive, tables, partitions, kept_bytes_max);
+    let begun = Following::begin(journal, snapshots, tables, partitions, kept_bytes_max);
     for (partition, state) in begun {
         let mut state = state?;
         state.expect(known);
@@ -284,6 +290,11 @@ pub(super) fn read_to_the_end(
         let entries = reader.next(STEP_BYTES)?;
         if entries.is_empty() {
             break;
+        }
+        if let Some(&partition) = partitions.first()
+            && snapshots.is_some_and(|snapshots| (snapshots.is_over)())
+        {
+            return Err(RecoveryError::CutShort { partition });
         }
         for entry in entries {
             bytes += entry.bytes.len();

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
@@ -10,13 +11,14 @@ use tokio::task::yield_now;
 use super::shared::{Handle, Shared};
 use super::*;
 use crate::actors::checkpoint::write_checkpoint;
+use crate::actors::incoming::Unheard;
 use crate::actors::ledger::Status;
 use crate::actors::ownership::{Keeping, drop_all, keep, leave, take_in};
-use crate::actors::user::Run;
-use crate::domain::{Effect, Version};
+use crate::actors::user::{Apply, Run};
+use crate::domain::{Effect, Severance, Version};
 use crate::journal::record::decode;
 use crate::journal::{Ack, Body, Epoch, WriterRule};
-use crate::pairing::OwedEffect;
+use crate::pairing::{Answer, OwedEffect};
 use crate::store::rows::RowHash;
 use crate::store::{Hand, Mark};
 
@@ -32,9 +34,9 @@ const TURNS: usize = 100;
 /// A partition of a node beside which there may be others.
 pub(super) struct Office {
     pub(super) shared: Shared,
-    journal: Arc<Handle>,
+    pub(super) journal: Arc<Handle>,
     pub(super) store: Store,
-    hand: Hand,
+    pub(super) hand: Hand,
     pub(super) keeping: Keeping,
     _folder: tempfile::TempDir,
 }
@@ -92,15 +94,29 @@ impl Office {
 
     /// Asks for an account, and answers who hears of it.
     pub(super) fn import(&self, name: &str) -> oneshot::Receiver<Result<Executed, ExecuteError>> {
+        self.ask(name, Command::ImportAccount(ProfileChange::default()))
+    }
+
+    /// Asks for something, and answers who hears of it.
+    pub(super) fn ask(
+        &self,
+        name: &str,
+        command: Command,
+    ) -> oneshot::Receiver<Result<Executed, ExecuteError>> {
         let (reply, answer) = oneshot::channel();
         let reply = ReplyBy::new(reply, Instant::now() + PATIENCE);
-        let command = Arc::new(Command::ImportAccount(ProfileChange::default()));
-        let import = Run { command, origin: Arc::new(origin()), call: None, reply };
-        assert!(self.keeping.registry.send(key(name), import).is_ok());
+        let run = Run { command: Arc::new(command), origin: Arc::new(origin()), call: None, reply };
+        assert!(self.keeping.registry.send(key(name), run).is_ok());
         answer
     }
 
-    fn write_checkpoint(&self) {
+    /// The account `name` is deleted: tells this partition, as the effect behind `prev`.
+    pub(super) fn forget(&self, name: &str, prev: u64) {
+        let effects = vec![Arc::new(effect(name, name, Effect::Forget))];
+        self.keeping.incoming.take(HOME, prev, effects, 0);
+    }
+
+    pub(super) fn write_checkpoint(&self) {
         let Keeping { ledger, registry, pace, .. } = &self.keeping;
         write_checkpoint(ledger, registry, pace, 1);
     }
@@ -124,7 +140,12 @@ impl Office {
     }
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+fn effect(from: &str, to: &str, effect: Effect) -> OwedEffect {
+    let (from, to, origin) = (id(from), id(to), Arc::new(origin()));
+    OwedEffect { app: APP, from, version: Version(1), to, effect, origin }
+}
+
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "it did not happen in time: {what}");
@@ -132,7 +153,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-async fn turns() {
+pub(super) async fn turns() {
     for _ in 0..TURNS {
         yield_now().await;
     }
@@ -159,6 +180,102 @@ async fn rows_whose_checkpoint_fails_while_the_partition_is_left_are_in_the_last
     assert!(office.checkpoint().released);
     let (amy, _) = office.store.tables().user(HOME, &key("amy")).expect("it is readable");
     assert!(amy.is_imported());
+}
+
+/// Rule: cluster.md 3. Whoever read something behind a release would wait for the lease.
+#[actix::test]
+async fn nothing_stands_behind_a_release() {
+    let office = Office::open(Settings::default());
+    let Keeping { ledger, registry, incoming, .. } = &office.keeping;
+    office.serve().await;
+    for name in ["amy", "bob", "carl"] {
+        office.import(name).await.expect("an answer").expect("it is done");
+    }
+    // Two effects each: the offer, and what is said to it.
+    for name in ["bob", "carl"] {
+        office.ask("amy", add(name)).await.expect("an answer").expect("it is done");
+    }
+    office.write_checkpoint();
+    turns().await;
+    office.hand.work();
+    turns().await;
+    let holders = Rc::strong_count(incoming);
+    office.forget("bob", 4);
+    turns().await;
+    assert_eq!(Rc::strong_count(incoming), holders + 1, "the scan waits for the store");
+
+    office.journal.cut();
+    ledger.wanted.set(false);
+    let leaving = actix::spawn(leave(office.keeping.clone(), ledger.era()));
+    until("its release is under way", || ledger.status() == Status::Released).await;
+    office.hand.work();
+    let (source, seq, unheard) = (HOME, 6, Unheard(Some(ledger.lost.clone())));
+    let why = Severance::Blocked;
+    let sever = Effect::Sever { why, keep_friend: false, announced: false };
+    let effects = vec![Arc::new(effect("carl", "amy", sever))];
+    assert!(registry.tell(key("amy"), Apply { source, effects, seq, unheard }));
+    ledger.mark_seen(HOME, seq);
+    turns().await;
+    assert_eq!(Rc::strong_count(incoming), holders + 1, "only who leaves holds it");
+    office.journal.heal();
+    office.works_until("it is left", || leaving.is_finished()).await;
+    office.hand.work();
+
+    assert!(office.is_released());
+    assert!(office.checkpoint().released, "and its last checkpoint is written");
+}
+
+#[actix::test]
+async fn of_a_claim_that_comes_to_nothing_and_is_not_wanted_any_more_nothing_is_kept() {
+    let office = Office::open(Settings::default());
+    let Keeping { ledger, registry, .. } = &office.keeping;
+    let metrics = &ledger.context.metrics;
+    let kept = office.serve().await;
+    office.import("amy").await.expect("an answer").expect("it is done");
+    // The record is there, and nobody has heard of its effect.
+    office.journal.lose_next(HOME);
+    let _lost = office.ask("amy", block("bob"));
+    until("it is in doubt", || metrics.doubts.get() == 1).await;
+    office.journal.lose_next(HOME);
+    office.works_until("its claim has failed", || metrics.halted.get() == 1).await;
+    let _refused = office.ask("amy", block("carl"));
+    assert_eq!((ledger.status(), ledger.owed(), registry.len()), (Status::ReadOnly, 1, 1));
+
+    ledger.wanted.set(false);
+    let is_vacant = || ledger.context.seats.get(HOME) == Seat::Vacant;
+    office.works_until("it is let go of", is_vacant).await;
+    assert_eq!((ledger.status(), ledger.owed(), registry.len()), (Status::Recovering, 0, 0));
+    // What somebody says late about what was owed is no doubt.
+    ledger.take_answer(HOME, Answer { durable: 1, refused: None });
+    assert!(ledger.lost.notified().now_or_never().is_none());
+    kept.abort();
+}
+
+/// Rule: cluster.md 6.
+#[actix::test]
+async fn an_owner_is_in_doubt_once_it_has_had_no_lease_for_a_while() {
+    let office = Office::open(Settings::default());
+    let ledger = &office.keeping.ledger;
+    let kept = office.serve().await;
+    // Whoever would hear of the doubt.
+    kept.abort();
+    turns().await;
+    let seats = &ledger.context.seats;
+    let second = Duration::from_secs(1);
+    let in_doubt = |behind: Duration| {
+        seats.set_ahead(behind);
+        ledger.watch_lease();
+        ledger.lost.notified().now_or_never().is_some()
+    };
+    assert!(!in_doubt(Duration::ZERO) && !in_doubt(LEASE / 2), "its lease holds");
+    assert!(!in_doubt(2 * LEASE) && !in_doubt(2 * LEASE + 9 * second), "not for long");
+    // It counts anew behind a lease.
+    seats.extend_lease(HOME, seats.now(), LEASE);
+    assert!(!in_doubt(2 * LEASE + 11 * second));
+    assert!(!in_doubt(4 * LEASE) && !in_doubt(4 * LEASE + 9 * second), "not for long");
+    assert!(in_doubt(4 * LEASE + 11 * second));
+    ledger.leave();
+    assert!(!in_doubt(6 * LEASE) && !in_doubt(6 * LEASE + 11 * second), "it has given it up");
 }
 
 /// Rule: cluster.md 6. A journal that answers no question takes no lease from whoever is still heard.
@@ -234,15 +351,7 @@ async fn effects_that_wait_for_room_wait_no_longer_than_the_partition_is_held() 
         ledger.append_control(&Body::Checkpoint { hash: String::new() }, None);
 
         let holders = Rc::strong_count(incoming);
-        let effect = OwedEffect {
-            app: APP,
-            from: id("bob"),
-            version: Version(1),
-            to: id("amy"),
-            effect: Effect::Forget,
-            origin: Arc::new(origin()),
-        };
-        incoming.take(HOME, 0, vec![Arc::new(effect)], 0);
+        office.forget("bob", 0);
         assert_eq!(Rc::strong_count(incoming), holders + 1, "it waits");
         for _ in 0..turns_before {
             yield_now().await;

@@ -2,6 +2,7 @@
 
 mod again;
 mod cluster;
+mod forgetting;
 mod leaving;
 mod memory;
 mod play;
@@ -438,7 +439,7 @@ async fn rows_that_cannot_be_read_or_have_lost_their_head_are_made_anew() {
         let dir = tempfile::tempdir().expect("a folder");
         let (store, journal) = lagging(dir.path()).await;
         spoil(&store);
-        recover(&*journal, None, store.tables(), &[home], 0).expect("a state");
+        recover(&*journal, store.tables(), &[home], 0).expect("a state");
         assert_eq!(rows_of(&store).len(), anew.len());
         assert!(store.tables().relation(home, &key("amy"), &id("bob")).unwrap().is_some());
         store.close();

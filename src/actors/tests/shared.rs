@@ -37,6 +37,8 @@ struct State {
     /// The next record of this partition is stored, and its acknowledgement lost; and then nothing
     /// comes through any more, if so.
     loses: Option<(Partition, bool)>,
+    /// Acknowledged records of this partition are missing, the journal says.
+    shortened: Option<Partition>,
 }
 
 impl Shared {
@@ -51,6 +53,7 @@ impl Shared {
             held: None,
             waiting: VecDeque::new(),
             loses: None,
+            shortened: None,
         };
         Arc::new(Handle {
             log: self.log.clone(),
@@ -76,11 +79,17 @@ impl Handle {
         lock(&self.state).held = Some(partition);
     }
 
+    /// Whoever asks for the end of `partition` is told that acknowledged records are missing.
+    pub(super) fn shorten(&self, partition: Partition) {
+        lock(&self.state).shortened = Some(partition);
+    }
+
     /// Everything goes again; what was taken meanwhile is stored late.
     pub(super) fn heal(&self) {
         let mut state = lock(&self.state);
         state.cut = false;
         state.held = None;
+        state.shortened = None;
         for (partition, record) in std::mem::take(&mut state.waiting) {
             self.store(&mut state, partition, record);
         }
@@ -133,7 +142,12 @@ impl ReadJournal for Handle {
 
     fn end(&self, partition: Partition) -> Result<Offset, JournalError> {
         self.reachable()?;
-        self.log.end(partition)
+        let end = self.log.end(partition)?;
+        if lock(&self.state).shortened == Some(partition) {
+            let known = Offset(end.0 + 1);
+            return Err(JournalError::Shortened { partition, known, end });
+        }
+        Ok(end)
     }
 }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::actors::ledger::Status;
 use crate::actors::ownership::{Gap, judge_gap};
 use crate::actors::recovery::{Recovered, RecoveryError, read_to_the_end};
+use crate::actors::snapshot::Snapshots;
 use crate::domain::{Event, Timestamp, Version};
 use crate::journal::record::encode;
 use crate::journal::{Body, Commit, Imprint, ReadJournal as _};
@@ -72,6 +73,16 @@ fn what_has_grown_is_read_on() {
     let world = World::new(&["amy", "bob"]);
     world.push(records(2, &["carl"]));
     assert_eq!(world.read(None).expect("it is read").replayed, 2);
+}
+
+#[test]
+fn a_recovery_that_is_over_reads_no_further() {
+    let world = World::new(&["amy", "bob"]);
+    world.push(records(2, &["carl"]));
+    let (tables, archive) = (world.store.tables(), &super::snapshots::Shelf::default());
+    let snapshots = Some(Snapshots { archive, is_over: &|| true });
+    let read = read_to_the_end(&*world.journal, snapshots, tables, &[HOME], 0, None);
+    assert!(matches!(read, Err(RecoveryError::CutShort { partition: HOME })));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A node without a store begins from the owner's snapshot.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -8,7 +9,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{TestCaseError, TestRunner};
 
 use super::*;
-use crate::actors::snapshot::{restore, write};
+use crate::actors::snapshot::{Snapshots, restore, write};
 use crate::damage::{apply, changes};
 use crate::journal::archive::KeyValue;
 use crate::journal::{Archive, JournalError};
@@ -31,9 +32,13 @@ impl Archive for Shelf {
     fn read(
         &self,
         partition: Partition,
+        is_over: &dyn Fn() -> bool,
         each: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), JournalError> {
         for (key, value) in self.0.lock().expect("a lock").get(&partition).into_iter().flatten() {
+            if is_over() {
+                break;
+            }
             each(key, value);
         }
         Ok(())
@@ -42,6 +47,11 @@ impl Archive for Shelf {
 
 fn rows(store: &Store, partition: Partition) -> Vec<(Vec<u8>, Vec<u8>)> {
     store.tables().partition_rows(partition).collect::<Result<_, _>>().expect("readable rows")
+}
+
+fn restores(archive: &dyn Archive, store: &Store, partition: Partition) -> bool {
+    let snapshots = Snapshots { archive, is_over: &|| false };
+    restore(snapshots, store.tables(), partition).expect("nothing cuts it short")
 }
 
 fn empty_store(dir: &Path) -> Store {
@@ -72,10 +82,34 @@ async fn a_snapshot_restores_every_row_and_the_checkpoint() {
     write(&shelf, store.tables(), home).expect("it is written");
     write(&shelf, store.tables(), home).expect("it is written");
     let other = empty_store(there.path());
-    assert!(restore(&shelf, other.tables(), home));
+    assert!(restores(&shelf, &other, home));
     assert_eq!(rows(&other, home), rows(&store, home));
     assert!(rows(&other, home).len() > 199);
     assert_eq!(other.tables().mark(home).unwrap(), store.tables().mark(home).unwrap());
+    other.close();
+    store.close();
+}
+
+#[actix::test]
+async fn a_restore_that_is_cut_short_reads_no_further_and_begins_again() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, home) = filled(here.path()).await;
+    let shelf = Shelf::default();
+    write(&shelf, store.tables(), home).expect("it is written");
+    let parts = shelf.0.lock().unwrap()[&home].len();
+    let other = empty_store(there.path());
+    // The archive is read twice, and nothing is missing before the note.
+    for looks_max in 0..2 * parts - 1 {
+        let looks = Cell::new(0);
+        let is_over = || looks.replace(looks.get() + 1) >= looks_max;
+        let snapshots = Snapshots { archive: &shelf, is_over: &is_over };
+        let restored = restore(snapshots, other.tables(), home);
+        assert!(matches!(restored, Err(RecoveryError::CutShort { .. })), "{looks_max}");
+        assert!(looks.get() <= looks_max + 3, "it went on: {} looks", looks.get());
+        assert_eq!(other.tables().mark(home).unwrap(), None, "{looks_max}");
+    }
+    assert!(restores(&shelf, &other, home));
+    assert_eq!(rows(&other, home), rows(&store, home));
     other.close();
     store.close();
 }
@@ -100,7 +134,7 @@ async fn a_snapshot_that_was_cut_short_spoils_no_whole_one() {
         let mut compacted: BTreeMap<_, _> = write_next().into_iter().collect();
         compacted.insert(note.0, note.1);
         let torn = Shelf(Mutex::new(BTreeMap::from([(home, compacted.into_iter().collect())])));
-        assert!(restore(&torn, other.tables(), home), "round {round}");
+        assert!(restores(&torn, &other, home), "round {round}");
         other.tables().clear(home).expect("it is empty again");
     }
     other.close();
@@ -113,14 +147,14 @@ async fn a_snapshot_that_is_not_whole_is_not_used() {
     let (store, home) = filled(here.path()).await;
     let other = empty_store(there.path());
     let whole = Shelf::default();
-    assert!(!restore(&whole, other.tables(), home), "there is none");
+    assert!(!restores(&whole, &other, home), "there is none");
     write(&whole, store.tables(), home).expect("it is written");
     let kept = whole.0.lock().unwrap()[&home].clone();
     for missing in 0..kept.len() {
         let mut kept = kept.clone();
         kept.remove(missing);
         let shelf = Shelf(Mutex::new(BTreeMap::from([(home, kept)])));
-        assert!(!restore(&shelf, other.tables(), home), "without part {missing}");
+        assert!(!restores(&shelf, &other, home), "without part {missing}");
         assert!(rows(&other, home).is_empty());
         assert_eq!(other.tables().mark(home).unwrap(), None);
     }
@@ -128,7 +162,7 @@ async fn a_snapshot_that_is_not_whole_is_not_used() {
     let mut torn = kept.clone();
     torn.push((b"other/0".to_vec(), kept[0].1[..3].to_vec()));
     let shelf = Shelf(Mutex::new(BTreeMap::from([(home, torn)])));
-    assert!(restore(&shelf, other.tables(), home));
+    assert!(restores(&shelf, &other, home));
     other.close();
     store.close();
 }
@@ -149,7 +183,7 @@ async fn a_snapshot_that_was_damaged_is_used_whole_or_not_at_all_and_touches_no_
     let elsewhere: Vec<Partition> = elsewhere.collect();
     let restored = |kept: Vec<KeyValue>| {
         let shelf = Shelf(Mutex::new(BTreeMap::from([(home, kept)])));
-        let is_restored = restore(&shelf, other.tables(), home);
+        let is_restored = restores(&shelf, &other, home);
         let found = rows(&other, home);
         assert_eq!(found, if is_restored { whole.clone() } else { Vec::new() });
         assert!(elsewhere.iter().all(|partition| rows(&other, *partition).is_empty()));

@@ -68,6 +68,7 @@ impl KafkaArchive {
         &self,
         consumer: &Consumer,
         partition: Partition,
+        is_over: &dyn Fn() -> bool,
         each: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), JournalError> {
         let index = i32::from(partition.0);
@@ -80,7 +81,7 @@ impl KafkaArchive {
             .map_err(|error| unreachable(&error))?;
         consumer.assign(&assignment).map_err(|error| unreachable(&error))?;
         let (mut next, mut moved) = (begin, Instant::now());
-        while next < end {
+        while next < end && !is_over() {
             match consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     (next, moved) = (message.offset() + 1, Instant::now());
@@ -128,8 +129,9 @@ impl Archive for KafkaArchive {
     fn read(
         &self,
         partition: Partition,
+        is_over: &dyn Fn() -> bool,
         each: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), JournalError> {
-        self.tail(&self.client.consumer(Manner::Compacted)?, partition, each)
+        self.tail(&self.client.consumer(Manner::Compacted)?, partition, is_over, each)
     }
 }

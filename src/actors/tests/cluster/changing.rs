@@ -78,3 +78,48 @@ async fn whoever_is_in_doubt_again_and_again_claims_no_more_often_than_once_in_a
     assert!(began.elapsed() >= RETRY * (DOUBTS - 1), "{:?}", began.elapsed());
     one.stop().await;
 }
+
+#[actix::test]
+async fn an_owner_without_a_lease_claims_again_although_nothing_is_in_flight() {
+    let cluster = Cluster::new();
+    let one = cluster.node("one");
+    one.claim_all().await;
+    one.journal.cut();
+    let began = Instant::now();
+    let mut ahead = Duration::ZERO;
+    while one.users.seats().iter().any(serves) {
+        assert!(began.elapsed() < PATIENCE, "it stays: {:?}", one.users.seats());
+        ahead += Duration::from_secs(1);
+        one.users.seats.set_ahead(ahead);
+        tokio::time::sleep(READY_POLL).await;
+    }
+    assert!(one.users.seats().iter().all(|seat| *seat == Seat::Claiming));
+    one.users.seats.set_ahead(Duration::ZERO);
+    one.journal.heal();
+    one.until("all is served again", |seats| seats.iter().all(serves)).await;
+    one.stop().await;
+}
+
+/// Rule: cluster.md 7, row 21.
+#[actix::test]
+async fn an_owner_that_is_told_of_missing_records_halts_although_nothing_is_in_flight() {
+    let cluster = Cluster::new();
+    let one = cluster.node("one");
+    one.claim_all().await;
+    // Nothing else shows it.
+    let seats = &one.users.seats;
+    seats.extend_lease(Partition(0), Instant::now() + 10 * PATIENCE, LEASE);
+    one.journal.shorten(Partition(0));
+    one.until("it is found out", |seats| seats[0] == Seat::Claiming).await;
+    let halted = async {
+        while one.metrics.halted.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, halted).await.expect("it halts");
+    assert!(one.users.seats()[1..].iter().all(serves));
+    one.journal.heal();
+    one.until("all is served again", |seats| seats.iter().all(serves)).await;
+    assert_eq!(one.metrics.halted.get(), 0);
+    one.stop().await;
+}

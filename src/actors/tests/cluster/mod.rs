@@ -2,6 +2,7 @@
 //! when that changes.
 
 mod changing;
+mod restoring;
 mod silence;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use super::*;
 use crate::actors::elsewhere::Asked;
 use crate::domain::{Event, Ground, Matter, Refusal, Verdict};
 use crate::journal::record::decode;
-use crate::journal::{Admitted, Body, ReaderRule};
+use crate::journal::{Admitted, Archive, Body, ReaderRule};
 
 pub(super) const PARTITIONS: u16 = 4;
 /// Short, so that waiting it out takes no time; long enough for a busy machine to keep it.
@@ -98,6 +99,7 @@ impl Elsewhere for Others {
 pub(super) struct Node {
     pub(super) users: Users,
     journal: Arc<Handle>,
+    metrics: Metrics,
     store: Store,
     _folder: tempfile::TempDir,
 }
@@ -121,10 +123,15 @@ impl Cluster {
     }
 
     pub(super) fn node(&self, name: &str) -> Node {
+        self.node_with(name, None)
+    }
+
+    /// A node whose snapshots are in `archive`.
+    fn node_with(&self, name: &str, archive: Option<Arc<dyn Archive>>) -> Node {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = store::Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
         let store = Store::open(&settings).expect("the store opens");
-        let journal = self.shared.handle();
+        let (journal, metrics) = (self.shared.handle(), Metrics::default());
         let users = Users::start(Parts {
             node: name.into(),
             journal: journal.clone(),
@@ -132,14 +139,14 @@ impl Cluster {
             clock: Clock::system(),
             policies: Policies::new(),
             settings: Settings::default(),
-            metrics: Metrics::default(),
+            metrics: metrics.clone(),
             followers: Vec::new(),
             elsewhere: Arc::new(Others(Arc::downgrade(&self.network))),
-            archive: None,
+            archive,
         })
         .expect("the room opens");
         self.network.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(users.clone());
-        Node { users, journal, store, _folder: folder }
+        Node { users, journal, metrics, store, _folder: folder }
     }
 
     /// Waits until an event of this name stands in `partition`.

@@ -24,6 +24,7 @@
 //! Laws, after every step:
 //!
 //! - A partition whose records may be lost sends nothing that follows from them.
+//! - Behind a release stands nothing that counts, but a claim.
 //! - What is answered stands in the journal where the answer says, durable and valid (promises 1, 4).
 //! - What is read is what some moment between question and answer had, by the durable valid records
 //!   alone: no older, and nothing that is not durable yet.
@@ -57,7 +58,8 @@
 //! lacks a row, and a snapshot that does; a recovery that ends with a checkpoint that fails; a deletion of
 //! which nobody hears who is in no checkpoint; an owner that does not wait for the lease of the one before
 //! it; one that takes a copy of its record for the record; a recovery that stops at the end that was asked
-//! for; a claim that is not read back; a node alone that answers while it recovers. Not found within 200: a
+//! for; a claim that is not read back; a node alone that answers while it recovers; an owner that records
+//! what it was told of behind its release. Not found within 200: a
 //! deletion, or a removal from both lists, that is answered too early when it comes again; a recovery that
 //! takes what cannot be read for the end, because a claim is read back; a checkpoint that may stand behind
 //! the journal's end, because no reader begins there. A gap that cannot be read, taken for rubbish: seed 144.

@@ -148,7 +148,7 @@ impl Node {
             let Context { journal, store, settings, .. } = &*self.context;
             let all: Vec<Partition> = (0..self.context.partitions).map(Partition).collect();
             let kept_bytes_max = settings.resident_bytes_max;
-            match recover(&**journal, None, store.tables(), &all, kept_bytes_max) {
+            match recover(&**journal, store.tables(), &all, kept_bytes_max) {
                 Ok(_) => self.begun = true,
                 Err(RecoveryError::Journal(_)) => {}
                 Err(

@@ -19,6 +19,7 @@ use crate::actors::ownership::{
 };
 use crate::actors::partition::{Answered, Confirm, Effects, Execute, PartitionActor, Standings};
 use crate::actors::recovery::{Recovered, RecoveryError, read_to_the_end};
+use crate::actors::snapshot::Snapshots;
 use crate::actors::terms::Terms;
 use crate::actors::{Context, PairMessage};
 use crate::domain::UserKey;
@@ -153,7 +154,7 @@ impl Office {
         }
     }
 
-    pub(super) fn confirm(&mut self, confirmation: Confirmation) {
+    pub(super) fn confirm(&mut self, confirmation: Option<Confirmation>) {
         actix::Handler::handle(&mut self.actor, Confirm(confirmation), &mut self.here);
     }
 
@@ -170,8 +171,9 @@ impl Office {
                 tables.clear(self.partition).expect("memory is writable");
             }
             let archive = context.archive.as_deref().filter(|_| !doubted);
+            let snapshots = archive.map(|archive| Snapshots { archive, is_over: &|| false });
             let (all, known) = ([self.partition], ledger.last());
-            match read_to_the_end(journal, archive, tables, &all, kept_bytes_max, known) {
+            match read_to_the_end(journal, snapshots, tables, &all, kept_bytes_max, known) {
                 Ok(mut states) => return Ok(states.pop().expect("one was asked for")),
                 Err(error) if error.spoilt_rows().is_some() && !doubted => {
                     doubted = true;
@@ -403,13 +405,9 @@ impl Office {
                 if patient && (ledger.owed() > 0 || !ledger.is_settled()) {
                     return;
                 }
-                ledger.leave();
-                ledger.append_acknowledged(0);
                 let released = Rc::new(Cell::new(false));
                 let done = released.clone();
-                let hash = ledger.hash().to_string();
-                let after = move |offset: Option<Offset>| done.set(offset.is_some());
-                ledger.append_control(&Body::Release { hash }, Some(Box::new(after)));
+                ledger.release(Box::new(move |offset| done.set(offset.is_some())));
                 self.phase = Phase::Leaving { released: Some(released) };
             }
             _ => {}
@@ -432,6 +430,7 @@ impl Office {
     pub(super) fn tick(&self) {
         let Keeping { ledger, registry, .. } = &self.keeping;
         ledger.tick(ledger.context.seats.now());
+        ledger.watch_lease();
         registry.tick();
         if ledger.status() == Status::Recovering {
             assert!(ledger.outgoing().is_empty(), "what it follows from may be lost");

@@ -30,6 +30,8 @@ pub(super) struct Story {
 #[derive(Default)]
 struct Chapter {
     rule: ReaderRule,
+    /// The last record that counts is a release.
+    released: bool,
     records: Vec<(Record, bool)>,
 }
 
@@ -39,16 +41,23 @@ impl Story {
         Self { partitions, ..Self::default() }
     }
 
-    /// Reads what has become durable since. Answers what is wrong with it: an account that is there
-    /// is forgotten with the one before it. Partitions are read one after the other, so only
-    /// what earlier readings have shown counts as before.
+    /// Reads what has become durable since. Answers what is wrong with it: something stands behind a
+    /// release, or an account that is there is forgotten with the one before it. Partitions are read one
+    /// after the other, so only what earlier readings have shown counts as before.
     pub(super) fn read_on(&mut self, medium: &Medium) -> Option<String> {
         self.readings += 1;
-        let mut forgotten = Vec::new();
+        let (mut forgotten, mut behind) = (Vec::new(), None);
         for (index, chapter) in self.partitions.iter_mut().enumerate() {
             for bytes in medium.records(Partition(index as u16), chapter.records.len()) {
                 let record = decode(&bytes).expect("what was written is readable");
                 let counts = chapter.rule.admit(&record) != Admitted::Void;
+                if counts {
+                    let is_release = matches!(record.body, Body::Release { .. });
+                    let is_claim = matches!(record.body, Body::Claim { .. });
+                    if std::mem::replace(&mut chapter.released, is_release) && !is_claim {
+                        behind = Some(format!("{:?} stands behind a release", record.body.kind()));
+                    }
+                }
                 if let Body::Commit(commit) = &record.body
                     && counts
                 {
@@ -68,7 +77,8 @@ impl Story {
         }
         let is_there =
             |peer: &UserId| self.risen.get(peer).is_some_and(|since| *since < self.readings);
-        forgotten.into_iter().find(is_there).map(|peer| format!("{peer} is forgotten and there"))
+        let forgotten = forgotten.into_iter().find(is_there);
+        behind.or(forgotten.map(|peer| format!("{peer} is forgotten and there")))
     }
 
     pub(super) fn len(&self, partition: Partition) -> usize {
@@ -306,7 +316,7 @@ fn replay(medium: &Medium, store: &Store, together: bool) -> Result<Vec<Rebuilt>
     for group in groups {
         // With all users in memory, and with none.
         let kept_bytes_max = if together { usize::MAX } else { 0 };
-        let states = recover(&*medium.handle(), None, tables, group, kept_bytes_max);
+        let states = recover(&*medium.handle(), tables, group, kept_bytes_max);
         for state in states.map_err(|error| error.to_string())? {
             let rows: Result<Vec<_>, _> = tables.partition_rows(state.partition).collect();
             let rows = rows.map_err(|error| error.to_string())?;

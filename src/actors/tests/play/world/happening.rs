@@ -12,7 +12,7 @@ use crate::actors::tests::play::node::Node;
 use crate::actors::tests::play::office::{Office, Phase};
 use crate::actors::tests::play::trouble::Twist;
 use crate::domain::Timestamp;
-use crate::journal::{Durability, FOLLOWER_PATIENCE, Partition, ReadJournal};
+use crate::journal::{Durability, FOLLOWER_PATIENCE, JournalError, Partition, ReadJournal};
 
 impl World<'_> {
     /// A message arrives, perhaps twice, or is lost.
@@ -285,10 +285,10 @@ impl World<'_> {
         let served = offices.iter().filter(|office| office.serves());
         let served: Vec<Partition> = served.map(|office| office.partition).collect();
         let (asked, ends) = (context.seats.now(), &mut self.ends);
-        handle.each_end(&served, FOLLOWER_PATIENCE, &mut |one, end| {
-            if let Ok(end) = end {
-                ends.push((node, one, Confirmation { asked, end }));
-            }
+        handle.each_end(&served, FOLLOWER_PATIENCE, &mut |one, end| match end {
+            Ok(end) => ends.push((node, one, Some(Confirmation { asked, end }))),
+            Err(JournalError::Shortened { .. }) => ends.push((node, one, None)),
+            Err(_) => {}
         });
     }
 
@@ -332,9 +332,20 @@ impl World<'_> {
         if self.alone() {
             return self.nodes[0].offices.iter_mut().for_each(Office::stop);
         }
-        let (node, one) =
+        let (mut node, one) =
             (self.random.below(self.nodes.len()), self.random.below(PARTITIONS.into()));
+        if !self.nodes[node].offices[one].serves() {
+            node = self.nodes.len() - 1 - node;
+        }
         let patient = !self.random.one_in(3);
-        self.nodes[node].offices[one].leave(patient);
+        for _ in 0..self.random.below(6) {
+            // Users are told of it, and nobody has a turn before the partition is left.
+            self.deliver(true);
+        }
+        let office = &mut self.nodes[node].offices[one];
+        office.leave(patient);
+        if !patient {
+            office.leave(false);
+        }
     }
 }

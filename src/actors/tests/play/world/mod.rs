@@ -129,7 +129,7 @@ pub(super) struct World<'s> {
     requests: u128,
     looks: Vec<Look>,
     /// The journal's ends, asked for on behalf of the leases and not heard yet.
-    ends: Vec<(usize, Partition, Confirmation)>,
+    ends: Vec<(usize, Partition, Option<Confirmation>)>,
     known: Known,
     story: Story,
     problems: Vec<String>,
