@@ -74,10 +74,18 @@ fn options(args: &SubscribedArgs, range: Range) -> Result<Options> {
     })
 }
 
+/// What is said of a journal with records that cannot be read may be wrong.
+fn all_read(unreadable: u64) -> Result<()> {
+    if unreadable > 0 {
+        bail!("{unreadable} records cannot be read");
+    }
+    Ok(())
+}
+
 fn list(args: &SubscribedArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
     let options = options(args, Range::default())?;
-    webhooks::list(&*open(&args.journal, environment)?, &options, out)?;
-    Ok(())
+    let report = webhooks::list(&*open(&args.journal, environment)?, &options, out)?;
+    all_read(report.unreadable)
 }
 
 fn reconcile(
@@ -90,6 +98,9 @@ fn reconcile(
     let report = audit(&*open(&args.subscribed.journal, environment)?, &options, out)?;
     if !report.balanced {
         bail!("what cursors count is not what the journal owes");
+    }
+    if !report.subscriptions.iter().all(|one| one.counted) {
+        bail!("not every cursor could be held against what the journal owes");
     }
     Ok(())
 }
@@ -107,8 +118,7 @@ fn log_options(args: &LogArgs) -> Result<LogOptions> {
 
 fn log(args: &LogArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
     let journal = open(&args.subscribed.journal, environment)?;
-    webhooks::log(&*journal, &log_options(args)?, out)?;
-    Ok(())
+    all_read(webhooks::log(&*journal, &log_options(args)?, out)?.unreadable)
 }
 
 fn dead_letters(
@@ -125,8 +135,7 @@ fn dead_letters(
         ..LogOptions::default()
     };
     let journal = open(&args.subscribed.journal, environment)?;
-    webhooks::dead_letters(&*journal, &options, out)?;
-    Ok(())
+    all_read(webhooks::dead_letters(&*journal, &options, out)?.unreadable)
 }
 
 /// Several places make one bound; a moment stands alone.
@@ -157,7 +166,8 @@ fn replay(args: &WebhookReplayArgs, environment: &Environment, out: &mut impl Wr
             ids: args.selection.ids.clone(),
         };
         let counted = count(&*open(&args.journal, environment)?, &selection)?;
-        return write_counted(&counted, format(&args.journal), out);
+        write_counted(&counted, format(&args.journal), out)?;
+        return all_read(counted.unreadable);
     }
     let body = replay_body(&args.selection, args.to_url.as_deref(), &range)?;
     let answer = call(&args.node.complete(environment)?, REPLAY_START, &body)?;

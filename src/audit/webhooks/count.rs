@@ -42,6 +42,8 @@ pub struct Counted {
     pub commands: BTreeMap<&'static str, u64>,
     /// The range in each partition that has any: the first offset and the one behind the last.
     pub ranges: Vec<(Partition, Offset, Offset)>,
+    /// Records that count and cannot be read: what they owe is not known.
+    pub unreadable: u64,
 }
 
 /// Counts the calls that a replay of `selection` would tell.
@@ -54,11 +56,17 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
     // Records by the calls that they owe: few sets, so that what is asked for may be found last.
     let mut sets: BTreeMap<(Partition, Vec<CallbackCommand>), (u64, Offset, Offset)> =
         BTreeMap::new();
+    let mut unreadable = 0;
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     walk.run(|step, _| {
         let Step { partition, offset, reading, .. } = step;
-        let Reading::Record(record, Admitted::Valid) = reading else {
-            return Ok(ControlFlow::Continue(()));
+        let record = match reading {
+            Reading::Record(record, Admitted::Valid) => record,
+            Reading::Unreadable { admitted, .. } if admitted != Admitted::Void => {
+                unreadable += 1;
+                return Ok(ControlFlow::Continue(()));
+            }
+            _ => return Ok(ControlFlow::Continue(())),
         };
         match record.body {
             Body::Cursor { subscription: cursor, cursor: said } => {
@@ -94,7 +102,7 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(sum(sets, &asked))
+    Ok(Counted { unreadable, ..sum(sets, &asked) })
 }
 
 fn sum(
