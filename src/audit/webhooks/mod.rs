@@ -392,7 +392,7 @@ impl<'a> Reckoning<'a> {
             let Some(named) = CursorName::parse(&cursor) else { continue };
             let (app, name) = (named.app, named.label());
             let counted = lane.is_counted();
-            let Lane { cursor: newest, said_at, cursors, counts, .. } = lane;
+            let Lane { whose, cursor: newest, said_at, cursors, counts, .. } = lane;
             report.held += if counted { counts.calls } else { 0 };
             let last = report.subscriptions.last();
             if last.is_none_or(|one| one.app != app || *one.name != name) {
@@ -400,7 +400,7 @@ impl<'a> Reckoning<'a> {
             }
             let Some(subscribed) = report.subscriptions.last_mut() else { continue };
             subscribed.ended &= newest.ended;
-            subscribed.counted &= counted || newest.progress.filters.is_empty();
+            subscribed.counted &= whose.replay.is_ok();
             subscribed.add(PartitionReport {
                 partition,
                 next: newest.place.next,

@@ -221,10 +221,11 @@ fn whoever_goes_on_behind_an_end_has_not_begun_anew() {
     book.passed(4);
     book.say(Cursor::ended());
     assert!(book.report().balanced);
-    // A call that is in neither cursor is not gone on with.
+    // Where a call is in neither cursor, nothing was gone on with.
     let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
     cursor.progress.delivered = Tally::default();
     book.say(cursor);
+    book.say(Cursor::ended());
     let found = book.report().findings.first;
     assert!(found.iter().any(|one| one.rule == Rule::Ended), "{found:#?}");
 }
