@@ -191,7 +191,7 @@ impl Directory {
         let cursor = self.place(app, &page.from).await?;
         let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
             if let Some(id) = asked.id {
-                match ScanCursor::in_front_of(journal, id)? {
+                match ScanCursor::in_front_of(journal, id, &standpoints)? {
                     Some(place) => *cursor = place,
                     None => return Ok(audit::Scanned { items: Vec::new(), complete: true }),
                 }

@@ -8,7 +8,7 @@ use actix_web::rt::task::spawn_blocking;
 use futures_util::future::join_all;
 
 use super::deliveries::may_scan;
-use super::directory::Directory;
+use super::directory::{Directory, replay_cursor};
 use super::seal::SealError;
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::subscription::REQUEST_OVER_LIMIT;
@@ -327,10 +327,9 @@ impl Directory {
         let mut seen = Vec::new();
         let known = self.known(app);
         for replay in &known.kept.replays {
-            let Some(served) = known.replay(replay) else { continue };
             let partitions: Vec<Partition> =
                 replay.ranges.iter().map(|(number, _, _)| Partition(*number)).collect();
-            let cursors = self.cursors(&served.cursor_name(), &partitions).await?;
+            let cursors = self.cursors(&replay_cursor(app, replay), &partitions).await?;
             let sum = |count: fn(&crate::journal::Progress) -> u64| {
                 cursors.values().map(|cursor| count(&cursor.progress)).sum()
             };

@@ -86,10 +86,18 @@ fn options_of(
     Ok((options, named.map(|(_, user)| user)))
 }
 
+/// What is said of a journal with records that cannot be read may be wrong.
+fn all_read(unreadable: u64) -> Result<()> {
+    if unreadable > 0 {
+        bail!("{unreadable} records cannot be read");
+    }
+    Ok(())
+}
+
 fn list(args: &SubscribedArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
     let options = options(args, Range::default())?;
-    webhooks::list(&*open(&args.journal, environment)?, &options, out)?;
-    Ok(())
+    let report = webhooks::list(&*open(&args.journal, environment)?, &options, out)?;
+    all_read(report.unreadable)
 }
 
 fn reconcile(
@@ -103,6 +111,9 @@ fn reconcile(
     if !report.balanced {
         bail!("what cursors count is not what the journal owes");
     }
+    if !report.subscriptions.iter().all(|one| one.counted) {
+        bail!("not every cursor could be held against what the journal owes");
+    }
     Ok(())
 }
 
@@ -114,8 +125,7 @@ fn log_options(args: &LogArgs) -> Result<LogOptions> {
 
 fn log(args: &LogArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
     let journal = open(&args.subscribed.journal, environment)?;
-    webhooks::log(&*journal, &log_options(args)?, out)?;
-    Ok(())
+    all_read(webhooks::log(&*journal, &log_options(args)?, out)?.unreadable)
 }
 
 fn dead_letters(
@@ -128,8 +138,7 @@ fn dead_letters(
     let (options, user) = options_of(&args.subscribed, range, args.user)?;
     let options = LogOptions { options, id: args.id, user, ..LogOptions::default() };
     let journal = open(&args.subscribed.journal, environment)?;
-    webhooks::dead_letters(&*journal, &options, out)?;
-    Ok(())
+    all_read(webhooks::dead_letters(&*journal, &options, out)?.unreadable)
 }
 
 /// Several places make one bound; a moment stands alone.
@@ -160,7 +169,8 @@ fn replay(args: &WebhookReplayArgs, environment: &Environment, out: &mut impl Wr
             ids: args.selection.ids.clone(),
         };
         let counted = count(&*open(&args.journal, environment)?, &selection)?;
-        return write_counted(&counted, format(&args.journal), out);
+        write_counted(&counted, format(&args.journal), out)?;
+        return all_read(counted.unreadable);
     }
     let body = replay_body(&args.selection, args.to_url.as_deref(), &range)?;
     let answer =

@@ -244,6 +244,35 @@ fn a_journal_that_says_otherwise_than_what_was_told_is_found_out() {
     assert_eq!(finding["subscription"], format!("webhook/{APP}"));
 }
 
+#[test]
+fn what_cannot_be_read_is_not_passed_over_in_silence() {
+    let subscriber = TestSubscriber::start();
+    let setup = Setup::new().webhook(&subscriber);
+    let node = setup.clone().start();
+    let mut caller = node.caller();
+    caller.import(&EVERYBODY);
+    caller.block("dora", &["eve"]);
+    node.settle();
+    drop(caller);
+    drop(node.stop());
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().to_str().expect("a path");
+    write_again(setup.data_dir(), folder.path(), |record| {
+        let of_a_later_version = record.contains(r#""target":"eve""#);
+        if of_a_later_version { record.replace(r#"{"v":1,"#, r#"{"v":99,"#) } else { record }
+    });
+    let app = APP.to_string();
+    for command in
+        [&["log"][..], &["dead-letters"], &["list"], &["replay", "--dry-run", "--app-id", &app]]
+    {
+        let command = [&["webhooks"][..], command].concat();
+        assert_eq!(audit(&setup, &command).0, 0, "{command:?}");
+        let command = [&command[..], &["--data-dir", data_dir]].concat();
+        let (code, text) = audit(&setup, &command);
+        assert_eq!(code, 1, "{command:?}: {text}");
+    }
+}
+
 /// All pages of `events_get` from `body` on.
 fn fetch(caller: &mut Caller, body: &Value) -> (Vec<Value>, String) {
     let (mut events, mut body) = (Vec::new(), body.clone());
@@ -346,4 +375,18 @@ fn a_replay_is_counted_from_the_journal_and_started_at_a_node() {
         [&["webhooks", "seek", "--end", "--subscription", "nobody"][..], &node_args].concat();
     assert_eq!(audit(&setup, &wrong).0, 1);
     node.settle();
+    drop(caller);
+    drop(node.stop());
+    assert_eq!(audit(&setup, &["webhooks", "audit"]).0, 0);
+    // What a replay was to tell, and nobody knows, is not held against anything.
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().to_str().expect("a path");
+    write_again(setup.data_dir(), folder.path(), |record| {
+        let begun = record.contains("ReplayBegun");
+        if begun { record.replace(r#""number":1,"#, r#""number":2,"#) } else { record }
+    });
+    let (code, text) =
+        audit(&setup, &["webhooks", "audit", "--subscription", "main", "--data-dir", data_dir]);
+    assert!(text.contains("note main/replay/1 of app"), "{text}");
+    assert_eq!(code, 1, "{text}");
 }

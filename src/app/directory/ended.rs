@@ -12,6 +12,12 @@ use crate::domain::{AppId, Command, Replay, UserKey, keeper};
 use crate::journal::{Cursor, Partition, partition_of};
 use crate::webhooks::{CURSORS, CursorName};
 
+/// The name of a replay's cursors, whether its subscription is there or has left the settings.
+pub(in crate::app) fn replay_cursor(app: AppId, replay: &Replay) -> String {
+    let name = CursorName::of(app, &replay.subscription);
+    CursorName { replay: Some(replay.number), ..name }.to_string()
+}
+
 impl Directory {
     pub(super) fn serves(&self, partition: Partition) -> bool {
         let seats = self.users.seats();
@@ -28,7 +34,7 @@ impl Directory {
             let mut ended = false;
             let known = self.known(app);
             for replay in &known.kept.replays {
-                if self.is_finished(&known, replay).await {
+                if self.is_finished(app, replay).await {
                     let end = Command::EndReplay { number: replay.number, completed: true };
                     ended |= self.users.asker().execute(key, end, own_origin()).await.is_ok();
                 }
@@ -40,12 +46,11 @@ impl Directory {
         }
     }
 
-    async fn is_finished(&self, known: &Known, replay: &Replay) -> bool {
-        let Some(served) = known.replay(replay) else { return false };
+    async fn is_finished(&self, app: AppId, replay: &Replay) -> bool {
         let ranges = replay.ranges.iter().map(|(number, _, until)| (Partition(*number), *until));
         let ranges: BTreeMap<Partition, u64> = ranges.collect();
         let partitions: Vec<Partition> = ranges.keys().copied().collect();
-        let Ok(cursors) = self.cursors(&served.cursor_name(), &partitions).await else {
+        let Ok(cursors) = self.cursors(&replay_cursor(app, replay), &partitions).await else {
             return false;
         };
         ranges.iter().all(|(partition, until)| {

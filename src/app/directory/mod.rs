@@ -24,6 +24,7 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::future::join_all;
 
+pub(super) use self::ended::replay_cursor;
 use self::known::{Known, NOWHERE, One};
 pub(super) use self::sealing::Metrics;
 use self::terms::{Configured, Terms, Wire, certificate};

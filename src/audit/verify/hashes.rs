@@ -38,6 +38,8 @@ pub(super) struct Hashes {
     live: Vec<RowHash>,
     stored: Vec<Option<StoredRows>>,
     compared: u64,
+    /// Those in the journal that are over rows of another layout.
+    incomparable: u64,
 }
 
 impl Hashes {
@@ -57,6 +59,7 @@ impl Hashes {
             live: vec![RowHash::default(); usize::from(partitions)],
             stored: by_partition,
             compared: 0,
+            incomparable: 0,
         }
     }
 
@@ -68,6 +71,16 @@ impl Hashes {
     /// How many hashes were compared.
     pub(super) fn compared(&self) -> u64 {
         self.compared
+    }
+
+    /// What could not be compared.
+    pub(super) fn note(&self) -> Option<String> {
+        (self.incomparable > 0).then(|| {
+            format!(
+                "{} row hashes in the journal are over rows of another layout, and are not compared",
+                self.incomparable
+            )
+        })
     }
 
     /// Whether a store stands here.
@@ -100,6 +113,10 @@ impl Hashes {
         said: &str,
         problems: &mut Findings,
     ) {
+        if !RowHash::is_comparable(said) {
+            self.incomparable += 1;
+            return;
+        }
         self.compared += 1;
         let live = self.live[usize::from(place.0.0)];
         if live.differs_from(said) {

@@ -305,7 +305,8 @@ impl<'a> Check<'a> {
 
     fn finish(mut self) -> Result<Report, AuditError> {
         let deliveries = self.deliveries.finish(&mut Quiet)?;
-        self.seen.calls = deliveries.subscriptions.iter().map(|one| one.counts.calls).sum();
+        self.seen.calls = deliveries.held;
+        self.report.notes.extend(deliveries.notes);
         for finding in deliveries.findings.first {
             // What cursors say of themselves has rules of its own here.
             if !matches!(
@@ -343,6 +344,7 @@ impl<'a> Check<'a> {
         }
         self.people.finish(&remainder.unsettled, report, problems, &mut self.warnings);
         report.hashes = self.hashes.compared();
+        report.notes.extend(self.hashes.note());
         report.lags = self.cursors.lags(&self.ends);
         report.holds = self.problems.total == 0;
         self.seen.pairs = self.people.pairs();

@@ -43,6 +43,8 @@ pub struct Counted {
     pub commands: BTreeMap<&'static str, u64>,
     /// The range in each partition that has any: the first offset and the one behind the last.
     pub ranges: Vec<(Partition, Offset, Offset)>,
+    /// Records that count and cannot be read: what they owe is not known.
+    pub unreadable: u64,
 }
 
 /// Counts the calls that a replay of `selection` would tell.
@@ -56,11 +58,17 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
     let mut sets: BTreeMap<(Partition, Vec<CallbackCommand>), (u64, Offset, Offset)> =
         BTreeMap::new();
     let (mut streams, mut known) = (Streams::default(), false);
+    let mut unreadable = 0;
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     walk.run(|step, _| {
         let Step { partition, offset, reading, .. } = step;
-        let Reading::Record(record, Admitted::Valid) = reading else {
-            return Ok(ControlFlow::Continue(()));
+        let record = match reading {
+            Reading::Record(record, Admitted::Valid) => record,
+            Reading::Unreadable { admitted, .. } if admitted != Admitted::Void => {
+                unreadable += 1;
+                return Ok(ControlFlow::Continue(()));
+            }
+            _ => return Ok(ControlFlow::Continue(())),
         };
         match record.body {
             Body::Cursor { subscription: cursor, cursor: said }
@@ -102,7 +110,7 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
     let named =
         Options { app: Some(*app), subscription: Some(subscription.clone()), ..Options::default() };
     named.check_known(known || streams.know(&named))?;
-    Ok(sum(sets, &asked))
+    Ok(Counted { unreadable, ..sum(sets, &asked) })
 }
 
 fn sum(

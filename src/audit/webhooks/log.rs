@@ -203,21 +203,34 @@ struct LetterLine<'a> {
     letter: &'a DeadLetter,
 }
 
-/// Writes the letters of the calls that were given up; the range is about when. Answers how many.
-/// After a crash a call may have been made again all the same: [`log`] tells what became of it.
+/// What a look at the letters came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Letters written.
+    pub shown: u64,
+    /// Records that count and cannot be read: any of them may tell of a letter.
+    pub unreadable: u64,
+}
+
+/// Writes the letters of the calls that were given up; the range is about when. After a crash a call may have been made again all the same: [`log`] tells what became of it.
 pub fn dead_letters(
     journal: &dyn ReadJournal,
     options: &LogOptions,
     out: &mut dyn Write,
-) -> Result<u64, AuditError> {
-    let mut shown = 0;
+) -> Result<Summary, AuditError> {
+    let mut summary = Summary::default();
     let mut told: BTreeMap<(String, Partition), BTreeSet<Box<str>>> = BTreeMap::new();
     let (mut streams, mut known) = (Streams::default(), false);
     let mut walk = Walk::over(journal, &all_partitions(journal))?;
     let result = walk.run(|step, progress| {
         let Step { partition, offset, reading, .. } = step;
-        let Reading::Record(record, Admitted::Valid) = reading else {
-            return Ok(ControlFlow::Continue(()));
+        let record = match reading {
+            Reading::Record(record, Admitted::Valid) => record,
+            Reading::Unreadable { admitted, .. } if admitted != Admitted::Void => {
+                summary.unreadable += 1;
+                return Ok(ControlFlow::Continue(()));
+            }
+            _ => return Ok(ControlFlow::Continue(())),
         };
         let (subscription, cursor) = match record.body {
             Body::Cursor { subscription, cursor } => (subscription, cursor),
@@ -242,7 +255,7 @@ pub fn dead_letters(
             }
             progress.clear();
             write_letter(&subscription, (partition, offset), letter, options, out)?;
-            shown += 1;
+            summary.shown += 1;
         }
         if !died.is_empty() {
             let ids = died.iter().map(|letter| letter.id.clone()).collect();
@@ -252,7 +265,7 @@ pub fn dead_letters(
     });
     until_closed(result.and_then(|()| Ok(out.flush()?)), ())?;
     options.options.check_known(known || streams.know(&options.options))?;
-    Ok(shown)
+    Ok(summary)
 }
 
 fn write_letter(

@@ -22,7 +22,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 pub use count::{Counted, Selection, count};
-pub use log::{LogOptions, STATES, dead_letters, log};
+pub use log::{LogOptions, STATES, Summary, dead_letters, log};
 pub use report::{
     Counts, FINDINGS_SHOWN_MAX, Finding, Findings, PartitionReport, Report, Rule, Subscribed,
 };
@@ -308,6 +308,7 @@ impl<'a> Reckoning<'a> {
             }
             Reading::Unreadable { error, .. } => {
                 shelf.put(offset, None);
+                self.report.unreadable += 1;
                 self.report.findings.add(Finding {
                     rule: Rule::Readable,
                     subscription: "".into(),
@@ -386,22 +387,21 @@ impl<'a> Reckoning<'a> {
         self.wait(watch)?;
         let Self { journal, options, lanes, mut streams, mut report, .. } = self;
         options.check_known(!lanes.is_empty() || streams.know(&options))?;
-        streams.check_terms(journal, &lanes, &mut report.findings)?;
-        if options.app.is_none() && options.subscription.is_none() {
-            report.notes.extend(streams.notes(journal.partitions(), &lanes));
-        }
+        streams.check(journal, &lanes, &mut report.findings)?;
+        report.notes.extend(streams.notes(journal.partitions(), &options, &lanes));
         for ((cursor, partition), lane) in lanes {
             let Some(named) = CursorName::parse(&cursor) else { continue };
             let (app, name) = (named.app, named.label());
             let counted = lane.is_counted();
-            let Lane { cursor: newest, said_at, cursors, counts, .. } = lane;
+            let Lane { whose, cursor: newest, said_at, cursors, counts, .. } = lane;
+            report.held += if counted { counts.calls } else { 0 };
             let last = report.subscriptions.last();
             if last.is_none_or(|one| one.app != app || *one.name != name) {
                 report.subscriptions.push(Subscribed::new(app, name.into()));
             }
             let Some(subscribed) = report.subscriptions.last_mut() else { continue };
             subscribed.ended &= newest.ended;
-            subscribed.counted &= counted || newest.progress.filters.is_empty();
+            subscribed.counted &= whose.replay.is_ok();
             subscribed.add(PartitionReport {
                 partition,
                 next: newest.place.next,

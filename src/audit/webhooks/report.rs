@@ -24,6 +24,8 @@ pub enum Rule {
     Forward,
     /// A term begins with a move that somebody asked for.
     Term,
+    /// A place is given up when somebody has deleted the subscription.
+    Ended,
     /// Within a term the first offset that counts stays.
     Since,
     /// What was asked for of calls that were passed stays.
@@ -194,8 +196,12 @@ pub struct Report {
     pub balanced: bool,
     /// Records read.
     pub records: u64,
+    /// Those of them that count and cannot be read: what they owe is not known.
+    pub unreadable: u64,
     /// Cursors among them.
     pub cursors: u64,
+    /// Calls of the partitions whose cursors could be held against the records.
+    pub held: u64,
     /// The subscriptions, by app and name.
     pub subscriptions: Vec<Subscribed>,
     /// Broken rules.

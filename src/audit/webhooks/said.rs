@@ -1,6 +1,7 @@
 //! What the streams that keep apps' subscriptions say, held against where the cursors stand.
 //!
-//! A term that nobody began is wrong. What is asked for is only noted: the settings may hide a
+//! A term that nobody began is wrong, and so is an end without a deletion: behind either, a count begins
+//! anew wherever the cursor says. What is asked for is only noted: the settings may hide a
 //! subscription that was set, and no journal holds them. A partition without a place is lag.
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use super::super::walk::{Reading, Walk, all_partitions};
 use super::{Finding, Findings, Lane, Options, Rule};
 use crate::domain::subscription::AFTER_COMMANDS;
 use crate::domain::{AppId, Event, is_keeper};
-use crate::journal::{Admitted, Body, Commit, Partition, ReadJournal};
+use crate::journal::{Admitted, Body, Commit, Offset, Partition, ReadJournal};
 use crate::webhooks::CursorName;
 
 /// What was said of one subscription.
@@ -23,6 +24,8 @@ struct Said {
     asked: Vec<Vec<Box<str>>>,
     /// It was set and not deleted since.
     is_set: bool,
+    /// How often it was deleted.
+    deletions: u64,
 }
 
 /// What was said of all of them.
@@ -32,9 +35,9 @@ pub(super) struct Streams(BTreeMap<(AppId, Box<str>), Said>);
 /// All cursors, by name and partition.
 type Lanes = BTreeMap<(Box<str>, Partition), Lane>;
 
-/// Those of what is told for the first time, as far as they are kept.
-fn live(lanes: &Lanes) -> impl Iterator<Item = ((AppId, Box<str>), &Lane)> {
-    lanes.iter().filter(|(_, lane)| !lane.cursor.ended).filter_map(|((cursor, _), lane)| {
+/// Those of what is told for the first time.
+fn first_told(lanes: &Lanes) -> impl Iterator<Item = ((AppId, Box<str>), &Lane)> {
+    lanes.iter().filter_map(|((cursor, _), lane)| {
         let CursorName { app, subscription, replay } = CursorName::parse(cursor)?;
         replay.is_none().then(|| ((app, subscription.into()), lane))
     })
@@ -64,7 +67,10 @@ impl Streams {
                     said.is_set = true;
                     said.asked.push(in_order(&set.commands));
                 }
-                Event::SubscriptionDeleted { .. } => said.is_set = false,
+                Event::SubscriptionDeleted { .. } => {
+                    said.is_set = false;
+                    said.deletions += 1;
+                }
                 // In journals of earlier versions terms begin anew with a subscription that was deleted.
                 Event::SubscriptionMoved(seek) => said.term = said.term.max(seek.term),
                 _ => {}
@@ -77,17 +83,19 @@ impl Streams {
         self.0.keys().any(|(app, name)| options.wants(*app, name))
     }
 
-    /// Finds cursors of terms that nobody began. What moved one is durable before its cursor, but may
-    /// have come behind the reader's back: then the journal is read once more.
-    pub(super) fn check_terms(
+    /// Finds cursors of terms that nobody began, and ends that no deletion asked for. What moved or
+    /// ended one is durable before its cursor, but may have come behind the reader's back: then the
+    /// journal is read once more.
+    pub(super) fn check(
         &mut self,
         journal: &dyn ReadJournal,
         lanes: &Lanes,
         findings: &mut Findings,
     ) -> Result<(), AuditError> {
-        if !live(lanes).any(|(key, lane)| lane.cursor.term > self.term(&key)) {
+        if !first_told(lanes).any(|(key, lane)| self.unasked(&key, lane).is_some()) {
             return Ok(());
         }
+        *self = Self::default();
         Walk::over(journal, &all_partitions(journal))?.run(|step, _| {
             if let Reading::Record(record, Admitted::Valid) = &step.reading
                 && let Body::Commit(commit) = &record.body
@@ -96,29 +104,41 @@ impl Streams {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        for (key, lane) in live(lanes) {
-            let (said, moved) = (lane.cursor.term, self.term(&key));
-            if said > moved {
+        for (key, lane) in first_told(lanes) {
+            if let Some((rule, offset, detail)) = self.unasked(&key, lane) {
                 findings.add(Finding {
-                    rule: Rule::Term,
+                    rule,
                     subscription: lane.whose.cursor.clone(),
                     partition: lane.whose.partition,
-                    offset: lane.said_at,
-                    detail: format!("is of term {said}, and the last that was begun is {moved}"),
+                    offset,
+                    detail,
                 });
             }
         }
         Ok(())
     }
 
-    fn term(&self, key: &(AppId, Box<str>)) -> u32 {
-        self.0.get(key).map_or(0, |said| said.term)
+    /// What a lane was not asked to do, by all that was heard.
+    fn unasked(&self, key: &(AppId, Box<str>), lane: &Lane) -> Option<(Rule, Offset, String)> {
+        let said = self.0.get(key);
+        let (moved, deleted) = said.map_or((0, 0), |said| (said.term, said.deletions));
+        let (term, ends) = (lane.cursor.term, lane.ends());
+        if ends > deleted {
+            let detail = format!("was given up {ends} times, and deleted {deleted} times");
+            return Some((Rule::Ended, lane.ended_at, detail));
+        }
+        (!lane.cursor.ended && term > moved).then(|| {
+            let detail = format!("is of term {term}, and the last that was begun is {moved}");
+            (Rule::Term, lane.said_at, detail)
+        })
     }
 
-    /// What the journal alone does not decide.
-    pub(super) fn notes(&self, partitions: u16, lanes: &Lanes) -> Vec<String> {
+    /// What the journal alone does not decide, of what `options` ask for.
+    pub(super) fn notes(&self, partitions: u16, options: &Options, lanes: &Lanes) -> Vec<String> {
         let mut notes = Vec::new();
-        for ((app, name), said) in self.0.iter().filter(|(_, said)| said.is_set) {
+        let set =
+            self.0.iter().filter(|((app, name), said)| said.is_set && options.wants(*app, name));
+        for ((app, name), said) in set {
             let cursor = CursorName::of(*app, name).to_string();
             let here = |partition| lanes.get(&(cursor.as_str().into(), Partition(partition)));
             let lane = |partition: u16| here(partition).filter(|lane| !lane.cursor.ended);

@@ -30,12 +30,14 @@ impl RowHash {
         Self(row_hash(key, xxh3_128(value)))
     }
 
-    /// Whether a hash that was written says something else about the same rows. One over rows of
-    /// another layout says nothing.
+    /// Whether a hash that was written is over rows of this layout. Any other says nothing.
+    pub fn is_comparable(written: &str) -> bool {
+        written.split_once('-').is_some_and(|(layout, _)| *layout == LAYOUT.to_string())
+    }
+
+    /// Whether a hash that was written says something else about the same rows.
     pub fn differs_from(&self, written: &str) -> bool {
-        let here = self.to_string();
-        let layout = |text: &str| text.split_once('-').map(|(layout, _)| layout.to_owned());
-        layout(written) == layout(&here) && written != here
+        Self::is_comparable(written) && *written != self.to_string()
     }
 
     /// Puts a row in, or takes it out again.

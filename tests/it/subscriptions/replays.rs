@@ -5,9 +5,11 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use super::{ADD, DELETE, blocked, delete, listed, people, places, replay, replays, set};
+use super::{
+    ADD, DELETE, blocked, delete, listed, people, people_of, places, replay, replays, set,
+};
 use crate::support::{
-    APP, Caller, DEADLINE, Heard, NOW_S, Reaction, TestSubscriber, audit, eventually,
+    APP, Caller, DEADLINE, Heard, NOW_S, Reaction, Setup, TestSubscriber, audit, eventually,
 };
 
 #[test]
@@ -191,4 +193,23 @@ fn a_replay_goes_on_after_a_restart_and_is_ended_by_a_call() {
     delete(&mut caller, "audit");
     assert!(replays(&mut caller).is_empty());
     eventually("all places are given up", || places(&node).is_empty());
+}
+
+#[test]
+fn a_replay_of_a_subscription_that_left_the_settings_is_listed_and_can_be_ended() {
+    let mut subscriber = TestSubscriber::start();
+    let (node, mut caller) = people_of(Setup::new().webhook(&subscriber));
+    caller.block("amy", &["bob"]);
+    node.settle();
+    subscriber.close();
+    assert_eq!(replay(&mut caller, &json!({"Name": "main"}))["Number"], 1);
+    drop(caller);
+    let node = node.stop().setup.unset("WEBHOOK_URL").start();
+    let mut caller = node.caller();
+    assert!(listed(&mut caller).is_empty(), "it has left");
+    let running = replays(&mut caller);
+    assert_eq!(running.len(), 1, "{running:?}");
+    assert_eq!((&running[0]["Number"], &running[0]["Name"]), (&json!(1), &json!("main")));
+    caller.call("webhook/replay_end", &json!({"Number": 1})).ok();
+    assert!(replays(&mut caller).is_empty());
 }

@@ -13,6 +13,17 @@ fn a_row_hash_that_is_another_is_a_problem() {
 }
 
 #[test]
+fn a_row_hash_of_another_layout_is_not_compared_and_is_named() {
+    let mut world = friends();
+    world.checkpoint(Partition(0));
+    world.append(Partition(0), &Body::Checkpoint { hash: format!("1-{:032x}", 7) });
+    let report = expect_clean(&world.memory);
+    assert_eq!(report.hashes, 1);
+    assert_eq!(report.notes.len(), 1, "{:?}", report.notes);
+    assert!(report.notes[0].starts_with("1 row hashes in the journal are over rows of another"));
+}
+
+#[test]
 fn a_store_is_compared_at_the_place_of_its_checkpoint() {
     let mut world = friends();
     let home = world.home("amy");

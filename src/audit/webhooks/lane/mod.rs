@@ -75,6 +75,10 @@ pub(super) struct Lane {
     pub(super) cursors: u64,
     /// The next cursor is the first one of a count.
     fresh: bool,
+    /// How often another count began behind an end.
+    begun_anew: u64,
+    /// Where the last end is said.
+    pub(super) ended_at: Offset,
     /// Counts of the calls that were passed.
     pub(super) counts: Counts,
     since: Offset,
@@ -101,6 +105,8 @@ impl Lane {
             said_at: Offset(0),
             cursors: 0,
             fresh: true,
+            begun_anew: 0,
+            ended_at: Offset(0),
             counts: Counts::default(),
             since: Offset(0),
             place: Offset(0),
@@ -121,6 +127,11 @@ impl Lane {
         self.counted && self.whose.replay.is_ok()
     }
 
+    /// How often it was given up.
+    pub(super) fn ends(&self) -> u64 {
+        self.begun_anew + u64::from(self.cursor.ended)
+    }
+
     /// Takes the cursor that stands at `said_at`.
     pub(super) fn take(
         &mut self,
@@ -134,8 +145,7 @@ impl Lane {
         let before = std::mem::replace(&mut self.cursor, cursor);
         self.said_at = said_at;
         if self.cursor.ended {
-            self.fresh = true;
-            (self.parked, self.pending) = (BTreeMap::new(), Vec::new());
+            self.ended_at = said_at;
             return Ok(());
         }
         if next > said_at {
@@ -146,21 +156,24 @@ impl Lane {
         }
         if std::mem::take(&mut self.fresh) {
             self.begin();
-        } else if (self.cursor.term, next) < known {
-            let detail = format!("goes back from {} to {next} within term {}", known.1, known.0);
-            self.find(ground, Rule::Forward, said_at, detail);
-            return self.take_for_granted(ground);
-        } else if self.cursor.term > before.term {
-            // Other partitions were moved, and this one goes on; or it begins anew.
-            let progress = &self.cursor.progress;
-            let goes_on = progress.since == self.since && next >= self.place && self.counted && {
+        } else if before.ended || self.cursor.term > before.term {
+            // Other partitions were moved, or it was not heard of the end, and this one goes on; or it
+            // begins anew.
+            let follows = self.cursor.progress.since == self.since && next >= self.place;
+            let goes_on = follows && self.counted && {
                 let mut findings = Findings::default();
                 self.clone().hold(&mut ground.quiet(&mut findings, &mut Quiet))?;
                 findings.total == 0
             };
+            // Without a count, nothing lies between the two.
+            self.begun_anew += u64::from(before.ended && !goes_on && (self.counted || !follows));
             if !goes_on {
                 self.begin();
             }
+        } else if (self.cursor.term, next) < known {
+            let detail = format!("goes back from {} to {next} within term {}", known.1, known.0);
+            self.find(ground, Rule::Forward, said_at, detail);
+            return self.take_for_granted(ground);
         } else if !self.keeps_since(ground, &before) {
             return self.take_for_granted(ground);
         }

@@ -6,14 +6,18 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::{READ_BYTES_MAX, Standpoint};
 use crate::audit::AuditError;
 use crate::domain::Timestamp;
 use crate::journal::record::decode;
-use crate::journal::{Epoch, Offset, Partition, Place, ReadJournal};
+use crate::journal::{Body, Epoch, Offset, Partition, Place, ReadJournal, Record};
 use crate::webhooks::digest::CallId;
 
 /// The first byte of every text.
 const LAYOUT: u8 = 1;
+/// How many records before a call's own it is looked for a place of which it is known what counts there,
+/// first near it.
+const LOOKS_BACK: [u64; 3] = [256, 4_096, 32_768];
 /// Bytes of the sum at the end of a text.
 const SUM_BYTES: usize = 8;
 
@@ -48,19 +52,41 @@ impl ScanCursor {
         }
     }
 
-    /// In front of the record that one call tells of, if it is a record.
-    pub fn in_front_of(journal: &dyn ReadJournal, id: CallId) -> Result<Option<Self>, AuditError> {
+    /// In front of the record that one call tells of, if it is a record, or as little before it as is
+    /// needed to know whether it counts.
+    pub fn in_front_of(
+        journal: &dyn ReadJournal,
+        id: CallId,
+        standpoints: &[Standpoint],
+    ) -> Result<Option<Self>, AuditError> {
         let CallId { partition, offset, .. } = id;
         if partition.0 >= journal.partitions() || offset >= journal.end(partition)? {
             return Ok(None);
         }
-        let entries = journal.reader(&[(partition, offset)])?.next(1)?;
-        let entry = entries.first().filter(|entry| entry.offset == offset);
-        let Some(Ok(record)) = entry.map(|entry| decode(&entry.bytes)) else { return Ok(None) };
-        let Some(n) = record.n.checked_sub(1) else { return Ok(None) };
+        let here = standpoints.iter().filter(|one| one.partition == partition);
+        let mut known: Vec<Place> = here.map(|one| one.cursor.place).collect();
+        let mut place = None;
+        for back in LOOKS_BACK {
+            let from = Offset(offset.0.saturating_sub(back));
+            known.extend((from == Offset(0)).then(Place::default));
+            let mut itself = None;
+            visit(journal, (partition, from), offset, &mut |at, record| match record.body {
+                Body::Cursor { cursor, .. } if !cursor.ended => known.push(cursor.place),
+                _ if at == offset => itself = Some((record.epoch, record.n)),
+                _ => {}
+            })?;
+            let Some((epoch, n)) = itself else { return Ok(None) };
+            let Some(n) = n.checked_sub(1) else { return Ok(None) };
+            let near = known.iter().filter(|place| (from..=offset).contains(&place.next));
+            if let Some(near) = near.max_by_key(|place| place.next) {
+                place = Some(*near);
+                break;
+            }
+            // Nothing near it says what counts there; taken by itself, it does.
+            place = Some(Place { next: offset, epoch, n });
+        }
         let mut cursor = Self::beginning(journal.partitions(), None);
-        let place = Place { next: offset, epoch: record.epoch, n };
-        cursor.places[usize::from(partition.0)] = (place, 0);
+        cursor.places[usize::from(partition.0)].0 = place.unwrap_or_default();
         cursor.only = Some(partition);
         Ok(Some(cursor))
     }
@@ -100,6 +126,30 @@ impl ScanCursor {
             return Err(ScanCursorError);
         }
         Ok(Self { places, since: since.map(Timestamp), only: None })
+    }
+}
+
+/// Shows `see` each readable record of a partition, `to` included.
+fn visit(
+    journal: &dyn ReadJournal,
+    from: (Partition, Offset),
+    to: Offset,
+    see: &mut dyn FnMut(Offset, Record),
+) -> Result<(), AuditError> {
+    let mut reader = journal.reader(&[from])?;
+    loop {
+        let entries = reader.next(READ_BYTES_MAX)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        for entry in entries {
+            if entry.offset > to {
+                return Ok(());
+            }
+            if let Ok(record) = decode(&entry.bytes) {
+                see(entry.offset, record);
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::audit::AuditError;
 use crate::audit::walk::{Reading, read};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{
-    Admitted, Body, Commit, Cursor, DeadLetter, JournalError, Offset, Partition, Place,
+    Admitted, Body, Commit, Cursor, DeadLetter, JournalError, Offset, Partition, Place, Progress,
     ReadJournal, Record,
 };
 use crate::webhooks::digest::CallId;
@@ -215,17 +215,16 @@ pub fn delivered(
                     return Some(0);
                 }
                 let found = of_record(asked, standpoints, (partition, offset), commit);
-                let found = found.into_iter().enumerate().skip(answered as usize);
-                for (index, item) in found {
+                for (number, item) in found.into_iter().filter(|(number, _)| *number >= answered) {
                     if items.len() >= reach.items {
-                        return Some(index as u32);
+                        return Some(number);
                     }
                     items.push(item);
                 }
                 None
             }
             Body::Cursor { subscription, cursor } => {
-                note_cursor(&mut items, app, partition, subscription, cursor);
+                note_cursor(&mut items, standpoints, (app, partition), subscription, cursor);
                 None
             }
             _ => None,
@@ -236,39 +235,42 @@ pub fn delivered(
     if !complete && items.iter().any(|item| item.state.is_none()) {
         scan(journal, &mut ahead, Reach { records: left, ..reach }, &mut |place, record, _| {
             if let Body::Cursor { subscription, cursor } = &record.body {
-                note_cursor(&mut items, app, place.0, subscription, cursor);
+                note_cursor(&mut items, standpoints, (app, place.0), subscription, cursor);
             }
             items.iter().all(|item| item.state.is_some()).then_some(0)
         })?;
     }
-    items.retain(|item| asked.state.as_deref().is_none_or(|wanted| item.state == Some(wanted)));
+    // One of which it is not known how it stands may be in that state: the page does not come again.
+    items.retain(|item| {
+        asked.state.as_deref().is_none_or(|wanted| item.state.is_none_or(|state| state == wanted))
+    });
     Ok(Scanned { items, complete: complete || asked.id.is_some() })
 }
 
-/// The calls of one record, as the newest cursors have them.
+/// The calls of one record, as the newest cursors have them, each under its number among all that the
+/// record could owe. Of those that a cursor is done with, all: what was asked for then is said by the
+/// cursor that passed them.
 fn of_record(
     asked: &Asked,
     standpoints: &[Standpoint],
     (partition, offset): (Partition, Offset),
     commit: &Commit,
-) -> Vec<Delivered> {
+) -> Vec<(u32, Delivered)> {
     let mut items = Vec::new();
     let here = standpoints.iter().filter(|one| {
         one.partition == partition
             && asked.subscription.as_ref().is_none_or(|wanted| *wanted == one.subscription)
     });
-    for Standpoint { subscription, cursor, .. } in here {
+    let calls = deliveries(commit, Switches::ALL);
+    for (place, Standpoint { subscription, cursor, .. }) in here.enumerate() {
         let progress = &cursor.progress;
         if offset < progress.since {
             continue;
         }
-        let filters = progress.filters.iter();
-        let filter = filters.rev().find(|filter| filter.from <= offset);
-        let filter = filter.or(progress.filters.first());
-        let names = filter.map_or(&[][..], |filter| &filter.commands);
-        let want: Switches =
-            names.iter().filter_map(|name| CallbackCommand::from_name(name)).collect();
-        for (index, call) in deliveries(commit, want).into_iter().enumerate() {
+        let still_matters = offset >= progress.resume.unwrap_or(cursor.place).next;
+        let want = if still_matters { in_force(progress, offset) } else { Switches::ALL };
+        let wanted = calls.iter().enumerate().filter(|(_, call)| want.has(call.command));
+        for (index, (number, call)) in wanted.enumerate() {
             let id = CallId { partition, offset, command: call.command };
             if asked.id.is_some_and(|wanted| wanted != id) {
                 continue;
@@ -294,42 +296,59 @@ fn of_record(
                     (item.attempts, item.error) = (parked.attempts, parked.error.clone());
                 }
             }
-            items.push(item);
+            items.push(((place * calls.len() + number) as u32, item));
         }
     }
     items
 }
 
-/// What a cursor says of calls that are done with.
+/// What was asked for at `offset`, by a cursor for whose filters it still matters.
+fn in_force(progress: &Progress, offset: Offset) -> Switches {
+    let filter = progress.filters.iter().rev().find(|filter| filter.from <= offset);
+    let names = filter.map_or(&[][..], |filter| &filter.commands);
+    names.iter().filter_map(|name| CallbackCommand::from_name(name)).collect()
+}
+
+/// What a cursor says of calls that are done with. Those that were not asked for when it passed them
+/// are left out.
 fn note_cursor(
-    items: &mut [Delivered],
-    app: AppId,
-    partition: Partition,
+    items: &mut Vec<Delivered>,
+    standpoints: &[Standpoint],
+    (app, partition): (AppId, Partition),
     name: &str,
     cursor: &Cursor,
 ) {
     let Some(CursorName { app: of, subscription, replay: None }) = CursorName::parse(name) else {
         return;
     };
-    let open = items.iter_mut().filter(|item| {
-        of == app
-            && item.id.partition == partition
-            && item.subscription == subscription
-            && item.state.is_none()
+    let progress = &cursor.progress;
+    // Another count, before a move, says nothing of what the newest cursor has told.
+    let goes_on = standpoints.iter().any(|one| {
+        (one.partition, &*one.subscription) == (partition, subscription)
+            && one.cursor.progress.since == progress.since
     });
-    for item in open {
-        let progress = &cursor.progress;
+    if of != app || !goes_on {
+        return;
+    }
+    items.retain_mut(|item| {
+        let CallId { offset, command, .. } = item.id;
+        if item.id.partition != partition
+            || item.subscription != subscription
+            || item.state.is_some()
+        {
+            return true;
+        }
         if let Some(letter) = progress.died.iter().find(|letter| *letter.id == *item.id.to_string())
         {
             (item.attempts, item.error) = (letter.attempts, letter.error.clone());
         }
-        let parked = progress.parked.iter();
-        let waits = parked.filter(|parked| parked.user == item.user);
-        let waits = waits.map(|parked| parked.first).next().is_some_and(|at| at <= item.id.offset);
-        if item.id.offset < cursor.place.next && !waits {
-            item.state = Some(if item.attempts > 0 { DEAD } else { DELIVERED });
+        let waits = progress.parked.iter().find(|parked| parked.user == item.user);
+        if offset >= cursor.place.next || waits.is_some_and(|parked| parked.first <= offset) {
+            return true;
         }
-    }
+        item.state = Some(if item.attempts > 0 { DEAD } else { DELIVERED });
+        in_force(progress, offset).has(command)
+    });
 }
 
 /// Takes a record of which so many items were taken before. Answers how many are by now, if it cannot

@@ -1,6 +1,7 @@
 //! Lies of a cursor.
 
 use super::*;
+use crate::audit::verify;
 use crate::domain::{BeforeTerms, DeliveryTerms, Format, Seek, SeekTo, Subscription};
 
 #[test]
@@ -191,6 +192,45 @@ fn a_term_that_nobody_began_is_found() {
 }
 
 #[test]
+fn an_end_without_a_deletion_is_found_and_hides_nothing() {
+    let deleted = || keeper(Event::SubscriptionDeleted { name: "main".into() });
+    let begin = |next| Cursor::begin(Place { next: Offset(next), epoch: Epoch(1), n: next - 1 });
+    let mut book = three();
+    book.say(Cursor::ended());
+    book.expect(5, Rule::Ended, "was given up 1 times, and deleted 0 times");
+    // The call of the third record is told nowhere.
+    book.say(begin(6));
+    book.expect(5, Rule::Ended, "was given up 1 times, and deleted 0 times");
+    let problems = verify::check(&book.memory, &verify::Options::default());
+    let promises = problems.expect("memory is readable").promises;
+    assert!(!promises[4].kept, "{promises:#?}");
+    // Wherever the deletion is read.
+    book.put(&deleted());
+    assert!(book.report().balanced);
+    book.say(Cursor::ended());
+    book.say(begin(9));
+    book.expect(8, Rule::Ended, "was given up 2 times, and deleted 1 times");
+}
+
+#[test]
+fn whoever_goes_on_behind_an_end_has_not_begun_anew() {
+    let mut book = three();
+    book.put(&keeper(Event::SubscriptionDeleted { name: "main".into() }));
+    book.say(Cursor::ended());
+    // It was on its way when the place was given up.
+    book.passed(4);
+    book.say(Cursor::ended());
+    assert!(book.report().balanced);
+    // Where a call is in neither cursor, nothing was gone on with.
+    let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
+    cursor.progress.delivered = Tally::default();
+    book.say(cursor);
+    book.say(Cursor::ended());
+    let found = book.report().findings.first;
+    assert!(found.iter().any(|one| one.rule == Rule::Ended), "{found:#?}");
+}
+
+#[test]
 fn what_the_journal_does_not_decide_is_noted() {
     let add = CallbackCommand::BlackListAdd.name();
     let set = |commands: &[&str]| {
@@ -212,6 +252,19 @@ fn what_the_journal_does_not_decide_is_noted() {
     let notes = book.report().notes;
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("crm of app 1400000001 was set and has no place in 1 of 1"));
+    let verified = verify::check(&book.memory, &verify::Options::default());
+    assert_eq!(verified.expect("memory is readable").notes, notes);
+    for (app, subscription, noted) in [
+        (None, Some("crm"), 1),
+        (Some(APP), None, 1),
+        (None, Some("main"), 0),
+        (Some(AppId(3)), None, 0),
+    ] {
+        let subscription = subscription.map(str::to_owned);
+        let options = Options { app, subscription, ..Options::default() };
+        let notes = reconcile(&book.memory, &options).expect("memory is readable").notes;
+        assert_eq!(notes.len(), noted, "{options:?}");
+    }
     let say = |book: &mut Book, commands: &[&str]| {
         let commands = commands.iter().map(|one| (*one).into()).collect();
         let place = Place { next: Offset(5), epoch: Epoch(1), n: 4 };

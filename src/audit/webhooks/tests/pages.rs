@@ -37,6 +37,124 @@ fn a_page_goes_on_inside_a_record_however_much_that_tells() {
     assert_eq!(told, (0..LETTERS).map(letter).collect::<Vec<_>>());
 }
 
+const ADD: CallbackCommand = CallbackCommand::BlackListAdd;
+const DELETE: CallbackCommand = CallbackCommand::BlackListDelete;
+
+/// A cursor that is done with all before `next`, and what was asked for from which offset on.
+fn done(next: u64, filters: &[(u64, &[CallbackCommand])]) -> Cursor {
+    let filter = |(from, commands): &(u64, &[CallbackCommand])| Filter {
+        from: Offset(*from),
+        commands: commands.iter().map(|command| command.name().into()).collect(),
+    };
+    let filters = filters.iter().map(filter).collect();
+    let progress = Progress { since: Offset(1), filters, ..Progress::default() };
+    let place = Place { next: Offset(next), epoch: Epoch(1), n: next - 1 };
+    Cursor { place, progress, ..Cursor::default() }
+}
+
+/// What is told of the calls that are asked for, where the newest cursor is `newest`, of so many records.
+fn told(book: &Book, asked: &Asked, newest: &Cursor, records: usize) -> Vec<(String, String)> {
+    let cursor = newest.clone();
+    let newest = [Standpoint { subscription: "main".into(), partition: HERE, cursor }];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let reach = Reach { records, items: 50, bytes: usize::MAX, deadline };
+    let mut place = match asked.id {
+        Some(id) => match ScanCursor::in_front_of(&book.memory, id, &newest).expect("readable") {
+            Some(place) => place,
+            None => return Vec::new(),
+        },
+        None => ScanCursor::beginning(1, None),
+    };
+    let found = delivered(&book.memory, APP, asked, &newest, &mut place, reach).expect("readable");
+    let short = |item: Delivered| {
+        let id = item.id.to_string().replace("Sns.CallbackBlackList", "");
+        (id, item.state.unwrap_or("passed").to_owned())
+    };
+    found.items.into_iter().map(short).collect()
+}
+
+fn each(told: &[(&str, &str)]) -> Vec<(String, String)> {
+    told.iter().map(|(id, state)| ((*id).to_owned(), (*state).to_owned())).collect()
+}
+
+#[test]
+fn what_was_asked_for_is_said_by_the_cursor_that_passed_the_call() {
+    for (first, later) in [(&[ADD][..], &[ADD, DELETE][..]), (&[ADD, DELETE], &[ADD])] {
+        let mut book = Book::new();
+        assert_eq!(book.block_and_unblock("amy"), 1);
+        book.say(done(2, &[(0, first)]));
+        assert_eq!(book.block_and_unblock("amy"), 3);
+        book.say(done(4, &[(0, first), (2, later)]));
+        assert_eq!(book.block_and_unblock("amy"), 5);
+        let newest = done(5, &[(2, later)]);
+        book.say(newest.clone());
+        let calls = |offset: u64, asked: &[CallbackCommand], state: &str| {
+            let name = |command: &CallbackCommand| if *command == ADD { "Add" } else { "Delete" };
+            let call = |command| (format!("0@{offset}.{}", name(command)), state.to_owned());
+            asked.iter().map(call).collect::<Vec<_>>()
+        };
+        let expected = [
+            calls(1, first, "delivered"),
+            calls(3, later, "delivered"),
+            calls(5, later, "waiting"),
+        ];
+        assert_eq!(told(&book, &Asked::default(), &newest, 100), expected.concat());
+    }
+}
+
+#[test]
+fn a_cursor_of_another_count_says_nothing_of_what_the_newest_has_told() {
+    let mut book = Book::new();
+    book.block("amy");
+    // It began behind the record; then it was moved to the beginning.
+    let mut behind = done(2, &[(0, &[ADD])]);
+    behind.progress.since = Offset(2);
+    book.say(behind);
+    let mut newest = done(2, &[(0, &[ADD])]);
+    newest.term = 1;
+    newest.progress.died = vec![letter(1)];
+    book.say(newest.clone());
+    assert_eq!(told(&book, &Asked::default(), &newest, 100), each(&[("0@1.Add", "dead")]));
+}
+
+#[test]
+fn a_call_of_which_too_little_was_looked_at_may_be_in_the_state_that_is_asked_for() {
+    let mut book = Book::new();
+    book.block("amy");
+    book.block("bob");
+    let mut newest = done(3, &[(0, &[ADD])]);
+    newest.progress.died = vec![letter(1)];
+    book.say(newest.clone());
+    let asked = |state: &str| Asked { state: Some(state.into()), ..Asked::default() };
+    assert_eq!(told(&book, &asked("dead"), &newest, 2), each(&[("0@1.Add", "passed")]));
+    assert_eq!(told(&book, &asked("dead"), &newest, 4), each(&[("0@1.Add", "dead")]));
+    assert_eq!(told(&book, &asked("delivered"), &newest, 4), each(&[("0@2.Add", "delivered")]));
+}
+
+#[test]
+fn a_call_of_a_record_that_counts_for_nobody_is_not_there() {
+    // Where reading begins at the first record, at a cursor near it, and with the second look back.
+    for (before, next) in [(1, 1), (300, 300), (300, 1)] {
+        let mut book = Book::new();
+        for _ in 0..before {
+            book.block("amy");
+        }
+        let newest = done(next, &[(0, &[ADD])]);
+        book.say(newest.clone());
+        let event = Event::UserBlocked { target: super::id("zoe"), remain_friends: false };
+        let void = book.put_as(0, 9, &Book::commit("amy", vec![event.clone()], 0));
+        let again = book.put_as(1, book.n, &Book::commit("amy", vec![event], 0));
+        let counts = book.block("amy");
+        let asked = |offset: u64| {
+            let id = format!("0@{offset}.Sns.CallbackBlackListAdd").parse().ok();
+            told(&book, &Asked { id, ..Asked::default() }, &newest, 100_000)
+        };
+        assert_eq!((asked(void), asked(again)), (Vec::new(), Vec::new()), "{before} {next}");
+        let there = format!("0@{counts}.Add");
+        assert_eq!(asked(counts), each(&[(&there, "waiting")]), "{before} {next}");
+    }
+}
+
 proptest! {
     #[test]
     fn a_text_is_the_cursor_that_it_was_made_of_or_none(

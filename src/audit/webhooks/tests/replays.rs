@@ -39,6 +39,49 @@ fn a_replay_is_counted_before_it_is_made() {
 }
 
 #[test]
+fn a_replay_that_nobody_knows_is_noted_and_its_calls_are_not_counted_as_checked() {
+    let mut book = three();
+    let cursor = book.cursor(&Done { next: 4, ..Done::default() });
+    let subscription = format!("webhook/{APP}/replay/1");
+    book.put(&Body::Cursor { subscription, cursor: Box::new(cursor) });
+    assert_eq!(book.report().held, 3, "those of the subscription itself");
+    let verified = verify::check(&book.memory, &verify::Options::default());
+    let verified = verified.expect("memory is readable");
+    assert_eq!(verified.notes.len(), 1, "{:?}", verified.notes);
+    assert!(verified.notes[0].starts_with("main/replay/1 of app 1400000001 is not held"));
+    let checked = &verified.promises[4].checked;
+    assert!(checked.iter().any(|one| (one.what, one.count) == ("calls", 3)), "{checked:?}");
+}
+
+#[test]
+fn records_that_count_and_cannot_be_read_are_counted_by_whoever_passes_over_them() {
+    let mut book = three();
+    for (epoch, n) in [(1, book.n + 1), (0, 9)] {
+        let offset = book.put_as(epoch, n, &Body::Watermark { seen: Vec::new() });
+        let bytes = &mut book.memory.entries[offset as usize].bytes;
+        let text = String::from_utf8(std::mem::take(bytes)).expect("text");
+        *bytes = text.replace(r#"{"v":1,"#, r#"{"v":99,"#).into_bytes();
+        assert!(decode(bytes).is_err());
+    }
+    let selection = Selection {
+        app: APP,
+        subscription: MAIN.into(),
+        range: Range::default(),
+        users: Vec::new(),
+        commands: Vec::new(),
+        ids: Vec::new(),
+    };
+    let options = LogOptions::default();
+    let unreadable = [
+        book.report().unreadable,
+        log(&book.memory, &options, &mut Vec::new()).expect("readable").unreadable,
+        dead_letters(&book.memory, &options, &mut Vec::new()).expect("readable").unreadable,
+        count(&book.memory, &selection).expect("readable").unreadable,
+    ];
+    assert_eq!(unreadable, [1; 4], "the other one counts for nobody");
+}
+
+#[test]
 fn a_replay_is_held_against_what_it_was_to_tell() {
     for skipped in [false, true] {
         let mut book = three();
