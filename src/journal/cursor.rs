@@ -138,7 +138,7 @@ impl Tally {
 
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        *self == Self::default()
     }
 }
 
