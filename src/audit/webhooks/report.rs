@@ -124,7 +124,7 @@ pub struct PartitionReport {
     pub partition: Partition,
     /// The first offset that is not done with, but for parked users.
     pub next: Offset,
-    /// How often it was moved.
+    /// The term of its last move, which grows with each and is no count; 0 if there was none.
     pub term: u32,
     /// The record that says so.
     pub said_at: Offset,

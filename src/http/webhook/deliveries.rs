@@ -174,7 +174,7 @@ pub struct StatusSeen {
     /// another node owns, those behind the place that was saved last.
     #[serde(rename = "LagRecords")]
     pub lag: u64,
-    /// How often it was moved.
+    /// The term of its last move, which grows with each and is no count; 0 if there was none.
     pub term: u32,
     /// Since when the receiver counts as down, if it does.
     #[serde(serialize_with = "in_seconds_or_0")]

@@ -4,18 +4,23 @@ use super::*;
 use crate::audit::verify;
 use crate::domain::{MAIN, keeper};
 
-#[test]
-fn a_replay_is_counted_before_it_is_made() {
-    let mut book = three();
-    book.block_and_unblock("bob");
-    let selection = Selection {
+/// All calls of the subscription of the settings.
+fn everything() -> Selection {
+    Selection {
         app: APP,
         subscription: MAIN.into(),
         range: Range::default(),
         users: Vec::new(),
         commands: Vec::new(),
         ids: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn a_replay_is_counted_before_it_is_made() {
+    let mut book = three();
+    book.block_and_unblock("bob");
+    let selection = everything();
     let calls = |selection: &Selection| {
         let counted = count(&book.memory, selection).expect("memory is readable");
         (counted.calls, counted.records)
@@ -63,14 +68,7 @@ fn records_that_count_and_cannot_be_read_are_counted_by_whoever_passes_over_them
         *bytes = text.replace(r#"{"v":1,"#, r#"{"v":99,"#).into_bytes();
         assert!(decode(bytes).is_err());
     }
-    let selection = Selection {
-        app: APP,
-        subscription: MAIN.into(),
-        range: Range::default(),
-        users: Vec::new(),
-        commands: Vec::new(),
-        ids: Vec::new(),
-    };
+    let selection = everything();
     let options = LogOptions::default();
     let unreadable = [
         book.report().unreadable,
