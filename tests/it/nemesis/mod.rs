@@ -96,6 +96,9 @@ impl World {
         };
         let local = std::net::Ipv4Addr::LOCALHOST;
         let kafka = kafka::Cluster::start(lan.as_ref().map_or(local, Lan::kafka), brokers)?;
+        if let Some(lan) = &lan {
+            (0..brokers).for_each(|index| lan.wait_until_reached(kafka.socket(index)));
+        }
         let subscriber = TestSubscriber::start_at(lan.as_ref().map_or(local, Lan::here));
         let mut setups = Setup::cluster(&kafka.bootstrap(), NODES);
         for (index, setup) in setups.iter_mut().enumerate() {
@@ -136,7 +139,10 @@ impl World {
                     })
                 })
                 .collect();
-            starting.into_iter().map(|node| node.join().expect("it starts")).collect::<Vec<_>>()
+            let started = |(index, node): (usize, thread::ScopedJoinHandle<'_, _>)| {
+                node.join().unwrap_or_else(|_| panic!("no start of {}", world.look(index)))
+            };
+            starting.into_iter().enumerate().map(started).collect::<Vec<_>>()
         });
         world.addresses = nodes.iter().map(|node| node.address).collect();
         world.nodes = nodes.into_iter().map(Some).collect();
@@ -148,6 +154,12 @@ impl World {
             Some(lan) => TestProcess::start_in(&lan.name(node), &self.setups[node]),
             None => TestProcess::start(&self.setups[node]),
         }
+    }
+
+    /// What there is to see of what a node needs.
+    fn look(&self, node: usize) -> String {
+        let way = self.lan.as_ref().map(|lan| lan.look(node)).unwrap_or_default();
+        format!("node {node}; {way}\n{}", self.kafka.last_words())
     }
 
     fn can(&self, fault: Fault) -> bool {

@@ -3,8 +3,19 @@
 //!
 //! Needs root and iproute2. Where that is missing nodes run on loopback, and nothing is cut.
 
-use std::net::Ipv4Addr;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::soon;
+
+/// How long one try to reach somebody takes at most.
+const TRY_FOR: Duration = Duration::from_secs(1);
 
 /// The network, taken down when dropped.
 pub(crate) struct Lan {
@@ -46,6 +57,48 @@ impl Lan {
             ip(&format!("-n {name} link set lo up"))?;
         }
         Ok(lan)
+    }
+
+    /// Waits until all hosts reach `address`, where somebody listens: that this host does says nothing
+    /// of the way there. Fails the test with what the network looks like.
+    pub(crate) fn wait_until_reached(&self, address: SocketAddr) {
+        for node in 0..self.nodes {
+            let reached = thread::scope(|scope| {
+                scope.spawn(|| self.reaches(node, address)).join().expect("it does not panic")
+            });
+            assert!(reached, "{} does not reach {address}:\n{}", self.name(node), self.look(node));
+        }
+    }
+
+    /// Takes its thread to the host, which never comes back.
+    fn reaches(&self, node: usize, address: SocketAddr) -> bool {
+        let name = format!("/run/netns/{}", self.name(node));
+        let namespace = File::open(name).expect("a host of this network");
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("a thread can go there");
+        soon(|| TcpStream::connect_timeout(&address, TRY_FOR).is_ok())
+    }
+
+    /// What there is to see of the way between this host and `node`.
+    pub(crate) fn look(&self, node: usize) -> String {
+        let (bridge, name) = (self.bridge(), self.name(node));
+        let seen = [
+            format!("-d -s link show master {bridge}"),
+            format!("address show dev {bridge}"),
+            format!("neighbour show dev {bridge}"),
+            format!("-n {name} -s address"),
+            format!("-n {name} route"),
+            format!("-n {name} neighbour"),
+        ];
+        let seen = seen.map(|question| {
+            let output = Command::new("ip").args(question.split(' ')).output();
+            let output = output.map_or_else(
+                |error| error.to_string(),
+                |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+            );
+            format!("ip {question}\n{output}")
+        });
+        seen.join("\n")
     }
 
     fn bridge(&self) -> String {

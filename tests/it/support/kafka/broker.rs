@@ -133,7 +133,7 @@ impl Place {
     }
 
     /// The end of what the broker logged.
-    fn last_words(&self) -> String {
+    pub(super) fn last_words(&self) -> String {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")

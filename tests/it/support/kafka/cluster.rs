@@ -1,6 +1,6 @@
 //! Brokers for one test that breaks them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::broker::{Broker, Place};
 use super::distribution::Distribution;
@@ -76,6 +76,11 @@ impl Cluster {
         self.places[index].address()
     }
 
+    /// The same as a socket's address.
+    pub(crate) fn socket(&self, index: usize) -> SocketAddr {
+        self.places[index].address().parse().expect("an address")
+    }
+
     /// Ends a broker without notice.
     pub(crate) fn kill(&mut self, index: usize) {
         drop(self.running[index].take().expect("the broker runs"));
@@ -108,6 +113,12 @@ impl Cluster {
             broker.as_mut().ok_or("a broker was killed")?.wait_until_seen(place, count)?;
         }
         Ok(())
+    }
+
+    /// The end of what each broker logged.
+    pub(crate) fn last_words(&self) -> String {
+        let words = |place: &Place| format!("{} logged:\n{}", place.address(), place.last_words());
+        self.places.iter().map(words).collect::<Vec<_>>().join("\n")
     }
 
     fn broker(&self, index: usize) -> &Broker {
