@@ -109,7 +109,12 @@ impl Node {
         let (journal, outside) = match config.journal.kind {
             JournalKind::Embedded => (open_embedded(config, &mut registry)?, None),
             JournalKind::Kafka => {
-                let journal = kafka::Journal::open(kafka_settings(config))?;
+                let settings = kafka_settings(config);
+                tracing::info!(
+                    kafka.brokers = settings.cluster.brokers.join(","),
+                    "asking the brokers"
+                );
+                let journal = kafka::Journal::open(settings)?;
                 journal.metrics().register(&mut registry);
                 let outside = Outside::open(config, journal.clone(), &clock, &mut registry)?;
                 (journal as Arc<dyn Journal>, Some(outside))

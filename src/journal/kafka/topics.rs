@@ -36,7 +36,14 @@ pub(super) fn prepare(
     settings: &Settings,
     purpose: Purpose,
 ) -> Result<(), JournalError> {
-    apart(|| prepare_all(client, settings, purpose))
+    apart(|| prepare_all(client, settings, purpose)).map_err(|error| match error {
+        JournalError::Unreachable { reason } => {
+            let (brokers, asked_s) = (client.settings().brokers.join(","), PATIENCE.as_secs());
+            let reason = format!("{reason}; asked for up to {asked_s} s: {brokers}");
+            JournalError::Unreachable { reason }
+        }
+        error => error,
+    })
 }
 
 /// Takes the mark of a copy away: what it has filled may be served.
@@ -77,7 +84,16 @@ async fn prepare_all(
     let (mark, journal) = (client.settings().topic(COPYING.name), client.journal_topic());
     let mut wanted: Vec<(&Topic, String)> =
         TOPICS.iter().map(|topic| (topic, client.settings().topic(topic.name))).collect();
-    let mut known = metadata(&admin, deadline).await?;
+    let asked = admin.inner().fetch_metadata(None, QUESTION_TIMEOUT);
+    let mut known = match asked {
+        Ok(known) => known,
+        Err(error) => {
+            let brokers = client.settings().brokers.join(",");
+            tracing::warn!(kafka.brokers = brokers, %error, "no broker answers yet; asking again");
+            wait_after(error, deadline).await?;
+            metadata(&admin, deadline).await?
+        }
+    };
     refuse_without_journal(&known, &journal, &wanted)?;
     if purpose == Purpose::Fill {
         if !exists(&known, &mark) {
