@@ -1,5 +1,6 @@
 //! One actor per active user: decide, evolve, append.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -318,6 +319,20 @@ impl UserActor {
         let n = self.ledger.commit(draft, None);
         self.residence.note_change(n, &self.user);
         Applied::Recorded
+    }
+}
+
+/// Which of these does the user keep something about?
+#[derive(Message)]
+#[rtype(result = "Vec<UserId>")]
+pub(super) struct Named(pub(super) Arc<BTreeSet<UserId>>);
+
+impl Handler<Named> for UserActor {
+    type Result = Vec<UserId>;
+
+    fn handle(&mut self, Named(peers): Named, _: &mut Context<Self>) -> Vec<UserId> {
+        self.residence.arrived();
+        peers.iter().filter(|peer| self.user.names(peer)).copied().collect()
     }
 }
 

@@ -299,13 +299,17 @@ impl User {
         events
     }
 
+    /// Whether the user keeps something about `peer` that a deletion of the account takes away.
+    pub fn names(&self, peer: &UserId) -> bool {
+        self.blocks.contains(peer)
+            || self.friends.contains(peer)
+            || self.rare.requests.contains(peer)
+    }
+
     /// Forgets `peer`, whose account is gone, and takes that into account. An offer stays: its answer,
     /// a refusal, is on the way. No event means that nothing names them.
     pub fn forget(&mut self, peer: UserId, at: Timestamp) -> Vec<Event> {
-        if !(self.blocks.contains(&peer)
-            || self.friends.contains(&peer)
-            || self.rare.requests.contains(&peer))
-        {
+        if !self.names(&peer) {
             return Vec::new();
         }
         let mut events: Vec<Event> = self.unannounced(&peer).into_iter().collect();

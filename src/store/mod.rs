@@ -11,6 +11,7 @@ pub mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -223,6 +224,15 @@ impl Store {
     }
 }
 
+/// What a look for the users who name somebody came to.
+#[derive(Debug, Default)]
+pub struct Naming {
+    /// Whose row is about whom.
+    pub found: Vec<(UserKey, UserId)>,
+    /// Where the next look begins; nothing if this was the last one.
+    pub next: Option<Vec<u8>>,
+}
+
 /// What takes the place of the store's thread, for tests in which nothing happens by itself.
 #[cfg(test)]
 pub(crate) struct Hand {
@@ -232,11 +242,14 @@ pub(crate) struct Hand {
 
 #[cfg(test)]
 impl Hand {
-    /// Does everything that was handed over.
-    pub(crate) fn work(&self) {
+    /// Does everything that was handed over; answers how much that was.
+    pub(crate) fn work(&self) -> usize {
+        let mut done = 0;
         while let Ok(Job::Work(job)) = self.queue.try_recv() {
             job(&self.tables);
+            done += 1;
         }
+        done
     }
 }
 
@@ -445,33 +458,37 @@ impl Tables {
         batch
     }
 
-    /// Which users of `partition` have a row about `peer`, from `after` on, as far as checkpoints know;
-    /// `max` of them at most. Reads every key of the partition once in the end: deletions are rare,
-    /// and an index for them would be paid for by each block.
+    /// Which users of `app` in `partition` have a row about one of `peers`, as far as checkpoints know: from
+    /// `from` on, the beginning or where the last look ended, until `found_max` are found or `rows_max`
+    /// rows were looked at. Reads every key of the app once in the end: deletions are rare, and an
+    /// index for them would be paid for by each block.
+    ///
+    /// Errors: the rows cannot be read.
     pub fn who_names(
         &self,
-        partition: Partition,
-        app: AppId,
-        peer: &UserId,
-        after: Option<UserKey>,
-        max: usize,
-    ) -> Result<Vec<UserKey>, StoreError> {
-        let start = match after {
-            Some(last) => rows::behind(partition, &last),
-            None => rows::partition_prefix(partition).to_vec(),
-        };
-        let mut owners = Vec::new();
-        for row in self.rows.range(start..) {
+        (partition, app): (Partition, AppId),
+        peers: &BTreeSet<UserId>,
+        from: Option<Vec<u8>>,
+        (found_max, rows_max): (usize, usize),
+    ) -> Result<Naming, StoreError> {
+        let prefix = rows::app_prefix(partition, app);
+        let mut naming = Naming::default();
+        let rows = self.rows.range(from.unwrap_or_else(|| prefix.to_vec())..);
+        for (looked_at, row) in rows.enumerate() {
             let key = row.key().map_err(|error| self.fail(error))?;
-            let (here, owner, about) = rows::parse_key(&key).ok_or(StoreError::Key)?;
-            if here != partition || owners.len() >= max {
+            if !key.starts_with(&prefix) {
                 break;
             }
-            if owner.app == app && about.as_ref() == Some(peer) {
-                owners.push(owner);
+            if looked_at >= rows_max || naming.found.len() >= found_max {
+                naming.next = Some(key.to_vec());
+                break;
+            }
+            let (_, owner, about) = rows::parse_key(&key).ok_or(StoreError::Key)?;
+            if let Some(peer) = about.filter(|peer| peers.contains(peer)) {
+                naming.found.push((owner, peer));
             }
         }
-        Ok(owners)
+        Ok(naming)
     }
 
     /// Takes the mark and every row of `partition` out, to rebuild it from zero. The mark goes first: rows

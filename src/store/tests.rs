@@ -48,6 +48,49 @@ fn a_user_with_rows_and_without_a_head_row_is_no_new_user() {
     store.close();
 }
 
+/// A look that went through the rows of other apps would let their deletions hold up everybody.
+#[test]
+fn a_look_for_who_names_somebody_passes_the_rows_of_one_app_alone_and_goes_on_where_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { dir: folder.path().join("state"), cache_bytes: 1 << 20 };
+    let store = Store::open(&settings).unwrap();
+    let id = |name: &str| UserId::parse(name).unwrap();
+    let here = Partition(1);
+    let mut rows = RowSet::default();
+    for (app, owner, peer) in [
+        (1, "amy", "bob"),
+        (2, "amy", "bob"),
+        (2, "amy", "carl"),
+        (2, "dora", "bob"),
+        (2, "dora", "emil"),
+        (3, "amy", "bob"),
+    ] {
+        let key = UserKey { app: AppId(app), user: id(owner) };
+        rows.put(&rows::relation_key(here, &key, &id(peer)), Some(b"what is kept"));
+    }
+    store.tables().write(here, &rows, &Mark::default()).unwrap();
+
+    let peers = BTreeSet::from(["bob", "carl"].map(id));
+    let named = [("amy", "bob"), ("amy", "carl"), ("dora", "bob")];
+    for (found_max, rows_max, looks) in [(9, 9, 1), (1, 9, 4), (9, 1, 4), (9, 2, 2)] {
+        let (mut found, mut from, mut count) = (Vec::new(), None, 0);
+        loop {
+            let bounds = (found_max, rows_max);
+            let naming = store.tables().who_names((here, AppId(2)), &peers, from, bounds).unwrap();
+            assert!(naming.found.len() <= found_max.min(rows_max));
+            found.extend(naming.found);
+            count += 1;
+            from = naming.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        let key = |(owner, peer)| (UserKey { app: AppId(2), user: id(owner) }, id(peer));
+        assert_eq!((found, count), (named.map(key).to_vec(), looks), "{found_max} {rows_max}");
+    }
+    store.close();
+}
+
 #[test]
 fn a_store_that_is_open_already_is_in_use_and_not_broken() {
     let folder = tempfile::tempdir().unwrap();

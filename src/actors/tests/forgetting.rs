@@ -33,7 +33,7 @@ async fn the_records_of_a_deletion_leave_room_for_commands() {
         }
 
         office.journal.cut();
-        office.forget("bob", USERS as u64);
+        office.forget(&["bob"], USERS as u64);
         for _ in 0..USERS {
             turns().await;
             office.hand.work();
@@ -48,5 +48,31 @@ async fn the_records_of_a_deletion_leave_room_for_commands() {
         office.works_until("all have forgotten", forgotten).await;
         let is_said = || events(&office, "watermark") > watermarks && ledger.is_settled();
         office.works_until("that is recorded", is_said).await;
+    }
+}
+
+/// One look for each of a hundred accounts that a call deletes held up everybody else for minutes.
+#[actix::test]
+async fn accounts_that_are_deleted_together_share_a_look_at_the_store() {
+    let office = Office::open(Settings::default());
+    office.serve().await;
+    let deleted: Vec<String> = (0..USERS).map(|index| format!("gone{index}")).collect();
+    let deleted: Vec<&str> = deleted.iter().map(String::as_str).collect();
+    office.import("amy").await.expect("an answer").expect("it is done");
+    for name in &deleted {
+        office.ask("amy", block(name)).await.expect("an answer").expect("it is done");
+    }
+    office.write_checkpoint();
+    turns().await;
+    office.hand.work();
+    turns().await;
+
+    office.forget(&deleted, USERS as u64);
+    let mut looks = 0;
+    let forgotten = || events(&office, "PeerForgotten") == USERS;
+    while !forgotten() {
+        turns().await;
+        looks += office.hand.work();
+        assert!(looks <= 1, "one look finds all");
     }
 }

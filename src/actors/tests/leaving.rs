@@ -110,10 +110,10 @@ impl Office {
         answer
     }
 
-    /// The account `name` is deleted: tells this partition, as the effect behind `prev`.
-    pub(super) fn forget(&self, name: &str, prev: u64) {
-        let effects = vec![Arc::new(effect(name, name, Effect::Forget))];
-        self.keeping.incoming.take(HOME, prev, effects, 0);
+    /// The accounts `names` are deleted: tells this partition, as the effects behind `prev`.
+    pub(super) fn forget(&self, names: &[&str], prev: u64) {
+        let deleted = |name: &&str| Arc::new(effect(name, name, Effect::Forget));
+        self.keeping.incoming.take(HOME, prev, names.iter().map(deleted).collect(), 0);
     }
 
     pub(super) fn write_checkpoint(&self) {
@@ -200,7 +200,7 @@ async fn nothing_stands_behind_a_release() {
     office.hand.work();
     turns().await;
     let holders = Rc::strong_count(incoming);
-    office.forget("bob", 4);
+    office.forget(&["bob"], 4);
     turns().await;
     assert_eq!(Rc::strong_count(incoming), holders + 1, "the scan waits for the store");
 
@@ -351,7 +351,7 @@ async fn effects_that_wait_for_room_wait_no_longer_than_the_partition_is_held() 
         ledger.append_control(&Body::Checkpoint { hash: String::new() }, None);
 
         let holders = Rc::strong_count(incoming);
-        office.forget("bob", 0);
+        office.forget(&["bob"], 0);
         assert_eq!(Rc::strong_count(incoming), holders + 1, "it waits");
         for _ in 0..turns_before {
             yield_now().await;

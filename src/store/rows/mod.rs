@@ -179,11 +179,11 @@ pub fn rows_prefix(partition: Partition, key: &UserKey) -> Vec<u8> {
     user_prefix(partition, key)
 }
 
-/// The first key behind all rows of a user.
-pub fn behind(partition: Partition, key: &UserKey) -> Vec<u8> {
-    let mut row = user_prefix(partition, key);
-    row.push(RELATION + 1);
-    row
+/// The key prefix of all rows of an app in a partition.
+pub fn app_prefix(partition: Partition, app: AppId) -> [u8; 6] {
+    let [high, low] = partition.0.to_be_bytes();
+    let [a, b, c, d] = app.0.to_be_bytes();
+    [high, low, a, b, c, d]
 }
 
 /// What comes before every key behind all rows of an app in a partition; none if no key does.

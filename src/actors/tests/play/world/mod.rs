@@ -242,7 +242,9 @@ impl<'s> World<'s> {
     async fn turns(&self, rounds: usize) {
         for _ in 0..rounds {
             tokio::task::yield_now().await;
-            self.shelf.hands.iter().for_each(Hand::work);
+            for hand in &self.shelf.hands {
+                hand.work();
+            }
         }
     }
 

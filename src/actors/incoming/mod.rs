@@ -1,5 +1,7 @@
 //! Effects of other partitions' records, applied in order.
 
+mod forgetting;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -7,22 +9,18 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
+use self::forgetting::Forgetting;
 use super::ledger::{Ledger, Outgoing, Status};
 use super::registry::Registry;
-use super::user::{Applied, Apply, Forget};
+use super::user::{Applied, Apply};
 use crate::domain::{Effect, UserKey};
 use crate::journal::{Offset, Partition};
 use crate::pairing::OwedEffect;
-use crate::store::Tables;
 
 /// Effects of one source that may wait here; more are sent again later.
 const WAITING_MAX: usize = 100_000;
-/// Users told of a deleted account between two looks at the store.
-const FORGET_CHUNK: usize = 500;
-/// A scan's records take one in so many of what may be in flight: the rest is for commands and for what
-/// others ask.
-const FORGET_SHARE: usize = 2;
-/// Effects of one user on one other that are answered by one record.
+/// Effects of one user on one other that are answered by one record; deletions that are forgotten
+/// together.
 const RUN_MAX: usize = 100;
 
 /// What a partition takes from others, and from itself.
@@ -31,6 +29,7 @@ pub(super) struct Incoming {
     registry: Rc<Registry>,
     /// By source.
     channels: Box<[RefCell<Channel>]>,
+    forgetting: RefCell<Forgetting>,
     /// Users that were told of effects and have not answered.
     told: Cell<usize>,
 }
@@ -43,7 +42,8 @@ struct Channel {
     busy: bool,
 }
 
-/// Some effects of one user on one other, the number of the last, and whom they are for.
+/// Some effects of one user on one other, or some deletions in one app; the number of the last, and
+/// whom they are for.
 struct Run {
     key: UserKey,
     effects: Vec<Arc<OwedEffect>>,
@@ -72,7 +72,13 @@ impl Drop for Unheard {
 impl Incoming {
     pub(super) fn new(ledger: Rc<Ledger>, registry: Rc<Registry>) -> Rc<Self> {
         let channels = (0..ledger.context.partitions).map(|_| RefCell::default()).collect();
-        Rc::new(Self { ledger, registry, channels, told: Cell::new(0) })
+        Rc::new(Self {
+            ledger,
+            registry,
+            channels,
+            forgetting: RefCell::default(),
+            told: Cell::new(0),
+        })
     }
 
     /// Takes what another partition of this thread has for this one.
@@ -121,6 +127,7 @@ impl Incoming {
     /// Forgets what was taken.
     pub(super) fn clear(&self) {
         self.channels.iter().for_each(|channel| drop(channel.take()));
+        drop(self.forgetting.take());
         self.ledger.context.turns.answered(self.told.take());
     }
 
@@ -136,7 +143,7 @@ impl Incoming {
             }
             let Some(run) = self.next(source) else { return };
             if matches!(run.effects[0].effect, Effect::Forget) {
-                actix::spawn(Rc::clone(self).forget_and_go_on(source, run, era));
+                self.forget(source, run, era);
                 return;
             }
             if self.nothing_to_sever(&run) {
@@ -163,22 +170,25 @@ impl Incoming {
         self.go_on(source);
     }
 
-    /// The next effects of `source` that one record may answer. Without one the channel rests.
+    /// The next effects of `source` that one record may answer, or that are forgotten together. Without
+    /// one the channel rests.
     fn next(&self, source: Partition) -> Option<Run> {
         let mut channel = self.channels[usize::from(source.0)].borrow_mut();
         let Some((mut seq, first)) = channel.queue.pop_front() else {
             channel.busy = false;
             return None;
         };
+        let is_deletion = |owed: &OwedEffect| matches!(owed.effect, Effect::Forget);
+        let joins = |first: &OwedEffect, next: &OwedEffect| match is_deletion(first) {
+            true => is_deletion(next) && next.app == first.app,
+            false => {
+                !is_deletion(next)
+                    && (next.to, next.from, next.app) == (first.to, first.from, first.app)
+            }
+        };
         let mut effects = vec![first];
         while effects.len() < RUN_MAX
-            && channel.queue.front().is_some_and(|(_, next)| {
-                next.to == effects[0].to
-                    && next.from == effects[0].from
-                    && next.app == effects[0].app
-                    && !matches!(effects[0].effect, Effect::Forget)
-                    && !matches!(next.effect, Effect::Forget)
-            })
+            && channel.queue.front().is_some_and(|(_, next)| joins(&effects[0], next))
             && let Some((next_seq, next)) = channel.queue.pop_front()
         {
             seq = next_seq;
@@ -213,23 +223,6 @@ impl Incoming {
         false
     }
 
-    async fn forget_and_go_on(self: Rc<Self>, source: Partition, run: Run, era: u64) {
-        if !self.goes_on(era) {
-            return;
-        }
-        let forgotten = self.forget(&run.effects[0], era).await;
-        if !self.goes_on(era) {
-            return;
-        }
-        match forgotten {
-            Some(()) => {
-                self.ledger.mark_seen(source, run.seq);
-                self.go_on(source);
-            }
-            None => self.ledger.lost.notify_one(),
-        }
-    }
-
     /// Returns when everything that is sent now is final; answers whether it is.
     async fn all_final(&self) -> bool {
         let (done, settled) = oneshot::channel();
@@ -239,48 +232,6 @@ impl Incoming {
         };
         self.ledger.when_final(self.ledger.sent(), Box::new(after));
         settled.await.unwrap_or(false)
-    }
-
-    /// Makes every user of the partition forget a deleted account. Nothing if the partition was recovered or
-    /// released meanwhile, or its store cannot be read; then the effect is not done with and comes again.
-    ///
-    /// Whoever has an actor and records that no checkpoint holds is told in any case. All others are found
-    /// by a scan of the store's rows on the store's thread, a bounded number of users at a time.
-    async fn forget(&self, effect: &OwedEffect, era: u64) -> Option<()> {
-        let Self { ledger, registry, .. } = self;
-        let partition = ledger.partition;
-        let (app, peer) = (effect.app, effect.from);
-        let forget = async |owner: UserKey| {
-            if !self.has_room(FORGET_SHARE, era).await {
-                return None;
-            }
-            let message = Forget { peer, by: effect.origin.clone() };
-            match registry.ask(owner, message).await? {
-                Applied::Recorded | Applied::Nothing => Some(()),
-                Applied::Stale => None,
-            }
-        };
-        for owner in registry.unsaved(app) {
-            forget(owner).await?;
-        }
-        let mut after = None;
-        loop {
-            let (done, owners) = oneshot::channel();
-            let scan = move |tables: &Tables| {
-                // The partition may be gone by now.
-                let _ = done.send(tables.who_names(partition, app, &peer, after, FORGET_CHUNK));
-            };
-            ledger.context.store.run(scan).ok()?;
-            let owners = owners.await.ok()?.map_err(|error| registry.store_failed(&error)).ok()?;
-            after = owners.last().copied();
-            let last = owners.len() < FORGET_CHUNK;
-            for owner in owners {
-                forget(owner).await?;
-            }
-            if last {
-                return Some(());
-            }
-        }
     }
 
     /// A user without an actor whose rows hold nothing about the peer has nothing to let go of: most of
