@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each room imports. Arrows point inward: `domain` sees nothing, only `app` and `cli` see
-/// everything.
+/// What each room imports, as `src/ARCHITECTURE.md` shows it, too. Arrows point inward: `domain` sees
+/// nothing, only `app` and `cli` see everything.
 const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("usersig", &["domain"]),
@@ -217,6 +217,24 @@ fn every_room_stands_in_the_table() {
         .collect();
     let known: BTreeSet<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
     assert_eq!(declared, known);
+}
+
+#[test]
+fn the_map_shows_the_rooms_and_what_they_import() {
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim);
+    let shown: Vec<(&str, Vec<&str>)> = include_str!("../../src/ARCHITECTURE.md")
+        .lines()
+        .skip_while(|line| !line.starts_with("| room | imports |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let mut cells = cells(line).map(|cell| cell.split('`').skip(1).step_by(2));
+            let room = cells.next().and_then(|mut names| names.next()).expect("a room");
+            (room, cells.next().expect("its imports").collect())
+        })
+        .collect();
+    let known: Vec<_> = ROOMS.iter().map(|(room, imports)| (*room, imports.to_vec())).collect();
+    assert_eq!(shown, known);
 }
 
 #[test]

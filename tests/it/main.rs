@@ -8,6 +8,7 @@ mod before;
 mod blocklist;
 mod brokers;
 mod channel_model;
+mod citations;
 mod cluster;
 mod compose;
 mod crash;

@@ -13,26 +13,40 @@ use crate::support::{Caller, Identity, Random, Setup, TestNode, TestSubscriber, 
 
 const PAGE: &str = include_str!("../../src/THREATS.md");
 
-/// The columns of the page's table.
-const COLUMNS: usize = 4;
-
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The lines of the table, column by column.
-fn lines() -> Vec<Vec<&'static str>> {
-    let lines = PAGE.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
-    let lines = lines.map(|line| line.split(" | ").collect::<Vec<_>>());
-    let lines: Vec<_> = lines.filter(|line| !line[0].starts_with("---")).collect();
-    assert!(lines.iter().all(|line| line.len() == COLUMNS), "a line with another column");
-    // The first one says what the columns are.
-    lines.into_iter().skip(1).collect()
+/// The tests of each threat of a page: a threat has a heading, says *who* and which *defence*, and lists
+/// its *tests*.
+fn threats(page: &str) -> Vec<Vec<&str>> {
+    let sections = page.split("\n## ").skip(1);
+    sections
+        .map(|section| {
+            let (title, text) = section.split_once('\n').expect("a heading and a text");
+            for label in ["Who", "Defence"] {
+                let said = text.lines().filter_map(|line| line.strip_prefix("- **"));
+                let mut said =
+                    said.filter_map(|line| line.strip_prefix(label)?.strip_prefix(":** "));
+                assert!(said.next().is_some_and(|word| !word.is_empty()), "{title}: no {label}");
+            }
+            let (_, list) = text.split_once("\n- **Tests:**\n").unwrap_or_default();
+            let name = |line| named(line).unwrap_or_else(|| panic!("{title}: no test: {line}"));
+            let tests: Vec<_> = list.lines().map(name).collect();
+            assert!(!tests.is_empty(), "{title}: no test");
+            tests
+        })
+        .collect()
 }
 
-/// The names between backticks.
-fn named(text: &str) -> Vec<&str> {
-    text.split('`').skip(1).step_by(2).collect()
+fn named(line: &str) -> Option<&str> {
+    line.strip_prefix("  - `")?.strip_suffix('`')
+}
+
+/// What a page calls a test and is none.
+fn unknown<'p>(page: &'p str, tests: &BTreeSet<String>) -> Vec<&'p str> {
+    let named = threats(page).into_iter().flatten();
+    named.filter(|name| !tests.contains(*name)).collect()
 }
 
 /// The full names of all tests below `folder`, in front of which stands `prefix`.
@@ -88,16 +102,17 @@ fn every_threat_names_tests_and_they_are_there() {
     tests_below(&root("src"), &[], &mut tests);
     tests_below(&root("tests/it"), &["it".to_owned()], &mut tests);
     assert!(tests.len() > 500, "{} tests", tests.len());
-    let lines = lines();
-    assert!(lines.len() > 12, "{} lines", lines.len());
-    for line in lines {
-        let named = named(line[COLUMNS - 1]);
-        assert!(!named.is_empty(), "no test: {}", line[0]);
-        assert!(line.iter().all(|column| !column.trim().is_empty()), "{}", line[0]);
-        for name in named {
-            assert!(tests.contains(name), "{}: there is no test {name}", line[0]);
-        }
-    }
+    assert!(threats(PAGE).len() > 12, "{} threats", threats(PAGE).len());
+    assert!(unknown(PAGE, &tests).is_empty(), "{:?}", unknown(PAGE, &tests));
+}
+
+#[test]
+fn a_name_that_is_none_is_found_in_a_page() {
+    let page = "# Page\n\n## Harm\n\n- **Who:** some\n- **Defence:** yes\n- **Tests:**\n  - `a::b`\n  \
+                - `a::c`\n\n## More harm\n\n- **Who:** all\n- **Defence:** no\n- **Tests:**\n  - `d`\n";
+    let tests = ["a::b", "d"].map(str::to_owned).into();
+    assert_eq!(unknown(page, &tests), ["a::c"]);
+    assert_eq!(threats(page).len(), 2);
 }
 
 const OTHER_APP: u32 = 1_400_000_002;
