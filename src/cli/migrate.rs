@@ -27,8 +27,8 @@ pub(super) fn migrate(
     let data_dir = args.data_dir.as_deref().unwrap_or(&config.server.data_dir);
     let folder = app::journal_dir(data_dir);
     let mut settings = app::kafka_settings(&config);
-    if let Some(brokers) = &args.kafka {
-        settings.cluster.brokers = brokers.split(',').map(|broker| broker.trim().into()).collect();
+    if !args.kafka.is_empty() {
+        settings.cluster.brokers.clone_from(&args.kafka);
     }
     if settings.cluster.brokers.is_empty() {
         bail!("which Kafka cluster? give --kafka, or kafka.brokers (CORDON_KAFKA_BROKERS)");
