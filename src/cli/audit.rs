@@ -139,7 +139,7 @@ pub(super) fn verify(
     };
     let report = verify::run(&*journal, &options, out)?;
     if !report.holds {
-        bail!("not everything holds");
+        bail!("verification failed: each problem is listed above");
     }
     Ok(())
 }

@@ -72,3 +72,51 @@ fn ask(request: &Request<'_>) -> Result<Answer> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     Ok(Answer { head: head.to_owned(), body: body.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// What a server hears of `body`, and what is made of its `answer`.
+    fn exchanged(body: Option<&str>, answer: &'static str) -> (String, Answer) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let host = listener.local_addr().expect("an address").to_string();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a caller");
+            let mut heard = Vec::new();
+            let mut byte = [0];
+            while !heard.ends_with(b"\r\n\r\n") && !heard.ends_with(b"{}") {
+                stream.read_exact(&mut byte).expect("a request");
+                heard.push(byte[0]);
+                if heard.ends_with(b"Content-Length: 2\r\n\r\n") {
+                    let mut body = [0; 2];
+                    stream.read_exact(&mut body).expect("a body");
+                    heard.extend(body);
+                }
+            }
+            stream.write_all(answer.as_bytes()).expect("an answer is taken");
+            String::from_utf8(heard).expect("text")
+        });
+        let request =
+            Request { host: &host, target: "/x?y=1", body, patience: Duration::from_secs(15) };
+        let answer = exchange(&request).expect("an answer");
+        (server.join().expect("the server ends").replace(&host, "HOST"), answer)
+    }
+
+    #[test]
+    fn a_body_is_posted_and_without_one_it_is_a_get() {
+        let (heard, answer) = exchanged(None, "HTTP/1.1 200 OK\r\nA: b\r\n\r\nalive\n");
+        assert_eq!(heard, "GET /x?y=1 HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n");
+        assert!(answer.is_ok());
+        assert_eq!(answer.body, "alive\n");
+        let (heard, answer) = exchanged(Some("{}"), "HTTP/1.1 503 Busy\r\n\r\n");
+        let head = "POST /x?y=1 HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n";
+        let rest = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(heard, format!("{head}{rest}"));
+        assert!(!answer.is_ok());
+        assert_eq!((answer.status_line(), answer.body.as_str()), ("HTTP/1.1 503 Busy", ""));
+    }
+}

@@ -1,7 +1,7 @@
 //! The command line: what is asked for, whom to ask, and how it ended.
 //!
 //! Results go to standard output, everything else to standard error. The exit code is 0 when what
-//! was asked for is done, 1 when it failed, 2 when the command line is not right.
+//! was asked for is done, 1 when it failed, 2 on a usage error.
 
 mod arguments;
 mod audit;

@@ -289,6 +289,9 @@ fn resend(args: &WebhookResendArgs, environment: &Environment, out: &mut impl Wr
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use super::super::arguments::{Cli, Command, WebhooksArgs};
     use super::*;
     use crate::domain::UserId;
 
@@ -322,6 +325,29 @@ mod tests {
         };
         let body = replay_body(&SelectionArgs::default(), &[], None, &range).expect("a body");
         assert_eq!(body, json!({"Name": "main", "Since": 5, "Until": 9}));
+    }
+
+    #[test]
+    fn the_users_of_a_replay_are_of_one_app() {
+        let named = |users: &[&str], app: Option<u32>| {
+            let line = ["cordon", "webhooks", "replay"].into_iter();
+            let line = line.chain(users.iter().flat_map(|user| ["--user", user]));
+            let Command::Webhooks(WebhooksArgs { command: WebhooksCommand::Replay(args) }) =
+                Cli::try_parse_from(line).expect("a command line").command
+            else {
+                panic!("a replay")
+            };
+            let (app, users) = users_of(&args.selection.users, app.map(AppId)).ok()?;
+            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+            Some((app.map(|app| app.0), users.join(" ")))
+        };
+        assert_eq!(named(&[], Some(7)), Some((Some(7), String::new())));
+        assert_eq!(named(&["amy", "bob"], None), Some((None, "amy bob".into())));
+        assert_eq!(named(&["amy", "7/bob"], None), Some((Some(7), "amy bob".into())));
+        assert_eq!(named(&["7/amy"], Some(7)), Some((Some(7), "amy".into())));
+        assert_eq!(named(&["7/amy", "8/bob"], None), None);
+        // A UserID that looks like a user of an app.
+        assert_eq!(named(&["7/amy"], Some(8)), Some((Some(8), "7/amy".into())));
     }
 
     #[test]

@@ -41,7 +41,7 @@ Examples:
   cordon state amy --at 2026-11-22T10:00:00Z
   cordon verify --data-dir /srv/cordon
 
-Exit codes: 0 done, 1 failed, 2 the command line is not right.")]
+Exit codes: 0 done, 1 failed, 2 usage error.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -122,15 +122,15 @@ Examples:
     Verify(VerifyArgs),
     /// Copy an embedded journal into an empty Kafka cluster, or back
     #[command(after_help = "\
-Nodes that write either side have to be stopped. Both sides are verified, and every record keeps its
-place, so cursors of webhooks and positions that were handed out stay right. No node serves a copy before
-it is whole; the same command goes on with one that was broken off.
+Stop every node that writes either side first. Both sides are verified. Every record keeps its place, so
+webhook cursors and positions that were handed out stay valid. No node serves an unfinished copy; the same
+command resumes it.
 
 Examples:
   cordon migrate --data-dir /srv/cordon --kafka k1:9092,k2:9092,k3:9092
   cordon migrate --data-dir /srv/cordon --kafka k1:9092 --back")]
     Migrate(MigrateArgs),
-    /// See how webhooks are delivered, prove that nothing is missing, tell it again
+    /// Inspect, audit and repeat webhook deliveries
     Webhooks(WebhooksArgs),
 }
 
@@ -160,7 +160,7 @@ pub struct ServeArgs {
 /// `cordon health`
 #[derive(Args, Debug)]
 pub struct HealthArgs {
-    /// Whether it serves, not only whether it lives
+    /// Ask /readyz (takes calls) instead of /healthz (alive)
     #[arg(long)]
     pub ready: bool,
     /// Which settings.
@@ -195,7 +195,7 @@ pub struct UsersigArgs {
     /// How long it may call, in seconds
     #[arg(long, value_name = "S", default_value_t = EXPIRE_S, value_parser = value_parser!(u64).range(1..))]
     pub expire_s: u64,
-    /// The data folder whose development app is meant if no app is configured
+    /// The data folder of the development app, if no app is configured
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Which settings.
@@ -209,8 +209,8 @@ pub struct JournalArgs {
     /// The data folder [default: as in the settings]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Read the journal in this Kafka cluster; how it is reached besides, and what its topics are
-    /// called, comes from the settings
+    /// Read the journal in this Kafka cluster, like k1:9092,k2:9092; security and topic names come
+    /// from the settings
     #[arg(long, value_name = "BROKERS", value_parser = broker, value_delimiter = ',')]
     pub kafka: Vec<String>,
     /// Which settings.
@@ -286,7 +286,7 @@ pub struct ReplayArgs {
     /// Only records before this moment
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub to: Option<Timestamp>,
-    /// At most so many records
+    /// At most this many records
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
     /// Also control records (claims, cursors, …) and void records
@@ -340,10 +340,10 @@ pub struct MigrateArgs {
     /// The data folder of the embedded journal [default: as in the settings]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The Kafka cluster [default: as in the settings]
+    /// The Kafka cluster, like k1:9092,k2:9092 [default: as in the settings]
     #[arg(long, value_name = "BROKERS", value_parser = broker, value_delimiter = ',')]
     pub kafka: Vec<String>,
-    /// From Kafka into the folder
+    /// Copy from Kafka into the folder instead
     #[arg(long)]
     pub back: bool,
     /// Which settings: how Kafka is reached, and what its topics are called and are to be like.

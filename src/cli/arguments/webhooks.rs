@@ -30,7 +30,7 @@ Examples:
   cordon webhooks list
   cordon webhooks list --app 1400000001 --subscription main --json")]
     List(SubscribedArgs),
-    /// Derive from the journal what is owed, and hold it against what was delivered
+    /// Compare what the journal owes with what was delivered
     #[command(after_help = "\
 Reads only; a node may be running. Every cursor has to balance, by number and by digest; --from and
 --to bound what is counted. Exits with 1 on any difference.
@@ -42,8 +42,8 @@ Examples:
     Audit(WebhooksAuditArgs),
     /// Print what became of each call
     #[command(after_help = "\
-Reads only; a node may be running. Calls stand in the order in which it became known what became of
-them; those that wait stand at the end.
+Reads only; a node may be running. Calls are listed in the order in which their outcome was recorded;
+those without an outcome come last.
 
 Examples:
   cordon webhooks log --user amy
@@ -58,18 +58,18 @@ Examples:
   cordon webhooks dead-letters
   cordon webhooks dead-letters --from 2026-11-22 --user amy --json")]
     DeadLetters(DeadLettersArgs),
-    /// Tell a part of the past again, on a lane of its own
+    /// Deliver a part of the past again, beside the deliveries that go on
     #[command(after_help = "\
-A dry run counts from the journal; anything else asks a running node.
+With --dry-run, counts in the journal what would be sent. Without it, a running node sends it.
 
 Examples:
   cordon webhooks replay --from 2026-11-22 --dry-run
   cordon webhooks replay --app 1400000001 --from 3@120 --to 3@500
   cordon webhooks replay --user 1400000001/amy --key ... --to-url http://10.0.0.9/hook")]
     Replay(WebhookReplayArgs),
-    /// Let a subscription go on from another place
+    /// Move a subscription to another place in the journal
     #[command(after_help = "\
-Asks a running node. What lies between is told again, or never.
+Asks a running node. Moving back delivers events again; moving ahead skips what lies between for good.
 
 Examples:
   cordon webhooks seek --to 3@120
@@ -132,7 +132,7 @@ pub struct LogArgs {
     /// Only events before this moment, or before these places
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub to: Vec<Bound>,
-    /// Also the bodies
+    /// Also print the bodies
     #[arg(long)]
     pub body: bool,
     /// Which subscriptions.
@@ -163,16 +163,16 @@ pub struct DeadLettersArgs {
 /// A running node, and who asks it.
 #[derive(Args, Clone, Debug)]
 pub struct NodeOptions {
-    /// The node [default: where the settings have one listen on this machine]
+    /// The node's API [default: as in the settings, on this machine]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     /// The app, by its SDKAppID [default: the settings' only app, or the development app]
     #[arg(long, value_name = "N", value_parser = app_id)]
     pub app: Option<AppId>,
-    /// The app's secret key; everybody on this machine sees it [default: the first of the app]
+    /// The app's secret key; others on this machine can see it here [default: the app's first one]
     #[arg(long, value_name = "K")]
     pub key: Option<String>,
-    /// An admin of the app [default: the first of the app]
+    /// An admin of the app [default: the app's first one]
     #[arg(long, value_name = "ID")]
     pub admin: Option<UserId>,
 }
@@ -252,10 +252,10 @@ pub struct WebhookReplayArgs {
     /// Which calls.
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// Call another address
+    /// Send to this address instead of the subscription's
     #[arg(long, value_name = "URL")]
     pub to_url: Option<String>,
-    /// Only count, in the journal
+    /// Only count in the journal what would be sent
     #[arg(long, conflicts_with_all = ["to_url", "url", "key", "admin"])]
     pub dry_run: bool,
     /// The node, and who asks.
@@ -273,11 +273,11 @@ pub struct WebhookSeekArgs {
     /// The subscription [default: main]
     #[arg(long, value_name = "NAME")]
     pub subscription: Option<String>,
-    /// Go on with the first event of this moment or later (a date is UTC), or at these places; of
-    /// places, other partitions stay where they are
+    /// Go on with the first event of this moment or later (a date is UTC), or at these places; other
+    /// partitions than those named stay where they are
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub to: Vec<Bound>,
-    /// To the end: what is still owed is never told
+    /// Move to the end of the journal: what is still owed is never delivered
     #[arg(long)]
     pub end: bool,
     /// The node, and who asks.
