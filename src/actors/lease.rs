@@ -53,9 +53,10 @@ pub(super) fn keep_leases(
                     let is_first = silent.is_empty();
                     if silent.insert(partition) && is_first {
                         tracing::warn!(
-                            journal.partition = %partition,
+                            journal.partition = partition.0,
                             %error,
-                            "a lease is not confirmed: the partition answers nobody"
+                            "the journal does not confirm a lease: no calls are taken until it does, \
+                             perhaps in other partitions, too"
                         );
                     }
                 }

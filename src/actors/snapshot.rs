@@ -181,7 +181,7 @@ pub(super) fn restore(
     Ok(match restored {
         Ok(Some(rows)) => {
             tracing::info!(
-                journal.partition = %partition,
+                journal.partition = partition.0,
                 rows,
                 duration_ms = began.elapsed().as_millis() as u64,
                 "restored from the snapshot"
@@ -190,9 +190,17 @@ pub(super) fn restore(
         }
         Ok(None) => false,
         Err(error) => {
-            tracing::warn!(%error, journal.partition = %partition, "the snapshot is of no use");
+            tracing::warn!(
+                %error,
+                journal.partition = partition.0,
+                "the snapshot cannot be used: reading the journal instead"
+            );
             if let Err(error) = tables.clear(partition) {
-                tracing::warn!(%error, journal.partition = %partition, "half a snapshot is left");
+                tracing::warn!(
+                    %error,
+                    journal.partition = partition.0,
+                    "rows of an unusable snapshot cannot be removed"
+                );
             }
             false
         }
@@ -357,8 +365,8 @@ fn sweep(
             match write(archive, store.tables(), partition) {
                 Ok(written) => {
                     tracing::info!(
-                        journal.partition = %partition,
-                        offset = %written,
+                        journal.partition = partition.0,
+                        journal.offset = written.0,
                         duration_ms = began.elapsed().as_millis() as u64,
                         "snapshot written"
                     );
@@ -366,7 +374,11 @@ fn sweep(
                 }
                 // The next look tries again; nothing depends on it.
                 Err(error) => {
-                    tracing::warn!(%error, journal.partition = %partition, "no snapshot was written");
+                    tracing::warn!(
+                        %error,
+                        journal.partition = partition.0,
+                        "no snapshot was written: trying again later"
+                    );
                 }
             }
         }

@@ -98,7 +98,7 @@ impl Directory {
                 app.id = app.0,
                 webhook.subscription = name,
                 %error,
-                "a secret is not sealed"
+                "a secret could not be sealed"
             );
             DeskError::Broken
         };
@@ -172,7 +172,7 @@ impl Directory {
                 command,
                 requests,
                 limit,
-                "a command is called nearly as often in a second as it may be, or more often"
+                "calls of a command are close to the limit for a second, or above it"
             );
             let near = RequestOverLimit { command, requests, limit };
             let calls = told.iter().map(|served| webhooks::alert(served, near, by.clone(), &clock));

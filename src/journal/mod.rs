@@ -252,7 +252,7 @@ pub trait Reader: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// More is in flight than the adapter takes. Try again later.
-    #[error("the journal has as much in flight as it takes")]
+    #[error("too many records are in flight")]
     Full,
     /// Nothing can be written at present: disk full, read-only, or broken.
     #[error("the journal cannot be written: {reason}")]
@@ -261,7 +261,7 @@ pub enum JournalError {
         reason: String,
     },
     /// What keeps the journal does not answer at present.
-    #[error("the journal is not reached: {reason}")]
+    #[error("the journal cannot be reached: {reason}")]
     Unreachable {
         /// Why.
         reason: String,
@@ -281,7 +281,9 @@ pub enum JournalError {
         detail: String,
     },
     /// The journal was created with other settings than asked for.
-    #[error("the journal has {found} partitions, the settings say {expected}")]
+    #[error(
+        "the journal has {found} partitions, the settings say {expected}: set journal.partitions to {found}"
+    )]
     Partitions {
         /// What the journal has.
         found: u16,

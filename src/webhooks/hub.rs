@@ -199,7 +199,7 @@ impl Hub {
             tokio::select! {
                 goes_on = source.wait() => {
                     if !goes_on {
-                        tracing::error!("the journal is read for the webhooks no longer");
+                        tracing::error!("the webhooks read the journal no longer");
                         return;
                     }
                 }

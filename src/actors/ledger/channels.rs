@@ -106,9 +106,9 @@ impl Ledger {
             Err(error) => {
                 tracing::error!(
                     %error,
-                    journal.partition = %self.partition,
-                    destination.partition = %destination,
-                    "claiming again to find out what became of this partition"
+                    journal.partition = self.partition.0,
+                    journal.destination = destination.0,
+                    "another partition took effects that this one does not know: claiming again"
                 );
                 self.lost.notify_one();
                 return;

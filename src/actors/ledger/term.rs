@@ -243,7 +243,10 @@ impl Ledger {
             return;
         }
         self.leaseless.set(None);
-        tracing::warn!(journal.partition = %self.partition, "no lease: claiming again");
+        tracing::warn!(
+            journal.partition = self.partition.0,
+            "the lease ran out: claiming the partition again"
+        );
         self.lost.notify_one();
     }
 

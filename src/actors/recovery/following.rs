@@ -94,7 +94,11 @@ impl Following {
                     }
                 },
                 Err(error) => {
-                    tracing::warn!(%error, journal.partition = %partition, "rebuilding the state from zero");
+                    tracing::warn!(
+                        %error,
+                        journal.partition = partition.0,
+                        "the checkpoint cannot be read: rebuilding the rows from the journal"
+                    );
                     tables.clear(partition)?;
                     Mark::default()
                 }
@@ -247,7 +251,11 @@ impl Following {
             let mark = self.recovered.mark();
             if let Err(error) = tables.write(self.recovered.partition, &self.rows, &mark) {
                 let partition = self.recovered.partition;
-                tracing::warn!(%error, journal.partition = %partition, "rows stay in memory");
+                tracing::warn!(
+                    %error,
+                    journal.partition = partition.0,
+                    "the state store takes no rows: they stay in memory"
+                );
                 let users = self.users.into_iter();
                 let users = users.map(|(key, known)| (key, (known.user, known.head))).collect();
                 self.recovered.unsaved = Unsaved { users, rows: self.rows };

@@ -89,7 +89,7 @@ impl Directory {
                     tracing::info!(
                         webhook.subscription = name,
                         journal.partition = partition.0,
-                        "the place of a subscription that is no more is given up"
+                        "a subscription is gone: its place in the partition is given up"
                     );
                 }
             }

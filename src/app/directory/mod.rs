@@ -210,7 +210,8 @@ impl Directory {
                 tracing::warn!(
                     app.id = app.0,
                     webhook.subscription = &*set.name,
-                    "a subscription is held: its secrets cannot be read with the keys of the app"
+                    "a subscription is held: no key of the app opens its secrets; add the key that \
+                     sealed them, or set them again"
                 );
             }
             match One::of(app, set, opened.as_deref(), terms, &kept, Source::Call) {
@@ -220,7 +221,7 @@ impl Directory {
                     app.id = app.0,
                     webhook.subscription = &*set.name,
                     %error,
-                    "a subscription is not served"
+                    "a subscription cannot be served: set it again"
                 ),
             }
         }

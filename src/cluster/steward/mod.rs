@@ -218,7 +218,10 @@ impl<S: Seats> Steward<S> {
 
     fn is_open(&self, count: usize, board: &str) -> bool {
         if count == 0 {
-            tracing::error!(board, "a notice board is not read any more: others will take over");
+            tracing::error!(
+                cluster.board = board,
+                "a notice board is not read any more: other nodes will take over; restart this one"
+            );
         }
         count > 0
     }
@@ -260,7 +263,7 @@ impl<S: Seats> Steward<S> {
         let gives_way = self.planner.gives_way(here);
         if gives_way && !self.gave_way {
             tracing::error!(
-                "another node with the same name was started later: this one gives way"
+                "another node with the same node.name was started later: this one gives way"
             );
         }
         self.gave_way = gives_way;

@@ -80,10 +80,10 @@ pub enum DeskError {
     #[error("the secret cannot sign the calls of the format")]
     Secret,
     /// There is no such partition, or an id that no call has.
-    #[error("the range is none of the journal")]
+    #[error("the range lies outside the journal")]
     Range,
     /// The place is none of the journal.
-    #[error("the cursor is none of this journal")]
+    #[error("the cursor is not of this journal")]
     Cursor,
     /// The journal could not be read, or a secret not be sealed.
     #[error("it cannot be done at present")]

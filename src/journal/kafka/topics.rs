@@ -168,9 +168,9 @@ pub(super) fn refuse_half(
         return Ok(());
     }
     let problem = format!(
-        "it says that a copy into {} is under way or was broken off, and half a journal is not served. \
-         Let the copy end; or run the same cordon migrate again, which goes on with it; or, to begin \
-         with another journal, delete this topic last, after all others of that prefix",
+        "it marks an unfinished copy into {}, and half a journal is not served. Let the copy end; or run \
+         the same cordon migrate again, to resume it; or, to begin with another journal, delete this \
+         topic last, after all others of that prefix",
         settings.topic("journal")
     );
     Err(JournalError::Topic { topic: mark, problem })
@@ -292,7 +292,7 @@ async fn create(
     let created = admin.create_topics(&new, &options).await.map_err(|error| unreachable(&error))?;
     for result in created {
         match result {
-            Ok(name) => tracing::info!(topic = name, "created in kafka"),
+            Ok(name) => tracing::info!(kafka.topic = name, "a topic is created in kafka"),
             // Another node was faster.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             // The next look shows what became of it.

@@ -387,13 +387,23 @@ impl<'a> Open<'a> {
         state.failed = failed.or(state.failed);
         let target = &self.desk.target.subscription;
         let turned = match failed.map(fault) {
-            None => state.breaker.succeeded().then_some("is back"),
-            Some(fault) => state.breaker.failed(now_ms, from, fault).then_some("counts as down"),
+            None => state.breaker.succeeded(),
+            Some(fault) => state.breaker.failed(now_ms, from, fault),
         };
         drop(state);
-        if let Some(turned) = turned {
-            let (app, name) = (target.app.0, target.name.as_str());
-            tracing::warn!(app.id = app, subscription = name, "who is asked beforehand {turned}");
+        let (app, name) = (target.app.0, target.name.as_str());
+        match failed {
+            _ if !turned => {}
+            None => tracing::info!(
+                app.id = app,
+                webhook.subscription = name,
+                "the before-webhook receiver answers again"
+            ),
+            Some(_) => tracing::warn!(
+                app.id = app,
+                webhook.subscription = name,
+                "the before-webhook receiver counts as down: before_on_busy decides until it is back"
+            ),
         }
     }
 }

@@ -142,7 +142,10 @@ impl Away {
                 }
             }
             Came::Broken { partition } => {
-                tracing::error!(journal.partition = partition.0, "a read for a webhook broke");
+                tracing::error!(
+                    journal.partition = partition.0,
+                    "a read of the journal for a webhook panicked"
+                );
                 self.tails.remove(partition);
                 self.again.remove(partition);
             }

@@ -138,7 +138,7 @@ impl<C: Cursors> Dispatcher<C> {
                         webhook.subscription = &*self.name,
                         journal.partition = partition.0,
                         %error,
-                        "the journal cannot be read for a webhook"
+                        "the journal cannot be read for a webhook: trying again"
                     );
                 }
                 false

@@ -108,7 +108,7 @@ impl Fed {
                     journal.partition = entry.partition.0,
                     journal.offset = offset.0,
                     %error,
-                    "a record is not readable: its partition's webhooks stop in front of it"
+                    "a record cannot be read, and the webhooks of its partition stop: run cordon verify"
                 );
                 Said::Unreadable
             }
