@@ -60,8 +60,8 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     subscriber(log, io::stderr, colours())?.try_init().context("the log is set up already")
 }
 
-/// Begins to log what this thread says, as by default, until what is answered is dropped. For tools, of
-/// which a process may run several.
+/// Logs what this thread says, with the default settings, until the returned guard is dropped. For tools:
+/// a process may run several.
 pub fn for_tools() -> anyhow::Result<DefaultGuard> {
     Ok(tracing::subscriber::set_default(subscriber(&Log::default(), io::stderr, colours())?))
 }

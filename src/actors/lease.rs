@@ -2,8 +2,8 @@
 //! the partitions that this node serves. Rule: cluster.md 6.
 //!
 //! One question for all of them at once, on a thread of its own, because it waits for the network. A
-//! lease counts from the moment the question was *asked*. A partition of which nobody answers takes no
-//! lease from the others.
+//! lease counts from the moment the question was *asked*. A partition that gets no answer
+//! costs the others no lease.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -218,7 +218,7 @@ pub(super) fn take_office(keeping: &Keeping, recovered: Recovered, epoch: Epoch,
     ledger.schedule_turn();
 }
 
-/// The partition's state. Rows that are spoilt are made anew, once; nobody is answered from them meanwhile.
+/// Recovers the partition's state. Spoilt rows are rebuilt, once, and answer no questions meanwhile.
 async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
     let Keeping { ledger, .. } = keeping;
     let context = &ledger.context;
@@ -323,7 +323,7 @@ async fn settle(ledger: &Rc<Ledger>, first: Offset, count: u64) -> Option<Ending
     }
 }
 
-/// Tells everybody what is final now, if it is: of a gap nobody knows yet.
+/// Takes an acknowledgement in, and sends out what it makes final. Behind a gap, nothing is final yet.
 pub(super) fn take_in(ledger: &Ledger, first: Offset, count: u64) -> Ack {
     let (ack, outgoing) = ledger.acknowledged(first, count);
     ledger.context.send_all(ledger.partition, outgoing);
@@ -412,7 +412,7 @@ async fn gap_between(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Result<Ga
     }
 }
 
-/// What `[from, to)` of `partition` is to an owner who knows of so many records of its epoch. Blocks.
+/// What the records in `[from, to)` mean to an owner who knows that many records of its epoch. Blocks.
 pub(super) fn judge_gap(
     journal: &dyn Journal,
     partition: Partition,

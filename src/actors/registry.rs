@@ -229,7 +229,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Makes users resident whose rows the store lacks, in place of whoever was resident.
+    /// Makes the users resident whose rows the store lacks. All other residents are dropped.
     pub(super) fn adopt(&self, users: HashMap<UserKey, (User, RowHash)>) {
         self.clear();
         for (key, (user, head)) in users {

@@ -257,9 +257,9 @@ impl Follower {
         self.wanted.iter().filter(is_missing).copied().collect()
     }
 
-    /// Begins to follow `missing`, whose rows are all written: those that have a checkpoint, or one that
-    /// has none. That one may have to be restored from a snapshot, which is cut short for whoever waits, and
-    /// begun again.
+    /// Begins to follow `missing`, whose rows are all written: all partitions with a checkpoint, or one
+    /// without. The latter may need a restore from a snapshot, which is interrupted when somebody waits
+    /// for this thread, and begun again.
     fn begin(&mut self, missing: Vec<Partition>) {
         let tables = self.store.tables();
         let has_mark = |one: &Partition| matches!(tables.mark(*one), Ok(Some(_)));

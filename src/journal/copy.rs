@@ -4,8 +4,7 @@
 //! Offsets are kept, because cursors of webhooks name them; records that never counted are copied
 //! like all others, because they hold offsets. So the copy is the same journal to every reader.
 //!
-//! A copy that was broken off is gone on with: what it has left is the beginning of every partition, or
-//! it is refused.
+//! An interrupted copy is resumed if what is there is the source's beginning; otherwise it is refused.
 
 use std::time::Duration;
 

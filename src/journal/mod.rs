@@ -118,8 +118,8 @@ pub trait ReadJournal: Send + Sync + 'static {
     /// Errors: [`JournalError::NoSuchOffset`] for an offset behind the partition's end.
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError>;
 
-    /// A reader that waits no longer than `patience` for what is known to be there, and fails then: for
-    /// whoever follows several partitions and comes again.
+    /// A reader that waits at most `patience` for a record that is known to exist, and then fails. For
+    /// followers of several partitions, who try again.
     fn reader_within(
         &self,
         from: &[(Partition, Offset)],
@@ -153,8 +153,8 @@ pub trait ReadJournal: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// How many bytes there are behind the last record that are none: of a write that was cut short, or
-    /// is under way. Nobody was told of it. `0` if it cannot be told.
+    /// How many bytes behind the last record are not a whole record: of a write that was interrupted, or is
+    /// under way. No caller was told of it. `0` if that is unknown.
     fn torn_bytes(&self) -> Result<u64, JournalError> {
         Ok(0)
     }
@@ -164,8 +164,8 @@ pub trait ReadJournal: Send + Sync + 'static {
 pub struct Damage {
     /// Everything before it.
     pub whole: Box<dyn ReadJournal>,
-    /// The first record that is not readable any more, as far as what is left of it says which it is;
-    /// else the one that follows in partition 0.
+    /// The first unreadable record, as far as its remains say which it is; else the next one of
+    /// partition 0.
     pub at: (Partition, Offset),
     /// File and byte, and what is wrong there.
     pub detail: String,

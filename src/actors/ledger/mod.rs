@@ -144,7 +144,7 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) ordered: Notify,
     /// Rings when the partition has been released.
     pub(in crate::actors) left: Notify,
-    /// Somebody else has written behind everything that is known; to be looked into.
+    /// The journal's end lies behind all known records: somebody else has written there. To be read.
     pub(in crate::actors) foreign: Cell<Option<Confirmation>>,
     /// Rings when that is so.
     pub(in crate::actors) suspicion: Notify,

@@ -45,7 +45,7 @@ pub(in crate::actors) struct Following {
     users: HashMap<UserKey, Box<Folded>, foldhash::fast::RandomState>,
     /// Those of them whose rows have changed.
     changed: Vec<UserKey>,
-    /// Everybody of whom something is recorded is among the users: the store need not be asked.
+    /// `users` holds every user with a record, so the store need not be asked.
     knows_all: bool,
     /// How much the users may take if they are to be kept over a checkpoint.
     kept_bytes_max: usize,

@@ -268,9 +268,8 @@ pub fn recover(
     }
 }
 
-/// The same with the rows as they are: whoever calls has them made anew. A partition without a checkpoint
-/// begins from its snapshot. What is `known` of one partition has to be in the journal, whatever the store
-/// knows.
+/// The same, but spoilt rows are an error: the caller has them rebuilt. A partition without a checkpoint
+/// begins from its snapshot. The record `known` has to be in the journal, whatever the store says.
 pub(super) fn read_to_the_end(
     journal: &dyn Journal,
     snapshots: Option<Snapshots<'_>>,

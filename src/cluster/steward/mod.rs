@@ -88,9 +88,9 @@ impl Handle {
         }
     }
 
-    /// Tells the others that this node leaves and hands everything over, each partition when another
-    /// node is warm for it, or after half of `patience` to whoever there is. Returns when nothing is
-    /// held any more and the others were told, or after `patience`.
+    /// Tells the other nodes that this one leaves, and hands everything over: each partition when another
+    /// node is warm for it, or after half of `patience` to any node. Returns when nothing is held any more
+    /// and the others were told, or after `patience`.
     pub async fn leave(&mut self, patience: Duration) {
         self.shared.leaving.set(Some(patience));
         self.shared.asked.notify_one();

@@ -119,8 +119,8 @@ async fn prepare_all(
             let reason = format!("kafka does not show the topic {first}, which was created");
             return Err(JournalError::Unreachable { reason });
         }
-        // Those that other nodes create meanwhile, or that not all brokers have heard of, are taken
-        // as they are.
+        // A topic that another node creates meanwhile, or that not all brokers know yet, is taken as it
+        // is.
         create(&admin, settings, &missing).await?;
         tokio::time::sleep(LOOK).await;
         known = metadata(&admin, deadline).await?;
