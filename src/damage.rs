@@ -43,7 +43,7 @@ pub(crate) enum Change {
     Cut(Index),
 }
 
-/// A few changes; what is put in are words of JSON and these.
+/// A few changes; they put in words of JSON and `words`.
 pub(crate) fn changes(words: &[&'static str]) -> impl Strategy<Value = Vec<Change>> {
     let at = any::<Index>;
     let words = [JSON, words].concat();

@@ -1,8 +1,34 @@
 //! What the program says while it runs: one line per event on standard error, for people or
 //! machines.
 //!
-//! Libraries that speak through `log` are heard as well. Nobody hands a secret to this room:
-//! secrets print as masks (`config::Secret`), and no room logs a UserSig or a body.
+//! Lines of libraries that use `log` are included. No secret gets here: secrets print as masks
+//! (`config::Secret`), and no room logs a UserSig or a body.
+//!
+//! A field has the same name in every room:
+//!
+//! | field | what it holds |
+//! | --- | --- |
+//! | `error` | what went wrong, with its cause |
+//! | `duration_ms` | how long it took |
+//! | `request.id` | the API request; callers read it in `Cordon-Request-Id`, changes keep it |
+//! | `app.id` | the SDKAppID |
+//! | `command`, `code` | of an API request: what it asked for, and the `ErrorCode` of the answer |
+//! | `journal.partition`, `journal.offset` | a place in the journal |
+//! | `journal.destination` | the partition that effects of `journal.partition` go to |
+//! | `journal.path`, `journal.segment`, `journal.position` | a folder, a file's number, a byte in it |
+//! | `journal.health` | whether the embedded journal can be written, and why not |
+//! | `kafka.brokers`, `kafka.topic` | whom a node asks, and for what |
+//! | `kafka.facility`, `kafka.message`, `kafka.reason` | in the words of librdkafka |
+//! | `webhook.subscription` | its name |
+//! | `webhook.id`, `webhook.attempt` | one delivery, as the headers of the same name have it |
+//! | `outcome` | how an attempt at a delivery ended |
+//! | `http.address`, `ops.address`, `node.address` | where a node listens: API, operators, other nodes |
+//! | `peer.node`, `peer.address` | another node, by name and by address |
+//! | `cluster.board` | a notice board of the cluster: `members` or `owners` |
+//!
+//! There is no span per command: each would cost the hot path a little even when nothing is logged. A
+//! request that fails leaves one line at the edge, with its `request.id` and `code`; a record that the
+//! journal refuses leaves another one with the same id.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -34,8 +60,8 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     subscriber(log, io::stderr, colours())?.try_init().context("the log is set up already")
 }
 
-/// Begins to log what this thread says, as by default, until what is answered is dropped. For tools, of
-/// which a process may run several.
+/// Logs what this thread says, with the default settings, until the returned guard is dropped. For tools:
+/// a process may run several.
 pub fn for_tools() -> anyhow::Result<DefaultGuard> {
     Ok(tracing::subscriber::set_default(subscriber(&Log::default(), io::stderr, colours())?))
 }
@@ -53,7 +79,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = filter(&log.level.0);
-    let filter = EnvFilter::try_new(filter).context("log.level is no filter")?;
+    let filter = EnvFilter::try_new(filter)
+        .context("log.level is not a filter like info,cordon::webhooks=debug")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match log.format {
         LogFormat::Human => Box::new(lines.with_ansi(colours).finish()),
@@ -179,7 +206,7 @@ mod tests {
             ("info,fjall=info", 2),
             ("info,fjall=off", 0),
             ("info,fjall::journal=info,lsm_tree=info", 3),
-            // Whoever wants less gets less.
+            // A filter that wants less gets less.
             ("error", 0),
             ("off", 0),
             ("cordon=info", 0),

@@ -133,9 +133,9 @@ impl Again<'_> {
         (!settled.is_empty()).then_some((rest, settled))
     }
 
-    /// The items about whom the call has done nothing yet, and what the others come to: the first one
-    /// about a peer as `plan` says, and others about the same peer so as well, or refused if `twice`
-    /// says why.
+    /// The items that the call has not done yet, and the outcomes of the others. The first item about a
+    /// peer comes out as `plan` says. Further items about the same peer do, too, or are refused with
+    /// `twice` if that is given.
     fn items<T: Clone>(
         &self,
         items: &[T],

@@ -53,7 +53,11 @@ pub(super) fn write_checkpoint(
         let _ = done.send(result.map_err(|error| (error, checkpoint.rows)));
     };
     if let Err(error) = ledger.context.store.run(work) {
-        tracing::warn!(%error, journal.partition = %partition, "checkpoint put off");
+        tracing::warn!(
+            %error,
+            journal.partition = partition.0,
+            "no checkpoint is written: the partition is claimed and read anew"
+        );
         // Its rows are gone: it counts as being written until the partition is read anew.
         ledger.lost.notify_one();
         return;
@@ -76,7 +80,7 @@ pub(super) fn write_checkpoint(
                 if !std::mem::replace(&mut pace.borrow_mut().failing, true) {
                     tracing::error!(
                         %error,
-                        journal.partition = %partition,
+                        journal.partition = partition.0,
                         "the state store takes no rows: they stay in memory; if that lasts although \
                          there is room on the disk, restart the node"
                     );

@@ -141,6 +141,6 @@ pub(super) fn deliver(directory: &Directory, message: PairMessage) {
         }
     };
     if let Err(error) = sent {
-        tracing::debug!(%error, journal.partition = %to, "a message between partitions waits");
+        tracing::debug!(%error, journal.partition = to.0, "a message between partitions waits");
     }
 }

@@ -8,12 +8,12 @@ use super::ledger::Ledger;
 use super::{ExecuteError, Standing};
 use crate::journal::Offset;
 
-/// Whoever waits for the answers.
+/// Where the answers go.
 pub(super) type Reply = oneshot::Sender<Result<Vec<Standing>, ExecuteError>>;
 
-/// Answers that come one by one. It goes from user to user, and with the last one to whoever waits: no
-/// task waits for each of them. If it is dropped before, because an actor or its partition is gone,
-/// that is what they hear. All who hold it are on one thread.
+/// Collects answers that come one by one. It goes from user to user, and the last one sends it to the
+/// asker, so that no task waits for each single answer. If it is dropped earlier, because an actor or its
+/// partition is gone, the asker gets that as an error. Everything that holds it is on one thread.
 pub(super) struct Gathering(Mutex<Gathered>);
 
 struct Gathered {

@@ -1,9 +1,9 @@
 //! What is known of users without asking their actors: which accounts exist, and what one of a pair
 //! keeps about the other.
 //!
-//! Only what is final is put in, and only on the thread of the owner's partition, which is also where
-//! it is taken out when a turn changes it: before anybody is answered about that turn. So whoever asks
-//! behind an answer never finds what was true before it. Where others may own a partition, what is
+//! Only what is final is put in, and only on the thread of the owner's partition. The same thread takes
+//! it out when a turn changes it, before anybody is answered about that turn. So a question that follows
+//! an answer never finds what was true before it. Where others may own a partition, what is
 //! known of it counts within the lease alone. What is put in counts until the partition's state is read
 //! anew.
 

@@ -2,8 +2,8 @@
 //! the partitions that this node serves. Rule: cluster.md 6.
 //!
 //! One question for all of them at once, on a thread of its own, because it waits for the network. A
-//! lease counts from the moment the question was *asked*. A partition of which nobody answers takes no
-//! lease from the others.
+//! lease counts from the moment the question was *asked*. A partition that gets no answer
+//! costs the others no lease.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,9 +53,10 @@ pub(super) fn keep_leases(
                     let is_first = silent.is_empty();
                     if silent.insert(partition) && is_first {
                         tracing::warn!(
-                            journal.partition = %partition,
+                            journal.partition = partition.0,
                             %error,
-                            "a lease is not confirmed: the partition answers nobody"
+                            "the journal does not confirm a lease: no calls are taken until it does, \
+                             perhaps in other partitions, too"
                         );
                     }
                 }

@@ -80,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// A partition that is to be owned and cannot be claimed, as long as it is counted as that.
+/// Counts a partition that should be owned and cannot be claimed, until it is dropped.
 pub(super) struct Halted(Gauge);
 
 impl Halted {

@@ -88,7 +88,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// A door behind which nobody is, for tests of what happens before it.
+    /// A door without any partitions behind it, for tests of what happens in front of it.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn nobody() -> Self {
         Self {
@@ -132,7 +132,7 @@ impl Users {
     }
 
     /// Answers as the owner of `partition`, for another node. A command is answered within `patience`;
-    /// whoever asks anything else has a patience of their own.
+    /// for any other question the caller keeps its own time limit.
     ///
     /// Errors: [`ExecuteError::Elsewhere`] if this node does not own it.
     pub async fn answer(
@@ -158,7 +158,7 @@ impl Users {
         match question {
             Question::Execute { key, command, origin, call } => {
                 let (reply, answer) = oneshot::channel();
-                // Who is late is looked for with each tick: so much earlier, that they hear in time.
+                // Late replies are only noticed at a tick: one tick earlier, to answer in time.
                 let reply = ReplyBy::new(reply, deadline.checked_sub(TICK).unwrap_or(deadline));
                 self.send(partition, Execute { key, command, origin, call, reply })?;
                 answer.await.unwrap_or(Err(lost)).map(Reply::Executed)

@@ -96,7 +96,7 @@ async fn hold(keeping: &Keeping) {
         match claim(keeping, &mut terms).await {
             Ok((epoch, settlements)) => {
                 if halted.take().is_some() {
-                    tracing::info!(journal.partition = %partition, "the partition takes commands again");
+                    tracing::info!(journal.partition = partition.0, "commands are taken again");
                 }
                 ledger.context.metrics.claims.inc();
                 seats.set(partition, Seat::Serving { epoch, cramped: false });
@@ -119,13 +119,17 @@ async fn hold(keeping: &Keeping) {
             Err(ClaimError::Fenced | ClaimError::Beaten) if !ledger.context.alone => {
                 drop_all(keeping);
                 ledger.context.metrics.fenced.inc();
-                tracing::warn!(journal.partition = %partition, "another node owns the partition");
+                tracing::warn!(journal.partition = partition.0, "another node owns the partition");
                 return;
             }
             // Nothing is in flight; meanwhile what was recovered answers questions.
             Err(error) => {
                 halted.get_or_insert_with(|| {
-                    tracing::error!(%error, journal.partition = %partition, "no commands are taken");
+                    tracing::error!(
+                        %error,
+                        journal.partition = partition.0,
+                        "the partition cannot be claimed: it takes no commands; trying again"
+                    );
                     Halted::new(&ledger.context.metrics)
                 });
             }
@@ -214,7 +218,7 @@ pub(super) fn take_office(keeping: &Keeping, recovered: Recovered, epoch: Epoch,
     ledger.schedule_turn();
 }
 
-/// The partition's state. Rows that are spoilt are made anew, once; nobody is answered from them meanwhile.
+/// Recovers the partition's state. Spoilt rows are rebuilt, once, and answer no questions meanwhile.
 async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
     let Keeping { ledger, .. } = keeping;
     let context = &ledger.context;
@@ -252,7 +256,11 @@ async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
         match done.map_err(|_| ClaimError::Store)? {
             Ok(mut states) => return states.pop().ok_or(ClaimError::Store),
             Err(error) if error.spoilt_rows().is_some() && !doubted => {
-                tracing::error!(%error, "rebuilding the state from zero");
+                tracing::error!(
+                    %error,
+                    journal.partition = partition.0,
+                    "rows of the state store are spoilt: rebuilding them from the journal"
+                );
                 doubted = true;
                 ledger.rebuild.set(true);
             }
@@ -315,7 +323,7 @@ async fn settle(ledger: &Rc<Ledger>, first: Offset, count: u64) -> Option<Ending
     }
 }
 
-/// Tells everybody what is final now, if it is: of a gap nobody knows yet.
+/// Takes an acknowledgement in, and sends out what it makes final. Behind a gap, nothing is final yet.
 pub(super) fn take_in(ledger: &Ledger, first: Offset, count: u64) -> Ack {
     let (ack, outgoing) = ledger.acknowledged(first, count);
     ledger.context.send_all(ledger.partition, outgoing);
@@ -353,15 +361,20 @@ async fn read_gap(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Option<Endin
             None
         }
         Ok(Gap::Claim) => {
-            tracing::warn!(journal.partition = %partition, "fenced by another owner");
+            tracing::warn!(journal.partition = partition.0, "fenced: another node has claimed it");
             Some(Ending::Fenced)
         }
         Ok(Gap::Unforeseen) => {
-            tracing::warn!(journal.partition = %partition, "doubt: what was written is not what was told");
+            let told = "the journal holds something else than was acknowledged: reading it";
+            tracing::warn!(journal.partition = partition.0, "{told}");
             Some(Ending::Doubt)
         }
         Err(error) => {
-            tracing::warn!(%error, journal.partition = %partition, "doubt");
+            tracing::warn!(
+                %error,
+                journal.partition = partition.0,
+                "the outcome of a write is unknown: reading the journal"
+            );
             Some(Ending::Doubt)
         }
     }
@@ -399,7 +412,7 @@ async fn gap_between(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Result<Ga
     }
 }
 
-/// What `[from, to)` of `partition` is to an owner who knows of so many records of its epoch. Blocks.
+/// What the records in `[from, to)` mean to an owner who knows that many records of its epoch. Blocks.
 pub(super) fn judge_gap(
     journal: &dyn Journal,
     partition: Partition,

@@ -311,7 +311,7 @@ impl Handler<SaveCursor> for PartitionActor {
             let _ = reply.send(Ok(()));
             return;
         }
-        // One that has ended is not begun again by whoever did not hear of it.
+        // A node that does not know that the follower has ended must not begin it again.
         let is_new = known.is_none();
         if is_new && (cursor.ended || self.ledger.cursors_count() >= CURSORS_MAX) {
             let _ = reply.send(if cursor.ended { Ok(()) } else { Err(ExecuteError::Overloaded) });

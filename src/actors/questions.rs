@@ -242,8 +242,8 @@ impl Asker<'_> {
         }
     }
 
-    /// Why each of `keys` would refuse to be a friend of `asker`'s, who is not heard of; in order, as far
-    /// as their owners say. With each key, whether `asker` has it as a friend already.
+    /// Why each of `keys` would refuse to become a friend of `asker`, in order, as far as their owners
+    /// answer. `asker` is not asked. With each key goes whether `asker` has it as a friend already.
     pub async fn would_refuse(
         self,
         keys: impl IntoIterator<Item = (UserKey, bool)>,

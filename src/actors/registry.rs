@@ -229,7 +229,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Makes users resident whose rows the store lacks, in place of whoever was resident.
+    /// Makes the users resident whose rows the store lacks. All other residents are dropped.
     pub(super) fn adopt(&self, users: HashMap<UserKey, (User, RowHash)>) {
         self.clear();
         for (key, (user, head)) in users {
@@ -258,7 +258,11 @@ impl Registry {
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {
-        tracing::error!(%error, journal.partition = %self.ledger.partition, "rebuilding the state");
+        tracing::error!(
+            %error,
+            journal.partition = self.ledger.partition.0,
+            "the state store cannot be read: rebuilding the rows from the journal"
+        );
         self.ledger.rebuild.set(true);
         self.ledger.lost.notify_one();
     }

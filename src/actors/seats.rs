@@ -1,4 +1,4 @@
-//! What this node has to do with each partition, for whoever steers it and for the door.
+//! What this node does with each partition: read by the steward and by the door.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -84,7 +84,7 @@ impl Seats {
         self.change(partition, |known| *known = seat);
     }
 
-    /// The standby says how it stands with a partition; whoever has begun to claim it knows better.
+    /// The standby reports its state of a partition. Ignored once this node has begun to claim it.
     pub(super) fn stand_by(&self, partition: Partition, seat: Seat) {
         self.change(partition, |known| {
             if matches!(known, Seat::Vacant | Seat::StandingBy { .. }) {

@@ -3,8 +3,8 @@
 //!
 //! A snapshot is the rows of one checkpoint in numbered chunks, and a note behind them with the
 //! checkpoint's own mark. Two are kept, in two slots, so that a half-written one never spoils the
-//! last whole one. Whoever reads one compares the hash of the rows with the one in the mark: what is
-//! not right to the last bit is not used.
+//! last whole one. A reader compares the hash of the rows with the one in the mark, and uses the snapshot
+//! only if they are equal.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::store::row_set::RowSet;
 use crate::store::rows::{LAYOUT, RowChanges, RowHash, parse_key};
 use crate::store::{Mark, Store, StoreError, Tables};
 
-/// How often it is looked whether a snapshot is due.
+/// How often to check whether a snapshot is due.
 const LOOK: Duration = Duration::from_secs(5);
 /// Bytes of rows in one chunk, about.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -181,7 +181,7 @@ pub(super) fn restore(
     Ok(match restored {
         Ok(Some(rows)) => {
             tracing::info!(
-                journal.partition = %partition,
+                journal.partition = partition.0,
                 rows,
                 duration_ms = began.elapsed().as_millis() as u64,
                 "restored from the snapshot"
@@ -190,9 +190,17 @@ pub(super) fn restore(
         }
         Ok(None) => false,
         Err(error) => {
-            tracing::warn!(%error, journal.partition = %partition, "the snapshot is of no use");
+            tracing::warn!(
+                %error,
+                journal.partition = partition.0,
+                "the snapshot cannot be used: reading the journal instead"
+            );
             if let Err(error) = tables.clear(partition) {
-                tracing::warn!(%error, journal.partition = %partition, "half a snapshot is left");
+                tracing::warn!(
+                    %error,
+                    journal.partition = partition.0,
+                    "rows of an unusable snapshot cannot be removed"
+                );
             }
             false
         }
@@ -232,8 +240,8 @@ struct Filling<'t> {
     hash: RowHash,
     waiting: RowChanges,
     mark: Vec<u8>,
-    /// It has a row that is none of the partition's. Written, it would be one of another partition,
-    /// which takes nothing out that is not its own.
+    /// The snapshot has a row of another partition. It must not be written: the other partition would
+    /// never remove it.
     strange: bool,
     failure: Option<StoreError>,
 }
@@ -357,8 +365,8 @@ fn sweep(
             match write(archive, store.tables(), partition) {
                 Ok(written) => {
                     tracing::info!(
-                        journal.partition = %partition,
-                        offset = %written,
+                        journal.partition = partition.0,
+                        journal.offset = written.0,
                         duration_ms = began.elapsed().as_millis() as u64,
                         "snapshot written"
                     );
@@ -366,7 +374,11 @@ fn sweep(
                 }
                 // The next look tries again; nothing depends on it.
                 Err(error) => {
-                    tracing::warn!(%error, journal.partition = %partition, "no snapshot was written");
+                    tracing::warn!(
+                        %error,
+                        journal.partition = partition.0,
+                        "no snapshot was written: trying again later"
+                    );
                 }
             }
         }

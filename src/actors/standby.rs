@@ -210,7 +210,11 @@ impl Follower {
         if let Some(following) = self.followed.get_mut(&partition)
             && let Err(error) = following.checkpoint(self.store.tables())
         {
-            tracing::warn!(%error, journal.partition = %partition, "the standby's checkpoint");
+            tracing::warn!(
+                %error,
+                journal.partition = partition.0,
+                "the standby could not write its checkpoint"
+            );
         }
         self.forget_followed(partition);
     }
@@ -253,9 +257,9 @@ impl Follower {
         self.wanted.iter().filter(is_missing).copied().collect()
     }
 
-    /// Begins to follow `missing`, whose rows are all written: those that have a checkpoint, or one that
-    /// has none. That one may have to be restored from a snapshot, which is cut short for whoever waits, and
-    /// begun again.
+    /// Begins to follow `missing`, whose rows are all written: all partitions with a checkpoint, or one
+    /// without. The latter may need a restore from a snapshot, which is interrupted when somebody waits
+    /// for this thread, and begun again.
     fn begin(&mut self, missing: Vec<Partition>) {
         let tables = self.store.tables();
         let has_mark = |one: &Partition| matches!(tables.mark(*one), Ok(Some(_)));
@@ -289,7 +293,10 @@ impl Follower {
     fn note_unread(&mut self, unread: Option<JournalError>) {
         match unread {
             Some(error) if !std::mem::replace(&mut self.unread_told, true) => {
-                tracing::warn!(%error, "the journal cannot be followed, or a part of it");
+                tracing::warn!(
+                    %error,
+                    "the standby cannot read the journal, or a part of it: trying again"
+                );
             }
             Some(_) => {}
             None => self.unread_told = false,
@@ -298,13 +305,21 @@ impl Follower {
 
     /// Never skipped in silence: the partition is not followed further, and the log says why.
     fn give_up(&mut self, partition: Partition, error: &RecoveryError) {
-        tracing::error!(%error, journal.partition = %partition, "this node cannot stand by");
+        tracing::error!(
+            %error,
+            journal.partition = partition.0,
+            "this node cannot stand by for the partition: trying again later"
+        );
         // A checkpoint now would stand behind a record whose rows it lacks.
         self.forget_followed(partition);
         if error.spoilt_rows().is_some()
             && let Err(error) = self.store.tables().clear(partition)
         {
-            tracing::error!(%error, journal.partition = %partition, "the rows cannot be cleared");
+            tracing::error!(
+                %error,
+                journal.partition = partition.0,
+                "spoilt rows of the standby cannot be removed"
+            );
         }
         self.broken.insert(partition, Instant::now() + RETRY);
     }

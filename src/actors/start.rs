@@ -211,12 +211,12 @@ impl Users {
             }
             for thread in others {
                 if thread.join().is_err() {
-                    tracing::error!("a thread beside the partitions has panicked");
+                    tracing::error!("a background thread of the partitions has panicked");
                 }
             }
         });
         if ended.await.is_err() {
-            tracing::error!("the partitions' threads were not waited for");
+            tracing::error!("waiting for the threads of the partitions has failed");
         }
     }
 }

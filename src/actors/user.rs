@@ -250,7 +250,7 @@ impl UserActor {
     }
 }
 
-/// What may still be owed of that which an earlier call has done in place of this item.
+/// What an earlier call may still owe for an item that is refused now.
 fn owed(command: &Command, slot: usize, rejection: Rejection) -> Option<(Owing, UserId)> {
     match (command, rejection) {
         (Command::Block { targets }, Rejection::AlreadyBlocked) => {

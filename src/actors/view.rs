@@ -256,7 +256,7 @@ impl View {
                 let mut room = MEMBERS_MAX;
                 let groups = user.groups(names.as_deref()).into_iter().map(|group| {
                     let count = group.members.len();
-                    // The first one always does, or whoever asks on would get no further.
+                    // The first group always fits, or the next page would begin with it again for ever.
                     let fits = *members && (count <= room || room == MEMBERS_MAX);
                     room -= if fits { count.min(room) } else { 0 };
                     let members = if fits { group.members } else { Vec::new() };

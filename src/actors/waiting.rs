@@ -45,7 +45,7 @@ pub(super) enum Slot {
     Open(u32),
 }
 
-/// An offer that somebody waits for: of whom, to whom, and the version of the offer's record.
+/// An offer that somebody waits for: the asker, the peer, and the version of the offer's record.
 pub(super) type OfferKey = (UserKey, UserId, Version);
 
 struct Request {

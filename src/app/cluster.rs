@@ -76,8 +76,9 @@ impl Outside {
         rt::spawn(server);
         let metrics = cluster::Metrics::default();
         metrics.register(registry);
-        let members = journal.board("members").context("the board of members")?;
-        let owners = journal.board("owners").context("the board of owners")?;
+        let members =
+            journal.board("members").context("cannot open the notice board of members")?;
+        let owners = journal.board("owners").context("cannot open the notice board of owners")?;
         let seats = NodeSeats { users: users.clone(), webhooks: webhooks.clone() };
         let steward = steward::start(
             super::settings::steward_settings(config, address.clone()),

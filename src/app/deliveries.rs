@@ -90,11 +90,11 @@ impl Directory {
                 Err(DeskError::Cursor)
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "the journal cannot be read for a call");
+                tracing::error!(%error, "an API call cannot read the journal");
                 Err(DeskError::Broken)
             }
             Err(error) => {
-                tracing::error!(%error, "a look into the journal broke");
+                tracing::error!(%error, "a read of the journal panicked");
                 Err(DeskError::Broken)
             }
         }

@@ -22,11 +22,11 @@ use crate::http::{
 use crate::journal::{Offset, Origin, Partition};
 use crate::webhooks::{self, CallId, CursorName, Outcome, RequestOverLimit};
 
-/// How long it is counted what a replay would tell.
+/// How long counting the calls of a replay may take.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long it is waited, in milliseconds, until a second is over of which somebody is told: two of them
-/// are enough, unless the clock goes back.
+/// The longest wait, in ms, for the second that the alarm is about to end. It is only reached when the
+/// clock goes back.
 const ALARM_WAIT_MAX_MS: i64 = 2_000;
 
 /// How long a deletion waits for the other nodes to hear of it.
@@ -98,7 +98,7 @@ impl Directory {
                 app.id = app.0,
                 webhook.subscription = name,
                 %error,
-                "a secret is not sealed"
+                "a secret could not be sealed"
             );
             DeskError::Broken
         };
@@ -172,7 +172,7 @@ impl Directory {
                 command,
                 requests,
                 limit,
-                "a command is called nearly as often in a second as it may be, or more often"
+                "calls of a command are close to the limit for a second, or above it"
             );
             let near = RequestOverLimit { command, requests, limit };
             let calls = told.iter().map(|served| webhooks::alert(served, near, by.clone(), &clock));
@@ -312,7 +312,7 @@ impl Directory {
         let position = self.change(app, command, by).await?;
         self.renew(app).await?;
         let known = self.known(app);
-        // The newest that is like it: of two that are alike it does not matter which is whose.
+        // The newest replay with the same terms. Of two with the same terms, either will do.
         let mine = known.kept.replays.iter().rev();
         let mut mine = mine.filter(|known| Replay { number: 0, ..(*known).clone() } == replay);
         let number = mine.next().map(|known| known.number).unwrap_or_else(|| {

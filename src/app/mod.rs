@@ -123,7 +123,10 @@ impl Node {
         operators.state.judge_by(journal.clone());
         for UserKey { app, user } in admins(config) {
             let is_free = !is_book(&user) && !is_keeper(&user);
-            anyhow::ensure!(is_free, "app {app}: no account may be called {user}, also no admin");
+            anyhow::ensure!(
+                is_free,
+                "app {app}: the name {user} is reserved, so it cannot be an admin"
+            );
         }
         let store = open_store(config)?;
         let subscriptions = subscriptions(config)?;
@@ -321,7 +324,7 @@ impl Caretaker {
             Either::Right(((), _)) => Phase::Draining,
         };
         if let Phase::Unready(reason) = &phase {
-            tracing::error!(%reason, "the node serves without being ready");
+            tracing::error!(%reason, "the node serves, and is not ready yet");
         }
         state.set(phase);
         actix_web::rt::spawn(async move {
@@ -343,7 +346,7 @@ fn warn_of_unknown_apps(config: &Config, store: &Store) {
         let ids: Vec<String> = apps.iter().map(AppId::to_string).collect();
         tracing::warn!(
             app.ids = ids.join(","),
-            "there are users of apps that the settings do not have: no call reaches them"
+            "the data folder has users of apps that the settings do not have: no call reaches them"
         );
     }
 }
@@ -386,8 +389,8 @@ fn open_embedded(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Jou
     let unfinished = unfinished_dir(&config.server.data_dir);
     anyhow::ensure!(
         !unfinished.exists(),
-        "{} was left by a copy that is under way or was broken off, and half a journal is not served: run \
-         the same cordon migrate --back again, which goes on with it, or remove it",
+        "{} is an unfinished copy of a journal, which is not served: run the same cordon migrate --back \
+         again to resume it, or remove the folder",
         unfinished.display()
     );
     let journal = embedded::Journal::open(embedded::Settings {

@@ -28,7 +28,7 @@ const SECRET_BYTES: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SealError {
     /// The machine has no chance to give.
-    #[error("there are no random bytes")]
+    #[error("the system gives no random bytes")]
     NoChance,
     /// Nobody could open what it seals.
     #[error("the app has no key")]

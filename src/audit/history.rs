@@ -18,8 +18,8 @@ use super::{AuditError, Format, until_closed};
 use crate::domain::{AppId, Timestamp, UserId, UserKey, Version};
 use crate::journal::{Admitted, Body, Commit, Offset, Partition, ReadJournal};
 
-/// How many facts of others about the user are remembered; the oldest are forgotten first, and a
-/// record caused by one of those names it without its place.
+/// How many facts of others about the user are remembered; the oldest are forgotten first. A record that
+/// a forgotten fact caused names it without its place.
 pub const CAUSES_MAX: usize = 1 << 20;
 /// How many lines wait for a cause that was not read yet.
 pub const LINES_WAITING_MAX: usize = 1 << 14;

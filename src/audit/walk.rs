@@ -45,7 +45,7 @@ pub(super) enum Reading {
     },
 }
 
-/// Goes through partitions from their beginning, because only there it is known which records count.
+/// Reads partitions from their beginning, because a reader can only tell from there which records count.
 pub(super) struct Walk {
     reader: Box<dyn Reader>,
     rules: Vec<ReaderRule>,

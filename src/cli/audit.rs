@@ -8,9 +8,11 @@ use anyhow::{Result, bail};
 use super::arguments::{HistoryArgs, JournalArgs, ReplayArgs, StateArgs, VerifyArgs};
 use crate::app;
 use crate::audit::verify::StoredRows;
+use crate::audit::webhooks::Bound;
 use crate::audit::{Filter, Format, history, replay, state, verify};
 use crate::config::{Config, Environment};
-use crate::journal::{Partition, ReadJournal, embedded, kafka};
+use crate::domain::Timestamp;
+use crate::journal::{Offset, Partition, ReadJournal, embedded, kafka};
 use crate::store::{self, StoreError, Tables};
 
 /// Memory for the state store's blocks while it is checked.
@@ -29,31 +31,63 @@ pub(super) fn format(args: &JournalArgs) -> Format {
     if args.json { Format::Json } else { Format::Table }
 }
 
+/// Errors: records cannot be read, so what was printed may be incomplete.
+pub(super) fn all_read(unreadable: u64) -> Result<()> {
+    if unreadable > 0 {
+        bail!("{unreadable} records cannot be read, so this may be incomplete: run cordon verify");
+    }
+    Ok(())
+}
+
+/// One end of a range. Errors: several moments, or moments beside places.
+pub(super) fn bound(said: &[Bound]) -> Result<Option<Bound>> {
+    let mut bound: Option<Bound> = None;
+    for one in said {
+        bound = Some(match (bound, one) {
+            (None, one) => one.clone(),
+            (Some(Bound::Places(mut known)), Bound::Places(places)) => {
+                known.extend(places);
+                Bound::Places(known)
+            }
+            (Some(_), _) => bail!("--from and --to each take one moment, or places"),
+        });
+    }
+    Ok(bound)
+}
+
+/// The same, as the one of both that it is.
+pub(super) fn moment_or_places(
+    bound: Option<Bound>,
+) -> (Option<Timestamp>, Vec<(Partition, Offset)>) {
+    match bound {
+        None => (None, Vec::new()),
+        Some(Bound::Time(at)) => (Some(at), Vec::new()),
+        Some(Bound::Places(places)) => (None, places),
+    }
+}
+
 pub(super) fn replay(
     args: &ReplayArgs,
     environment: &Environment,
     out: &mut impl Write,
 ) -> Result<()> {
     let named = args.user.map(|user| user.beside(args.app)).transpose()?;
+    let (since, places) = moment_or_places(bound(&args.from)?);
     let options = replay::Options {
         filter: Filter {
             app: named.map_or(args.app, |(app, _)| app),
             user: named.map(|(_, user)| user),
             pair: args.pair,
             types: args.types.clone(),
-            since: args.since,
-            until: args.until,
+            since,
+            until: args.to,
         },
-        from: args.from_offset.clone(),
+        from: places,
         limit: args.limit,
         all: args.all,
         format: format(&args.journal),
     };
-    let summary = replay::run(&*open(&args.journal, environment)?, &options, out)?;
-    if summary.unreadable > 0 {
-        bail!("{} records cannot be read", summary.unreadable);
-    }
-    Ok(())
+    all_read(replay::run(&*open(&args.journal, environment)?, &options, out)?.unreadable)
 }
 
 pub(super) fn history(
@@ -65,15 +99,11 @@ pub(super) fn history(
     let options = history::Options {
         app,
         user,
-        since: args.since,
-        until: args.until,
+        since: args.from,
+        until: args.to,
         format: format(&args.journal),
     };
-    let summary = history::run(&*open(&args.journal, environment)?, &options, out)?;
-    if summary.unreadable > 0 {
-        bail!("{} records cannot be read", summary.unreadable);
-    }
-    Ok(())
+    all_read(history::run(&*open(&args.journal, environment)?, &options, out)?.unreadable)
 }
 
 pub(super) fn state(
@@ -83,11 +113,7 @@ pub(super) fn state(
 ) -> Result<()> {
     let (app, user) = args.user.beside(args.app)?;
     let options = state::Options { app, user, at: args.at, format: format(&args.journal) };
-    let summary = state::run(&*open(&args.journal, environment)?, &options, out)?;
-    if summary.unreadable > 0 {
-        bail!("{} records of the user's partition cannot be read", summary.unreadable);
-    }
-    Ok(())
+    all_read(state::run(&*open(&args.journal, environment)?, &options, out)?.unreadable)
 }
 
 pub(super) fn verify(
@@ -113,7 +139,7 @@ pub(super) fn verify(
     };
     let report = verify::run(&*journal, &options, out)?;
     if !report.holds {
-        bail!("not everything holds");
+        bail!("verification failed: each problem is listed above");
     }
     Ok(())
 }

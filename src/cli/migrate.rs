@@ -27,8 +27,8 @@ pub(super) fn migrate(
     let data_dir = args.data_dir.as_deref().unwrap_or(&config.server.data_dir);
     let folder = app::journal_dir(data_dir);
     let mut settings = app::kafka_settings(&config);
-    if let Some(brokers) = &args.kafka {
-        settings.cluster.brokers = brokers.split(',').map(|broker| broker.trim().into()).collect();
+    if !args.kafka.is_empty() {
+        settings.cluster.brokers.clone_from(&args.kafka);
     }
     if settings.cluster.brokers.is_empty() {
         bail!("which Kafka cluster? give --kafka, or kafka.brokers (CORDON_KAFKA_BROKERS)");
@@ -43,7 +43,7 @@ pub(super) fn migrate(
     if args.back {
         let from = kafka::ReadOnly::open(settings.cluster)?;
         if folder.exists() {
-            bail!("{} exists: a journal is copied into a new folder only", folder.display());
+            bail!("{} exists: a copy needs a new folder, so move it away first", folder.display());
         }
         // A node would take half a journal for a whole one. What a copy that was broken off has left there
         // is gone on with.
@@ -53,10 +53,15 @@ pub(super) fn migrate(
         carry((&from, &kafka_name), (&*to, &folder.display().to_string()), &rules, out)?;
         drop(to);
         let kept = fs::rename(&draft, &folder).and_then(|()| File::open(data_dir)?.sync_all());
-        kept.with_context(|| format!("{} cannot get its name", folder.display()))
+        kept.with_context(|| {
+            format!("the copy is whole but cannot be renamed to {}", folder.display())
+        })
     } else {
         if !folder.exists() {
-            bail!("there is no journal at {}", folder.display());
+            bail!(
+                "there is no journal at {}: name its data folder with --data-dir",
+                folder.display()
+            );
         }
         // Opened for writing, so that no node can write it meanwhile.
         let partitions = embedded::ReadOnly::open(&folder)?.partitions();
@@ -103,13 +108,16 @@ fn carry(
         copied.records, copied.bytes, copied.digest
     )?;
     if copied.found > 0 {
-        writeln!(out, "{} of them were there, from a copy that was broken off", copied.found)?;
+        writeln!(out, "{} of them were there already, from an interrupted copy", copied.found)?;
     }
     check(to, to_name, rules)?;
     for (side, name) in [(from, from_name), (to, to_name)] {
-        let digest = Digest::of(side).with_context(|| format!("{name} cannot be read again"))?;
+        let digest =
+            Digest::of(side).with_context(|| format!("{name} cannot be read after the copy"))?;
         if digest != copied.digest {
-            bail!("{name} has other records than were copied: somebody has written it meanwhile");
+            bail!(
+                "{name} was written during the copy: stop every node that uses it, and begin again"
+            );
         }
     }
     writeln!(out, "{to_name} holds the same, record by record")?;
@@ -120,7 +128,7 @@ fn carry(
 fn check(journal: &dyn ReadJournal, name: &str, rules: &verify::Options) -> Result<()> {
     let mut report = Vec::new();
     if !verify::run(journal, rules, &mut report)?.holds {
-        bail!("not everything holds in {name}:\n{}", String::from_utf8_lossy(&report));
+        bail!("{name} fails verification:\n{}", String::from_utf8_lossy(&report));
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! The command line: what is asked for, whom to ask, and how it ended.
 //!
 //! Results go to standard output, everything else to standard error. The exit code is 0 when what
-//! was asked for is done, 1 when it failed, 2 when the command line is not right.
+//! was asked for is done, 1 when it failed, 2 on a usage error.
 
 mod arguments;
 mod audit;
 mod call;
+mod exchange;
 mod health;
 mod migrate;
 mod serve;
@@ -14,7 +15,6 @@ mod webhooks;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
@@ -24,6 +24,7 @@ pub use arguments::{
     StateArgs, UsersigArgs, VerifyArgs,
 };
 
+use crate::clock::Clock;
 use crate::config::{App, Environment, Secret, existing_development_app, meant_app};
 use crate::domain::AppId;
 use crate::{app, telemetry, usersig};
@@ -120,14 +121,18 @@ fn print_usersig(
     environment: &Environment,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let app = match (args.app_id, &args.key) {
+    let app = match (args.app, &args.key) {
         (Some(id), Some(key)) => App { id, keys: vec![Secret::new(key)], ..App::default() },
         (id, _) => known_app(id, args.data_dir.as_deref(), &args.settings, environment)?,
     };
-    let identifier = args.identifier.or(app.admins.first().copied()).context("no --identifier")?;
-    let key = app.keys.first().context("the app has no key")?;
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-    let now_s = i64::try_from(now_s.as_secs())?;
+    let identifier = args.identifier.or(app.admins.first().copied());
+    let identifier = identifier.with_context(|| {
+        format!("app {} has no admin in the settings: give --identifier", app.id)
+    })?;
+    let key = app.keys.first();
+    let key =
+        key.with_context(|| format!("app {} has no key in the settings: give --key", app.id))?;
+    let now_s = i64::from(Clock::system().now().unix_seconds());
     let text = usersig::sign(app.id, key.reveal(), identifier.as_str(), args.expire_s, now_s);
     writeln!(out, "{text}")?;
     Ok(())
@@ -149,10 +154,15 @@ fn known_app(
         apps.extend(existing_development_app(data_dir)?);
     }
     apps.retain(|app| id.is_none_or(|id| app.id == id));
-    match apps.len() {
-        0 => Err(anyhow!("there is no such app: give --app-id and --key, or a file with --config")),
-        1 => Ok(apps.remove(0)),
-        _ => Err(anyhow!("there are several apps: --app-id says which one is meant")),
+    match (apps.len(), id) {
+        (1, _) => Ok(apps.remove(0)),
+        (0, Some(id)) => {
+            Err(anyhow!("the settings have no app {id}: give --key, or their file with --config"))
+        }
+        (0, None) => Err(anyhow!(
+            "the settings have no app: give --app and --key, or their file with --config"
+        )),
+        _ => Err(anyhow!("the settings have several apps: say which one with --app")),
     }
 }
 
@@ -177,8 +187,8 @@ mod tests {
         app: &App,
         identifier: &str,
     ) -> Result<usersig::Verified, usersig::Error> {
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        usersig::decode(text.trim_end())?.verify(app.id, identifier, &app.keys, now_s as i64)
+        let now_s = i64::from(Clock::system().now().unix_seconds());
+        usersig::decode(text.trim_end())?.verify(app.id, identifier, &app.keys, now_s)
     }
 
     #[test]
@@ -203,7 +213,7 @@ mod tests {
         let app = App { id, keys, ..App::default() };
         assert_eq!(code, 0);
         assert!(verify(&text, &app, "chief").is_ok());
-        assert_eq!(run_with("cordon usersig --app-id 7", &pairs), (1, String::new()));
+        assert_eq!(run_with("cordon usersig --app 7", &pairs), (1, String::new()));
     }
 
     #[test]
@@ -268,7 +278,21 @@ mod tests {
             "cordon replay --type Foo",
             "cordon usersig --expire-s 0",
             "cordon webhooks seek",
-            "cordon webhooks seek --end --time 2026-11-22",
+            "cordon webhooks seek --end --to 2026-11-22",
+            "cordon replay --kafka k:9092 --data-dir there",
+            "cordon history amy --kafka k:9092 --data-dir there",
+            "cordon state amy --kafka k:9092 --data-dir there",
+            "cordon webhooks audit --kafka k:9092 --data-dir there",
+            "cordon verify --kafka nowhere",
+            // Of a replay, what only its dry run uses, and the other way about.
+            "cordon webhooks replay --json",
+            "cordon webhooks replay --data-dir there",
+            "cordon webhooks replay --kafka k:9092",
+            "cordon webhooks replay --dry-run --kafka k:9092 --data-dir there",
+            "cordon webhooks replay --dry-run --url http://n",
+            "cordon webhooks replay --dry-run --key k",
+            "cordon webhooks replay --dry-run --admin chief",
+            "cordon webhooks replay --dry-run --to-url http://n/hook",
         ] {
             assert_eq!(run_with(line, &[]).0, 2, "{line}");
         }

@@ -57,7 +57,7 @@ async fn announce(
     if let Some(app) = &development {
         // Without the journal there is nobody to block; then the example is of no use either.
         if let Err(error) = app::import_samples(&node.users, app.id).await {
-            tracing::warn!(%error, "the sample accounts are not imported");
+            tracing::warn!(%error, "the sample accounts could not be imported");
         }
     }
     let mut print = || -> Result<()> {
@@ -69,10 +69,10 @@ async fn announce(
     };
     // Whoever started it may have gone; its callers have not.
     if let Err(error) = print() {
-        tracing::warn!(%error, "nobody can be told where the node listens");
+        tracing::warn!(%error, "where the node listens cannot be printed on standard output");
     }
     tracing::info!(
-        address = %node.address,
+        http.address = %node.address,
         ops.address = %node.ops_address,
         node.address = node.node_address(),
         "ready"

@@ -3,24 +3,24 @@
 //! What only reads goes to the journal itself; what changes something asks a running node.
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::arguments::{
-    DeadLettersArgs, LogArgs, SelectionArgs, SubscribedArgs, UserArg, WebhookReplayArgs,
-    WebhookResendArgs, WebhookSeekArgs, WebhooksAuditArgs, WebhooksCommand,
+    DeadLettersArgs, LogArgs, NodeOptions, SelectionArgs, SubscribedArgs, UserArg,
+    WebhookReplayArgs, WebhookResendArgs, WebhookSeekArgs, WebhooksAuditArgs, WebhooksCommand,
 };
-use super::audit::{format, open};
+use super::audit::{all_read, bound, format, moment_or_places, open};
 use super::call::call;
 use crate::audit::Format;
 use crate::audit::webhooks::{
     self, Bound, Counted, LogOptions, Options, Range, Selection, audit, count,
 };
+use crate::clock::Clock;
 use crate::config::Environment;
 use crate::domain::subscription::REPLAYED_IDS_MAX;
-use crate::domain::{MAIN, Timestamp, UserId};
+use crate::domain::{AppId, MAIN, Timestamp, UserId};
 use crate::journal::{Offset, Partition};
 
 /// How calls of the API name what is asked for. Rule: extensions.md.
@@ -62,16 +62,15 @@ pub(super) fn webhooks(
     }
 }
 
-fn options(args: &SubscribedArgs, range: Range) -> Result<Options> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-    Ok(Options {
+fn options(args: &SubscribedArgs, range: Range) -> Options {
+    Options {
         app: args.app,
         subscription: args.subscription.clone(),
         range,
         replays: Vec::new(),
-        now: Timestamp(i64::try_from(now.as_millis())?),
+        now: Clock::system().now(),
         format: format(&args.journal),
-    })
+    }
 }
 
 /// The same of one user's events, if one is named.
@@ -82,20 +81,12 @@ fn options_of(
 ) -> Result<(Options, Option<UserId>)> {
     let named = user.map(|user| user.beside(args.app)).transpose()?;
     let app = named.map_or(args.app, |(app, _)| app);
-    let options = Options { app, ..options(args, range)? };
+    let options = Options { app, ..options(args, range) };
     Ok((options, named.map(|(_, user)| user)))
 }
 
-/// What is said of a journal with records that cannot be read may be wrong.
-fn all_read(unreadable: u64) -> Result<()> {
-    if unreadable > 0 {
-        bail!("{unreadable} records cannot be read");
-    }
-    Ok(())
-}
-
 fn list(args: &SubscribedArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
-    let options = options(args, Range::default())?;
+    let options = options(args, Range::default());
     let report = webhooks::list(&*open(&args.journal, environment)?, &options, out)?;
     all_read(report.unreadable)
 }
@@ -106,13 +97,13 @@ fn reconcile(
     out: &mut impl Write,
 ) -> Result<()> {
     let range = Range { from: bound(&args.from)?, to: bound(&args.to)? };
-    let options = options(&args.subscribed, range)?;
+    let options = options(&args.subscribed, range);
     let report = audit(&*open(&args.subscribed.journal, environment)?, &options, out)?;
     if !report.balanced {
-        bail!("what cursors count is not what the journal owes");
+        bail!("the cursors do not balance: each difference is listed above");
     }
     if !report.subscriptions.iter().all(|one| one.counted) {
-        bail!("not every cursor could be held against what the journal owes");
+        bail!("the audit is incomplete: each cursor that could not be checked has a note above");
     }
     Ok(())
 }
@@ -134,37 +125,40 @@ fn dead_letters(
     out: &mut impl Write,
 ) -> Result<()> {
     let bound = |at: Option<Timestamp>| at.map(Bound::Time);
-    let range = Range { from: bound(args.since), to: bound(args.until) };
+    let range = Range { from: bound(args.from), to: bound(args.to) };
     let (options, user) = options_of(&args.subscribed, range, args.user)?;
     let options = LogOptions { options, id: args.id, user, ..LogOptions::default() };
     let journal = open(&args.subscribed.journal, environment)?;
     all_read(webhooks::dead_letters(&*journal, &options, out)?.unreadable)
 }
 
-/// Several places make one bound; a moment stands alone.
-fn bound(said: &[Bound]) -> Result<Option<Bound>> {
-    let mut bound: Option<Bound> = None;
-    for one in said {
-        bound = Some(match (bound, one) {
-            (None, one) => one.clone(),
-            (Some(Bound::Places(mut known)), Bound::Places(places)) => {
-                known.extend(places);
-                Bound::Places(known)
+/// The users that are named, and their app: the one of `--app`, or the one that stands in front of them.
+fn users_of(users: &[UserArg], app: Option<AppId>) -> Result<(Option<AppId>, Vec<UserId>)> {
+    let mut ids = Vec::new();
+    let mut named = app;
+    for user in users {
+        let (of, id) = user.beside(app)?;
+        match (named, of) {
+            (Some(one), Some(other)) if one != other => {
+                bail!("a replay is of one app, and the users are named with {one} and {other}")
             }
-            (Some(_), _) => bail!("a range has one moment, or places, at each end"),
-        });
+            _ => named = named.or(of),
+        }
+        ids.push(id);
     }
-    Ok(bound)
+    Ok((named, ids))
 }
 
 fn replay(args: &WebhookReplayArgs, environment: &Environment, out: &mut impl Write) -> Result<()> {
     let range = Range { from: bound(&args.selection.from)?, to: bound(&args.selection.to)? };
+    let (app, users) = users_of(&args.selection.users, args.node.app)?;
+    let node = NodeOptions { app, ..args.node.clone() };
     if args.dry_run {
         let selection = Selection {
-            app: args.node.app(&args.journal.settings, environment)?,
+            app: node.app(&args.journal.settings, environment)?,
             subscription: args.selection.subscription.clone().unwrap_or_else(|| MAIN.to_owned()),
             range,
-            users: args.selection.users.clone(),
+            users,
             commands: args.selection.commands.clone(),
             ids: args.selection.ids.clone(),
         };
@@ -172,9 +166,8 @@ fn replay(args: &WebhookReplayArgs, environment: &Environment, out: &mut impl Wr
         write_counted(&counted, format(&args.journal), out)?;
         return all_read(counted.unreadable);
     }
-    let body = replay_body(&args.selection, args.to_url.as_deref(), &range)?;
-    let answer =
-        call(&args.node.complete(&args.journal.settings, environment)?, REPLAY_START, &body)?;
+    let body = replay_body(&args.selection, &users, args.to_url.as_deref(), &range)?;
+    let answer = call(&node.complete(&args.journal.settings, environment)?, REPLAY_START, &body)?;
     writeln!(out, "replay {} has begun", answer["Number"])?;
     Ok(())
 }
@@ -194,27 +187,30 @@ fn write_counted(counted: &Counted, format: Format, out: &mut impl Write) -> Res
     Ok(())
 }
 
-fn replay_body(selection: &SelectionArgs, url: Option<&str>, range: &Range) -> Result<Value> {
+fn replay_body(
+    selection: &SelectionArgs,
+    users: &[UserId],
+    url: Option<&str>,
+    range: &Range,
+) -> Result<Value> {
     let mut body = Map::new();
     let name = selection.subscription.as_deref().unwrap_or(MAIN);
     body.insert(field::NAME.into(), json!(name));
     if let Some(url) = url {
         body.insert(field::URL.into(), json!(url));
     }
-    for (field, bound) in [(field::SINCE, &range.from), (field::UNTIL, &range.to)] {
-        if let Some(Bound::Time(at)) = bound {
-            body.insert(field.into(), json!(seconds(*at)?));
+    let (since, from) = moment_or_places(range.from.clone());
+    let (until, to) = moment_or_places(range.to.clone());
+    for (field, at) in [(field::SINCE, since), (field::UNTIL, until)] {
+        if let Some(at) = at {
+            body.insert(field.into(), json!(seconds(at)?));
         }
     }
-    let places = |bound: &Option<Bound>| match bound {
-        Some(Bound::Places(places)) => places.clone(),
-        Some(Bound::Time(_)) | None => Vec::new(),
-    };
-    let ranges = ranges(&places(&range.from), &places(&range.to))?;
+    let ranges = ranges(&from, &to)?;
     if !ranges.is_empty() {
         body.insert(field::RANGES.into(), json!(ranges));
     }
-    let users: Vec<&str> = selection.users.iter().map(|user| user.as_str()).collect();
+    let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let commands: Vec<&str> = selection.commands.iter().map(|command| command.name()).collect();
     let ids: Vec<String> = selection.ids.iter().map(ToString::to_string).collect();
     if !users.is_empty() {
@@ -232,20 +228,20 @@ fn replay_body(selection: &SelectionArgs, url: Option<&str>, range: &Range) -> R
 /// The API has moments in seconds.
 fn seconds(at: Timestamp) -> Result<i64> {
     if at.0 % 1000 != 0 {
-        bail!("a replay or a move begins and ends with a whole second");
+        bail!("{at} is no whole second: a node takes moments in seconds");
     }
     Ok(at.0 / 1000)
 }
 
 fn ranges(from: &[(Partition, Offset)], to: &[(Partition, Offset)]) -> Result<Vec<Value>> {
     if from.len() != to.len() {
-        bail!("each partition needs both ends: --from 3@120 --to 3@500");
+        bail!("each partition needs both ends, like --from 3@120 --to 3@500");
     }
     let range = |(partition, first): &(Partition, Offset)| {
         let behind = to.iter().find(|(other, _)| other == partition);
         let (_, behind) = behind.with_context(|| format!("partition {partition} has no --to"))?;
         if first >= behind {
-            bail!("the range of partition {partition} is empty");
+            bail!("the range of partition {partition} is empty: --to is exclusive");
         }
         Ok(json!({field::PARTITION: partition, field::FROM: first, field::UNTIL: behind}))
     };
@@ -256,15 +252,15 @@ fn seek(args: &WebhookSeekArgs, environment: &Environment, out: &mut impl Write)
     let mut body = Map::new();
     let name = args.subscription.as_deref().unwrap_or(MAIN);
     body.insert(field::NAME.into(), json!(name));
-    // The command line has one of them.
-    match (args.time, args.end) {
-        (Some(time), _) => body.insert(field::TIME.into(), json!(seconds(time)?)),
-        (None, true) => body.insert(field::END.into(), json!(1)),
-        (None, false) => {
+    match bound(&args.to)? {
+        Some(Bound::Time(time)) => body.insert(field::TIME.into(), json!(seconds(time)?)),
+        Some(Bound::Places(places)) => {
             let place = |(partition, offset): &(Partition, Offset)| json!({field::PARTITION: partition, field::OFFSET: offset});
-            let places: Vec<Value> = args.offset.iter().map(place).collect();
+            let places: Vec<Value> = places.iter().map(place).collect();
             body.insert(field::OFFSETS.into(), json!(places))
         }
+        // Without a place it is the end: the command line has one of them.
+        None => body.insert(field::END.into(), json!(1)),
     };
     call(
         &args.node.complete(&args.settings, environment)?,
@@ -284,7 +280,7 @@ fn resend(args: &WebhookResendArgs, environment: &Environment, out: &mut impl Wr
         ids: args.ids.clone(),
         ..SelectionArgs::default()
     };
-    let body = replay_body(&selection, None, &Range::default())?;
+    let body = replay_body(&selection, &[], None, &Range::default())?;
     let answer = call(&args.node.complete(&args.settings, environment)?, REPLAY_START, &body)?;
     let count = args.ids.len();
     writeln!(out, "{count} calls are sent again by replay {}", answer["Number"])?;
@@ -293,6 +289,9 @@ fn resend(args: &WebhookResendArgs, environment: &Environment, out: &mut impl Wr
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use super::super::arguments::{Cli, Command, WebhooksArgs};
     use super::*;
     use crate::domain::UserId;
 
@@ -304,7 +303,6 @@ mod tests {
     fn a_replay_is_asked_for_in_the_words_of_the_api() {
         let selection = SelectionArgs {
             subscription: Some("crm".into()),
-            users: vec![UserId::parse("amy").expect("a name")],
             ids: vec!["3@7.Sns.CallbackFriendAdd".parse().expect("an id")],
             commands: vec![crate::webhooks::CallbackCommand::FriendAdd],
             ..SelectionArgs::default()
@@ -313,7 +311,8 @@ mod tests {
             from: Some(Bound::Places(vec![place(3, 5)])),
             to: Some(Bound::Places(vec![place(3, 9)])),
         };
-        let body = replay_body(&selection, Some("http://b/hook"), &range).expect("a body");
+        let amy = [UserId::parse("amy").expect("a name")];
+        let body = replay_body(&selection, &amy, Some("http://b/hook"), &range).expect("a body");
         let expected = json!({
             "Name": "crm", "Url": "http://b/hook", "To_Account": ["amy"],
             "Commands": ["Sns.CallbackFriendAdd"], "Ids": ["3@7.Sns.CallbackFriendAdd"],
@@ -324,8 +323,31 @@ mod tests {
             from: Some(Bound::Time(Timestamp(5_000))),
             to: Some(Bound::Time(Timestamp(9_000))),
         };
-        let body = replay_body(&SelectionArgs::default(), None, &range).expect("a body");
+        let body = replay_body(&SelectionArgs::default(), &[], None, &range).expect("a body");
         assert_eq!(body, json!({"Name": "main", "Since": 5, "Until": 9}));
+    }
+
+    #[test]
+    fn the_users_of_a_replay_are_of_one_app() {
+        let named = |users: &[&str], app: Option<u32>| {
+            let line = ["cordon", "webhooks", "replay"].into_iter();
+            let line = line.chain(users.iter().flat_map(|user| ["--user", user]));
+            let Command::Webhooks(WebhooksArgs { command: WebhooksCommand::Replay(args) }) =
+                Cli::try_parse_from(line).expect("a command line").command
+            else {
+                panic!("a replay")
+            };
+            let (app, users) = users_of(&args.selection.users, app.map(AppId)).ok()?;
+            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+            Some((app.map(|app| app.0), users.join(" ")))
+        };
+        assert_eq!(named(&[], Some(7)), Some((Some(7), String::new())));
+        assert_eq!(named(&["amy", "bob"], None), Some((None, "amy bob".into())));
+        assert_eq!(named(&["amy", "7/bob"], None), Some((Some(7), "amy bob".into())));
+        assert_eq!(named(&["7/amy"], Some(7)), Some((Some(7), "amy".into())));
+        assert_eq!(named(&["7/amy", "8/bob"], None), None);
+        // A UserID that looks like a user of an app.
+        assert_eq!(named(&["7/amy"], Some(8)), Some((Some(8), "7/amy".into())));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl View {
     }
 
     /// Takes the next notice of the board in, which was read at `here`; answers the beat, if it is one.
-    /// What is none is counted and changes nothing else.
+    /// A notice that is no beat is only counted.
     pub fn apply(&mut self, notice: &Notice, here: Duration) -> Option<&Beat> {
         let Notice::Posted { key, value } = notice else {
             self.whole = true;

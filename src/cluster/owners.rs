@@ -55,7 +55,8 @@ impl Owners {
         Self { told, whole: false, unreadable: 0 }
     }
 
-    /// Takes the next notice of the board in; answers the claim, if it is one. What is none is counted.
+    /// Takes the next notice of the board in; answers the claim, if it is one. Other
+    /// notices are only counted.
     pub fn apply(&mut self, notice: &Notice) -> Option<(Partition, &Tenure)> {
         let Notice::Posted { key, value } = notice else {
             self.whole = true;

@@ -18,7 +18,7 @@ pub struct Owner {
     pub address: String,
 }
 
-/// The owners of all partitions. Shared by whoever hears of claims and whoever looks for an owner.
+/// The owners of all partitions. Shared by those who learn of claims and those who look for an owner.
 #[derive(Debug)]
 pub struct Routes {
     owners: RwLock<Vec<Option<Owner>>>,

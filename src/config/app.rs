@@ -72,7 +72,7 @@ section! {
 
     /// How friends are made.
     pub struct Friend {
-        /// Whom a user who never said so lets add them: allow_any, need_confirm or deny_any.
+        /// Who may add a user that never chose: allow_any, need_confirm or deny_any.
         default_allow_type: AllowType = AllowType::AllowAny;
         /// An import asks no blocklist.
         import_ignores_blocklist: bool = false;
@@ -185,8 +185,8 @@ impl WebhookCommand {
         Self("Alert.RequestOverLimit"),
     ];
 
-    /// Of a client that comes or goes: there are none, so it is taken and never sent. Off unless settings
-    /// say otherwise, so that nobody is promised it.
+    /// A client comes or goes. There are no clients here, so the name is accepted and nothing is ever sent.
+    /// Off unless settings name it, so that nobody expects it.
     pub const UNSENT: Self = Self("State.StateChange");
 
     /// What is asked before the fact. Off unless settings say otherwise.

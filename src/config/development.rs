@@ -85,7 +85,7 @@ fn create(data_dir: &Path) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .secure_random
         .fill(&mut random)
-        .map_err(|_| anyhow!("the system has no randomness"))?;
+        .map_err(|_| anyhow!("the system gives no random bytes"))?;
     let (for_id, for_key) = random.split_at(4);
     let id = u32::from_le_bytes(for_id.try_into().expect("four bytes are four bytes"));
     let stored = Stored {

@@ -105,7 +105,8 @@ impl Address {
         host.trim_start_matches('[').trim_end_matches(']').parse().ok()
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// `text` as an address; none if it is no `host:port`.
+    pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let one_host = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
         let port_is_number = port.bytes().all(|byte| byte.is_ascii_digit());

@@ -176,7 +176,7 @@ impl Config {
         Ok(self.apps.first())
     }
 
-    /// What is wrong with the setting at `path`, as whoever uses its value finds.
+    /// What is wrong with the setting at `path`, found by the code that uses its value.
     pub fn fault(&self, path: String, reason: impl ToString) -> Fault {
         let known = self.settings.iter().find(|setting| setting.path == path);
         let place = known.map_or(Place::Nowhere, |setting| setting.place.clone());

@@ -104,7 +104,7 @@ pub struct Setting {
     pub path: String,
     /// What is in force.
     pub value: String,
-    /// In what its limits count; empty if it has none.
+    /// The unit of the limits; empty if there are none.
     pub unit: &'static str,
     /// What holds when nobody sets it.
     pub default: String,
@@ -301,7 +301,7 @@ impl<'l, 'a> Scope<'l, 'a> {
         self.table?.get(name)
     }
 
-    /// Refuses what stands in the table and nobody asked for.
+    /// Refuses whatever in the table is not a setting.
     pub(super) fn refuse_unknown(self) {
         for (name, _) in self.table.into_iter().flatten() {
             if !self.known.contains(&name.get_ref().as_ref()) {

@@ -107,7 +107,7 @@ impl Value for String {
 
 impl Value for PathBuf {
     fn from_text(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Err("a path is not empty".to_owned()) } else { Ok(text.into()) }
+        if text.is_empty() { Err("a path must not be empty".to_owned()) } else { Ok(text.into()) }
     }
 
     fn show(&self) -> String {
@@ -117,7 +117,11 @@ impl Value for PathBuf {
 
 impl Value for Secret {
     fn from_text(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Err("a secret is not empty".to_owned()) } else { Ok(Self::new(text)) }
+        if text.is_empty() {
+            Err("a secret must not be empty".to_owned())
+        } else {
+            Ok(Self::new(text))
+        }
     }
 
     fn show(&self) -> String {

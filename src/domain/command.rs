@@ -125,8 +125,8 @@ pub enum Command {
         /// It has told everything.
         completed: bool,
     },
-    /// Do what was asked about beforehand, as far as it is allowed. About friends to add, requests to
-    /// answer and messages.
+    /// Do what the app's own server was asked about, as far as it allowed it: adding friends, answering
+    /// requests, sending messages.
     Judged(Box<Judged>),
 }
 

@@ -418,10 +418,9 @@ pub enum RemovalReason {
     DeletedByPeer,
     /// The owner removed the peer from the owner's list only.
     DeletedSingle,
-    /// The owner cleared the whole list, and the owner's place in the lists of those on it; of that
-    /// nobody is told.
+    /// The owner cleared the whole list, and left the lists of everybody on it. Nobody is told.
     ClearedBoth,
-    /// The owner cleared the whole list; of that nobody is told.
+    /// The owner cleared the whole list. Nobody is told.
     ClearedSingle,
     /// The owner's account was deleted.
     AccountDeleted,

@@ -17,8 +17,7 @@ pub struct Friend {
     pub offered_by_owner: bool,
     /// The other half of the edge's id.
     pub offered_at: Version,
-    /// The friend was in the list before there was this edge: whoever takes it back does not end the
-    /// friendship.
+    /// The friend was in the list before this edge: taking the edge back does not end the friendship.
     pub stood_before: bool,
     /// When the friend was added, in unix seconds.
     pub at: u32,

@@ -239,8 +239,8 @@ impl User {
         Confirmed { offer, edge, theirs, agreement }: Confirmed,
         policy: &Policy,
     ) -> Vec<Event> {
-        // Whoever closes an offer before its answer severs or withdraws in the same record, so a yes
-        // that comes later is of nothing that the peer still has.
+        // A user who closes an offer before its answer severs or withdraws in the same record. So a yes
+        // that comes later is about nothing that the peer still has.
         let Some(mine) = self.open_offer(&peer, &offer) else { return Vec::new() };
         let two_way = mine.form.is_two_way() && agreement != Some(Agreement::OneWay);
         let holds = self.friends.get(&peer).map(|friend| friend.edge(self.id));

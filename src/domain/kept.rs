@@ -76,7 +76,7 @@ pub struct Kept {
 /// What a call has done, as far as a repeat of it would find it done already.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Traces {
-    /// Whom it did something about, or wrote to, but for those it wanted as friends.
+    /// The users that it changed something about or wrote to, except those it wanted as friends.
     pub peers: Vec<UserId>,
     /// It did something about the account itself: its profile and its friend groups, too.
     pub account: bool,

@@ -28,9 +28,8 @@ pub trait Packed: Entry {
 
 /// Entries by peer, one each, one behind the other in the order of their names.
 ///
-/// What comes or goes moves what is behind it: a few kilobytes for a thousand entries. A long list is
-/// in runs, of which the right one is found by halving; a short one is a single run and has no list of
-/// them.
+/// Adding or removing an entry moves the entries behind it: a few kilobytes for a thousand entries. A
+/// long list is kept in runs, and a binary search finds the right one; a short list is a single run.
 pub struct PackedRoll<T> {
     /// Of each entry: the length of the name, the length of the rest, the name, the rest.
     bytes: Vec<u8>,

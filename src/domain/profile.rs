@@ -46,7 +46,7 @@ pub struct ProfileChange {
     /// Custom fields: tag and value; an empty value for none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custom: Vec<(Box<str>, Box<str>)>,
-    /// It came with an import of the account: of that nobody is told.
+    /// It came with an import of the account. Nobody is told.
     #[serde(default, skip_serializing_if = "is_false")]
     pub by_import: bool,
 }

@@ -1,4 +1,4 @@
-//! About whom a command, an event or an effect may change something.
+//! The users that a command, an event or an effect may change something about.
 
 use super::command::Command;
 use super::event::Event;

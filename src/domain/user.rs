@@ -77,7 +77,7 @@ pub enum Outcome {
 pub(super) type Decided = Result<(Vec<Event>, Outcome), Rejection>;
 
 impl User {
-    /// A user of whom nothing is recorded.
+    /// A user without any record.
     pub fn new(id: UserId) -> Self {
         Self {
             id,

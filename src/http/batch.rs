@@ -54,14 +54,14 @@ pub(super) fn entries<T>(list: &List<T>) -> Result<&[T], Failure> {
 pub(super) enum Who {
     /// Accounts that are known to be imported.
     Known,
-    /// Whoever is named: who is not imported has no part in it, which [`tell_unknown`] tells.
+    /// Everybody who is named. Nothing is done about those without an account; [`tell_unknown`] says so.
     Named,
 }
 
-/// Of `users`, about whom nothing was done because they are `refused`, tells those who are not imported:
-/// of nobody that is more than that they are no friends or not blocked. Asked about these alone, so
-/// that an entry of a deleted account can still be removed; while an owner says nothing, its users'
-/// refusal stands, because what was done about the others has been done.
+/// Turns `refused` into `AccountUnknown` for targets that do not exist.
+///
+/// It asks about refused targets alone, so that an entry of a deleted account can still be removed. If an
+/// owner does not answer, the refusal of its users stands: the rest of the call has been done.
 pub(super) async fn tell_unknown(
     call: &Call<'_>,
     users: &[UserId],

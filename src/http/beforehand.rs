@@ -1,9 +1,9 @@
-//! Asks whoever the app wants to be asked before something is done. Rule: webhooks.md 8.3, 8.4, 10, 14.
+//! Asks the app's own server before something is done. Rule: webhooks.md 8.3, 8.4, 10, 14.
 //!
-//! First it is looked at what stands in the way anyway: of that nobody is asked. Then the question is
-//! put, here and not in the turn of an actor, which waits for nobody outside. The verdict goes along with
-//! the command, whose user decides again and keeps it. A call with a key that comes again is not asked
-//! about again: what was said first stands.
+//! What would be refused anyway is sorted out first; nobody is asked about it. The question is put here
+//! and not in the turn of an actor, which waits for nobody outside. The verdict goes along with the
+//! command; the user decides again with it and keeps it. A repeat of a call with a key is not asked about
+//! again: the first verdict stands.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ pub(super) async fn about_adding(
     let Command::AddFriends { items, form, forced } = &command else {
         return Ok((look.over(command), Vec::new()));
     };
-    // About whom somebody has to be asked, or was not when it was.
+    // The friends to ask about: an earlier try of this call did not ask about them.
     let open = match &look {
         Look::Nothing | Look::Refused(_) => return Ok((look.over(command), Vec::new())),
         Look::Open(open) => open.clone(),

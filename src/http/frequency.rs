@@ -10,7 +10,7 @@ use crate::domain::{AppId, Timestamp};
 /// Above how much of a limit somebody is told, in hundredths. Rule: the reference, "API Overclocking Alarm
 /// Callbacks".
 const ALARM_PERCENT: u64 = 80;
-/// How long nobody is told of the same command again, in milliseconds.
+/// The pause between two alarms about the same command, in milliseconds.
 const ALARM_PAUSE_MS: i64 = 60_000;
 
 /// How far the clock may go back without being noticed, in milliseconds: threads read it at
@@ -117,7 +117,7 @@ impl Frequency {
         })
     }
 
-    /// Counts one call; answers whether it may be made, and the second of which somebody is to be told.
+    /// Counts one call. Answers whether it may be made, and the second to raise an alarm about, if any.
     pub(super) fn count(&self, now: Timestamp) -> (bool, Option<u32>) {
         let second = now.0.div_euclid(1000) as u32;
         let calls = self.note(second);

@@ -165,8 +165,8 @@ async fn let_peers_speak(
     }
 }
 
-/// The users judge the entries of a call one after the other, but hear what came of an offer only after the
-/// last: an entry that waited for the offer of one before it meets the friend whom that one made.
+/// The user decides on all entries of a call before the outcome of any offer is known. So an entry that
+/// waited for an earlier entry's offer finds the friend that the earlier one made.
 /// Rule: rest-api.md 2.2.
 fn refuse_repeats(users: &[UserId], outcomes: &mut [Result<(), ItemError>]) {
     let mut made = BTreeSet::new();
@@ -229,7 +229,7 @@ pub(super) async fn delete_all(call: &Call<'_>, body: &str) -> Answered {
     let command = Command::ClearFriends { both };
     let executed = call.execute(owner(&asked.from)?, command).await;
     let executed = executed.map_err(|error| call.fault(&error))?;
-    // A friend who is not gone yet will be; whoever asks again waits for that.
+    // A removal that is not done yet will be; a caller who repeats the call waits for it.
     if let Some(error) = executed.outcomes.into_iter().find_map(Result::err) {
         return call.fails(code::of_item(call.operation, error));
     }

@@ -125,8 +125,8 @@ pub(super) async fn traces(
     Ok(kept(call, asker, call.key(owner), asked).await?.map(|kept| kept.traces))
 }
 
-/// Whether each of `users` is imported, as far as their owners say. Whom `owner` did something about
-/// when this call was made before was, and is not judged anew.
+/// Whether each of `users` is imported, as far as their owners say. Users that an earlier try of this
+/// call changed something about were imported then, and are not checked again.
 pub(super) async fn imported(
     call: &Call<'_>,
     owner: UserId,

@@ -204,7 +204,7 @@ struct Accepted {
 /// What becomes of a message.
 enum Sending {
     Done(Accepted),
-    /// Whoever was asked beforehand says no, perhaps in these words.
+    /// The app's own server refused the message, perhaps in these words.
     Refused(Option<Refusal>),
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
         found.into_iter().map(|found| found.map(|(ours, theirs)| Verdict::of(ours, theirs, rules)));
     let items = batch.verdicts(call.operation, expected).map(|(name, verdict)| Item {
         name,
-        // Whoever reads nothing but the verdict is not to let through what nobody looked at.
+        // A caller that reads the verdict alone must not let an unchecked message through.
         verdict: verdict.unwrap_or(Verdict::Strangers),
         sender_code: verdict.unwrap_or(Verdict::Strangers).code(rules),
         code: verdict.err().map_or(0, |code| code.number),

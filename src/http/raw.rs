@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::shape::{AnyValue, Field, Lenient};
 
-/// Any value, as the text that it is in the body. Whoever gets that text can read it to its end.
+/// Any value, as the text that it is in the body. That text is a whole JSON value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Raw<'a>(Option<&'a RawValue>);
 

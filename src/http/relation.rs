@@ -56,8 +56,8 @@ pub(super) async fn look(
     Ok(found.map(|both| both.map(|(ours, theirs)| names.name(has(&ours), has(&theirs)))).collect())
 }
 
-/// What `owner` and each of `targets` keep about the other, in order; with [`Sides::Single`], of the
-/// others no more than that they exist. As long as `asker` waits. Fails as [`look`] does.
+/// What `owner` and each of `targets` keep about the other, in order. With [`Sides::Single`], the targets
+/// only say that they exist. Waits no longer than `asker`; fails as [`look`] does.
 pub(super) async fn between(
     call: &Call<'_>,
     asker: Asker<'_>,

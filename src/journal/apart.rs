@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{JournalError, Offset, Partition, ReadJournal};
 
-/// How long somebody who follows several partitions waits for what is known to be there: one of them
-/// that does not come is not to hold the others.
+/// How long a follower of several partitions waits for a record that is known to exist. One partition that
+/// cannot be read must not hold up the others.
 pub const FOLLOWER_PATIENCE: Duration = Duration::from_secs(2);
 /// Partitions with an end that cannot be read all the same, behind which nobody else is looked at.
 const SILENT_MAX: usize = 4;

@@ -6,9 +6,9 @@ use std::{env, fs, io};
 
 const EIO: i32 = 5;
 
-/// Fails with `EIO` what stands in the file that a variable names: `write`, `sync` and `read` of a segment
-/// of the embedded journal, `rows` for reads of the state store, and `create-segment`, `create-settings`,
-/// `create-journal` and `create-store` for what begins with them.
+/// Fails `operation` with `EIO` if the file that a variable names lists it. It lists `write`, `sync` and
+/// `read` of a segment of the embedded journal, `rows` for reads of the state store, and `create-segment`,
+/// `create-settings`, `create-journal` and `create-store` for what begins with them.
 pub(crate) fn told_to_fail(operation: &str) -> io::Result<()> {
     static TOLD: LazyLock<Option<OsString>> = LazyLock::new(|| env::var_os("TEST_DISK_ERRORS"));
     let Some(path) = &*TOLD else { return Ok(()) };

@@ -7,8 +7,8 @@
 
 /// Where notices are put up.
 pub trait Board: Send + Sync + 'static {
-    /// Puts `value` in place of what stands under `key`. Returns at once; what cannot be put up is
-    /// logged and gone, so whoever needs it to stand there puts it up again.
+    /// Replaces what stands under `key` by `value`. Returns at once. A notice that cannot be posted is
+    /// logged and lost, so a caller that needs it posts it again.
     fn post(&self, key: &str, value: &[u8]);
 }
 

@@ -4,8 +4,7 @@
 //! Offsets are kept, because cursors of webhooks name them; records that never counted are copied
 //! like all others, because they hold offsets. So the copy is the same journal to every reader.
 //!
-//! A copy that was broken off is gone on with: what it has left is the beginning of every partition, or
-//! it is refused.
+//! An interrupted copy is resumed if what is there is the source's beginning; otherwise it is refused.
 
 use std::time::Duration;
 
@@ -72,7 +71,9 @@ pub enum CopyError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// Users live in other partitions there.
-    #[error("the source has {from} partitions, the target {to}: they have to be the same number")]
+    #[error(
+        "the source has {from} partitions and the target {to}: the numbers have to be the same"
+    )]
     Partitions {
         /// The source's.
         from: u16,
@@ -81,8 +82,8 @@ pub enum CopyError {
     },
     /// There is something already, and no copy of this source has left it.
     #[error(
-        "the target is not empty: what partition {partition} holds up to its end at offset {end} is not \
-         the beginning of the same partition of the source; empty the target and begin again"
+        "the target is not empty: its partition {partition}, which ends at offset {end}, is not the beginning \
+         of the source's; empty the target and begin again"
     )]
     NotEmpty {
         /// Where.
@@ -93,7 +94,7 @@ pub enum CopyError {
     /// The target lost a record, or took one from somebody else meanwhile. What was copied so far is
     /// no journal: empty the target and begin again.
     #[error(
-        "partition {partition}: the record at offset {expected} did not get there ({found}); empty \
+        "partition {partition}: the record of offset {expected} did not get there ({found}); empty \
          the target and begin again"
     )]
     Misplaced {

@@ -118,8 +118,8 @@ pub trait ReadJournal: Send + Sync + 'static {
     /// Errors: [`JournalError::NoSuchOffset`] for an offset behind the partition's end.
     fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn Reader>, JournalError>;
 
-    /// A reader that waits no longer than `patience` for what is known to be there, and fails then: for
-    /// whoever follows several partitions and comes again.
+    /// A reader that waits at most `patience` for a record that is known to exist, and then fails. For
+    /// followers of several partitions, who try again.
     fn reader_within(
         &self,
         from: &[(Partition, Offset)],
@@ -153,8 +153,8 @@ pub trait ReadJournal: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// How many bytes there are behind the last record that are none: of a write that was cut short, or
-    /// is under way. Nobody was told of it. `0` if it cannot be told.
+    /// How many bytes behind the last record are not a whole record: of a write that was interrupted, or is
+    /// under way. No caller was told of it. `0` if that is unknown.
     fn torn_bytes(&self) -> Result<u64, JournalError> {
         Ok(0)
     }
@@ -164,8 +164,8 @@ pub trait ReadJournal: Send + Sync + 'static {
 pub struct Damage {
     /// Everything before it.
     pub whole: Box<dyn ReadJournal>,
-    /// The first record that is not readable any more, as far as what is left of it says which it is;
-    /// else the one that follows in partition 0.
+    /// The first unreadable record, as far as its remains say which it is; else the next one of
+    /// partition 0.
     pub at: (Partition, Offset),
     /// File and byte, and what is wrong there.
     pub detail: String,
@@ -252,7 +252,7 @@ pub trait Reader: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// More is in flight than the adapter takes. Try again later.
-    #[error("the journal has as much in flight as it takes")]
+    #[error("too many records are in flight")]
     Full,
     /// Nothing can be written at present: disk full, read-only, or broken.
     #[error("the journal cannot be written: {reason}")]
@@ -261,7 +261,7 @@ pub enum JournalError {
         reason: String,
     },
     /// What keeps the journal does not answer at present.
-    #[error("the journal is not reached: {reason}")]
+    #[error("the journal cannot be reached: {reason}")]
     Unreachable {
         /// Why.
         reason: String,
@@ -281,7 +281,9 @@ pub enum JournalError {
         detail: String,
     },
     /// The journal was created with other settings than asked for.
-    #[error("the journal has {found} partitions, the settings say {expected}")]
+    #[error(
+        "the journal has {found} partitions, the settings say {expected}: set journal.partitions to {found}"
+    )]
     Partitions {
         /// What the journal has.
         found: u16,

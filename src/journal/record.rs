@@ -114,7 +114,7 @@ pub struct Cause {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Not the JSON of a record.
-    #[error("the record is not what a record looks like: {0}")]
+    #[error("malformed record: {0}")]
     Shape(#[from] serde_json::Error),
     /// Written by a later version of this program.
     #[error("the record has envelope version {0}, this program knows up to {ENVELOPE_VERSION}")]
@@ -389,10 +389,10 @@ mod tests {
     #[test]
     fn what_is_no_record_says_why() {
         let cases: [(&[u8], &str); 7] = [
-            (b"", "the record is not what a record looks like"),
-            (b"\xff", "the record is not what a record looks like"),
-            (b"[]", "the record is not what a record looks like"),
-            (br#"{"v":1,"e":1,"kind":"edict"}"#, "the record is not what a record looks like"),
+            (b"", "malformed record"),
+            (b"\xff", "malformed record"),
+            (b"[]", "malformed record"),
+            (br#"{"v":1,"e":1,"kind":"edict"}"#, "malformed record"),
             (br#"{"v":2,"e":1,"n":1,"kind":"release","hash":""}"#, "envelope version 2"),
             (br#"{"v":1,"e":1,"n":1,"kind":"release"}"#, "of kind Release lacks \"hash\""),
             (br#"{"v":1,"e":1,"n":0,"kind":"claim","node":"a"}"#, "of kind Claim lacks \"nonce\""),

@@ -34,7 +34,7 @@ pub struct OwedEffect {
     pub from: UserId,
     /// The version of that fact.
     pub version: Version,
-    /// Of whom it is asked; of every user of the partition if it is an [`Effect::Forget`].
+    /// The user who is asked; with [`Effect::Forget`] it is every user of the partition.
     pub to: UserId,
     /// What is asked.
     pub effect: Effect,
@@ -234,8 +234,8 @@ impl Inbox {
     /// with a watermark record if the last entries changed nothing, and answers only after
     /// [`Inbox::note_durable`].
     ///
-    /// Errors: the answer to send if the batch is not taken. Whether it overlaps, repeats or leaves a
-    /// gap makes no difference: the source goes to the number that it is told.
+    /// Errors: the answer to send if the batch is not taken. It does not matter whether the batch overlaps,
+    /// repeats or leaves a gap: the source goes on from the number in the answer.
     pub fn take(&mut self, prev: u64, count: usize) -> Result<(), Answer> {
         let last = prev.checked_add(count as u64).filter(|_| prev == self.seen);
         let Some(last) = last else {

@@ -2,8 +2,8 @@
 //! sees to; and listeners whose connections are [`Patient`].
 //!
 //! actix gives the head of a connection's first request its time, and an idle connection its own. The
-//! head of a further request, and an answer that nobody takes, have no limit there: whoever was
-//! answered once, and be it with a refusal, could hold a connection for ever with half a line.
+//! head of a further request, and an answer that nobody takes, have no limit there: a client that was
+//! answered once, even with a refusal, could hold a connection for ever with half a line.
 //!
 //! It also reads up to 128 KiB, makes a request of each head in it at once, at some 7 KiB, and lets them
 //! wait until the answers before them are taken: a connection could hold tens of MiB.
@@ -40,8 +40,8 @@ pub struct Patience {
     pub idle: Duration,
     /// To take anything at all of an answer.
     pub answer: Duration,
-    /// Bytes taken in before what is in them is looked at, beyond the body of a request that is worked
-    /// on. All requests that wait on a connection are in so many bytes.
+    /// Bytes read ahead, beyond the body of the request that is worked on. All waiting requests of a
+    /// connection fit in that many bytes.
     pub read_bytes: usize,
 }
 

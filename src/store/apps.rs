@@ -6,8 +6,7 @@ use super::{StoreError, Tables, rows};
 use crate::domain::AppId;
 
 impl Tables {
-    /// The apps of which there are users, as far as checkpoints know. Looks for each app once per
-    /// partition, and at none of its other rows.
+    /// The apps that have users, as far as checkpoints know. Reads one row per app and partition.
     pub fn apps(&self) -> Result<BTreeSet<AppId>, StoreError> {
         self.readable()?;
         let mut apps = BTreeSet::new();

@@ -133,7 +133,7 @@ pub enum StoreError {
     #[error("the state store has an unreadable row: {0}")]
     Row(#[from] postcard::Error),
     /// A key is not readable.
-    #[error("the state store has a row with a key that is no row key")]
+    #[error("the state store has a row with a malformed key")]
     Key,
     /// A user has rows and no head row.
     #[error("the state store has lost the head row of {0}")]

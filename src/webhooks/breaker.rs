@@ -10,8 +10,8 @@ use crate::domain::UserId;
 
 /// Failed attempts in a row, after which a receiver may count as down.
 pub const FAILURES_IN_A_ROW_MAX: u32 = 16;
-/// Users among them that it takes, unless no connection comes about at all: what one user's event
-/// does to a receiver is that event's fault.
+/// How many users the failures must be spread over, unless no connection could be made at all: a failure
+/// that one user's events cause is not the receiver's.
 pub const FAILING_USERS_MIN: usize = 4;
 /// The wait in front of the first probe, in milliseconds; each further one is twice as long.
 const PROBE_MIN_MS: u64 = 1_000;

@@ -17,7 +17,7 @@ use crate::journal::{Journal, Offset, Partition, Place};
 
 /// Reads of a journal over a network that subscriptions make at the same time.
 const READS_AWAY_MAX: usize = 16;
-/// Records behind which also those are told whom they do not concern, so that they keep up.
+/// After this many records, subscriptions without calls in them are told, too, so that they keep up.
 const SILENT_NEWS: usize = 256;
 /// How long at least lies between two saves of one cursor, in milliseconds.
 const SAVE_PERIOD_MIN_MS: u64 = 1_000;
@@ -176,8 +176,8 @@ impl Hub {
         (lanes as u64 * 1_000 / SAVES_PER_SECOND).max(SAVE_PERIOD_MIN_MS)
     }
 
-    /// Takes what becomes durable from `source`, and tells those whom it concerns. Ends with the
-    /// journal.
+    /// Reads what becomes durable from `source`, and tells the subscriptions that it concerns. Ends with
+    /// the journal.
     pub(super) async fn read(self: Rc<Self>, mut source: Source) {
         let mut late: Option<Instant> = None;
         loop {
@@ -199,7 +199,7 @@ impl Hub {
             tokio::select! {
                 goes_on = source.wait() => {
                     if !goes_on {
-                        tracing::error!("the journal is read for the webhooks no longer");
+                        tracing::error!("the webhooks read the journal no longer");
                         return;
                     }
                 }
@@ -226,7 +226,7 @@ impl Hub {
                 }
             }
         }
-        // Whoever is concerned has been told, or is in a moment and counts as stirred until then.
+        // Every subscription that is concerned has been told, or counts as stirred until it is.
         self.feeds.borrow().values().for_each(Feed::note_mark);
     }
 }

@@ -223,7 +223,7 @@ impl<C: Cursors> All<C> {
         });
         for ended in join_all(ending).await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a webhook follower broke");
+                tracing::error!(%error, "a webhook follower panicked");
             }
         }
     }

@@ -23,7 +23,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The wait behind `attempts` attempts, of which there was one at least, at the call `id`.
+    /// The wait after `attempts` attempts, at least one, at the call `id`.
     ///
     /// The jitter is a function of the id and the number: the same history has the same schedule.
     pub fn wait(&self, attempts: u32, id: &str) -> Duration {

@@ -47,7 +47,7 @@ fn every_answer_names_node_and_request_and_a_change_its_place() {
     }
     // The place is that of the user's own record, which knows the request.
     let place = changed.header("cordon-position").expect("a change has a place");
-    let replay = ["replay", "--json", "--limit", "1", "--from-offset", place];
+    let replay = ["replay", "--json", "--limit", "1", "--from", place];
     let (code, text) = audit(node.setup(), &replay);
     assert_eq!(code, 0);
     let record: Value = serde_json::from_str(&text).expect("one record");

@@ -169,7 +169,8 @@ fn topics_that_break_a_promise_are_refused_with_what_is_needed() {
 
     let settings = self::settings(brokers);
     make(&settings, "journal", 3, &kept);
-    assert_eq!(refusal(&settings), "the journal has 3 partitions, the settings say 2");
+    let told = "the journal has 3 partitions, the settings say 2: set journal.partitions to 3";
+    assert_eq!(refusal(&settings), told);
 
     let settings = self::settings(brokers);
     make(&settings, "journal", 2, &[]);

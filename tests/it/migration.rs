@@ -70,7 +70,7 @@ fn break_off(setup: &Setup, arguments: &[&str]) {
 fn go_on(setup: &Setup, arguments: &[&str]) {
     let (code, said) = audit(setup, arguments);
     assert_eq!(code, 0, "{said}");
-    let found = format!("{COPIED} of them were there, from a copy that was broken off");
+    let found = format!("{COPIED} of them were there already, from an interrupted copy");
     assert!(said.contains(&found), "{said}");
 }
 

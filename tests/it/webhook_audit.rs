@@ -263,7 +263,7 @@ fn what_cannot_be_read_is_not_passed_over_in_silence() {
     });
     let app = APP.to_string();
     for command in
-        [&["log"][..], &["dead-letters"], &["list"], &["replay", "--dry-run", "--app-id", &app]]
+        [&["log"][..], &["dead-letters"], &["list"], &["replay", "--dry-run", "--app", &app]]
     {
         let command = [&["webhooks"][..], command].concat();
         assert_eq!(audit(&setup, &command).0, 0, "{command:?}");
@@ -357,13 +357,13 @@ fn a_replay_is_counted_from_the_journal_and_started_at_a_node() {
     node.settle();
     subscriber.take();
     let app = APP.to_string();
-    let count = ["webhooks", "replay", "--dry-run", "--app-id", &app, "--user", "amy", "--json"];
+    let count = ["webhooks", "replay", "--dry-run", "--app", &app, "--user", "amy", "--json"];
     assert_eq!(json_of(&setup, &count)["calls"], 1);
     // The command line signs by the clock of the machine.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
     node.set_clock(u32::try_from(now.as_secs()).expect("a time of this century"));
     let url = format!("http://{}", node.address);
-    let node_args = ["--url", &url, "--app-id", &app, "--key", KEY, "--admin", ADMIN];
+    let node_args = ["--url", &url, "--app", &app, "--key", KEY, "--admin", ADMIN];
     let replay = [&["webhooks", "replay", "--user", "amy"][..], &node_args].concat();
     let (code, text) = audit(&setup, &replay);
     assert_eq!((code, text.as_str()), (0, "replay 1 has begun\n"));

@@ -91,9 +91,9 @@ impl Incoming {
         }
     }
 
-    /// Takes effects of `source`, numbered from `prev + 1` on, if the source has begun to write the
-    /// journal behind as many losses as this partition: one that has not heard of a loss yet speaks of
-    /// records that will never be there.
+    /// Takes effects of `source`, numbered from `prev + 1` on, if the source knows of as many losses of
+    /// the journal as this partition does. A source that has not learned of a loss may send effects of
+    /// records that will never exist.
     pub(super) fn take(
         self: &Rc<Self>,
         source: Partition,
@@ -131,8 +131,8 @@ impl Incoming {
         self.ledger.context.turns.answered(self.told.take());
     }
 
-    /// Tells the next user of what is for them. The record of one is appended before the next is told,
-    /// because the journal says how far a channel has come by its last record.
+    /// Gives the next user the effects that are for them. The record of one user is appended before the
+    /// next user is told: the last record in the journal says how far the channel has come.
     fn go_on(self: &Rc<Self>, source: Partition) {
         // Of this moment: when a task has its turn the partition may be lost.
         let era = self.ledger.era();

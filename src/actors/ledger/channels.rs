@@ -106,9 +106,9 @@ impl Ledger {
             Err(error) => {
                 tracing::error!(
                     %error,
-                    journal.partition = %self.partition,
-                    destination.partition = %destination,
-                    "claiming again to find out what became of this partition"
+                    journal.partition = self.partition.0,
+                    journal.destination = destination.0,
+                    "another partition took effects that this one does not know: claiming again"
                 );
                 self.lost.notify_one();
                 return;
@@ -169,8 +169,8 @@ impl Ledger {
         }
     }
 
-    /// Records what the destinations have acknowledged, once that is `effects_min` effects: without it
-    /// whoever follows this partition would hold every effect that ever was.
+    /// Records what the destinations have acknowledged, once it is at least `effects_min` effects. Without
+    /// such records a node that follows this partition would keep every effect for ever.
     pub(in crate::actors) fn append_acknowledged(&self, effects_min: usize) {
         let out: Vec<(Partition, u64)> = {
             let mut state = self.state.borrow_mut();

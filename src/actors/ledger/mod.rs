@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tracing::field::display;
 use uuid::Uuid;
 
 use answers::Awaited;
@@ -143,7 +144,7 @@ pub(in crate::actors) struct Ledger {
     pub(in crate::actors) ordered: Notify,
     /// Rings when the partition has been released.
     pub(in crate::actors) left: Notify,
-    /// Somebody else has written behind everything that is known; to be looked into.
+    /// The journal's end lies behind all known records: somebody else has written there. To be read.
     pub(in crate::actors) foreign: Cell<Option<Confirmation>>,
     /// Rings when that is so.
     pub(in crate::actors) suspicion: Notify,
@@ -322,7 +323,16 @@ impl Ledger {
         };
         if let Err(error) = appended {
             // The state has moved on and the journal has not: as bad as an append that was lost.
-            tracing::warn!(%error, journal.partition = %self.partition, "append refused");
+            let request = match body {
+                Body::Commit(commit) => Some(display(commit.by.request)),
+                _ => None,
+            };
+            tracing::warn!(
+                %error,
+                request.id = request,
+                journal.partition = self.partition.0,
+                "the journal refused a record: the partition is claimed and read anew"
+            );
             self.lost.notify_one();
         }
         n

@@ -93,9 +93,9 @@ impl Ledger {
             && state.in_flight_bytes * share < limits.in_flight_bytes_max
     }
 
-    /// Appends the release behind all that is recorded; `after` hears what became of it. Nothing stands
-    /// behind it: whoever read something there would wait for a lease. What users were told of and have
-    /// not recorded is not acknowledged either, and comes again.
+    /// Appends the release as the last record of this term; `after` gets its outcome. No record may follow
+    /// it: a node that read one would wait for a lease to end. Effects that users got and have not recorded
+    /// are not acknowledged, and their sources send them again.
     pub(in crate::actors) fn release(&self, after: After) {
         self.leave();
         self.close_turn();
@@ -243,7 +243,10 @@ impl Ledger {
             return;
         }
         self.leaseless.set(None);
-        tracing::warn!(journal.partition = %self.partition, "no lease: claiming again");
+        tracing::warn!(
+            journal.partition = self.partition.0,
+            "the lease ran out: claiming the partition again"
+        );
         self.lost.notify_one();
     }
 

@@ -45,7 +45,7 @@ pub(in crate::actors) struct Following {
     users: HashMap<UserKey, Box<Folded>, foldhash::fast::RandomState>,
     /// Those of them whose rows have changed.
     changed: Vec<UserKey>,
-    /// Everybody of whom something is recorded is among the users: the store need not be asked.
+    /// `users` holds every user with a record, so the store need not be asked.
     knows_all: bool,
     /// How much the users may take if they are to be kept over a checkpoint.
     kept_bytes_max: usize,
@@ -94,7 +94,11 @@ impl Following {
                     }
                 },
                 Err(error) => {
-                    tracing::warn!(%error, journal.partition = %partition, "rebuilding the state from zero");
+                    tracing::warn!(
+                        %error,
+                        journal.partition = partition.0,
+                        "the checkpoint cannot be read: rebuilding the rows from the journal"
+                    );
                     tables.clear(partition)?;
                     Mark::default()
                 }
@@ -247,7 +251,11 @@ impl Following {
             let mark = self.recovered.mark();
             if let Err(error) = tables.write(self.recovered.partition, &self.rows, &mark) {
                 let partition = self.recovered.partition;
-                tracing::warn!(%error, journal.partition = %partition, "rows stay in memory");
+                tracing::warn!(
+                    %error,
+                    journal.partition = partition.0,
+                    "the state store takes no rows: they stay in memory"
+                );
                 let users = self.users.into_iter();
                 let users = users.map(|(key, known)| (key, (known.user, known.head))).collect();
                 self.recovered.unsaved = Unsaved { users, rows: self.rows };

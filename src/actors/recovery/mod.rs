@@ -152,7 +152,7 @@ pub enum RecoveryError {
         offset: Offset,
     },
     /// Somebody else is waited for meanwhile, or the node stops.
-    #[error("partition {partition}: the recovery was cut short")]
+    #[error("partition {partition}: the recovery was interrupted, because the node stops")]
     CutShort {
         /// Which partition.
         partition: Partition,
@@ -256,7 +256,11 @@ pub fn recover(
         let result = read_to_the_end(journal, None, tables, partitions, kept_bytes_max, None);
         match result.as_ref().err().map(|error| (error, error.spoilt_rows())) {
             Some((error, Some(partition))) if rebuilt.insert(partition) => {
-                tracing::error!(%error, "rebuilding the state from zero");
+                tracing::error!(
+                    %error,
+                    journal.partition = partition.0,
+                    "rows of the state store are spoilt: rebuilding them from the journal"
+                );
                 tables.clear(partition)?;
             }
             _ => return result,
@@ -264,9 +268,8 @@ pub fn recover(
     }
 }
 
-/// The same with the rows as they are: whoever calls has them made anew. A partition without a checkpoint
-/// begins from its snapshot. What is `known` of one partition has to be in the journal, whatever the store
-/// knows.
+/// The same, but spoilt rows are an error: the caller has them rebuilt. A partition without a checkpoint
+/// begins from its snapshot. The record `known` has to be in the journal, whatever the store says.
 pub(super) fn read_to_the_end(
     journal: &dyn Journal,
     snapshots: Option<Snapshots<'_>>,

@@ -255,7 +255,7 @@ impl DoneBefore {
         }
     }
 
-    /// Whom it did something about, in the order of the events.
+    /// The users that it changed something about, in the order of the events.
     pub(super) fn peers(&self) -> &[UserId] {
         &self.peers
     }
@@ -293,7 +293,7 @@ pub(super) struct Repeats {
     order: VecDeque<(i64, Name)>,
     /// Messages in the order of their records.
     said: VecDeque<(Timestamp, UserKey, u128)>,
-    /// The time of the last record, and what has passed by the records up to it, but for jumps.
+    /// The time of the last record. `now_ms` is the time that has passed by the records, without jumps.
     last: Option<Timestamp>,
     now_ms: i64,
 }

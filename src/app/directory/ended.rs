@@ -60,7 +60,7 @@ impl Directory {
         })
     }
 
-    /// Gives up, in the partitions that this node serves, the places of what is no more.
+    /// Gives up the places of subscriptions that are gone, in the partitions that this node serves.
     ///
     /// The cursors are looked at first, and then what there is: whatever has a place was recorded before
     /// it got one, so nothing new is ever taken for something that is gone.
@@ -89,7 +89,7 @@ impl Directory {
                     tracing::info!(
                         webhook.subscription = name,
                         journal.partition = partition.0,
-                        "the place of a subscription that is no more is given up"
+                        "a subscription is gone: its place in the partition is given up"
                     );
                 }
             }

@@ -39,7 +39,7 @@ use crate::http::{DeskError, Source};
 use crate::journal::{Cursor, Journal, Partition};
 use crate::webhooks::{self, Secret, SecretError, Signer};
 
-/// How often it is asked for changes.
+/// How often to ask for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often before everything is known for the first time.
 const FIRST_LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -130,8 +130,8 @@ impl Directory {
         self.loaded.load(Ordering::Acquire)
     }
 
-    /// Asks for what was set in `app`. Whoever learns of something new this way, it is told to those
-    /// who serve it with the next look at the latest.
+    /// Asks for what was set in `app`. What is new reaches the rooms that serve it with the next look at
+    /// the latest.
     pub(super) async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
         let sequence = self.with(|known| known.get(&app).map(|known| known.kept.sequence));
         let Some(new) = self.users.asker().subscriptions(app, sequence).await? else {
@@ -210,7 +210,8 @@ impl Directory {
                 tracing::warn!(
                     app.id = app.0,
                     webhook.subscription = &*set.name,
-                    "a subscription is held: its secrets cannot be read with the keys of the app"
+                    "a subscription is held: no key of the app opens its secrets; add the key that \
+                     sealed them, or set them again"
                 );
             }
             match One::of(app, set, opened.as_deref(), terms, &kept, Source::Call) {
@@ -220,7 +221,7 @@ impl Directory {
                     app.id = app.0,
                     webhook.subscription = &*set.name,
                     %error,
-                    "a subscription is not served"
+                    "a subscription cannot be served: set it again"
                 ),
             }
         }

@@ -69,7 +69,11 @@ impl Directory {
                 let seals = match seals.collect::<Result<Vec<_>, SealError>>() {
                     Ok(seals) => seals,
                     Err(error) => {
-                        tracing::error!(app.id = app.0, %error, "secrets are not sealed anew");
+                        tracing::error!(
+                            app.id = app.0,
+                            %error,
+                            "secrets could not be sealed under each key of the app"
+                        );
                         return;
                     }
                 };
@@ -82,7 +86,7 @@ impl Directory {
                     tracing::info!(
                         app.id = app.0,
                         webhook.subscription = &*set.name,
-                        "its secrets are sealed under each key of the app"
+                        "secrets are sealed under each key of the app now"
                     );
                 }
             }

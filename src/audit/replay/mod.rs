@@ -74,8 +74,8 @@ pub fn run(
     let result = replay.write(&mut Walk::over(journal, &partitions)?, out);
     until_closed(result, ())?;
     match options.filter.user {
-        // Whoever wants nothing, or only a part of the journal, gets no word on the whole, and what
-        // cannot be read and was shown may be theirs.
+        // Only a read of the whole journal can say that a user is unknown; and a record that was shown
+        // and cannot be read may be the user's.
         Some(user)
             if !replay.known
                 && replay.summary.shown == 0

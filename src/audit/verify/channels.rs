@@ -1,4 +1,4 @@
-//! Who asked what of whom, and who has taken it: the channels between partitions, audited.
+//! Audits the channels between partitions: which effects were sent, and which were taken.
 //!
 //! The numbers of a channel are a function of the source's records (cluster.md 4), so they are
 //! counted here once more and compared with what the destinations say they have taken. Kept in
@@ -42,7 +42,7 @@ pub(super) struct Remainder {
     pub(super) asked: u64,
     /// Those of them that are not taken.
     pub(super) owed: u64,
-    /// Between whom something is on the way.
+    /// The pairs of users with an effect on the way.
     pub(super) unsettled: HashSet<Pair>,
     /// Answers whose question was not read yet: the journal went on meanwhile.
     pub(super) ahead: u64,

@@ -26,7 +26,7 @@ pub(super) enum Asked {
     Refuse(Version),
     /// An offer of the sender's is taken back.
     Withdraw(Version),
-    /// What nobody is named by in the answer.
+    /// Anything else: the answer names nobody for it.
     Else,
 }
 

@@ -294,7 +294,7 @@ impl People {
         }
     }
 
-    /// Pairs of users of whom one has something about the other, each direction for itself.
+    /// Pairs of users with a row of one about the other; each direction counts.
     pub(super) fn pairs(&self) -> u64 {
         self.people.values().map(|person| person.notes.len() as u64).sum()
     }

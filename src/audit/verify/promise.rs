@@ -116,7 +116,7 @@ impl Rule {
     }
 }
 
-/// Something of which so many were looked at.
+/// How many things of one kind were checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {
     /// What.

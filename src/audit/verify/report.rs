@@ -63,7 +63,7 @@ pub enum Rule {
     SeveredByBlock,
     /// What a user says to a peer's fact answers an effect of it that the record takes.
     AnswersAsAsked,
-    /// Whoever takes a peer's block has no friendship and no request of theirs behind it.
+    /// After taking a peer's block, a user has no friendship with and no request of that peer.
     PartedWhenTaken,
     /// Nobody names a deleted account once every partition has heard of it (a warning: a call that
     /// crosses the deletion may).
@@ -152,7 +152,7 @@ pub struct PartitionReport {
     pub end: Offset,
     /// The epoch in force.
     pub epoch: Epoch,
-    /// Users of whom something is recorded.
+    /// Users with at least one record.
     pub users: u64,
     /// The row hash of the state at the end: the layout's number, a hyphen and 32 hex digits.
     pub hash: String,
@@ -185,11 +185,11 @@ pub struct Report {
     pub claims: u64,
     /// Row hashes in the journal that were compared.
     pub hashes: u64,
-    /// Users of whom something is recorded.
+    /// Users with at least one record.
     pub users: u64,
     /// Entries of all blocklists.
     pub blocks: u64,
-    /// Pairs of users of whom at least one has the other as a friend.
+    /// Pairs of users with at least one of them on the other's friend list.
     pub friendships: u64,
     /// Effects on other users that are not taken yet.
     pub owed: u64,

@@ -1,7 +1,7 @@
 //! What the records of a journal owe to those who ask for all of it, derived from them again.
 //!
-//! The newest records of each partition are kept without their bodies, because cursors speak of
-//! what was read a moment ago; whoever speaks of older ones has them read again.
+//! The newest records of each partition are kept, without their bodies: cursors name records that were
+//! read a moment ago. For a cursor that names older ones, they are read again.
 
 use std::collections::VecDeque;
 

@@ -79,7 +79,7 @@ impl Findings {
 /// `calls` = `filtered` + `delivered` + `dead` + `parked` + `waiting`, in the range asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// What the records owe to whoever asks for all of it, from where the count begins.
+    /// What the records owe to a subscription that wants every command, from where the count begins.
     pub calls: u64,
     /// Those of them that were not asked for.
     pub filtered: u64,

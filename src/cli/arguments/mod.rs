@@ -5,20 +5,22 @@ mod webhooks;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{Arg, Args, Parser, Subcommand, value_parser};
 
 use crate::app;
 use crate::audit::state::Moment;
 use crate::audit::story::EVENT_TYPES;
-use crate::config::{Config, ConfigError, Environment, JournalKind};
+use crate::audit::webhooks::Bound;
+use crate::config::{Address, Config, ConfigError, Environment, JournalKind};
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::kafka::ClusterSettings;
 use crate::journal::{Offset, Partition};
 pub(super) use user::UserArg;
 use user::user;
 pub(super) use webhooks::{
-    DeadLettersArgs, LogArgs, NodeArgs, SelectionArgs, SubscribedArgs, WebhookReplayArgs,
-    WebhookResendArgs, WebhookSeekArgs, WebhooksArgs, WebhooksAuditArgs, WebhooksCommand,
+    DeadLettersArgs, LogArgs, NodeArgs, NodeOptions, SelectionArgs, SubscribedArgs,
+    WebhookReplayArgs, WebhookResendArgs, WebhookSeekArgs, WebhooksArgs, WebhooksAuditArgs,
+    WebhooksCommand,
 };
 
 /// What a UserSig is valid for when nobody says otherwise, in seconds: 180 days, as the reference's
@@ -39,7 +41,7 @@ Examples:
   cordon state amy --at 2026-11-22T10:00:00Z
   cordon verify --data-dir /srv/cordon
 
-Exit codes: 0 done, 1 failed, 2 the command line is not right.")]
+Exit codes: 0 done, 1 failed, 2 usage error.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -73,7 +75,7 @@ Without --key, the app comes from the settings, or is the development app of the
 Examples:
   cordon usersig
   cordon usersig --identifier administrator --expire-s 86400
-  cordon usersig --app-id 1400000001 --key ... --identifier administrator")]
+  cordon usersig --app 1400000001 --key ... --identifier administrator")]
     Usersig(UsersigArgs),
     /// Print the settings in force and where each comes from
     #[command(after_help = "\
@@ -89,8 +91,8 @@ Reads only; a node may be running.
 
 Examples:
   cordon replay --user amy --type UserBlocked
-  cordon replay --pair amy,bob --since 2026-11-22 --json
-  cordon replay --from-offset 3@120 --limit 10")]
+  cordon replay --pair amy,bob --from 2026-11-22 --json
+  cordon replay --from 3@120 --limit 10")]
     Replay(ReplayArgs),
     /// Tell what happened to a user: who did what, when and why
     #[command(after_help = "\
@@ -120,15 +122,15 @@ Examples:
     Verify(VerifyArgs),
     /// Copy an embedded journal into an empty Kafka cluster, or back
     #[command(after_help = "\
-Nodes that write either side have to be stopped. Both sides are verified, and every record keeps its
-place, so cursors of webhooks and positions that were handed out stay right. No node serves a copy before
-it is whole; the same command goes on with one that was broken off.
+Stop every node that writes either side first. Both sides are verified. Every record keeps its place, so
+webhook cursors and positions that were handed out stay valid. No node serves an unfinished copy; the same
+command resumes it.
 
 Examples:
   cordon migrate --data-dir /srv/cordon --kafka k1:9092,k2:9092,k3:9092
   cordon migrate --data-dir /srv/cordon --kafka k1:9092 --back")]
     Migrate(MigrateArgs),
-    /// See how webhooks are delivered, prove that nothing is missing, tell it again
+    /// Inspect, audit and repeat webhook deliveries
     Webhooks(WebhooksArgs),
 }
 
@@ -158,7 +160,7 @@ pub struct ServeArgs {
 /// `cordon health`
 #[derive(Args, Debug)]
 pub struct HealthArgs {
-    /// Whether it serves, not only whether it lives
+    /// Ask /readyz (takes calls) instead of /healthz (alive)
     #[arg(long)]
     pub ready: bool,
     /// Which settings.
@@ -180,11 +182,12 @@ pub struct ConfigArgs {
 /// `cordon usersig`
 #[derive(Args, Debug)]
 pub struct UsersigArgs {
-    /// The app's SDKAppID
-    #[arg(long, value_name = "N", value_parser = app_id)]
-    pub app_id: Option<AppId>,
+    /// The app, by its SDKAppID
+    // Scripts rely on the longer word. Rule: extensions.md 6.
+    #[arg(long, alias = "app-id", value_name = "N", value_parser = app_id)]
+    pub app: Option<AppId>,
     /// The app's secret key
-    #[arg(long, value_name = "K", requires = "app_id", conflicts_with_all = ["config", "data_dir"])]
+    #[arg(long, value_name = "K", requires = "app", conflicts_with_all = ["config", "data_dir"])]
     pub key: Option<String>,
     /// The account that may call [default: the app's first admin]
     #[arg(long, value_name = "ID")]
@@ -192,7 +195,7 @@ pub struct UsersigArgs {
     /// How long it may call, in seconds
     #[arg(long, value_name = "S", default_value_t = EXPIRE_S, value_parser = value_parser!(u64).range(1..))]
     pub expire_s: u64,
-    /// The data folder whose development app is meant if no app is configured
+    /// The data folder of the development app, if no app is configured
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Which settings.
@@ -206,10 +209,10 @@ pub struct JournalArgs {
     /// The data folder [default: as in the settings]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Read the journal in this Kafka cluster; how it is reached besides, and what its topics are
-    /// called, comes from the settings
-    #[arg(long, value_name = "BROKERS")]
-    pub kafka: Option<String>,
+    /// Read the journal in this Kafka cluster, like k1:9092,k2:9092; security and topic names come
+    /// from the settings
+    #[arg(long, value_name = "BROKERS", value_parser = broker, value_delimiter = ',')]
+    pub kafka: Vec<String>,
     /// Which settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -222,24 +225,19 @@ impl JournalArgs {
     /// The Kafka cluster that is meant, if it is not a folder: the one on the command line, else that
     /// of the settings unless the command line names a folder.
     pub fn cluster(&self, environment: &Environment) -> anyhow::Result<Option<ClusterSettings>> {
-        let brokers = match (&self.kafka, &self.data_dir) {
-            (None, Some(_)) => {
-                // They are not needed; a file that somebody names and that is none is a slip.
-                if self.settings.config.is_some() {
-                    self.settings.load(environment)?;
-                }
-                return Ok(None);
+        if self.kafka.is_empty() && self.data_dir.is_some() {
+            // No settings are needed; still, a file that is named and cannot be read is a slip.
+            if self.settings.config.is_some() {
+                self.settings.load(environment)?;
             }
-            (brokers, _) => brokers,
-        };
+            return Ok(None);
+        }
         let config = self.settings.load(environment)?;
         let mut cluster = app::kafka_cluster(&config);
-        match brokers {
-            Some(brokers) => {
-                cluster.brokers = brokers.split(',').map(|broker| broker.trim().into()).collect();
-            }
-            None if config.journal.kind == JournalKind::Embedded => return Ok(None),
-            None => {}
+        if !self.kafka.is_empty() {
+            cluster.brokers.clone_from(&self.kafka);
+        } else if config.journal.kind == JournalKind::Embedded {
+            return Ok(None);
         }
         Ok(Some(cluster))
     }
@@ -255,7 +253,7 @@ impl JournalArgs {
     /// The state store that goes with the journal. Of a cluster that the command line names, none: it does
     /// not say which node, unless it names a data folder as well.
     pub fn store_dir(&self, environment: &Environment) -> Result<Option<PathBuf>, ConfigError> {
-        if self.kafka.is_some() && self.data_dir.is_none() {
+        if !self.kafka.is_empty() && self.data_dir.is_none() {
             return Ok(None);
         }
         self.data_dir(environment).map(|data_dir| Some(app::state_dir(&data_dir)))
@@ -264,6 +262,7 @@ impl JournalArgs {
 
 /// `cordon replay`
 #[derive(Args, Debug)]
+#[command(mut_arg("data_dir", one_journal))]
 pub struct ReplayArgs {
     /// Which journal.
     #[command(flatten)]
@@ -280,25 +279,24 @@ pub struct ReplayArgs {
     /// Only records with an event of this type, like UserBlocked; may be repeated
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = EVENT_TYPES, hide_possible_values = true)]
     pub types: Vec<String>,
-    /// Begin at these places, the records that they name included; other partitions are left out
-    #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
-    pub from_offset: Vec<(Partition, Offset)>,
-    /// Only records from this moment on: a date (UTC), or like 2026-11-22T10:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub since: Option<Timestamp>,
+    /// Only records from this moment on (a date is UTC), or from these places; of places, other
+    /// partitions are left out
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub from: Vec<Bound>,
     /// Only records before this moment
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub until: Option<Timestamp>,
-    /// At most so many records
+    pub to: Option<Timestamp>,
+    /// At most this many records
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
-    /// Also records that are about no user, and those that never counted
+    /// Also control records (claims, cursors, …) and void records
     #[arg(long)]
     pub all: bool,
 }
 
 /// `cordon history`
 #[derive(Args, Debug)]
+#[command(mut_arg("data_dir", one_journal))]
 pub struct HistoryArgs {
     /// The user
     #[arg(value_name = "[APP/]USER", value_parser = user)]
@@ -308,10 +306,10 @@ pub struct HistoryArgs {
     pub app: Option<AppId>,
     /// Only what happened from this moment on (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub since: Option<Timestamp>,
+    pub from: Option<Timestamp>,
     /// Only what happened before this moment
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub until: Option<Timestamp>,
+    pub to: Option<Timestamp>,
     /// Which journal.
     #[command(flatten)]
     pub journal: JournalArgs,
@@ -319,6 +317,7 @@ pub struct HistoryArgs {
 
 /// `cordon state`
 #[derive(Args, Debug)]
+#[command(mut_arg("data_dir", one_journal))]
 pub struct StateArgs {
     /// The user
     #[arg(value_name = "[APP/]USER", value_parser = user)]
@@ -341,10 +340,10 @@ pub struct MigrateArgs {
     /// The data folder of the embedded journal [default: as in the settings]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The Kafka cluster [default: as in the settings]
-    #[arg(long, value_name = "BROKERS")]
-    pub kafka: Option<String>,
-    /// From Kafka into the folder
+    /// The Kafka cluster, like k1:9092,k2:9092 [default: as in the settings]
+    #[arg(long, value_name = "BROKERS", value_parser = broker, value_delimiter = ',')]
+    pub kafka: Vec<String>,
+    /// Copy from Kafka into the folder instead
     #[arg(long)]
     pub back: bool,
     /// Which settings: how Kafka is reached, and what its topics are called and are to be like.
@@ -358,6 +357,16 @@ pub struct VerifyArgs {
     /// Which journal.
     #[command(flatten)]
     pub journal: JournalArgs,
+}
+
+/// Only `cordon verify` takes both: a cluster, and the folder of the state store that goes with it.
+fn one_journal(data_dir: Arg) -> Arg {
+    data_dir.conflicts_with("kafka")
+}
+
+fn broker(text: &str) -> Result<String, String> {
+    let address = Address::parse(text.trim()).map(|address| address.to_string());
+    address.ok_or_else(|| "a broker is a host and a port, like kafka-1:9092".to_owned())
 }
 
 fn app_id(text: &str) -> Result<AppId, String> {
@@ -395,6 +404,13 @@ fn moment_or_position(text: &str) -> Result<Moment, String> {
         return position(text).map(|(partition, offset)| Moment::Place(partition, offset));
     }
     moment(text).map(Moment::Time).map_err(|error| format!("{error}; {PLACE_SHAPE}"))
+}
+
+fn bound(text: &str) -> Result<Bound, String> {
+    moment_or_position(text).map(|moment| match moment {
+        Moment::Time(at) => Bound::Time(at),
+        Moment::Place(partition, offset) => Bound::Places(vec![(partition, offset)]),
+    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl UserArg {
         match (self.parts, self.whole) {
             (Some(key), _) if app.is_none_or(|app| app == key.app) => Ok((Some(key.app), key.user)),
             (_, Some(whole)) => Ok((app, whole)),
-            (_, None) => bail!("--app is not the app that the user is named with"),
+            (_, None) => bail!("--app and the app in front of the user are not the same"),
         }
     }
 }

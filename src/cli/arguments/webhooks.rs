@@ -4,14 +4,10 @@ use anyhow::{Context, Result};
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::super::known_app;
-use super::{
-    JournalArgs, SettingsArgs, UserArg, app_id, moment, moment_or_position, position, user,
-};
-use crate::audit::state::Moment;
+use super::{JournalArgs, SettingsArgs, UserArg, app_id, bound, moment, one_journal, user};
 use crate::audit::webhooks::{Bound, STATES};
 use crate::config::{App, Environment};
 use crate::domain::{AppId, Timestamp, UserId};
-use crate::journal::{Offset, Partition};
 use crate::webhooks::CallbackCommand;
 use crate::webhooks::digest::CallId;
 
@@ -34,7 +30,7 @@ Examples:
   cordon webhooks list
   cordon webhooks list --app 1400000001 --subscription main --json")]
     List(SubscribedArgs),
-    /// Derive from the journal what is owed, and hold it against what was delivered
+    /// Compare what the journal owes with what was delivered
     #[command(after_help = "\
 Reads only; a node may be running. Every cursor has to balance, by number and by digest; --from and
 --to bound what is counted. Exits with 1 on any difference.
@@ -46,8 +42,8 @@ Examples:
     Audit(WebhooksAuditArgs),
     /// Print what became of each call
     #[command(after_help = "\
-Reads only; a node may be running. Calls stand in the order in which it became known what became of
-them; those that wait stand at the end.
+Reads only; a node may be running. Calls are listed in the order in which their outcome was recorded;
+those without an outcome come last.
 
 Examples:
   cordon webhooks log --user amy
@@ -60,24 +56,24 @@ Reads only; a node may be running.
 
 Examples:
   cordon webhooks dead-letters
-  cordon webhooks dead-letters --since 2026-11-22 --user amy --json")]
+  cordon webhooks dead-letters --from 2026-11-22 --user amy --json")]
     DeadLetters(DeadLettersArgs),
-    /// Tell a part of the past again, on a lane of its own
+    /// Deliver a part of the past again, beside the deliveries that go on
     #[command(after_help = "\
-A dry run counts from the journal; anything else asks a running node.
+With --dry-run, counts in the journal what would be sent. Without it, a running node sends it.
 
 Examples:
   cordon webhooks replay --from 2026-11-22 --dry-run
-  cordon webhooks replay --app-id 1400000001 --from 3@120 --to 3@500
-  cordon webhooks replay --app-id 1400000001 --key ... --user amy --to-url http://10.0.0.9/hook")]
+  cordon webhooks replay --app 1400000001 --from 3@120 --to 3@500
+  cordon webhooks replay --user 1400000001/amy --key ... --to-url http://10.0.0.9/hook")]
     Replay(WebhookReplayArgs),
-    /// Let a subscription go on from another place
+    /// Move a subscription to another place in the journal
     #[command(after_help = "\
-Asks a running node. What lies between is told again, or never.
+Asks a running node. Moving back delivers events again; moving ahead skips what lies between for good.
 
 Examples:
-  cordon webhooks seek --offset 3@120
-  cordon webhooks seek --time 2026-11-22T10:00:00Z
+  cordon webhooks seek --to 3@120
+  cordon webhooks seek --to 2026-11-22T10:00:00Z
   cordon webhooks seek --end")]
     Seek(WebhookSeekArgs),
     /// Send calls again that were given up
@@ -91,6 +87,7 @@ Examples:
 
 /// Which subscriptions of which journal.
 #[derive(Args, Clone, Debug)]
+#[command(mut_arg("data_dir", one_journal))]
 pub struct SubscribedArgs {
     /// Only this app
     #[arg(long, value_name = "N", value_parser = app_id)]
@@ -126,7 +123,7 @@ pub struct LogArgs {
     /// Only calls about this user's events
     #[arg(long, value_name = "[APP/]USER", value_parser = user)]
     pub user: Option<UserArg>,
-    /// Only calls of which this became
+    /// Only calls in this state
     #[arg(long, value_name = "STATE", value_parser = STATES)]
     pub state: Option<String>,
     /// Only events from this moment on, or from these places (a date is UTC)
@@ -135,7 +132,7 @@ pub struct LogArgs {
     /// Only events before this moment, or before these places
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub to: Vec<Bound>,
-    /// Also the bodies
+    /// Also print the bodies
     #[arg(long)]
     pub body: bool,
     /// Which subscriptions.
@@ -154,10 +151,10 @@ pub struct DeadLettersArgs {
     pub user: Option<UserArg>,
     /// Only what was given up from this moment on (a date is UTC)
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub since: Option<Timestamp>,
+    pub from: Option<Timestamp>,
     /// Only what was given up before this moment
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub until: Option<Timestamp>,
+    pub to: Option<Timestamp>,
     /// Which subscriptions.
     #[command(flatten)]
     pub subscribed: SubscribedArgs,
@@ -166,16 +163,16 @@ pub struct DeadLettersArgs {
 /// A running node, and who asks it.
 #[derive(Args, Clone, Debug)]
 pub struct NodeOptions {
-    /// The node [default: where the settings have one listen on this machine]
+    /// The node's API [default: as in the settings, on this machine]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// The app's SDKAppID [default: that of the settings' only app, or of the development app]
+    /// The app, by its SDKAppID [default: the settings' only app, or the development app]
     #[arg(long, value_name = "N", value_parser = app_id)]
-    pub app_id: Option<AppId>,
-    /// The app's secret key; everybody on this machine sees it [default: the first of the app]
+    pub app: Option<AppId>,
+    /// The app's secret key; others on this machine can see it here [default: the app's first one]
     #[arg(long, value_name = "K")]
     pub key: Option<String>,
-    /// An admin of the app [default: the first of the app]
+    /// An admin of the app [default: the app's first one]
     #[arg(long, value_name = "ID")]
     pub admin: Option<UserId>,
 }
@@ -186,7 +183,7 @@ pub struct NodeArgs {
     /// The node.
     pub url: String,
     /// The app.
-    pub app_id: AppId,
+    pub app: AppId,
     /// Its secret key.
     pub key: String,
     /// An admin of it.
@@ -196,7 +193,7 @@ pub struct NodeArgs {
 impl NodeOptions {
     /// The app, from the command line or from the settings.
     pub fn app(&self, settings: &SettingsArgs, environment: &Environment) -> Result<AppId> {
-        match self.app_id {
+        match self.app {
             Some(id) => Ok(id),
             None => Ok(known_app(None, None, settings, environment)?.id),
         }
@@ -205,8 +202,8 @@ impl NodeOptions {
     /// All that a call needs; the settings are read for what the command line does not say. Errors:
     /// nobody says it.
     pub fn complete(&self, settings: &SettingsArgs, environment: &Environment) -> Result<NodeArgs> {
-        let known = known_app(self.app_id, None, settings, environment);
-        let app = match (self.app_id, &self.key) {
+        let known = known_app(self.app, None, settings, environment);
+        let app = match (self.app, &self.key) {
             (Some(id), Some(_)) => known.unwrap_or(App { id, ..App::default() }),
             _ => known?,
         };
@@ -217,7 +214,7 @@ impl NodeOptions {
             Some(url) => url.clone(),
             None => format!("http://{}", settings.load(environment)?.server.listen.from_here()),
         };
-        Ok(NodeArgs { url, app_id: app.id, key, admin })
+        Ok(NodeArgs { url, app: app.id, key, admin })
     }
 }
 
@@ -230,12 +227,12 @@ pub struct SelectionArgs {
     /// From this moment on, or from these places (a date is UTC)
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub from: Vec<Bound>,
-    /// Up to this moment, or up to these places
+    /// Up to this moment, or up to these places, exclusive
     #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
     pub to: Vec<Bound>,
     /// Only calls about this user's events; may be repeated
-    #[arg(long = "user", value_name = "USER")]
-    pub users: Vec<UserId>,
+    #[arg(long = "user", value_name = "[APP/]USER", value_parser = user)]
+    pub users: Vec<UserArg>,
     /// Only this command, like Sns.CallbackFriendAdd; may be repeated
     #[arg(long = "command", value_name = "NAME", value_parser = command)]
     pub commands: Vec<CallbackCommand>,
@@ -245,16 +242,21 @@ pub struct SelectionArgs {
 }
 
 /// `cordon webhooks replay`
+// A dry run reads a journal and asks no node; a replay asks a node and reads no journal. What only the
+// other one uses is refused.
 #[derive(Args, Debug)]
+#[command(mut_arg("data_dir", |arg| one_journal(arg).requires("dry_run")))]
+#[command(mut_arg("kafka", |arg| arg.requires("dry_run")))]
+#[command(mut_arg("json", |arg| arg.requires("dry_run")))]
 pub struct WebhookReplayArgs {
     /// Which calls.
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// Call another address
+    /// Send to this address instead of the subscription's
     #[arg(long, value_name = "URL")]
     pub to_url: Option<String>,
-    /// Only count, in the journal
-    #[arg(long)]
+    /// Only count in the journal what would be sent
+    #[arg(long, conflicts_with_all = ["to_url", "url", "key", "admin"])]
     pub dry_run: bool,
     /// The node, and who asks.
     #[command(flatten)]
@@ -266,18 +268,16 @@ pub struct WebhookReplayArgs {
 
 /// `cordon webhooks seek`
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("place").required(true).args(["offset", "time", "end"])))]
+#[command(group(ArgGroup::new("place").required(true).args(["to", "end"])))]
 pub struct WebhookSeekArgs {
     /// The subscription [default: main]
     #[arg(long, value_name = "NAME")]
     pub subscription: Option<String>,
-    /// These partitions to these offsets; others stay
-    #[arg(long, value_name = "P@O", value_parser = position, value_delimiter = ',')]
-    pub offset: Vec<(Partition, Offset)>,
-    /// To the first event of this moment or later (a date is UTC)
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub time: Option<Timestamp>,
-    /// To the end: what is still owed is never told
+    /// Go on with the first event of this moment or later (a date is UTC), or at these places; other
+    /// partitions than those named stay where they are
+    #[arg(long, value_name = "TIME|P@O", value_parser = bound, value_delimiter = ',')]
+    pub to: Vec<Bound>,
+    /// Move to the end of the journal: what is still owed is never delivered
     #[arg(long)]
     pub end: bool,
     /// The node, and who asks.
@@ -316,13 +316,6 @@ fn command(text: &str) -> Result<CallbackCommand, String> {
     })
 }
 
-fn bound(text: &str) -> Result<Bound, String> {
-    moment_or_position(text).map(|moment| match moment {
-        Moment::Time(at) => Bound::Time(at),
-        Moment::Place(partition, offset) => Bound::Places(vec![(partition, offset)]),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,7 +326,7 @@ mod tests {
             let pairs =
                 [("CORDON_APP_ID", "7"), ("CORDON_APP_KEY", key), ("CORDON_APP_ADMIN", admin)];
             let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            let options = NodeOptions { url: None, app_id: None, key: None, admin: None };
+            let options = NodeOptions { url: None, app: None, key: None, admin: None };
             let node = options.complete(&SettingsArgs::default(), &environment);
             node.map(|node| (node.key, node.admin.to_string()))
         };
@@ -352,18 +345,18 @@ mod tests {
         std::fs::write(&path, format!("listen = \"0.0.0.0:88\"\n{}{}", app(7), app(8)))
             .expect("a file");
         let settings = SettingsArgs { config: Some(path) };
-        let none = NodeOptions { url: None, app_id: None, key: None, admin: None };
+        let none = NodeOptions { url: None, app: None, key: None, admin: None };
         let complete = |options: &NodeOptions,
                         settings: &SettingsArgs,
                         variables: &[(&str, &str)]| {
             let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
             let node = options.complete(settings, &variables.collect()).ok()?;
-            Some((node.url, node.app_id.0, node.key, node.admin.to_string()))
+            Some((node.url, node.app.0, node.key, node.admin.to_string()))
         };
         let known = |id: u32| {
             Some(("http://127.0.0.1:88".to_owned(), id, format!("key-{id}"), "chief".to_owned()))
         };
-        let eight = NodeOptions { app_id: Some(AppId(8)), ..none.clone() };
+        let eight = NodeOptions { app: Some(AppId(8)), ..none.clone() };
         assert_eq!(complete(&eight, &settings, &[]), known(8));
         // Two of them, and nobody says which; the variable does as it does for a node.
         assert_eq!(complete(&none, &settings, &[]), None);

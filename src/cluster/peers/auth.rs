@@ -3,8 +3,8 @@
 //! A call's signature covers where it goes, who makes it, how long it counts, its nonce and the hash
 //! of its body; it is checked before the body is read. An answer's signature covers the signature
 //! of its call, so that no answer fits any other call. Only a call that was signed and whole, and
-//! not taken before, gets a signed answer: whoever sits in between can neither forge an acknowledgement nor a
-//! refusal.
+//! not taken before, gets a signed answer: somebody in between can forge neither an acknowledgement nor
+//! a refusal.
 
 use std::fmt;
 

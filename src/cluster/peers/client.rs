@@ -71,7 +71,9 @@ impl Peers {
         let callers = Callers { manner, routes: routes.clone(), metrics: metrics.clone() };
         let runtime = move || match actix_web::rt::Runtime::new() {
             Ok(runtime) => runtime.block_on(callers.run(joined)),
-            Err(error) => tracing::error!(%error, "other nodes cannot be called"),
+            Err(error) => {
+                tracing::error!(%error, "no other node can be called: the thread for that did not start")
+            }
         };
         thread::Builder::new().name("peers".into()).spawn(runtime).map_err(PeersError::Thread)?;
         let plain = matches!(settings.security, Security::Plain);
@@ -168,7 +170,11 @@ impl Inner {
         }
         let Whom { node, address } = whom;
         if !wire::is_callable(address) || check_name(node).is_err() {
-            tracing::debug!(peer.node = ?node, peer.address = ?address, "no node can be there");
+            tracing::debug!(
+                peer.node = ?node,
+                peer.address = ?address,
+                "a notice names a node or an address that cannot be"
+            );
             return None;
         }
         if self.plain && !wire::is_loopback(address) {
@@ -207,7 +213,10 @@ impl Inner {
             200 => match serde_json::from_slice(&answer.body) {
                 Ok(result) => result,
                 Err(error) => {
-                    tracing::warn!(%error, "another node answers what this one cannot read");
+                    tracing::warn!(
+                        %error,
+                        "the answer of another node cannot be read: does it run another version?"
+                    );
                     Err(ExecuteError::Interrupted)
                 }
             },

@@ -99,7 +99,7 @@ pub enum PeersError {
     #[error("the listener for other nodes cannot be used")]
     Listener(#[source] io::Error),
     /// The client has no thread.
-    #[error("there is no thread to call other nodes from")]
+    #[error("the thread that calls other nodes cannot be started")]
     Thread(#[source] io::Error),
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A nonce is a session, one per caller and start of a peer, and a number that grows with each call. So
 //! what has been seen is a window of bits per session instead of a set of all nonces of a minute. A
-//! listener that is started knows nothing of what an earlier start has taken, and takes none of that:
-//! half of a session is the word by which it tells its own start from every other.
+//! listener does not know what an earlier start of it has taken, so it takes no calls of that time: half
+//! of a session is a word that is different at each start.
 
 use std::collections::HashMap;
 

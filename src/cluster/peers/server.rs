@@ -145,7 +145,7 @@ struct Admitted {
     _permits: [OwnedSemaphorePermit; 2],
 }
 
-/// Why a call is not looked into.
+/// Why a call is refused unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     /// It is not known for a node's, or was taken already.

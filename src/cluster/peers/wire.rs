@@ -13,12 +13,12 @@ use crate::journal::Partition;
 pub(super) const ASK: &str = "/internal/v1/ask";
 /// A list of messages between partitions, answered by a list of [`Hint`]s.
 pub(super) const PAIRING: &str = "/internal/v1/pairing";
-/// Answers whoever can reach the listener, and tells nothing.
+/// Answers every caller that reaches the listener, and reveals nothing.
 pub(super) const PING: &str = "/internal/v1/ping";
 
 /// Who calls, by the node's name.
 pub(super) const FROM: &str = "x-cordon-from";
-/// Who is called: an address may have gone to another node since it was heard of.
+/// The node that is called: its address may belong to another node by now.
 pub(super) const TO: &str = "x-cordon-to";
 /// How long the caller waits for the answer, in milliseconds.
 pub(super) const DEADLINE_MS: &str = "x-cordon-deadline-ms";

@@ -11,7 +11,7 @@ use crate::cluster::members::Beat;
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// How soon after a beat another one may be due that has news.
 pub(super) const BEAT_WITH_NEWS: Duration = Duration::from_millis(200);
-/// Beats whose sending is remembered. One that is read back later than so many others were sent says
+/// How many sent beats are remembered. A beat that is read back after that many newer ones were sent says
 /// nothing about the present.
 const SENT_MAX: usize = 64;
 

@@ -61,7 +61,7 @@ pub(super) struct Case {
     pub(super) now: Duration,
     /// This node should own it.
     pub(super) rightful: bool,
-    /// Whoever should own it instead could serve it at once.
+    /// The node that should own it instead could serve it at once.
     pub(super) heir_is_fit: bool,
     pub(super) holder: Holder,
 }
@@ -194,8 +194,8 @@ impl Duty {
         Step::Claim
     }
 
-    /// Whether it is long enough ago that the partition was claimed or lost. To whom it was handed over
-    /// in order, fights nobody.
+    /// Whether the partition was claimed or lost long enough ago. After an orderly hand-over there is
+    /// nobody to fight with.
     fn has_paused(&self, now: Duration, clean: bool) -> bool {
         let (first, last) = CLAIM_PAUSE_MS;
         let pause = first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(last);

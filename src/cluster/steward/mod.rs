@@ -88,9 +88,9 @@ impl Handle {
         }
     }
 
-    /// Tells the others that this node leaves and hands everything over, each partition when another
-    /// node is warm for it, or after half of `patience` to whoever there is. Returns when nothing is
-    /// held any more and the others were told, or after `patience`.
+    /// Tells the other nodes that this one leaves, and hands everything over: each partition when another
+    /// node is warm for it, or after half of `patience` to any node. Returns when nothing is held any more
+    /// and the others were told, or after `patience`.
     pub async fn leave(&mut self, patience: Duration) {
         self.shared.leaving.set(Some(patience));
         self.shared.asked.notify_one();
@@ -218,7 +218,10 @@ impl<S: Seats> Steward<S> {
 
     fn is_open(&self, count: usize, board: &str) -> bool {
         if count == 0 {
-            tracing::error!(board, "a notice board is not read any more: others will take over");
+            tracing::error!(
+                cluster.board = board,
+                "a notice board is not read any more: other nodes will take over; restart this one"
+            );
         }
         count > 0
     }
@@ -260,7 +263,7 @@ impl<S: Seats> Steward<S> {
         let gives_way = self.planner.gives_way(here);
         if gives_way && !self.gave_way {
             tracing::error!(
-                "another node with the same name was started later: this one gives way"
+                "another node with the same node.name was started later: this one gives way"
             );
         }
         self.gave_way = gives_way;

@@ -1,4 +1,4 @@
-//! What the edge asks of whoever knows the subscriptions, their secrets and the journal.
+//! What the edge asks of the room that knows the subscriptions, their secrets and the journal.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,8 +24,8 @@ pub trait Webhooks: Deliveries + Send + Sync + 'static {
     /// Deletes a subscription. Answers where that stands, if there was one.
     fn delete(&self, app: AppId, name: Box<str>, by: Origin) -> Asked<'_, Option<Place>>;
 
-    /// Has those told who want to hear that a limit is near, for calls like the one of `by`. Whoever asks
-    /// does not wait for it.
+    /// Tells the subscribers who want to know that calls like the one of `by` are close to their limit.
+    /// Returns at once.
     fn alert(&self, alarm: Alarm, by: Origin);
 
     /// Makes one call that tells nothing, now.
@@ -80,10 +80,10 @@ pub enum DeskError {
     #[error("the secret cannot sign the calls of the format")]
     Secret,
     /// There is no such partition, or an id that no call has.
-    #[error("the range is none of the journal")]
+    #[error("the range lies outside the journal")]
     Range,
     /// The place is none of the journal.
-    #[error("the cursor is none of this journal")]
+    #[error("the cursor is not of this journal")]
     Cursor,
     /// The journal could not be read, or a secret not be sealed.
     #[error("it cannot be done at present")]

@@ -216,7 +216,7 @@ impl Drop for Journal {
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
-            tracing::error!("the journal's writer ended by a fault of its own");
+            tracing::error!("the journal's writer has panicked");
         }
     }
 }

@@ -88,7 +88,7 @@ fn settle(file: &File, end: &Place, tail: Tail, last_group: Option<(u64, u64)>) 
             journal.segment = end.segment,
             journal.position = end.position,
             bytes = bytes - end.position,
-            "cut a torn tail that nobody was told of"
+            "cut off a write that a crash interrupted: no caller was told of it"
         );
         file.set_len(end.position)?;
     }
@@ -135,7 +135,10 @@ fn create(folder: &Folder) -> Result<(), JournalError> {
     })?;
     folder.write_meta()?;
     // Also where a disk is not mounted.
-    tracing::info!(path = %folder.path().display(), "there was no journal: an empty one is created");
+    tracing::info!(
+        journal.path = %folder.path().display(),
+        "there was no journal: an empty one is created"
+    );
     Ok(())
 }
 

@@ -282,7 +282,10 @@ impl Writer {
         self.shared.metrics.failures.inc();
         let in_roll = self.state == State::Failing { in_roll: true };
         let health = self.after(failure, in_roll);
-        tracing::error!(?health, "a write to the journal failed: what was in flight is lost");
+        tracing::error!(
+            journal.health = ?health,
+            "a write to the journal failed: its records are lost, and their callers are told"
+        );
         self.shared.lose(health);
     }
 
@@ -300,7 +303,8 @@ impl Writer {
             }
             Err(error) => {
                 self.state = State::Broken;
-                let reason = format!("what is on disk is in doubt until the next start: {error}");
+                let reason =
+                    format!("what is on disk is unknown until the node is restarted: {error}");
                 Health::Broken { reason }
             }
         }

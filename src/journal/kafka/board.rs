@@ -96,7 +96,11 @@ fn tail(consumer: &Consumer, topic: &str, end: i64, notices: &Sender<Notice>) {
             // The library tries again by itself.
             Some(Err(error)) => {
                 if !is_passing(&error) && !std::mem::replace(&mut troubled, true) {
-                    tracing::warn!(%error, topic, "a notice board is not read at present");
+                    tracing::warn!(
+                        %error,
+                        kafka.topic = topic,
+                        "a notice board cannot be read at present"
+                    );
                 }
                 continue;
             }

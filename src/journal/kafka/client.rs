@@ -236,7 +236,7 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka");
+        tracing::debug!(%error, kafka.reason = reason, "librdkafka reports an error");
     }
 }
 
@@ -245,9 +245,9 @@ impl ConsumerContext for Quiet {}
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(facility, message, "kafka");
+            tracing::error!(kafka.facility = facility, kafka.message = message, "librdkafka logs");
         }
-        _ => tracing::debug!(facility, message, "kafka"),
+        _ => tracing::debug!(kafka.facility = facility, kafka.message = message, "librdkafka logs"),
     }
 }
 

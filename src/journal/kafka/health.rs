@@ -58,7 +58,10 @@ impl Health {
     fn suffer(&self, reason: String, failed_at: Option<Instant>) {
         let mut trouble = lock(&self.trouble);
         if trouble.is_none() {
-            tracing::error!(reason, "kafka cannot be written");
+            tracing::error!(
+                error = reason,
+                "kafka cannot be written: changes are refused until it can"
+            );
         }
         let known = trouble.as_ref().and_then(|trouble| trouble.failed_at);
         *trouble = Some(Trouble { reason, failed_at: failed_at.or(known) });

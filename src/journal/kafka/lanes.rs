@@ -204,7 +204,10 @@ impl Lanes {
         if lane.acknowledged != ticket.place {
             // A record before it has no place that anybody knows: its owner would take this place
             // for that one's.
-            tracing::warn!(journal.partition = %ticket.partition, "a record was passed over");
+            tracing::warn!(
+                journal.partition = ticket.partition.0,
+                "an earlier record has no acknowledgement: the partition is re-read"
+            );
             let told = lane.lose();
             drop(lane);
             return self.grow(told + 1);
@@ -237,9 +240,9 @@ impl Lanes {
             return;
         }
         tracing::warn!(
-            %reason,
-            journal.partition = %ticket.partition,
-            "a record was not acknowledged"
+            error = %reason,
+            journal.partition = ticket.partition.0,
+            "a record was not acknowledged: the partition is re-read"
         );
         let told = lane.lose();
         drop(lane);

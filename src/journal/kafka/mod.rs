@@ -100,8 +100,8 @@ impl Journal {
         Self::open_for(Purpose::Serve, &settings)
     }
 
-    /// The same for a copy that fills it: nobody else opens it before [`Self::end_copy`]. One that was
-    /// broken off may be gone on with.
+    /// The same for a copy that fills it: nobody else can open it before [`Self::end_copy`]. An
+    /// interrupted copy may be resumed.
     ///
     /// Errors: as above; [`JournalError::Topic`] if it has records that no copy has begun.
     pub fn open_for_copy(settings: &Settings) -> Result<Arc<Self>, JournalError> {

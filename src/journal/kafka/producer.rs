@@ -55,7 +55,7 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.0.health().cut_off(reason);
         }
-        tracing::debug!(%error, reason, "kafka");
+        tracing::debug!(%error, kafka.reason = reason, "librdkafka reports an error");
     }
 }
 
@@ -84,7 +84,7 @@ impl ProducerContext for Context {
             (Sent::Record(ticket), Err(reason)) => self.0.lost(&ticket, &reason),
             (Sent::Notice, Ok(_)) => {}
             (Sent::Notice, Err(reason)) => {
-                tracing::warn!(reason, "a notice to the other nodes was lost");
+                tracing::warn!(error = reason, "a notice to the other nodes was lost");
             }
             (Sent::Snapshot { receipts, bytes }, settled) => {
                 receipts.settle(bytes, settled.is_ok())
@@ -183,7 +183,7 @@ impl Producer {
             .key(key)
             .payload(value);
         if let Err(error) = self.send(message) {
-            tracing::warn!(%error, topic, "a notice to the other nodes was lost");
+            tracing::warn!(%error, kafka.topic = topic, "a notice to the other nodes was lost");
         }
     }
 
@@ -210,7 +210,7 @@ impl Shared {
     /// what was on its way. Answers it.
     fn replace(&self, broken: &Arc<Inner>, fault: &str) -> Arc<Inner> {
         let lanes = &self.lanes;
-        tracing::error!(fault, "kafka's producer is broken for good");
+        tracing::error!(error = fault, "kafka's producer has failed for good: replacing it");
         lanes.health().failed(&fault);
         // Before there is a new one: it must take nothing from owners who have not heard.
         lanes.lose_all();
@@ -222,7 +222,7 @@ impl Shared {
                 new
             }
             Err(error) => {
-                tracing::error!(%error, "kafka's producer cannot be replaced yet");
+                tracing::error!(%error, "kafka's producer cannot be replaced yet: trying again");
                 broken.clone()
             }
         }

@@ -347,7 +347,7 @@ struct KafkaReader {
 }
 
 impl KafkaReader {
-    /// A partition of which something is known to be there that was not read.
+    /// A partition with a record that is known to exist and was not read, and its offset.
     fn behind(&self) -> Option<(Partition, Offset)> {
         let unread = |(partition, place): (&Partition, &Place)| {
             let end = place.end.0.max(self.ends.get(*partition));

@@ -298,7 +298,10 @@ mod tests {
         let (topic, mut found) = found("journal");
         found.partitions = 3;
         let refused = topic.check(&found, &wanted(true)).expect_err("three").to_string();
-        assert_eq!(refused, "the journal has 3 partitions, the settings say 8");
+        assert_eq!(
+            refused,
+            "the journal has 3 partitions, the settings say 8: set journal.partitions to 3"
+        );
         let (topic, mut found) = self::found("members");
         found.partitions = 2;
         let refused = topic.check(&found, &wanted(true)).expect_err("two").to_string();

@@ -119,8 +119,8 @@ async fn prepare_all(
             let reason = format!("kafka does not show the topic {first}, which was created");
             return Err(JournalError::Unreachable { reason });
         }
-        // Those that other nodes create meanwhile, or that not all brokers have heard of, are taken
-        // as they are.
+        // A topic that another node creates meanwhile, or that not all brokers know yet, is taken as it
+        // is.
         create(&admin, settings, &missing).await?;
         tokio::time::sleep(LOOK).await;
         known = metadata(&admin, deadline).await?;
@@ -168,9 +168,9 @@ pub(super) fn refuse_half(
         return Ok(());
     }
     let problem = format!(
-        "it says that a copy into {} is under way or was broken off, and half a journal is not served. \
-         Let the copy end; or run the same cordon migrate again, which goes on with it; or, to begin \
-         with another journal, delete this topic last, after all others of that prefix",
+        "it marks an unfinished copy into {}, and half a journal is not served. Let the copy end; or run \
+         the same cordon migrate again, to resume it; or, to begin with another journal, delete this \
+         topic last, after all others of that prefix",
         settings.topic("journal")
     );
     Err(JournalError::Topic { topic: mark, problem })
@@ -292,7 +292,7 @@ async fn create(
     let created = admin.create_topics(&new, &options).await.map_err(|error| unreachable(&error))?;
     for result in created {
         match result {
-            Ok(name) => tracing::info!(topic = name, "created in kafka"),
+            Ok(name) => tracing::info!(kafka.topic = name, "a topic is created in kafka"),
             // Another node was faster.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             // The next look shows what became of it.

@@ -2,9 +2,9 @@
 //!
 //! JSON may say the same in many ways, and [`decode`](super::record::decode) takes them all. Nearly
 //! every record is written in one way, with the members in one order, and that one is read here
-//! without buffering, without looking members up, and without copying a text that is held inline. What
-//! is written in any other way, or is broken, is none of this reader's business: it answers nothing,
-//! and the other one decides. So it can be wrong in one way only, and the tests hold the two equal.
+//! without buffering, without looking members up, and without copying a text that is held inline. A
+//! record that is written in any other way, or is broken, gets no answer here, and the other reader
+//! decides. So it can be wrong in one way only, and the tests hold the two equal.
 
 use std::sync::Arc;
 

@@ -286,7 +286,7 @@ impl Before {
         Self { partition, key, head, relations: Some(relations) }
     }
 
-    /// About whom the rows are.
+    /// The pairs that the rows are about.
     pub fn peers(&self) -> impl Iterator<Item = (UserKey, UserId)> {
         self.relations.iter().flatten().map(|(peer, _)| (self.key, *peer))
     }

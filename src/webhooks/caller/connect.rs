@@ -54,8 +54,8 @@ pub(super) struct Door(Rc<Inside>);
 struct Inside {
     guard: Guard,
     names: Rc<dyn Resolve>,
-    /// The lookup that is under way. Whoever needs one meanwhile waits for it: of a name server that
-    /// does not answer, each client keeps one thread and no more.
+    /// The lookup that is under way. Other connections wait for it, so that a name server that does not
+    /// answer holds at most one thread per client.
     looking: RefCell<Option<Lookup>>,
 }
 

@@ -16,7 +16,7 @@ use crate::domain::{Refusal, UserId};
 /// The codes by which a message is refused with a text for the sender. Rule: webhooks.md 10.
 const TOLD_CODES: RangeInclusive<i64> = 120_001..=130_000;
 
-/// The answer is none.
+/// The answer cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -80,7 +80,7 @@ struct MessageAnswer {
 
 /// Reads an answer about friends: who of `users` is refused, in their order.
 ///
-/// Whoever is not named is allowed, and an answer without any results refuses nobody; who is named
+/// A user that is not named is allowed, so an answer without results refuses nobody. A user that is named
 /// twice is refused if one of the two says so. Errors: no JSON object, or a field of another type.
 pub fn read_refusals(answer: &[u8], users: &[UserId]) -> Result<Vec<Refusal>, Unreadable> {
     let answer: FriendsAnswer = object(answer)?;
@@ -93,7 +93,7 @@ pub fn read_refusals(answer: &[u8], users: &[UserId]) -> Result<Vec<Refusal>, Un
     let refused = users.iter().filter_map(|user| {
         let item = refusing.get(user.as_str())?;
         let info = item.info.as_deref().unwrap_or_default();
-        // A code that no number of ours can be is none.
+        // A code outside our numbers counts as no code.
         let code = u32::try_from(item.code).unwrap_or(0);
         Some(Refusal { user: *user, code, info: cut(info).into() })
     });

@@ -1,8 +1,8 @@
 //! Asks a subscriber before the fact. Rule: webhooks.md 1 to 4, 8.3, 8.4 and 10.
 //!
 //! One try, within one limit of time. Whatever does not come to an answer is settled by what the app has
-//! set for that kind of failure. So that a subscriber who hangs costs others nothing, each has a desk
-//! on this node with room for so many open questions, and one who counts as down is not waited for.
+//! set for that kind of failure. A subscriber that hangs must cost others nothing: each has a desk on
+//! this node with room for a bounded number of open questions, and one that counts as down is not asked.
 //!
 //! [`Desks`] is what a node has; a [`Consultant`] is what each of its threads has, because the HTTP
 //! client cannot leave its thread. [`question`] says what is asked, and [`answer`] how
@@ -66,7 +66,7 @@ pub struct Desks {
 struct Known {
     /// By app; of several, the first that asks for a command is the one that is asked.
     desks: BTreeMap<AppId, Vec<Arc<Desk>>>,
-    /// The apps of which it is not known yet.
+    /// The apps whose subscriptions are not known yet.
     unknown: Vec<AppId>,
 }
 
@@ -387,13 +387,23 @@ impl<'a> Open<'a> {
         state.failed = failed.or(state.failed);
         let target = &self.desk.target.subscription;
         let turned = match failed.map(fault) {
-            None => state.breaker.succeeded().then_some("is back"),
-            Some(fault) => state.breaker.failed(now_ms, from, fault).then_some("counts as down"),
+            None => state.breaker.succeeded(),
+            Some(fault) => state.breaker.failed(now_ms, from, fault),
         };
         drop(state);
-        if let Some(turned) = turned {
-            let (app, name) = (target.app.0, target.name.as_str());
-            tracing::warn!(app.id = app, subscription = name, "who is asked beforehand {turned}");
+        let (app, name) = (target.app.0, target.name.as_str());
+        match failed {
+            _ if !turned => {}
+            None => tracing::info!(
+                app.id = app,
+                webhook.subscription = name,
+                "the before-webhook receiver answers again"
+            ),
+            Some(_) => tracing::warn!(
+                app.id = app,
+                webhook.subscription = name,
+                "the before-webhook receiver counts as down: before_on_busy decides until it is back"
+            ),
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Away {
     reads: FuturesUnordered<Read>,
     /// Partitions that are being read on.
     tails: BTreeSet<Partition>,
-    /// Those of which records are being read again, with those that are to be read next.
+    /// Partitions with a record that is being read again, and the records to read next.
     again: BTreeMap<Partition, Vec<Fetching>>,
 }
 
@@ -76,7 +76,7 @@ impl Away {
     pub(super) fn fetch(&mut self, fetching: Fetching) {
         let partition = fetching.partition;
         if let Some(next) = self.again.get_mut(&partition) {
-            // One per user at most, of whom a lane has no more than it may.
+            // At most one per user, and the users of a lane are bounded.
             next.push(fetching);
             return;
         }
@@ -142,7 +142,10 @@ impl Away {
                 }
             }
             Came::Broken { partition } => {
-                tracing::error!(journal.partition = partition.0, "a read for a webhook broke");
+                tracing::error!(
+                    journal.partition = partition.0,
+                    "a read of the journal for a webhook panicked"
+                );
                 self.tails.remove(partition);
                 self.again.remove(partition);
             }

@@ -343,7 +343,7 @@ impl<C: Cursors> Dispatcher<C> {
                         webhook.subscription = &*self.name,
                         journal.partition = partition.0,
                         %error,
-                        "a webhook's cursor cannot be saved"
+                        "a webhook's cursor cannot be saved: a restart would deliver again"
                     ),
                     Err(_) => {}
                 }

@@ -11,7 +11,7 @@ use crate::webhooks::cursor::Cursors;
 use crate::webhooks::feed::{Fed, Tail, Together};
 use crate::webhooks::line::{Fetching, Line, Millis};
 
-/// How long a partition of which everything was read, and not yet for all, is left alone.
+/// Pause before reading again in a partition whose last read found nothing new.
 const FEED_PATIENCE_MS: Millis = 50;
 /// Records of one partition that are read before the others have their turn.
 const TURN_RECORDS: usize = 64;
@@ -138,7 +138,7 @@ impl<C: Cursors> Dispatcher<C> {
                         webhook.subscription = &*self.name,
                         journal.partition = partition.0,
                         %error,
-                        "the journal cannot be read for a webhook"
+                        "the journal cannot be read for a webhook: trying again"
                     );
                 }
                 false

@@ -57,25 +57,26 @@ impl<C: Cursors> Dispatcher<C> {
                 webhook.subscription = name,
                 webhook.id = %sent.call.id,
                 %outcome,
-                "a call is given up: it is a dead letter"
+                "a webhook is given up, a dead letter now: cordon webhooks resend sends it again"
             );
         }
         if settled.went_down {
             tracing::warn!(
                 webhook.subscription = name,
                 %outcome,
-                "the receiver seems to be down: one attempt at a time from now on, none is spent"
+                "the receiver seems to be down: one attempt at a time from now on, and none counts"
             );
         }
         if settled.came_back {
-            tracing::info!(webhook.subscription = name, "the receiver is back");
+            tracing::info!(webhook.subscription = name, "the receiver answers again");
         }
         if settled.halted {
             tracing::error!(
                 webhook.subscription = name,
                 journal.partition = sent.partition.0,
                 webhook.id = %sent.call.id,
-                "a call has failed too often: the subscription stops in this partition until it is moved"
+                "a webhook has failed too often: the subscription stops in this partition until it is \
+                 moved with cordon webhooks seek"
             );
         }
     }

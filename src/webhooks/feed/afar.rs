@@ -227,7 +227,10 @@ impl Following {
         let ill = unreadable(journal, &well);
         if ill.is_empty() || ill.len() == well.len() && well.len() > 1 {
             if !std::mem::replace(&mut self.failing, true) {
-                tracing::error!(%error, "the journal cannot be read for the webhooks");
+                tracing::error!(
+                    %error,
+                    "the journal cannot be read for the webhooks: trying again"
+                );
             }
             return false;
         }

@@ -32,7 +32,7 @@ const KEPT_RECORDS_MAX: usize = 1024;
 /// Bytes of their bodies.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
-/// What one record owes to whoever asked for all of it.
+/// What one record owes to a subscription that wants every command.
 #[derive(Debug)]
 pub(super) struct Calls {
     /// Whose event it is.
@@ -108,7 +108,7 @@ impl Fed {
                     journal.partition = entry.partition.0,
                     journal.offset = offset.0,
                     %error,
-                    "a record is not readable: its partition's webhooks stop in front of it"
+                    "a record cannot be read, and the webhooks of its partition stop: run cordon verify"
                 );
                 Said::Unreadable
             }
@@ -182,7 +182,7 @@ impl Feed {
         self.place.next
     }
 
-    /// Up to which offset everybody has been told, for whoever looks at it later as well.
+    /// The offset up to which everybody has been told; shared, so that others can read it later.
     pub(super) fn mark(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.mark)
     }
@@ -192,8 +192,8 @@ impl Feed {
         self.mark.store(self.next().0, Ordering::Release);
     }
 
-    /// Whether so much was read that also those are to be told whom it does not concern. Counts
-    /// anew then.
+    /// Whether enough was read that subscriptions without calls in it must be told, too; resets the
+    /// count.
     pub(super) fn is_news_to_all(&mut self, records_min: usize) -> bool {
         let is_news = self.untold >= records_min;
         if is_news {

@@ -109,6 +109,6 @@ pub(super) fn tell_failure(partition: Partition, error: &dyn std::fmt::Display) 
     tracing::error!(
         journal.partition = partition.0,
         %error,
-        "the journal cannot be read for the webhooks"
+        "the journal cannot be read for the webhooks: trying again"
     );
 }

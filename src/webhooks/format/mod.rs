@@ -73,7 +73,7 @@ pub enum SecretError {
     #[error("there are more than {SECRETS_MAX} secrets")]
     TooMany,
     /// A token of no characters proves nothing.
-    #[error("a secret is not empty")]
+    #[error("a secret must not be empty")]
     Empty,
     /// Not as the specification writes it.
     #[error(

@@ -120,7 +120,7 @@ pub enum Guarded {
     Host,
     /// It leads to this address. People are not told which: it would let them look up names that
     /// only this node can.
-    #[error("it leads to an address that is not public, in no subnet that is allowed")]
+    #[error("it leads to an address that is neither public nor in an allowed subnet")]
     Address(IpAddr),
 }
 

@@ -194,8 +194,8 @@ impl Lane {
         (!stopped && !self.exceeds(1)).then_some(self.read.place)
     }
 
-    /// Whether so much is done with that reading is worth while again after a pause: less than half
-    /// of every limit, so that a full lane does not ask for a new reader with each call.
+    /// Whether reading is worth while again after a pause: every limit is less than half used. So a full
+    /// lane does not ask for a new reader with each call.
     pub(super) fn has_room(&self) -> bool {
         !self.exceeds(2)
     }

@@ -8,7 +8,7 @@ use crate::domain::{Timestamp, UserId};
 const PUT_OFFS_MAX: u32 = 16;
 
 impl Lane {
-    /// The reading position has come to the floor: whoever has nothing left is not parked any more.
+    /// The reading position has reached the floor: users with nothing left are not parked any more.
     pub(super) fn forget_restored(&mut self) {
         if self.is_searching() {
             return;

@@ -1,4 +1,4 @@
-//! Which part of a partition a lane tells, and of which calls.
+//! Which part of a partition a lane delivers, and which commands.
 
 use crate::domain::{Timestamp, UserId};
 use crate::journal::{Offset, Partition};

@@ -244,7 +244,7 @@ impl Line {
         reads
     }
 
-    /// Whether so many calls can go out that it does not help to read on.
+    /// Whether enough calls are ready that reading on would not help.
     pub(super) fn has_enough(&self) -> bool {
         self.ready.len() > 2 * self.terms.in_flight_max
     }
@@ -385,7 +385,7 @@ impl Line {
         left
     }
 
-    /// Nobody of these partitions is ready any more: whoever follows them next says who is.
+    /// Forgets the ready users of partitions that were left: the next follower finds them again.
     fn forget_ready(&mut self, left: &[Partition]) {
         if !left.is_empty() {
             self.ready.retain(|(partition, _)| !left.contains(partition));

@@ -157,8 +157,8 @@ impl Lane {
         if std::mem::take(&mut self.fresh) {
             self.begin();
         } else if before.ended || self.cursor.term > before.term {
-            // Other partitions were moved, or it was not heard of the end, and this one goes on; or it
-            // begins anew.
+            // Either this partition goes on, because only others were moved or the end was not known; or
+            // it begins anew.
             let follows = self.cursor.progress.since == self.since && next >= self.place;
             let goes_on = follows && self.counted && {
                 let mut findings = Findings::default();

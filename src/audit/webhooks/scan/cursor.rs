@@ -15,8 +15,7 @@ use crate::webhooks::digest::CallId;
 
 /// The first byte of every text.
 const LAYOUT: u8 = 1;
-/// How many records before a call's own it is looked for a place of which it is known what counts there,
-/// first near it.
+/// How far before a call's record to look for a place with a known epoch and number, nearest first.
 const LOOKS_BACK: [u64; 3] = [256, 4_096, 32_768];
 /// Bytes of the sum at the end of a text.
 const SUM_BYTES: usize = 8;
@@ -38,7 +37,7 @@ pub struct ScanCursor {
 pub struct ScanCursorError;
 
 impl ScanCursor {
-    /// The beginning of so many partitions, or the first records of a moment.
+    /// The beginning of all `partitions`, or their first records at `since` or later.
     pub fn beginning(partitions: u16, since: Option<Timestamp>) -> Self {
         Self { places: vec![(Place::default(), 0); usize::from(partitions)], since, only: None }
     }
@@ -104,7 +103,7 @@ impl ScanCursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What a text says, of a journal with so many partitions.
+    /// Reads the text of a cursor of a journal with that many partitions.
     pub fn decode(text: &str, partitions: u16) -> Result<Self, ScanCursorError> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| ScanCursorError)?;
         let (bytes, sum) = bytes.split_last_chunk::<SUM_BYTES>().ok_or(ScanCursorError)?;

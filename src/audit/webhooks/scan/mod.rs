@@ -1,5 +1,5 @@
-//! A look at a part of the journal, bounded in records, bytes and time, that can be gone on with:
-//! the calls that are owed, for whoever fetches them, and the letters of those that were given up.
+//! Reads a part of the journal, bounded in records, bytes and time, and can resume from there: the
+//! calls that are owed, for callers who fetch them, and the letters of calls that were given up.
 
 mod cursor;
 
@@ -111,8 +111,8 @@ fn told(partition: Partition, offset: Offset, commit: &Commit) -> Vec<OwedCall> 
 }
 
 /// The letters that cursors of `app` tell, of one subscription or of all, from `cursor` on, which
-/// moves. One may be told twice: by a cursor of which its writer did not hear that it is durable, and
-/// by the next one.
+/// moves. A letter may come twice: the writer of its cursor did not learn that the cursor is durable,
+/// and the next cursor tells it again.
 pub fn letters(
     journal: &dyn ReadJournal,
     app: AppId,
@@ -240,7 +240,7 @@ pub fn delivered(
             items.iter().all(|item| item.state.is_some()).then_some(0)
         })?;
     }
-    // One of which it is not known how it stands may be in that state: the page does not come again.
+    // An item of unknown state may be in the wanted state, and this page is not read again: keep it.
     items.retain(|item| {
         asked.state.as_deref().is_none_or(|wanted| item.state.is_none_or(|state| state == wanted))
     });
@@ -351,8 +351,7 @@ fn note_cursor(
     });
 }
 
-/// Takes a record of which so many items were taken before. Answers how many are by now, if it cannot
-/// take all of them.
+/// Gets a record and how many of its items were taken already; returns the new count if not all fit.
 type See<'a> = dyn FnMut((Partition, Offset), &Record, u32) -> Option<u32> + 'a;
 
 /// Shows `see` every record that counts, until it says how much of one it has taken, or a limit is

@@ -1,9 +1,9 @@
 //! The world of the simulation.
 //!
 //! The nodes run the product's own planner. What is simulated is the rest: boards with one order,
-//! which each node reads late or not at all; and per partition the claims and
-//! releases that the journal would hold, of which the last effective claim owns. Claims, hand-overs and
-//! catching up take their time, and who was deposed notices late.
+//! which each node reads late or not at all; and per partition the claims and releases that the journal
+//! would hold. The node with the last effective claim is the owner. Claims, hand-overs and catching up
+//! take their time, and a deposed owner notices late.
 
 use super::super::*;
 use crate::journal::Epoch;
