@@ -26,8 +26,8 @@ use super::routes::Owner;
 use crate::actors::Seat;
 use crate::journal::{Notice, Partition};
 
-/// How long a node that joins may take to catch up before it counts as joined all the same: a
-/// partition that nobody can serve must not keep nodes from being started anew.
+/// How long a node that joins waits for the owners of partitions that have none: a partition that
+/// nobody can serve must not keep nodes from being started anew.
 pub const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// This node.
@@ -39,6 +39,15 @@ pub struct Me {
     pub incarnation: Uuid,
     /// Where other nodes reach it, `host:port`.
     pub address: String,
+}
+
+/// How many partitions a node that joins waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Missing {
+    /// Others serve them, and this node is to follow them and has not caught up.
+    behind: usize,
+    /// Nobody that lives is known to own them.
+    unowned: usize,
 }
 
 /// What to do.
@@ -302,27 +311,32 @@ impl Planner {
         }
     }
 
-    /// A node has joined when it has caught up with what it follows and knows a living owner of every
-    /// partition, itself included; or after [`JOIN_PATIENCE`].
+    /// A node has joined when it knows a living owner of every partition, itself included, or after
+    /// [`JOIN_PATIENCE`], and has caught up with what it follows of others, however long that takes:
+    /// whoever stops nodes one after the other stops the next one then.
     fn join(&mut self, here: Duration, seats: &[Seat]) {
         let began = *self.judging_since.get_or_insert(here);
         let late = here.saturating_sub(began) >= JOIN_PATIENCE;
-        self.joined = self.joined || late || self.missing(seats) == 0;
+        let missing = self.missing(seats);
+        self.joined |= missing.behind == 0 && (missing.unowned == 0 || late);
     }
 
-    /// Partitions that this node has not caught up with, or whose owner it does not know.
-    fn missing(&self, seats: &[Seat]) -> usize {
-        let all = (0..).map(Partition).zip(seats);
-        all.filter(|(partition, seat)| match seat {
-            Seat::Serving { .. } => false,
-            Seat::Claiming | Seat::Leaving => !self.owners.is_held(*partition, &self.view),
-            Seat::Vacant | Seat::StandingBy { .. } => {
-                let is_behind = !matches!(seat, Seat::StandingBy { caught_up: true, .. });
-                is_behind && self.follow.contains(partition)
-                    || !self.owners.is_held(*partition, &self.view)
+    /// What keeps this node from having joined.
+    fn missing(&self, seats: &[Seat]) -> Missing {
+        let mut missing = Missing::default();
+        for (partition, seat) in (0..).map(Partition).zip(seats) {
+            if matches!(seat, Seat::Serving { .. }) {
+                continue;
             }
-        })
-        .count()
+            let is_behind =
+                matches!(seat, Seat::Vacant | Seat::StandingBy { caught_up: false, .. });
+            if !self.owners.is_held(partition, &self.view) {
+                missing.unowned += 1;
+            } else if is_behind && self.follow.contains(&partition) {
+                missing.behind += 1;
+            }
+        }
+        missing
     }
 
     /// Why the node does not take part, if it does not. Once it has joined, it takes part until it
@@ -338,9 +352,10 @@ impl Planner {
         } else if !self.beats.were_seen() || self.view.find(&self.me.node).is_none() {
             Some("the cluster does not see this node".into())
         } else if !self.joined {
-            let (missing, all) = (self.missing(seats), seats.len());
+            let (Missing { behind, unowned }, all) = (self.missing(seats), seats.len());
             Some(format!(
-                "{missing} of {all} partitions are not caught up with or have no owner yet"
+                "of {all} partitions this node has not caught up with {behind}, and {unowned} have \
+                 no owner yet"
             ))
         } else {
             None
