@@ -20,7 +20,7 @@ const EXPIRE_S: u64 = 300;
 pub(super) fn call(node: &NodeArgs, command: &str, body: &Value) -> Result<Value> {
     let NodeArgs { url, app, key, admin } = node;
     let host = host(url)?;
-    let now_s = i64::from(Clock::system().now().unix_seconds());
+    let now_s = Clock::system().now().seconds();
     let usersig = usersig::sign(*app, key, admin.as_str(), EXPIRE_S, now_s);
     let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let target = format!(

@@ -132,7 +132,7 @@ fn print_usersig(
     let key = app.keys.first();
     let key =
         key.with_context(|| format!("app {} has no key in the settings: give --key", app.id))?;
-    let now_s = i64::from(Clock::system().now().unix_seconds());
+    let now_s = Clock::system().now().seconds();
     let text = usersig::sign(app.id, key.reveal(), identifier.as_str(), args.expire_s, now_s);
     writeln!(out, "{text}")?;
     Ok(())
@@ -187,7 +187,7 @@ mod tests {
         app: &App,
         identifier: &str,
     ) -> Result<usersig::Verified, usersig::Error> {
-        let now_s = i64::from(Clock::system().now().unix_seconds());
+        let now_s = Clock::system().now().seconds();
         usersig::decode(text.trim_end())?.verify(app.id, identifier, &app.keys, now_s)
     }
 

@@ -96,7 +96,7 @@ fn ignores_hangup() -> bool {
 fn introduction(app: &App, config: &Config, node: &Node, clock: &Clock) -> Result<String> {
     let admin = app.admins.first().context("the development app has no admin")?;
     let key = app.keys.first().context("the development app has no key")?;
-    let now = i64::from(clock.now().unix_seconds());
+    let now = clock.now().seconds();
     let signature = usersig::sign(app.id, key.reveal(), admin.as_str(), EXAMPLE_EXPIRE_S, now);
     let [one, other] = app::SAMPLES;
     Ok(format!(

@@ -239,9 +239,14 @@ impl<'de> Deserialize<'de> for EdgeId {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Whole seconds since 1970, as the API answers them: never negative, below 2^31.
+    /// Whole seconds since 1970.
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// The same as fields of the API have room for it: never negative, below 2^31.
     pub fn unix_seconds(self) -> u32 {
-        self.0.div_euclid(1000).clamp(0, i64::from(i32::MAX)) as u32
+        self.seconds().clamp(0, i64::from(i32::MAX)) as u32
     }
 
     /// The moment `seconds` after 1970 began.

@@ -117,7 +117,7 @@ impl Endpoint {
         app: AppId,
         command: &str,
         by: &Origin,
-        signed: Option<(&str, u32)>,
+        signed: Option<(&str, i64)>,
     ) -> Result<Uri, InvalidUri> {
         let own = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let joint = match self.uri.query() {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::webhooks::testing::origin;
 
-    fn address(url: &str, signed: Option<(&str, u32)>, ip: &str) -> String {
+    fn address(url: &str, signed: Option<(&str, i64)>, ip: &str) -> String {
         let endpoint = Endpoint::parse(url).expect("an address of a test");
         let by = Origin { ip: ip.into(), ..origin() };
         let command = "Sns.CallbackBlackListAdd";

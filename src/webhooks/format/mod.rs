@@ -132,12 +132,12 @@ pub(super) struct Dressed {
 pub(super) struct Address {
     command: &'static str,
     by: Arc<Origin>,
-    signed_at: Option<u32>,
+    signed_at: Option<i64>,
     uri: Uri,
 }
 
 impl Address {
-    fn fits(&self, post: &Post, signed_at: Option<u32>) -> bool {
+    fn fits(&self, post: &Post, signed_at: Option<i64>) -> bool {
         let same =
             |one: &Origin, other: &Origin| (&one.ip, &one.platform) == (&other.ip, &other.platform);
         (self.command, self.signed_at) == (post.command, signed_at) && same(&self.by, &post.by)
@@ -199,7 +199,7 @@ impl Signer {
         now: Timestamp,
         last: &mut Option<Address>,
     ) -> Result<Dressed, DressError> {
-        let time = now.unix_seconds();
+        let time = now.seconds();
         let mut headers = SmallVec::new();
         let (uri, body) = match &self.0 {
             Keys::Reference(secret) => {
@@ -255,7 +255,7 @@ impl fmt::Debug for Signer {
 
 /// The signature of the reference for a call at `request_time`: the SHA-256 of the token and the
 /// time, in lower-case hex. Rule: webhooks.md 5.
-fn sign(token: &str, request_time: u32) -> String {
+fn sign(token: &str, request_time: i64) -> String {
     use fmt::Write;
     let mut hash = Sha256::new_with_prefix(token);
     write!(HashText(&mut hash), "{request_time}").expect("a hash takes everything");
@@ -291,7 +291,7 @@ fn wrapped(post: &Post) -> Bytes {
 
 /// The signatures of all keys whose time is not over, with blanks between them. The newest key has
 /// none that could be over: a call without a signature would help nobody.
-fn signatures(keys: &[Key], id: &str, time: u32, body: &[u8], now: Timestamp) -> String {
+fn signatures(keys: &[Key], id: &str, time: i64, body: &[u8], now: Timestamp) -> String {
     use fmt::Write;
     let mut text = String::with_capacity(48 * keys.len());
     for (index, key) in keys.iter().enumerate() {

@@ -82,6 +82,15 @@ fn of_several_tokens_the_newest_signs() {
     assert_eq!(one.uri, both.uri);
 }
 
+/// Fields of the API end in 2038; receivers compare these times with their own clocks.
+#[test]
+fn times_of_signatures_go_on_after_2038() {
+    let now = Timestamp(4_102_444_800_000);
+    let dressed = dress(&signer(Format::Reference, &["token"]), &post(), true, now);
+    assert!(dressed.uri.to_string().ends_with("&RequestTime=4102444800"), "{}", dressed.uri);
+    assert_eq!(header(&dressed, "webhook-timestamp"), "4102444800");
+}
+
 #[test]
 fn without_a_token_nothing_is_signed() {
     let uri = dress(&Signer::unsigned(), &post(), true, NOW).uri.to_string();
