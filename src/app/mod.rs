@@ -393,6 +393,14 @@ fn open_embedded(config: &Config, registry: &mut Registry) -> Result<Arc<dyn Jou
          again to resume it, or remove the folder",
         unfinished.display()
     );
+    let moved = moved_mark(&config.server.data_dir);
+    anyhow::ensure!(
+        !moved.exists(),
+        "the journal of this folder was copied to Kafka and may be served from there; served here as well, \
+         it would miss what was written since. Set journal.kind = \"kafka\"; to serve it here again all the \
+         same, remove {}",
+        moved.display()
+    );
     let journal = embedded::Journal::open(embedded::Settings {
         partitions: config.journal.partitions,
         segment_bytes: config.journal.segment_bytes.0,
@@ -418,6 +426,11 @@ pub fn journal_dir(data_dir: &Path) -> std::path::PathBuf {
 /// Where a copy of a journal lies in the data folder until it is whole.
 pub fn unfinished_dir(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("journal.unfinished")
+}
+
+/// Is there once the embedded journal was copied to Kafka: it is served nowhere else then.
+pub fn moved_mark(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("journal.moved")
 }
 
 /// Where the state store lies in the data folder. May be deleted while the node is down.

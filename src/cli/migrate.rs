@@ -1,7 +1,7 @@
 //! `cordon migrate`: the same journal, kept elsewhere from now on.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::arguments::MigrateArgs;
 use super::audit::imports_ignore_blocklists;
 use crate::app;
 use crate::audit::{Format, verify};
+use crate::clock::Clock;
 use crate::config::{Config, Environment, make_data_dir};
 use crate::journal::copy::{Digest, copy};
 use crate::journal::{Journal, ReadJournal, embedded, kafka};
@@ -55,7 +56,8 @@ pub(super) fn migrate(
         let kept = fs::rename(&draft, &folder).and_then(|()| File::open(data_dir)?.sync_all());
         kept.with_context(|| {
             format!("the copy is whole but cannot be renamed to {}", folder.display())
-        })
+        })?;
+        unmark_moved(data_dir)
     } else {
         if !folder.exists() {
             bail!(
@@ -69,7 +71,32 @@ pub(super) fn migrate(
         settings.partitions = partitions;
         let to = kafka::Journal::open_for_copy(&settings)?;
         carry((&*from, &folder.display().to_string()), (&*to, &kafka_name), &rules, out)?;
+        // Before anybody may serve the copy: two journals that go on by themselves are none.
+        mark_moved(data_dir, &kafka_name)?;
         Ok(to.end_copy()?)
+    }
+}
+
+/// Says in the data folder that its journal has moved; durable when this returns.
+fn mark_moved(data_dir: &Path, to: &str) -> Result<()> {
+    let mark = app::moved_mark(data_dir);
+    let write = || {
+        let mut file = File::create(&mark)?;
+        writeln!(file, "copied to {to} at {}", Clock::system().now())?;
+        file.sync_all()?;
+        File::open(data_dir)?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", mark.display()))
+}
+
+/// The journal is back.
+fn unmark_moved(data_dir: &Path) -> Result<()> {
+    let mark = app::moved_mark(data_dir);
+    match fs::remove_file(&mark) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {} by hand", mark.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -103,7 +103,7 @@ fn half_a_copy_in_kafka_is_served_by_nobody_until_the_same_command_has_ended_it(
         &["migrate", "--back", "--data-dir", &elsewhere],
     ] {
         let said = refused(&there, arguments);
-        let expected = "copying: it says that a copy into ";
+        let expected = "copying: it marks an unfinished copy into ";
         assert!(said.contains(expected), "{arguments:?}: {said}");
         assert!(said.contains("run the same cordon migrate again"), "{arguments:?}: {said}");
     }
@@ -126,7 +126,22 @@ fn half_a_copy_in_a_folder_is_served_by_nobody_until_the_same_command_has_ended_
     let here = setup.clone().set("DATA_DIR", data_dir);
     break_off(&setup, &back);
     let said = refused(&here, &["serve"]);
-    assert!(said.contains("journal.unfinished was left by a copy"), "{said}");
+    assert!(said.contains("journal.unfinished is an unfinished copy"), "{said}");
     go_on(&setup, &back);
+    assert_whole(&TestProcess::start(&here));
+}
+
+/// Rule: what goes on in two places misses the blocks of the other one.
+#[test]
+fn a_journal_that_has_moved_is_served_where_it_was_only_once_it_is_back() {
+    let Some((here, _)) = moved(("JOURNAL_PARTITIONS", "2"), fill) else { return };
+    let said = refused(&here, &["serve"]);
+    assert!(said.contains("was copied to Kafka") && said.contains("journal.moved"), "{said}");
+    let (code, said) = audit(&here, &["verify"]);
+    assert_eq!(code, 0, "an audit reads it all the same: {said}");
+    let journal = here.data_dir().join("journal");
+    fs::rename(&journal, here.folder().join("put away")).expect("it can be put away");
+    let (code, said) = audit(&here, &["migrate", "--back"]);
+    assert_eq!(code, 0, "{said}");
     assert_whole(&TestProcess::start(&here));
 }
