@@ -252,15 +252,36 @@ impl UserActor {
 
 /// What an earlier call may still owe for an item that is refused now.
 fn owed(command: &Command, slot: usize, rejection: Rejection) -> Option<(Owing, UserId)> {
-    match (command, rejection) {
-        (Command::Block { targets }, Rejection::AlreadyBlocked) => {
+    match command {
+        Command::Block { targets } if rejection == Rejection::AlreadyBlocked => {
             Some((Owing::Block, targets.get(slot)?.user))
         }
-        (Command::AnswerRequests { items }, Rejection::RequestUnknown) => {
+        Command::AnswerRequests { items } if rejection == Rejection::RequestUnknown => {
             let item = items.get(slot)?;
             Some((Owing::SameAnswer(item.agreement), item.user))
         }
-        _ => None,
+        Command::Block { .. }
+        | Command::AnswerRequests { .. }
+        | Command::Unblock { .. }
+        | Command::ImportAccount(_)
+        | Command::DeleteAccount
+        | Command::SetProfile(_)
+        | Command::AddFriends { .. }
+        | Command::RemoveFriends { .. }
+        | Command::ClearFriends { .. }
+        | Command::UpdateFriends { .. }
+        | Command::AddGroups { .. }
+        | Command::RemoveGroups { .. }
+        | Command::Send(_)
+        | Command::BeginCall
+        | Command::KeepAnswer(_)
+        | Command::SetSubscription { .. }
+        | Command::SealAnew { .. }
+        | Command::DeleteSubscription { .. }
+        | Command::MoveSubscription { .. }
+        | Command::BeginReplay { .. }
+        | Command::EndReplay { .. }
+        | Command::Judged(_) => None,
     }
 }
 

@@ -300,7 +300,26 @@ fn of_webhook(rejection: Rejection) -> ErrorCode {
         Rejection::SecretMissing => WEBHOOK_SECRET_WRONG,
         Rejection::TooManyReplays => TOO_MANY_REPLAYS,
         Rejection::ReplayUnknown => REPLAY_UNKNOWN,
-        _ => WEBHOOKS_BROKEN,
+        Rejection::AccountUnknown
+        | Rejection::SelfTarget
+        | Rejection::AlreadyBlocked
+        | Rejection::BlocklistFull
+        | Rejection::NotBlocked
+        | Rejection::AlreadyFriend
+        | Rejection::NotFriend
+        | Rejection::PeerBlocked
+        | Rejection::BlockedByPeer
+        | Rejection::RequestsForbidden
+        | Rejection::FriendListFull
+        | Rejection::PeerFriendListFull
+        | Rejection::TooManyGroups
+        | Rejection::PeerAcceptsNobody
+        | Rejection::TooManyRequests
+        | Rejection::ConfirmationNeeded
+        | Rejection::RequestUnknown
+        | Rejection::KeyReused
+        | Rejection::Declined
+        | Rejection::Forbidden => WEBHOOKS_BROKEN,
     }
 }
 
