@@ -24,6 +24,7 @@ pub mod kept;
 pub mod message;
 pub mod offer;
 pub mod packed;
+mod perform;
 pub mod policy;
 pub mod profile;
 mod rare;
