@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -26,8 +27,9 @@ use crate::store::Store;
 /// Which apps have which rules.
 pub type Policies = HashMap<AppId, Policy>;
 
-/// What all actors of a partition share.
-pub(super) struct Context {
+/// What the partitions of all threads share.
+#[derive(Clone)]
+pub(super) struct Commons {
     pub(super) node: String,
     pub(super) partitions: u16,
     pub(super) journal: Arc<dyn Journal>,
@@ -48,9 +50,22 @@ pub(super) struct Context {
     pub(super) recoveries: Arc<Semaphore>,
     pub(super) elsewhere: Arc<dyn Elsewhere>,
     pub(super) directory: Arc<Directory>,
+}
+
+/// What the partitions of one thread share, with what all threads do.
+pub(super) struct Context {
+    commons: Commons,
     pub(super) turns: Turns,
     /// What the partitions of this thread take, by partition.
-    pub(super) neighbours: RefCell<Vec<Weak<Incoming>>>,
+    neighbours: RefCell<Vec<Weak<Incoming>>>,
+}
+
+impl Deref for Context {
+    type Target = Commons;
+
+    fn deref(&self) -> &Commons {
+        &self.commons
+    }
 }
 
 /// The partitions' actors.
@@ -61,6 +76,10 @@ pub(super) fn addr(directory: &Directory, partition: Partition) -> Option<&Addr<
 }
 
 impl Context {
+    pub(super) fn new(commons: Commons) -> Rc<Self> {
+        Rc::new(Self { commons, turns: Turns::default(), neighbours: RefCell::default() })
+    }
+
     /// The rules of `app`; those of a new app if it has left the settings.
     pub(super) fn policy(&self, app: AppId) -> &Policy {
         static DEFAULT: LazyLock<Policy> = LazyLock::new(Policy::default);

@@ -21,6 +21,7 @@ mod questions;
 mod recovery;
 mod registry;
 mod repeat;
+mod run;
 mod seats;
 mod settings;
 mod snapshot;

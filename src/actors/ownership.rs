@@ -252,7 +252,7 @@ async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
             let snapshots = archive.map(|archive| Snapshots { archive, is_over: &is_over });
             read_to_the_end(&*journal, snapshots, &tables, &[partition], kept_bytes_max, known)
         };
-        let done = actix_web::rt::task::spawn_blocking(work).await;
+        let done = tokio::task::spawn_blocking(work).await;
         match done.map_err(|_| ClaimError::Store)? {
             Ok(mut states) => return states.pop().ok_or(ClaimError::Store),
             Err(error) if error.spoilt_rows().is_some() && !doubted => {
@@ -406,7 +406,7 @@ async fn gap_between(ledger: &Rc<Ledger>, from: Offset, to: Offset) -> Result<Ga
     let (journal, partition) = (ledger.context.journal.clone(), ledger.partition);
     let Place { epoch, n, .. } = ledger.position();
     let read = move || judge_gap(&*journal, partition, (epoch, n), from, to);
-    match actix_web::rt::task::spawn_blocking(read).await {
+    match tokio::task::spawn_blocking(read).await {
         Ok(result) => result,
         Err(_) => Err(JournalError::Unavailable { reason: "the read ended early".into() }),
     }

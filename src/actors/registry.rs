@@ -13,7 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::ExecuteError;
 use super::ledger::Ledger;
-use super::user::{Apply, Run, UserActor};
+use super::run::Run;
+use super::user::{Apply, UserActor};
 use crate::domain::{AppId, User, UserKey};
 use crate::store::StoreError;
 use crate::store::rows::RowHash;

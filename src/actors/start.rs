@@ -1,15 +1,14 @@
 //! How the room is opened and closed.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use actix::{Actor, Arbiter};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::context::{Context, Directory, Policies};
+use super::context::{Commons, Context, Policies};
 use super::elsewhere::Elsewhere;
 use super::known::Known;
 use super::lease::keep_leases;
@@ -18,7 +17,6 @@ use super::recovery::{RecoveryError, recover};
 use super::seats::Seats;
 use super::snapshot::{Schedule, Sweeper};
 use super::standby::Standby;
-use super::turns::Turns;
 use super::{Metrics, Settings, Users};
 use crate::clock::Clock;
 use crate::journal::{Archive, Journal, Partition};
@@ -70,96 +68,84 @@ pub(super) struct Threads {
     sweeper: Option<Sweeper>,
 }
 
-impl Users {
-    /// Starts the actors of every partition.
-    ///
-    /// Where nobody else can write the journal, they bring the state store up to its end and claim
-    /// all partitions: see [`Users::ready`]. Otherwise no partition is owned before
-    /// [`Users::claim`]. Errors: [`StartError`].
-    pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let partitions = parts.journal.partitions();
-        let all: Vec<Partition> = (0..partitions).map(Partition).collect();
-        let lease = parts.journal.lease();
-        let alone = lease.is_none();
-        if alone {
-            // In one pass over the journal; each partition then finds its checkpoint at the end.
-            let kept_bytes_max = parts.settings.resident_bytes_max;
-            recover(&*parts.journal, parts.store.tables(), &all, kept_bytes_max)?;
+impl Commons {
+    fn of(parts: Parts, partitions: u16, alone: bool) -> Self {
+        Self {
+            node: parts.node,
+            partitions,
+            journal: parts.journal,
+            store: parts.store,
+            clock: parts.clock,
+            policies: Arc::new(parts.policies),
+            known: Arc::new(Known::new(parts.settings.accounts_max, partitions)),
+            settings: parts.settings,
+            metrics: parts.metrics,
+            followers: parts.followers.into(),
+            alone,
+            seats: Arc::new(Seats::new(partitions)),
+            standby: None,
+            archive: parts.archive,
+            recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),
+            elsewhere: parts.elsewhere,
+            directory: Arc::new((0..partitions).map(|_| OnceLock::new()).collect()),
         }
-        let seats = Arc::new(Seats::new(partitions));
-        let directory: Arc<Directory> =
-            Arc::new((0..partitions).map(|_| OnceLock::new()).collect());
-        let mut threads = Threads::default();
-        let standby = match lease {
-            None => None,
-            Some(lease) => {
-                let (standby, thread) = Standby::start(
-                    parts.journal.clone(),
-                    parts.archive.clone(),
-                    parts.store.clone(),
-                    seats.clone(),
-                    &parts.settings,
-                )?;
-                threads.others.push(thread);
-                let (journal, directory) = (parts.journal.clone(), directory.clone());
-                threads.others.push(keep_leases(journal, lease, seats.clone(), directory)?);
-                Some(standby)
-            }
+    }
+}
+
+impl Threads {
+    /// Starts all of them, the standby first: partitions ask it when they are claimed.
+    fn start(commons: &mut Commons) -> Result<Self, StartError> {
+        let mut threads = Self::default();
+        if let Some(lease) = commons.journal.lease() {
+            threads.keep(lease, commons)?;
+        }
+        if let Some(archive) = commons.archive.clone() {
+            threads.sweep(archive, commons)?;
+        }
+        threads.populate(commons)?;
+        Ok(threads)
+    }
+
+    /// What it takes where other nodes may own a partition: a standby, and somebody who keeps the leases.
+    fn keep(&mut self, lease: Duration, commons: &mut Commons) -> std::io::Result<()> {
+        let (standby, thread) = Standby::start(
+            commons.journal.clone(),
+            commons.archive.clone(),
+            commons.store.clone(),
+            commons.seats.clone(),
+            &commons.settings,
+        )?;
+        commons.standby = Some(standby);
+        self.others.push(thread);
+        let (journal, seats) = (commons.journal.clone(), commons.seats.clone());
+        self.others.push(keep_leases(journal, lease, seats, commons.directory.clone())?);
+        Ok(())
+    }
+
+    /// Whoever makes the snapshots.
+    fn sweep(&mut self, archive: Arc<dyn Archive>, commons: &Commons) -> std::io::Result<()> {
+        let schedule = Schedule {
+            records: commons.settings.snapshot_records,
+            interval: commons.settings.snapshot_interval,
         };
-        let sweeper = match &parts.archive {
-            None => None,
-            Some(archive) => {
-                let schedule = Schedule {
-                    records: parts.settings.snapshot_records,
-                    interval: parts.settings.snapshot_interval,
-                };
-                let (archive, store) = (archive.clone(), parts.store.clone());
-                let (sweeper, thread) = Sweeper::start(archive, store, seats.clone(), schedule)?;
-                threads.others.push(thread);
-                Some(sweeper)
-            }
-        };
-        threads.sweeper = sweeper;
-        let known = Arc::new(Known::new(parts.settings.accounts_max, partitions));
-        let policies = Arc::new(parts.policies);
-        let followers: Arc<[String]> = parts.followers.into();
-        let recoveries = Arc::new(Semaphore::new(RECOVERIES_MAX));
-        threads.arbiters = (0..parts.settings.arbiters.max(1)).map(|_| Arbiter::new()).collect();
-        for (place, arbiter) in threads.arbiters.iter().enumerate() {
-            let (node, journal, store) =
-                (parts.node.clone(), parts.journal.clone(), parts.store.clone());
-            let (clock, settings) = (parts.clock.clone(), parts.settings.clone());
-            let (policies, known) = (policies.clone(), known.clone());
-            let (metrics, directory) = (parts.metrics.clone(), directory.clone());
-            let followers = followers.clone();
-            let (seats, standby) = (seats.clone(), standby.clone());
-            let (recoveries, elsewhere) = (recoveries.clone(), parts.elsewhere.clone());
-            let archive = parts.archive.clone();
-            let arbiters = threads.arbiters.len();
+        let (store, seats) = (commons.store.clone(), commons.seats.clone());
+        let (sweeper, thread) = Sweeper::start(archive, store, seats, schedule)?;
+        self.sweeper = Some(sweeper);
+        self.others.push(thread);
+        Ok(())
+    }
+
+    /// The threads of the partitions, which are dealt out to them in turn.
+    fn populate(&mut self, commons: &Commons) -> std::io::Result<()> {
+        let count = commons.settings.arbiters.max(1);
+        self.arbiters = (0..count).map(|_| Arbiter::new()).collect();
+        for (place, arbiter) in self.arbiters.iter().enumerate() {
+            let commons = commons.clone();
             let (done, started) = std::sync::mpsc::channel();
             arbiter.spawn_fn(move || {
-                let context = Rc::new(Context {
-                    node,
-                    partitions,
-                    journal,
-                    store,
-                    clock,
-                    policies,
-                    settings,
-                    metrics,
-                    followers,
-                    alone,
-                    known,
-                    seats,
-                    standby,
-                    archive,
-                    recoveries,
-                    elsewhere,
-                    directory,
-                    turns: Turns::default(),
-                    neighbours: RefCell::default(),
-                });
-                for partition in (0..partitions).map(Partition).skip(place).step_by(arbiters) {
+                let context = Context::new(commons);
+                let all = (0..context.partitions).map(Partition);
+                for partition in all.skip(place).step_by(count) {
                     let addr = PartitionActor::new(context.clone(), partition).start();
                     // Each slot is filled once, here.
                     let _ = context.directory[usize::from(partition.0)].set(addr);
@@ -169,14 +155,35 @@ impl Users {
             });
             started.recv().map_err(std::io::Error::other)?;
         }
+        Ok(())
+    }
+}
+
+impl Users {
+    /// Starts the actors of every partition.
+    ///
+    /// Where nobody else can write the journal, they bring the state store up to its end and claim
+    /// all partitions: see [`Users::ready`]. Otherwise no partition is owned before
+    /// [`Users::claim`]. Errors: [`StartError`].
+    pub fn start(parts: Parts) -> Result<Self, StartError> {
+        let partitions = parts.journal.partitions();
+        let alone = parts.journal.lease().is_none();
+        if alone {
+            // In one pass over the journal; each partition then finds its checkpoint at the end.
+            let all: Vec<Partition> = (0..partitions).map(Partition).collect();
+            let kept_bytes_max = parts.settings.resident_bytes_max;
+            recover(&*parts.journal, parts.store.tables(), &all, kept_bytes_max)?;
+        }
+        let mut commons = Commons::of(parts, partitions, alone);
+        let threads = Threads::start(&mut commons)?;
         let users = Self {
-            directory,
-            known,
-            seats,
-            standby,
-            elsewhere: parts.elsewhere,
+            directory: commons.directory,
+            known: commons.known,
+            seats: commons.seats,
+            standby: commons.standby,
+            elsewhere: commons.elsewhere,
             alone,
-            time_limit: parts.settings.time_limit,
+            time_limit: commons.settings.time_limit,
             threads: Arc::new(Mutex::new(threads)),
         };
         if alone {
@@ -202,7 +209,7 @@ impl Users {
         };
         self.seats.close();
         drop(sweeper);
-        let ended = actix_web::rt::task::spawn_blocking(move || {
+        let ended = tokio::task::spawn_blocking(move || {
             for arbiter in arbiters {
                 arbiter.stop();
                 if arbiter.join().is_err() {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::rt;
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -73,7 +72,7 @@ impl Outside {
         let here = Here(users.clone());
         let server = peers::serve(&settings, listener, here, routes.clone(), clock, metrics)?;
         let listening = server.handle();
-        rt::spawn(server);
+        tokio::task::spawn_local(server);
         let metrics = cluster::Metrics::default();
         metrics.register(registry);
         let members =
@@ -144,7 +143,7 @@ impl Seats for NodeSeats {
 
     fn release(&self, partition: Partition) {
         let (users, webhooks) = (self.users.clone(), self.webhooks.clone());
-        rt::spawn(async move {
+        tokio::task::spawn_local(async move {
             // While the partition is still served: the cursors are its records.
             webhooks.leave(&[partition]).await;
             users.release(partition).await;

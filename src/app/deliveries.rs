@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use actix_web::rt::task::spawn_blocking;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::spawn_blocking;
 
 use super::directory::Directory;
 use crate::actors::{CursorsSeen, ExecuteError};

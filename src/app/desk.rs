@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use actix_web::rt;
-use actix_web::rt::task::spawn_blocking;
 use futures_util::future::join_all;
+use tokio::task::{spawn_blocking, spawn_local};
 
 use super::deliveries::may_scan;
 use super::directory::{Directory, replay_cursor};
@@ -162,7 +161,7 @@ impl Directory {
         let told = known.serving().filter(|(set, _)| wants(&set.commands));
         let told: Vec<_> = told.map(|(_, served)| served.clone()).collect();
         let clock = self.clock.clone();
-        rt::spawn(async move {
+        spawn_local(async move {
             let left_ms = (alarm.ends_at().0 - clock.now().0).clamp(0, ALARM_WAIT_MAX_MS);
             tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())).await;
             let (app, command, limit) = (alarm.app(), alarm.command(), alarm.limit());

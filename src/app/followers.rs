@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actix_web::rt;
 use tokio::sync::mpsc;
 
 use crate::actors::{ExecuteError, Seat, Users};
@@ -76,7 +75,7 @@ impl Followers {
         self.leaving.insert(partition);
         let (webhooks, left) = (self.webhooks.clone(), self.left.0.clone());
         // Attempts under way end first, which may take as long as an attempt may.
-        rt::spawn(async move {
+        tokio::task::spawn_local(async move {
             webhooks.leave(&[partition]).await;
             let _ = left.send(partition).await;
         });

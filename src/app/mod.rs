@@ -6,6 +6,7 @@ mod deliveries;
 mod desk;
 pub mod directory;
 mod followers;
+mod grounds;
 mod operators;
 mod phase;
 mod seal;
@@ -22,22 +23,24 @@ use actix_web::dev::ServerHandle;
 use anyhow::{Context, Result};
 use futures_util::future::{Either, select};
 use prometheus_client::registry::Registry;
+use tokio::task::{JoinHandle, spawn_local};
 use uuid::Uuid;
 
 pub use self::check::check;
 use self::cluster::{Inside, Outside};
 use self::directory::{Directory, subscriptions};
-use self::followers::{Followers, UserCursors};
+use self::followers::Followers;
+use self::grounds::{Grounds, check_admins, open_journal};
 use self::operators::Operators;
 use self::phase::{Phase, State};
-use self::settings::{actor_settings, http_settings, policies};
+use self::settings::http_settings;
 pub use self::settings::{kafka_cluster, kafka_settings, webhook_certificate, webhook_guard};
-use crate::actors::{self, Alone, Elsewhere, ExecuteError, Users};
+use crate::actors::{ExecuteError, Users};
 use crate::clock::Clock;
-use crate::config::{self, Config, JournalKind};
-use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey, is_book, is_keeper};
+use crate::config::{self, Config};
+use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey};
 use crate::http;
-use crate::journal::{Journal, JournalError, Origin, embedded, kafka};
+use crate::journal::{Journal, JournalError, Origin, embedded};
 use crate::store::{self, Store};
 use crate::webhooks;
 
@@ -63,8 +66,8 @@ pub struct Node {
     operators: Operators,
     webhooks: Arc<webhooks::Handle>,
     cluster: Option<Inside>,
-    caretaker: actix_web::rt::task::JoinHandle<()>,
-    keeping: actix_web::rt::task::JoinHandle<()>,
+    caretaker: JoinHandle<()>,
+    keeping: JoinHandle<()>,
 }
 
 impl Node {
@@ -106,70 +109,21 @@ impl Node {
         config::make_data_dir(&config.server.data_dir)?;
 
         let mut registry = Registry::default();
-        let (journal, outside) = match config.journal.kind {
-            JournalKind::Embedded => (open_embedded(config, &mut registry)?, None),
-            JournalKind::Kafka => {
-                let settings = kafka_settings(config);
-                tracing::info!(
-                    kafka.brokers = settings.cluster.brokers.join(","),
-                    "asking the brokers"
-                );
-                let journal = kafka::Journal::open(settings)?;
-                journal.metrics().register(&mut registry);
-                let outside = Outside::open(config, journal.clone(), &clock, &mut registry)?;
-                (journal as Arc<dyn Journal>, Some(outside))
-            }
-        };
+        let (journal, outside) = open_journal(config, &clock, &mut registry)?;
         operators.state.judge_by(journal.clone());
-        for UserKey { app, user } in admins(config) {
-            let is_free = !is_book(&user) && !is_keeper(&user);
-            anyhow::ensure!(
-                is_free,
-                "app {app}: the name {user} is reserved, so it cannot be an admin"
-            );
-        }
+        check_admins(config)?;
         let store = open_store(config)?;
         let subscriptions = subscriptions(config)?;
-        let actors_metrics = actors::Metrics::default();
-        actors_metrics.register(&mut registry);
-        let parts = actors::Parts {
-            node: config.node.name.as_str().to_owned(),
-            journal: journal.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-            policies: policies(config),
-            settings: actor_settings(config, journal.partitions()),
-            metrics: actors_metrics,
-            followers: subscriptions.iter().map(webhooks::Subscription::cursor_name).collect(),
-            elsewhere: match &outside {
-                None => Arc::new(Alone) as Arc<dyn Elsewhere>,
-                Some(outside) => outside.elsewhere(),
-            },
-            archive: outside.as_ref().map(Outside::archive),
-        };
-        let began = Instant::now();
-        let users = Users::start(parts)?;
-        tracing::info!(duration_ms = began.elapsed().as_millis() as u64, "the state is recovered");
-        warn_of_unknown_apps(config, &store);
-
-        let webhook_metrics = webhooks::Metrics::default();
-        webhook_metrics.register(&mut registry, journal.clone(), clock.clone());
-        let webhooks = webhooks::start(
-            subscriptions,
-            journal.clone(),
-            UserCursors(users.clone()),
-            clock.clone(),
-            webhook_metrics,
-        )?;
-        let questions = webhooks::consult::Metrics::default();
-        questions.register(&mut registry);
-        let desks = webhooks::Desks::new(clock.clone(), questions);
+        let mut grounds = Grounds { config, clock, journal, store, registry };
+        let users = grounds.users(&subscriptions, outside.as_ref())?;
+        let webhooks = Arc::new(grounds.webhooks(subscriptions, &users)?);
+        let desks = grounds.desks();
+        let Grounds { clock, journal, store, mut registry, .. } = grounds;
         let directory_metrics = directory::Metrics::default();
         directory_metrics.register(&mut registry);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 
-        let webhooks = Arc::new(webhooks);
         let cluster = match outside {
             None => None,
             Some(outside) => {
@@ -208,7 +162,7 @@ impl Node {
             listener,
         )?;
         let http = server.handle();
-        actix_web::rt::spawn(server);
+        spawn_local(server);
         Ok(Self {
             address,
             ops_address: operators.address,
@@ -304,11 +258,7 @@ impl Caretaker {
 
     /// Brings the node up as far as it goes within the patience of a start and until `stop`, then
     /// keeps looking.
-    async fn begin(
-        mut self,
-        state: Arc<State>,
-        stop: impl Future<Output = ()>,
-    ) -> actix_web::rt::task::JoinHandle<()> {
+    async fn begin(mut self, state: Arc<State>, stop: impl Future<Output = ()>) -> JoinHandle<()> {
         let began = Instant::now();
         let coming_up = async {
             loop {
@@ -327,7 +277,7 @@ impl Caretaker {
             tracing::error!(%reason, "the node serves, and is not ready yet");
         }
         state.set(phase);
-        actix_web::rt::spawn(async move {
+        spawn_local(async move {
             loop {
                 tokio::time::sleep(LOOK_AFTER).await;
                 state.set(self.look().await);

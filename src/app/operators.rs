@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use actix_web::dev::ServerHandle;
-use actix_web::rt;
 use anyhow::{Result, bail};
 use futures_util::future::{Either, ready, select};
 use prometheus_client::registry::Registry;
@@ -44,7 +43,7 @@ impl Operators {
                 ended?;
                 bail!("the listener for operators has ended");
             }
-            Either::Right(((), server)) => drop(rt::spawn(server)),
+            Either::Right(((), server)) => drop(tokio::task::spawn_local(server)),
         }
         Ok(Self { address, state, registry, server: handle })
     }

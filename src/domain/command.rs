@@ -130,6 +130,37 @@ pub enum Command {
     Judged(Box<Judged>),
 }
 
+impl Command {
+    /// Whether only somebody whose account exists can be asked for it: all but an import, and but what
+    /// the streams of calls with keys and of subscriptions are asked.
+    pub(super) fn needs_account(&self) -> bool {
+        match self {
+            Self::DeleteAccount
+            | Self::Block { .. }
+            | Self::Unblock { .. }
+            | Self::AddFriends { .. }
+            | Self::RemoveFriends { .. }
+            | Self::ClearFriends { .. }
+            | Self::UpdateFriends { .. }
+            | Self::AnswerRequests { .. }
+            | Self::AddGroups { .. }
+            | Self::RemoveGroups { .. }
+            | Self::SetProfile(_)
+            | Self::Send(_)
+            | Self::Judged(_) => true,
+            Self::ImportAccount(_)
+            | Self::BeginCall
+            | Self::KeepAnswer(_)
+            | Self::SetSubscription { .. }
+            | Self::SealAnew { .. }
+            | Self::DeleteSubscription { .. }
+            | Self::MoveSubscription { .. }
+            | Self::BeginReplay { .. }
+            | Self::EndReplay { .. } => false,
+        }
+    }
+}
+
 /// New values for one friend's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FriendUpdate {

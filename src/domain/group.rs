@@ -10,7 +10,7 @@ use super::id::UserId;
 use super::offer::OfferState;
 use super::policy::Policy;
 use super::rejection::Rejection;
-use super::user::{Outcome, User};
+use super::user::{Decision, Outcome, User};
 
 /// One friend group, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,13 +79,12 @@ impl User {
     ///
     /// Rejects as a whole: `TooManyGroups`; per member: `NotFriend`, or `AccountUnknown` for an
     /// account that is not imported.
-    #[expect(clippy::type_complexity, reason = "what a decision is made of")]
     pub(super) fn add_groups(
         &self,
         names: &[Box<str>],
         members: &[Target],
         policy: &Policy,
-    ) -> Result<(Vec<Event>, Vec<Result<Outcome, Rejection>>), Rejection> {
+    ) -> Result<Decision, Rejection> {
         self.check_groups(names, policy)?;
         let mut events = Vec::new();
         let new: Vec<Box<str>> =
@@ -115,7 +114,7 @@ impl User {
         if members.is_empty() {
             outcomes.push(Ok(Outcome::Recorded));
         }
-        Ok((events, outcomes))
+        Ok(Decision { events, outcomes })
     }
 
     /// Removes groups. Unknown names are ignored.

@@ -1,6 +1,7 @@
 //! What another user's fact asks of the user: answers to offers, and their announcement. The handshake
 //! of cluster.md 5, checked by the model in `tests/it/pairing_model`.
 
+use super::about::OfferOutcome;
 use super::card::Card;
 use super::command::RequestAnswer;
 use super::effect::{Effect, Severance};
@@ -281,24 +282,16 @@ impl User {
     /// friendships of one request stand in one event, because subscribers hear of them in one call.
     /// One that had been waiting for the peer's answer is announced alone: that was another call.
     pub(super) fn settle(&mut self, events: &mut Vec<Event>, at: Timestamp) {
-        let waited = events.iter().find_map(|event| match event {
-            Event::OfferConfirmed { edge, agreement: Some(_), .. } => Some(edge.version),
-            _ => None,
+        let waited = events.iter().find_map(|event| {
+            let (_, edge, outcome) = event.offer_outcome()?;
+            (outcome == OfferOutcome::Made { waited: true }).then_some(edge.version)
         });
         if let Some(event) = waited.and_then(|offered| self.settlement(offered, true)) {
             self.evolve(&event, at);
             events.push(event);
         }
-        let mut answered: Vec<Version> = events
-            .iter()
-            .filter_map(|event| match event {
-                Event::OfferConfirmed { edge, .. }
-                | Event::OfferEnded { edge, .. }
-                | Event::OfferWithdrawn { edge, .. }
-                | Event::OfferPending { edge, .. } => Some(edge.version),
-                _ => None,
-            })
-            .collect();
+        let over = events.iter().filter_map(Event::offer_outcome);
+        let mut answered: Vec<Version> = over.map(|(_, edge, _)| edge.version).collect();
         answered.dedup();
         for offered in answered {
             let mut offers = self.rare.offers.iter().filter(|offer| offer.edge.version == offered);

@@ -7,6 +7,7 @@
 //! `subscription.rs`, `seek.rs` and `account.rs`; nothing here knows files, clocks or actors.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod about;
 pub mod account;
 pub mod blocklist;
 pub mod card;
@@ -23,6 +24,7 @@ pub mod kept;
 pub mod message;
 pub mod offer;
 pub mod packed;
+mod perform;
 pub mod policy;
 pub mod profile;
 mod rare;
@@ -34,6 +36,7 @@ pub mod subscription;
 pub mod user;
 pub mod verdict;
 
+pub use about::OfferOutcome;
 pub use account::Profile;
 pub use blocklist::{Block, BlocklistOrder};
 pub use card::{Card, CardChange, CardView};

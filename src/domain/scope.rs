@@ -53,11 +53,9 @@ impl User {
     /// Like [`User::scope`], for the events of a record.
     pub fn scope_of_events(&self, events: &[Event]) -> Vec<UserId> {
         let mut named: Vec<UserId> = events.iter().filter_map(Event::peer).collect();
-        if events.iter().any(|event| matches!(event, Event::AccountDeleted {})) {
-            named.extend(self.peers());
-        }
         for event in events {
             match event {
+                Event::AccountDeleted {} => named.extend(self.peers()),
                 Event::OffersSettled { offered, .. } => named.extend(self.offered_at(*offered)),
                 Event::FriendsGrouped { peers, .. } => named.extend(peers),
                 Event::GroupsRemoved { names } => named.extend(self.members_of(names)),
@@ -72,7 +70,33 @@ impl User {
                 | Event::OfferEnded { peer, .. } => {
                     named.extend(self.calls_awaiting(&[*peer]));
                 }
-                _ => {}
+                // The row of the peer at most.
+                Event::UserBlocked { .. }
+                | Event::UserUnblocked { .. }
+                | Event::FriendOffered { .. }
+                | Event::FriendRequested { .. }
+                | Event::FriendAccepted { .. }
+                | Event::FriendRefused { .. }
+                | Event::FriendAdded { .. }
+                | Event::FriendLinked { .. }
+                | Event::FriendUpdated { .. }
+                | Event::FriendChanged { .. }
+                | Event::FriendRemoved { .. }
+                | Event::UnfriendAsked { .. }
+                | Event::OfferWithdrawn { .. }
+                | Event::PeerForgotten { .. }
+                | Event::RequestDropped { .. }
+                // Only the head row, which is looked at in any case.
+                | Event::AccountImported {}
+                | Event::ProfileChanged(_)
+                | Event::GroupsAdded { .. }
+                | Event::MessageAccepted(_)
+                | Event::VerdictGiven(_)
+                | Event::SubscriptionSet(_)
+                | Event::SubscriptionDeleted { .. }
+                | Event::SubscriptionMoved(_)
+                | Event::ReplayBegun(_)
+                | Event::ReplayEnded { .. } => {}
             }
         }
         sorted(named)

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::id::Timestamp;
-use super::subscription::{NAME_BYTES_MAX, Subscriptions, recorded};
-use super::user::{Decided, User};
+use super::subscription::{NAME_BYTES_MAX, Subscriptions};
+use super::user::{Decided, User, recorded};
 
 /// An operator has moved a subscription: each partition goes on from the place given.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

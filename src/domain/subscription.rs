@@ -10,7 +10,7 @@ use super::id::{Timestamp, UserId};
 use super::policy::Policy;
 use super::rejection::Rejection;
 use super::seek::{Seek, SeekTo};
-use super::user::{Decided, Outcome, User};
+use super::user::{Decided, User, recorded};
 
 /// The name of the stream that keeps an app's subscriptions; no account may be called so.
 const KEEPER: &str = "~webhooks";
@@ -316,10 +316,6 @@ impl Subscriptions {
             + self.deleted.len() * (size_of::<Box<str>>() + NAME_BYTES_MAX)
             + self.replays.iter().map(|replay| size_of::<Replay>() + lists(replay)).sum::<usize>()
     }
-}
-
-pub(super) fn recorded(events: Vec<Event>) -> Decided {
-    Ok((events, Outcome::Recorded))
 }
 
 impl User {

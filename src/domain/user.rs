@@ -1,10 +1,9 @@
-//! The aggregate: one user's state, what they decide, and how facts change them.
+//! The aggregate: one user's state, and how facts change it. What commands come to is in `perform.rs`.
 
 use super::account::Profile;
 use super::blocklist::Block;
-use super::command::Command;
 use super::effect::Effect;
-use super::event::{Event, OfferForm};
+use super::event::Event;
 use super::friend::Friend;
 use super::id::{EdgeId, Timestamp, UserId, Version};
 use super::kept::CameTo;
@@ -13,7 +12,6 @@ use super::packed::PackedRoll;
 use super::policy::Policy;
 use super::rare::Rare;
 use super::rejection::Rejection;
-use super::verdict::{Sentence, Verdict};
 
 /// One account with its blocklist, friends, open offers and pending requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +74,11 @@ pub enum Outcome {
 /// What follows from one item of a batch.
 pub(super) type Decided = Result<(Vec<Event>, Outcome), Rejection>;
 
+/// The item is done with `events`.
+pub(super) fn recorded(events: Vec<Event>) -> Decided {
+    Ok((events, Outcome::Recorded))
+}
+
 impl User {
     /// A user without any record.
     pub fn new(id: UserId) -> Self {
@@ -123,159 +126,6 @@ impl User {
             + self.friends.heap_bytes()
             + self.rare.heap_bytes()
             + self.profile.as_ref().map_or(0, |profile| profile.heap_bytes())
-    }
-
-    /// Answers what follows from `command` and takes it into account, item after item, so that
-    /// each item is judged on what the ones before it came to.
-    ///
-    /// No event means the wish is already true or refused. If there are events they belong to one
-    /// record with the version `self.version().next()` of before; [`User::recorded`] closes it.
-    /// What a verdict refuses is rejected with [`Rejection::Forbidden`], before anything else.
-    /// Rejects as a whole: [`Rejection::AccountUnknown`], except for an import, and for what the
-    /// streams of calls with keys and of subscriptions are asked.
-    pub fn perform(
-        &mut self,
-        command: &Command,
-        policy: &Policy,
-        at: Timestamp,
-    ) -> Result<Decision, Rejection> {
-        let needs_account = !matches!(
-            command,
-            Command::ImportAccount(_)
-                | Command::BeginCall
-                | Command::KeepAnswer(_)
-                | Command::SetSubscription { .. }
-                | Command::SealAnew { .. }
-                | Command::DeleteSubscription { .. }
-                | Command::MoveSubscription { .. }
-                | Command::BeginReplay { .. }
-                | Command::EndReplay { .. }
-        );
-        if !self.imported && needs_account {
-            return Err(Rejection::AccountUnknown);
-        }
-        let mut decision = Decision::default();
-        let (command, verdict) = command.parts();
-        let given = verdict.filter(|verdict| !verdict.is_silent());
-        decision.events.extend(given.cloned().map(Event::VerdictGiven));
-        let sentence = verdict.map(Sentence::of);
-        let judged = |user: &UserId, decided: &dyn Fn() -> Decided| match &sentence {
-            Some(sentence) => sentence.pass(user, decided),
-            None => decided(),
-        };
-        match command {
-            Command::ImportAccount(change) => {
-                let events = self.import(change);
-                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
-            }
-            Command::DeleteAccount => {
-                let events = self.delete();
-                self.take(&mut decision, Ok((events, Outcome::Forgetting)), at);
-            }
-            Command::Block { targets } => {
-                for target in targets {
-                    let decided = self.block(target, policy);
-                    self.take(&mut decision, decided, at);
-                }
-                self.settle(&mut decision.events, at);
-            }
-            Command::Unblock { targets } => {
-                for target in targets {
-                    let decided = self.unblock(target);
-                    self.take(&mut decision, decided, at);
-                }
-            }
-            Command::SetProfile(change) => {
-                let events = self.changes_of_profile(change).into_iter().collect();
-                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
-            }
-            Command::AddFriends { items, form, forced } => {
-                for item in items {
-                    let decided = judged(&item.user, &|| {
-                        if *form == OfferForm::Import {
-                            self.import_friend(item, policy)
-                        } else {
-                            self.add_friend(item, *form, *forced, policy)
-                        }
-                    });
-                    self.take(&mut decision, decided, at);
-                }
-            }
-            Command::RemoveFriends { targets, both } => {
-                for target in targets {
-                    let decided = self.remove_friend(target, *both);
-                    self.take(&mut decision, decided, at);
-                }
-                self.settle(&mut decision.events, at);
-            }
-            Command::ClearFriends { both } => {
-                for cleared in self.clear_friends(*both) {
-                    self.take(&mut decision, Ok(cleared), at);
-                }
-                self.settle(&mut decision.events, at);
-            }
-            Command::UpdateFriends { items } => {
-                for item in items {
-                    let decided = self.update_friend(item, policy);
-                    self.take(&mut decision, decided, at);
-                }
-            }
-            Command::AnswerRequests { items } => {
-                for item in items {
-                    let decided = judged(&item.user, &|| self.answer_request(item, policy));
-                    self.take(&mut decision, decided, at);
-                }
-            }
-            Command::AddGroups { names, members } => {
-                let (events, outcomes) = self.add_groups(names, members, policy)?;
-                events.iter().for_each(|event| self.evolve(event, at));
-                decision = Decision { events, outcomes };
-            }
-            Command::RemoveGroups { names } => {
-                let events = self.remove_groups(names).into_iter().collect();
-                self.take(&mut decision, Ok((events, Outcome::Recorded)), at);
-            }
-            // The actor knows under which key.
-            Command::BeginCall | Command::KeepAnswer(_) => {
-                decision.outcomes.push(Ok(Outcome::Recorded))
-            }
-            Command::Send(message) => {
-                let decided = if verdict.is_none_or(Verdict::allows_all) {
-                    Ok((vec![Event::MessageAccepted(message.clone())], Outcome::Recorded))
-                } else if verdict.is_some_and(|verdict| verdict.hidden) {
-                    Ok((Vec::new(), Outcome::Recorded))
-                } else {
-                    Err(Rejection::Forbidden)
-                };
-                self.take(&mut decision, decided, at);
-            }
-            Command::SetSubscription { subscription, secret } => {
-                let decided = self.set_subscription(subscription, secret, policy, at);
-                self.take(&mut decision, decided, at);
-            }
-            Command::SealAnew { name, seals } => {
-                self.take(&mut decision, self.seal_anew(name, seals), at);
-            }
-            Command::DeleteSubscription { name } => {
-                let decided = self.delete_subscription(name);
-                self.take(&mut decision, decided, at);
-            }
-            Command::MoveSubscription { name, to, configured } => {
-                let decided = self.move_subscription(name, to, *configured);
-                self.take(&mut decision, decided, at);
-            }
-            Command::BeginReplay { replay, configured } => {
-                let decided = self.begin_replay(replay, *configured);
-                self.take(&mut decision, decided, at);
-            }
-            Command::EndReplay { number, completed } => {
-                let decided = self.end_replay(*number, *completed);
-                self.take(&mut decision, decided, at);
-            }
-            // Taken apart above; a verdict is about no other one.
-            Command::Judged(_) => decision.outcomes.push(Err(Rejection::Forbidden)),
-        }
-        Ok(decision)
     }
 
     /// Answers what follows from effects of `peer`'s facts, in order, and takes it into account.
@@ -333,24 +183,6 @@ impl User {
         }
         self.version = version;
         self.rare.tidy();
-    }
-
-    fn take(
-        &mut self,
-        decision: &mut Decision,
-        decided: Result<(Vec<Event>, Outcome), Rejection>,
-        at: Timestamp,
-    ) {
-        decision.outcomes.push(match decided {
-            Ok((events, outcome)) => {
-                for event in &events {
-                    self.evolve(event, at);
-                }
-                decision.events.extend(events);
-                Ok(outcome)
-            }
-            Err(rejection) => Err(rejection),
-        });
     }
 
     /// Takes a fact into account. Total: what the journal holds has happened, so it never fails.

@@ -15,7 +15,7 @@ use super::gate::{App, Caller};
 use super::shape::{self, Shape};
 use super::webhook::Webhooks;
 use crate::actors::{Asker, ExecuteError, Executed, Users};
-use crate::domain::{CallKey, Command, Rejection, Timestamp, UserId, UserKey};
+use crate::domain::{CallKey, Command, Timestamp, UserId, UserKey};
 use crate::journal::Origin;
 use crate::webhooks::Consultant;
 
@@ -133,18 +133,12 @@ impl Call<'_> {
 
     /// What an entry is answered whose owner had no answer, while others may have.
     pub(super) fn unheard(&self, error: &ExecuteError) -> ErrorCode {
-        match error {
-            ExecuteError::Overloaded => code::timed_out(self.operation),
-            error => code::of_execute(self.operation, error),
-        }
+        code::of_entry(self.operation, error)
     }
 
     /// The whole call fails because the actors had no answer.
     pub(super) fn fault(&self, error: &ExecuteError) -> Failure {
-        match error {
-            ExecuteError::Rejected(Rejection::KeyReused) => Failure::Common(code::URL_UNREADABLE),
-            error => Failure::Whole(code::of_execute(self.operation, error)),
-        }
+        code::of_call(self.operation, error)
     }
 
     /// Success, with the members of `data`.

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 
 use serde::ser::{Serialize, Serializer};
 
+use super::answer::Failure;
 use super::{Operation, Service};
 use crate::actors::{ExecuteError, ItemError};
 use crate::domain::Rejection;
@@ -237,7 +238,29 @@ pub(super) fn of_execute(operation: Operation, error: &ExecuteError) -> ErrorCod
     }
 }
 
-/// The code of one entry of a batch.
+/// How a call fails as a whole that has no answer. A key that stands for another call is a fault of the
+/// URL that it stands in, for every service.
+pub(super) fn of_call(operation: Operation, error: &ExecuteError) -> Failure {
+    if let ExecuteError::Rejected(Rejection::KeyReused) = error {
+        return Failure::Common(URL_UNREADABLE);
+    }
+    Failure::Whole(of_execute(operation, error))
+}
+
+/// The code of an entry whose owner had no answer, while others may have: the call goes on, so that too
+/// much to do is no fault of the whole call there.
+pub(super) fn of_entry(operation: Operation, error: &ExecuteError) -> ErrorCode {
+    match error {
+        ExecuteError::Overloaded => timed_out(operation),
+        ExecuteError::Rejected(_)
+        | ExecuteError::TimedOut
+        | ExecuteError::Elsewhere
+        | ExecuteError::Interrupted
+        | ExecuteError::Unavailable => of_execute(operation, error),
+    }
+}
+
+/// The code of one item of a command.
 pub(super) fn of_item(operation: Operation, error: ItemError) -> ErrorCode {
     match error {
         ItemError::Rejected(rejection) => of_rejection(operation, rejection),
@@ -245,62 +268,48 @@ pub(super) fn of_item(operation: Operation, error: ItemError) -> ErrorCode {
     }
 }
 
-/// The code of a refusal by rule.
+/// The code of a refusal by rule. What no rule of the operation's service says is a fault of ours.
 pub(super) fn of_rejection(operation: Operation, rejection: Rejection) -> ErrorCode {
-    match operation.service() {
-        Service::Relations => of_relation(operation, rejection),
-        Service::Accounts => of_account(operation, rejection, ACCOUNT_UNKNOWN),
-        Service::Profiles => of_account(operation, rejection, PROFILE_ACCOUNT_NOT_IMPORTED),
-        Service::Messages if rejection == Rejection::Forbidden => MESSAGE_FORBIDDEN,
-        Service::Messages => of_account(operation, rejection, SENDER_UNKNOWN),
-        Service::Webhooks => of_webhook(rejection),
-    }
-}
-
-fn of_relation(operation: Operation, rejection: Rejection) -> ErrorCode {
+    let service = operation.service();
+    let of = |owner: Service, code| if service == owner { code } else { broken(operation) };
+    let relation = |code| of(Service::Relations, code);
+    let webhook = |code| of(Service::Webhooks, code);
     match rejection {
-        Rejection::AccountUnknown => ACCOUNT_NOT_IMPORTED,
-        Rejection::SelfTarget => REQUEST_INVALID,
-        Rejection::AlreadyBlocked => ALREADY_BLOCKED,
-        Rejection::BlocklistFull => BLOCKLIST_FULL,
-        Rejection::NotBlocked => NOT_BLOCKED,
-        Rejection::AlreadyFriend => ALREADY_FRIEND,
+        Rejection::AccountUnknown => match service {
+            Service::Relations => ACCOUNT_NOT_IMPORTED,
+            Service::Accounts => ACCOUNT_UNKNOWN,
+            Service::Profiles => PROFILE_ACCOUNT_NOT_IMPORTED,
+            Service::Messages => SENDER_UNKNOWN,
+            Service::Webhooks => broken(operation),
+        },
+        Rejection::Forbidden => match service {
+            Service::Relations => FORBIDDEN,
+            Service::Messages => MESSAGE_FORBIDDEN,
+            Service::Accounts | Service::Profiles | Service::Webhooks => broken(operation),
+        },
+        Rejection::SelfTarget => relation(REQUEST_INVALID),
+        Rejection::AlreadyBlocked => relation(ALREADY_BLOCKED),
+        Rejection::BlocklistFull => relation(BLOCKLIST_FULL),
+        Rejection::NotBlocked => relation(NOT_BLOCKED),
+        Rejection::AlreadyFriend => relation(ALREADY_FRIEND),
         Rejection::NotFriend if operation == Operation::FriendDelete => NOT_FRIEND,
-        Rejection::NotFriend => FRIEND_UNKNOWN,
-        Rejection::PeerBlocked => PEER_BLOCKED,
-        Rejection::BlockedByPeer => BLOCKED_BY_PEER,
-        Rejection::RequestsForbidden => REQUESTS_FORBIDDEN,
-        Rejection::FriendListFull => FRIEND_LIST_FULL,
-        Rejection::PeerFriendListFull => PEER_FRIEND_LIST_FULL,
-        Rejection::TooManyGroups => TOO_MANY_GROUPS,
-        Rejection::PeerAcceptsNobody | Rejection::Declined => PEER_ACCEPTS_NOBODY,
-        Rejection::RequestUnknown => REQUEST_UNKNOWN,
-        Rejection::KeyReused => URL_UNREADABLE,
-        Rejection::TooManyRequests => TOO_MANY_REQUESTS,
-        Rejection::ConfirmationNeeded => CONFIRMATION_NEEDED,
-        Rejection::TooManySubscriptions
-        | Rejection::SubscriptionUnknown
-        | Rejection::SecretMissing
-        | Rejection::TooManyReplays
-        | Rejection::ReplayUnknown => broken(operation),
-        Rejection::Forbidden => FORBIDDEN,
-    }
-}
-
-/// What is about one account alone is refused when that is unknown, and else never.
-fn of_account(operation: Operation, rejection: Rejection, unknown: ErrorCode) -> ErrorCode {
-    if rejection == Rejection::AccountUnknown { unknown } else { broken(operation) }
-}
-
-/// What is about subscriptions is refused by their own rules, and else never.
-fn of_webhook(rejection: Rejection) -> ErrorCode {
-    match rejection {
-        Rejection::TooManySubscriptions => TOO_MANY_SUBSCRIPTIONS,
-        Rejection::SubscriptionUnknown => SUBSCRIPTION_UNKNOWN,
-        Rejection::SecretMissing => WEBHOOK_SECRET_WRONG,
-        Rejection::TooManyReplays => TOO_MANY_REPLAYS,
-        Rejection::ReplayUnknown => REPLAY_UNKNOWN,
-        _ => WEBHOOKS_BROKEN,
+        Rejection::NotFriend => relation(FRIEND_UNKNOWN),
+        Rejection::PeerBlocked => relation(PEER_BLOCKED),
+        Rejection::BlockedByPeer => relation(BLOCKED_BY_PEER),
+        Rejection::RequestsForbidden => relation(REQUESTS_FORBIDDEN),
+        Rejection::FriendListFull => relation(FRIEND_LIST_FULL),
+        Rejection::PeerFriendListFull => relation(PEER_FRIEND_LIST_FULL),
+        Rejection::TooManyGroups => relation(TOO_MANY_GROUPS),
+        Rejection::PeerAcceptsNobody | Rejection::Declined => relation(PEER_ACCEPTS_NOBODY),
+        Rejection::TooManyRequests => relation(TOO_MANY_REQUESTS),
+        Rejection::ConfirmationNeeded => relation(CONFIRMATION_NEEDED),
+        Rejection::RequestUnknown => relation(REQUEST_UNKNOWN),
+        Rejection::KeyReused => relation(URL_UNREADABLE),
+        Rejection::TooManySubscriptions => webhook(TOO_MANY_SUBSCRIPTIONS),
+        Rejection::SubscriptionUnknown => webhook(SUBSCRIPTION_UNKNOWN),
+        Rejection::SecretMissing => webhook(WEBHOOK_SECRET_WRONG),
+        Rejection::TooManyReplays => webhook(TOO_MANY_REPLAYS),
+        Rejection::ReplayUnknown => webhook(REPLAY_UNKNOWN),
     }
 }
 

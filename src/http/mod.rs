@@ -1,4 +1,4 @@
-//! The API edge: actix-web stays inside this room.
+//! The API edge: what callers over HTTP see.
 //!
 //! One server speaks the server API of rest-api.md: it checks who calls, parses a body into domain
 //! types, asks [`Users`], and renders what came of it. A second one, in [`ops`], answers health

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::caller::{Bounds, Caller, Outcome, Post, Tls};

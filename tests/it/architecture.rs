@@ -100,6 +100,8 @@ const WORDS: &[(&str, &[&str])] = &[
     ("embedded::", &["app", "cli", "journal"]),
     ("fjall::", &["store"]),
     ("actix_http", &["http", "patience"]),
+    // Besides the edge and its connections: what nodes say to each other, and who starts and stops all that.
+    ("actix_web", &["app", "cli", "cluster", "http", "patience"]),
     ("actix::", &["actors"]),
     ("awc::", &["cluster", "webhooks"]),
     ("rdkafka", &["journal"]),

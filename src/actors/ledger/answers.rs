@@ -122,23 +122,16 @@ impl Ledger {
         let mut resolved = SmallVec::new();
         let deleted = events.iter().any(|event| matches!(event, Event::AccountDeleted {}));
         for event in events {
-            let (peer, edge, result) = match event {
-                Event::OfferConfirmed { peer, edge, .. } => (peer, edge, Ok(())),
-                Event::OfferEnded { peer, edge, why } => {
-                    (peer, edge, Err(ItemError::Rejected(*why)))
-                }
-                Event::OfferPending { peer, edge } => {
-                    (peer, edge, Err(ItemError::Rejected(Rejection::ConfirmationNeeded)))
-                }
-                Event::OfferWithdrawn { peer, edge } if deleted => {
-                    (peer, edge, Err(ItemError::Rejected(Rejection::AccountUnknown)))
-                }
+            let Some((peer, edge, outcome)) = event.offer_outcome() else { continue };
+            let result = match outcome.answer() {
+                Some(answer) => answer.map_err(ItemError::Rejected),
+                // The owner took it back.
+                None if deleted => Err(ItemError::Rejected(Rejection::AccountUnknown)),
                 // A removal by the same user came in between: what the peer would have said is not
                 // known. Whoever still wants the friendship asks again.
-                Event::OfferWithdrawn { peer, edge } => (peer, edge, Err(ItemError::Owed)),
-                _ => continue,
+                None => Err(ItemError::Owed),
             };
-            let tickets = state.desk.offer_answered(&(key, *peer, edge.version));
+            let tickets = state.desk.offer_answered(&(key, peer, edge.version));
             resolved.extend(tickets.into_iter().map(|ticket| (ticket, result)));
         }
         resolved

@@ -46,7 +46,8 @@ impl Ledger {
                     Effect::Forget => {
                         waiters.extend(awaited.forgetting.map(|slot| Ticket { request, slot }))
                     }
-                    _ => {}
+                    // No item waits for these; that of an offer waits for its answer.
+                    Effect::Propose { .. } | Effect::Pend { .. } | Effect::Withdraw { .. } => {}
                 }
             }
             let index = usize::from(to.0);
@@ -247,7 +248,13 @@ impl Owing {
             Self::Answer | Self::SameAnswer(_) => match owed.effect {
                 Effect::Confirm { agreement: said @ Some(_), .. } => self.takes(said),
                 Effect::Refuse { why: Rejection::Declined, .. } => self.takes(None),
-                _ => false,
+                Effect::Confirm { agreement: None, .. }
+                | Effect::Refuse { .. }
+                | Effect::Sever { .. }
+                | Effect::Propose { .. }
+                | Effect::Pend { .. }
+                | Effect::Withdraw { .. }
+                | Effect::Forget => false,
             },
         };
         owed.to == *peer && owed.from == key.user && owed.app == key.app && fits

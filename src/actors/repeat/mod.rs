@@ -160,15 +160,8 @@ impl Done {
             .events
             .iter()
             .filter_map(|event| {
-                let (peer, edge, came_to) = match event {
-                    Event::OfferConfirmed { peer, edge, .. } => (*peer, *edge, Ok(())),
-                    Event::OfferEnded { peer, edge, why } => (*peer, *edge, Err(*why)),
-                    Event::OfferPending { peer, edge } => {
-                        (*peer, *edge, Err(Rejection::ConfirmationNeeded))
-                    }
-                    _ => return None,
-                };
-                Some(Answered { key: commit.key, edge, peer, came_to })
+                let (peer, edge, outcome) = event.offer_outcome()?;
+                Some(Answered { key: commit.key, edge, peer, came_to: outcome.answer()? })
             })
             .collect();
         let call = commit.cause.is_none().then(|| Call {
@@ -176,14 +169,7 @@ impl Done {
             peers: commit.events.iter().flat_map(Event::peers).copied().collect(),
             own: commit.events.iter().any(Event::is_own),
             judged: verdict_of(commit).is_some(),
-            offers: commit
-                .events
-                .iter()
-                .filter_map(|event| match event {
-                    Event::FriendOffered { peer, edge, .. } => Some((*peer, *edge)),
-                    _ => None,
-                })
-                .collect(),
+            offers: commit.events.iter().filter_map(Event::offered).collect(),
         });
         let message = Self::of_message(commit).and_then(|done| done.message);
         let said_nothing = call.is_none() && answers.is_empty() && message.is_none();
@@ -192,10 +178,7 @@ impl Done {
 
     /// The message that a record takes over, and nothing else: where calls are never asked again.
     pub(super) fn of_message(commit: &Commit) -> Option<Self> {
-        let message = commit.events.iter().find_map(|event| match event {
-            Event::MessageAccepted(message) => Some(message),
-            _ => None,
-        })?;
+        let message = commit.events.iter().find_map(Event::message)?;
         let content = content(message, verdict_of(commit));
         let message = Some(Said { content, time: message.time });
         let answers = SmallVec::new();
@@ -210,10 +193,7 @@ impl Done {
 
 /// What was said beforehand to what a record does.
 fn verdict_of(commit: &Commit) -> Option<&Verdict> {
-    commit.events.iter().find_map(|event| match event {
-        Event::VerdictGiven(verdict) => Some(verdict),
-        _ => None,
-    })
+    commit.events.iter().find_map(Event::verdict)
 }
 
 /// What a call that is asked again has done before.

@@ -11,10 +11,12 @@ use tokio::task::yield_now;
 use super::shared::{Handle, Shared};
 use super::*;
 use crate::actors::checkpoint::write_checkpoint;
+use crate::actors::context::Commons;
 use crate::actors::incoming::Unheard;
 use crate::actors::ledger::Status;
 use crate::actors::ownership::{Keeping, drop_all, keep, leave, take_in};
-use crate::actors::user::{Apply, Run};
+use crate::actors::run::Run;
+use crate::actors::user::Apply;
 use crate::domain::{Effect, Severance, Version};
 use crate::journal::record::decode;
 use crate::journal::{Ack, Body, Epoch, WriterRule};
@@ -48,7 +50,7 @@ impl Office {
         let (store, hand) = Store::by_hand(&of_store).expect("the store opens");
         let shared = Shared::new(1, LEASE);
         let journal = shared.handle();
-        let context = Rc::new(Context {
+        let context = Context::new(Commons {
             node: "one".into(),
             partitions: 1,
             journal: journal.clone(),
@@ -66,8 +68,6 @@ impl Office {
             recoveries: Arc::new(Semaphore::new(1)),
             elsewhere: Arc::new(Alone),
             directory: Arc::default(),
-            turns: Default::default(),
-            neighbours: Default::default(),
         });
         let keeping = PartitionActor::new(context, HOME).keeping();
         Self { shared, journal, store, hand, keeping, _folder: folder }

@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use actix_web::rt;
 use futures_util::future::join_all;
+use tokio::task::{JoinHandle, spawn_local};
 
 pub(super) use self::ended::replay_cursor;
 use self::known::{Known, NOWHERE, One};
@@ -353,6 +353,6 @@ impl Drop for Telling<'_> {
 }
 
 /// Starts the directory's work; it ends when it is aborted.
-pub(super) fn begin(directory: &Arc<Directory>) -> rt::task::JoinHandle<()> {
-    rt::spawn(Arc::clone(directory).run())
+pub(super) fn begin(directory: &Arc<Directory>) -> JoinHandle<()> {
+    spawn_local(Arc::clone(directory).run())
 }

@@ -86,26 +86,22 @@ impl Person {
             }
         }
         let Some(peer) = event.peer() else { return };
-        // An offer of one direction is confirmed under its own id; all other edges are of both.
-        let offered = |edge: &EdgeId| {
-            let mine = self.state.offers().find(|offer| offer.peer == peer && offer.edge == *edge);
-            mine.map_or(OfferForm::TwoWay, |offer| offer.form)
-        };
-        let form = match event {
-            Event::FriendAdded { edge, .. } => Some(offered(edge)),
-            // Of the owner's own without an offer: what is left when the peer takes an offer back.
-            Event::FriendLinked { edge, .. } => {
-                let mine = self.state.offers().any(|offer| offer.edge == *edge);
-                let alone = edge.offerer == self.state.id() && !mine;
-                Some(if alone { OfferForm::OneWay } else { OfferForm::TwoWay })
-            }
-            _ => None,
-        };
+        let state = &self.state;
         let note = self.notes.entry(peer).or_default();
         note.offset = offset;
         match event {
             Event::UserBlocked { remain_friends, .. } => note.remains = *remain_friends,
-            Event::FriendAdded { .. } | Event::FriendLinked { .. } => note.form = form,
+            // An offer of one direction is confirmed under its own id; all other edges are of both.
+            Event::FriendAdded { edge, .. } => {
+                let mine = state.offers().find(|offer| offer.peer == peer && offer.edge == *edge);
+                note.form = Some(mine.map_or(OfferForm::TwoWay, |offer| offer.form));
+            }
+            // Of the owner's own without an offer: what is left when the peer takes an offer back.
+            Event::FriendLinked { edge, .. } => {
+                let mine = state.offers().any(|offer| offer.edge == *edge);
+                let alone = edge.offerer == state.id() && !mine;
+                note.form = Some(if alone { OfferForm::OneWay } else { OfferForm::TwoWay });
+            }
             Event::FriendRemoved { edge, reason, .. } => {
                 if matches!(reason, RemovalReason::DeletedSingle | RemovalReason::ClearedSingle)
                     && note.form == Some(OfferForm::TwoWay)

@@ -54,28 +54,65 @@ impl Streams {
         if !is_keeper(&commit.key.user) {
             return;
         }
+        let app = commit.key.app;
         for event in &commit.events {
-            let name = match event {
-                Event::SubscriptionSet(set) => &set.name,
-                Event::SubscriptionDeleted { name } => name,
-                Event::SubscriptionMoved(seek) => &seek.name,
-                _ => continue,
-            };
-            let said = self.0.entry((commit.key.app, name.clone())).or_default();
             match event {
                 Event::SubscriptionSet(set) => {
+                    let said = self.said_of(app, &set.name);
                     said.is_set = true;
                     said.asked.push(in_order(&set.commands));
                 }
-                Event::SubscriptionDeleted { .. } => {
+                Event::SubscriptionDeleted { name } => {
+                    let said = self.said_of(app, name);
                     said.is_set = false;
                     said.deletions += 1;
                 }
                 // In journals of earlier versions terms begin anew with a subscription that was deleted.
-                Event::SubscriptionMoved(seek) => said.term = said.term.max(seek.term),
-                _ => {}
+                Event::SubscriptionMoved(seek) => {
+                    let said = self.said_of(app, &seek.name);
+                    said.term = said.term.max(seek.term);
+                }
+                // Replays have cursors of their own.
+                Event::ReplayBegun(_)
+                | Event::ReplayEnded { .. }
+                // What no stream of subscriptions holds.
+                | Event::AccountImported {}
+                | Event::ProfileChanged(_)
+                | Event::AccountDeleted {}
+                | Event::UserBlocked { .. }
+                | Event::UserUnblocked { .. }
+                | Event::FriendOffered { .. }
+                | Event::FriendRequested { .. }
+                | Event::FriendAccepted { .. }
+                | Event::FriendRefused { .. }
+                | Event::FriendAdded { .. }
+                | Event::FriendLinked { .. }
+                | Event::FriendUpdated { .. }
+                | Event::FriendChanged { .. }
+                | Event::GroupsAdded { .. }
+                | Event::FriendsGrouped { .. }
+                | Event::GroupsRemoved { .. }
+                | Event::FriendRemoved { .. }
+                | Event::UnfriendAsked { .. }
+                | Event::OfferPending { .. }
+                | Event::OfferConfirmed { .. }
+                | Event::OfferEnded { .. }
+                | Event::OfferWithdrawn { .. }
+                | Event::OffersSettled { .. }
+                | Event::PeerForgotten { .. }
+                | Event::RequestDropped { .. }
+                | Event::MessageAccepted(_)
+                | Event::VerdictGiven(_)
+                | Event::CallBegun { .. }
+                | Event::CallDone { .. }
+                | Event::CallAnswered { .. }
+                | Event::CallsForgotten { .. } => {}
             }
         }
+    }
+
+    fn said_of(&mut self, app: AppId, name: &str) -> &mut Said {
+        self.0.entry((app, name.into())).or_default()
     }
 
     /// Whether anything was said of a subscription that `options` want.

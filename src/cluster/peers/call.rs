@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::web::Bytes;
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::StatusCode;
 use awc::http::header::{CONTENT_TYPE, USER_AGENT};
 use awc::{Client, Connector};
+use bytes::Bytes;
 use rustls::ClientConfig;
 use uuid::Uuid;
 

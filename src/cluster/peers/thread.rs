@@ -73,7 +73,7 @@ impl PeerCaller {
     async fn ask(self: Rc<Self>, mut calls: mpsc::Receiver<Call>, permits: Arc<Semaphore>) {
         while let Some(Call { body, deadline, answer, permit }) = calls.recv().await {
             let peer = self.clone();
-            actix_web::rt::spawn(async move {
+            tokio::task::spawn_local(async move {
                 let answered = peer.call(Kind::Ask, ASK, body, deadline).await;
                 drop(peer);
                 drop(permit);

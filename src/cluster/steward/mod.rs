@@ -64,7 +64,7 @@ pub type OpenBoard = (Arc<dyn Board>, Receiver<Notice>);
 /// The running steward. Dropping it ends it without handing anything over.
 pub struct Handle {
     shared: Rc<Shared>,
-    task: actix_web::rt::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
     looks: watch::Receiver<u64>,
 }
 
@@ -150,7 +150,7 @@ pub fn start(
         shared: shared.clone(),
         looked,
     };
-    let task = actix_web::rt::spawn(steward.run(members.1, owners.1));
+    let task = tokio::task::spawn_local(steward.run(members.1, owners.1));
     Handle { shared, task, looks }
 }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use actix_service::{Service, always_ready};
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection, Resolve};
-use actix_web::rt::net::TcpStream;
 use awc::http::Uri;
 use futures_util::future::{LocalBoxFuture, Shared};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::webhooks::guard::{Guard, Guarded, literal};

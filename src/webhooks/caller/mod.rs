@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_tls::connect::Resolve;
-use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::StatusCode;
 use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use awc::{Client, Connector};
+use bytes::Bytes;
 
 pub use answer::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
 pub use tls::{Certificate, CertificateError, Tls, TlsError};

@@ -11,12 +11,12 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
-use actix_web::web::Bytes;
 use awc::http::Uri;
 use awc::http::header::{HeaderName, HeaderValue, InvalidHeaderValue};
 use awc::http::uri::InvalidUri;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use super::{Line, Millis, Sent};
-use crate::domain::{FailurePolicy, Timestamp};
+use super::{Line, Millis, Sent, Terms};
+use crate::domain::{FailurePolicy, Timestamp, UserId};
 use crate::webhooks::breaker::{FAILURES_IN_A_ROW_MAX, Fault};
 use crate::webhooks::lane::Lane;
 
@@ -42,6 +42,30 @@ pub(in crate::webhooks) struct Settled {
     pub(in crate::webhooks) halted: bool,
 }
 
+/// What a verdict comes to.
+#[derive(Clone, Copy)]
+enum Outcome<'a> {
+    Accepted,
+    PutOff { wait_ms: Millis },
+    Failed(Failure<'a>),
+}
+
+#[derive(Clone, Copy)]
+struct Failure<'a> {
+    fault: Fault,
+    error: &'a str,
+    /// The next attempt waits so long in any case.
+    wait_min_ms: Millis,
+}
+
+/// How the receiver was before the verdict.
+#[derive(Clone, Copy)]
+struct Before {
+    /// The row of failures that one more belonged to.
+    streak: u64,
+    down: bool,
+}
+
 impl Line {
     /// Takes note of what came of a call.
     pub(in crate::webhooks) fn settle(
@@ -52,88 +76,24 @@ impl Line {
         at: Timestamp,
     ) -> Settled {
         self.out -= 1;
-        let mut settled = Settled::default();
-        let streak = self.breaker.streak();
-        let was_down = self.breaker.is_open();
-        let (alone, at_least_ms);
-        let verdict = match verdict {
-            Verdict::PutOff { wait_ms } if self.is_put_off_alone(sent) => {
-                let error = "the receiver asks for patience with this user alone".to_owned();
-                alone = Verdict::Failed { fault: Fault::Answer, error };
-                at_least_ms = *wait_ms;
-                &alone
+        let before = Before { streak: self.breaker.streak(), down: self.breaker.is_open() };
+        let outcome = self.outcome(sent, verdict);
+        let mut settled = self.note_receiver(sent.user, outcome, now);
+        let ready = match outcome {
+            Outcome::Accepted => self.lane_of(sent).is_some_and(|lane| lane.accepted(sent.user)),
+            Outcome::PutOff { .. } => {
+                self.lane_of(sent).is_some_and(|lane| lane.put_back(sent.user))
             }
-            other => {
-                at_least_ms = 0;
-                other
+            Outcome::Failed(failure) => {
+                self.note_failure(sent, failure, before, (now, at), &mut settled)
             }
         };
-        match verdict {
-            Verdict::Accepted => {
-                self.quiet_since = None;
-                self.through += 1;
-                self.breaker.succeeded();
-                settled.came_back = self.down_since.take().is_some();
-            }
-            Verdict::PutOff { wait_ms } => {
-                self.quiet_since = None;
-                self.breaker.put_off();
-                self.paused_until = self.paused_until.max(now + wait_ms);
-            }
-            Verdict::Failed { fault, error } => {
-                self.error = Some(short(error).into());
-                // The reference's way: a call is done with, whatever comes of it.
-                if !self.terms.call_once {
-                    settled.went_down = self.breaker.failed(now, sent.user, *fault);
-                }
-            }
-        }
-        let (partition, user) = (sent.partition, sent.user);
-        // A partition that was left meanwhile: whoever serves it makes the call again.
-        let served = self.lanes.get_mut(&partition).filter(|served| served.id == sent.lane);
-        let ready = served.is_some_and(|served| {
-            let lane = &mut served.lane;
-            let Verdict::Failed { error, .. } = verdict else {
-                return match verdict {
-                    Verdict::Accepted => lane.accepted(user),
-                    _ => lane.put_back(user),
-                };
-            };
-            let error = short(error);
-            if self.terms.call_once {
-                settled.gave_up = true;
-                return lane.give_up_at_once(user, at, error);
-            }
-            if was_down {
-                return lane.put_back(user);
-            }
-            // An attempt that failed while nobody came through may be the receiver's fault. If the
-            // receiver answers, and would count as down by now if it were down, it is not.
-            let (sure, all) = lane.weigh(user, streak);
-            let answers = matches!(verdict, Verdict::Failed { fault: Fault::Answer, .. });
-            let judged = sure >= self.terms.attempts_max
-                || (answers && all > self.terms.attempts_max.max(FAILURES_IN_A_ROW_MAX));
-            let judged = judged && !settled.went_down;
-            if judged && self.terms.policy == FailurePolicy::Skip {
-                settled.gave_up = true;
-                return lane.give_up(user, at, error);
-            }
-            let attempts = lane.failed(user, streak, at, error);
-            if judged && self.terms.policy == FailurePolicy::Halt {
-                settled.halted = true;
-                lane.halt(&format!("{} has failed {attempts} times: {error}", sent.call.id));
-            }
-            let wait = self.terms.schedule.wait(attempts, &sent.call.id.to_string());
-            let wait_ms = (wait.as_millis() as Millis).max(at_least_ms);
-            self.waiting.push(Reverse((now + wait_ms, partition, user)));
-            false
-        });
         if ready {
-            self.ready.push_back((partition, user));
+            self.ready.push_back((sent.partition, sent.user));
         }
         if settled.went_down {
             self.down_since.get_or_insert(at);
-            self.end_waits(|lane| lane.pardon(streak));
+            self.end_waits(|lane| lane.pardon(before.streak));
         }
         if settled.came_back {
             // Nobody waits for the end of a wait that the outage caused.
@@ -143,11 +103,99 @@ impl Line {
         settled
     }
 
+    /// Patience that the receiver asks for again and again with one user alone is a failure of that
+    /// user's call.
+    fn outcome<'a>(&mut self, sent: &Sent, verdict: &'a Verdict) -> Outcome<'a> {
+        match verdict {
+            Verdict::Accepted => Outcome::Accepted,
+            Verdict::PutOff { wait_ms } if self.is_put_off_alone(sent) => {
+                Outcome::Failed(Failure {
+                    fault: Fault::Answer,
+                    error: "the receiver asks for patience with this user alone",
+                    wait_min_ms: *wait_ms,
+                })
+            }
+            Verdict::PutOff { wait_ms } => Outcome::PutOff { wait_ms: *wait_ms },
+            Verdict::Failed { fault, error } => {
+                Outcome::Failed(Failure { fault: *fault, error: short(error), wait_min_ms: 0 })
+            }
+        }
+    }
+
+    /// Takes note of what it says of the receiver.
+    fn note_receiver(&mut self, user: UserId, outcome: Outcome<'_>, now: Millis) -> Settled {
+        let mut settled = Settled::default();
+        match outcome {
+            Outcome::Accepted => {
+                self.quiet_since = None;
+                self.through += 1;
+                self.breaker.succeeded();
+                settled.came_back = self.down_since.take().is_some();
+            }
+            Outcome::PutOff { wait_ms } => {
+                self.quiet_since = None;
+                self.breaker.put_off();
+                self.paused_until = self.paused_until.max(now + wait_ms);
+            }
+            Outcome::Failed(Failure { fault, error, .. }) => {
+                self.error = Some(error.into());
+                // The reference's way: a call is done with, whatever comes of it.
+                if !self.terms.call_once {
+                    settled.went_down = self.breaker.failed(now, user, fault);
+                }
+            }
+        }
+        settled
+    }
+
+    /// The call is given up, goes out again at once, or waits. Answers whether its user's next one can
+    /// go out.
+    fn note_failure(
+        &mut self,
+        sent: &Sent,
+        failure: Failure<'_>,
+        before: Before,
+        (now, at): (Millis, Timestamp),
+        settled: &mut Settled,
+    ) -> bool {
+        let (terms, user) = (self.terms, sent.user);
+        let Some(lane) = self.lane_of(sent) else { return false };
+        if terms.call_once {
+            settled.gave_up = true;
+            return lane.give_up_at_once(user, at, failure.error);
+        }
+        if before.down {
+            return lane.put_back(user);
+        }
+        let judged = !settled.went_down
+            && is_its_own_fault(lane.weigh(user, before.streak), failure.fault, &terms);
+        if judged && terms.policy == FailurePolicy::Skip {
+            settled.gave_up = true;
+            return lane.give_up(user, at, failure.error);
+        }
+        let attempts = lane.failed(user, before.streak, at, failure.error);
+        if judged && terms.policy == FailurePolicy::Halt {
+            settled.halted = true;
+            let (id, error) = (&sent.call.id, failure.error);
+            lane.halt(&format!("{id} has failed {attempts} times: {error}"));
+        }
+        let wait = terms.schedule.wait(attempts, &sent.call.id.to_string());
+        let wait_ms = (wait.as_millis() as Millis).max(failure.wait_min_ms);
+        self.waiting.push(Reverse((now + wait_ms, sent.partition, user)));
+        false
+    }
+
+    /// The lane that the call is of. None for a partition that was left meanwhile: whoever serves it makes
+    /// the call again.
+    fn lane_of(&mut self, sent: &Sent) -> Option<&mut Lane> {
+        let served = self.lanes.get_mut(&sent.partition)?;
+        (served.id == sent.lane).then_some(&mut served.lane)
+    }
+
     /// The receiver asks for patience with a call. Answers whether it does so with its user alone.
     fn is_put_off_alone(&mut self, sent: &Sent) -> bool {
-        let served = self.lanes.get_mut(&sent.partition).filter(|served| served.id == sent.lane);
         let through = self.through;
-        served.is_some_and(|served| served.lane.put_off(sent.user, through))
+        self.lane_of(sent).is_some_and(|lane| lane.put_off(sent.user, through))
     }
 
     /// Where the last cursor says that the receiver counts as down, the next one says that it is up.
@@ -168,6 +216,14 @@ impl Line {
             }
         }
     }
+}
+
+/// Whether a call has failed by its own fault, so often that the policy speaks. An attempt that failed
+/// while nobody came through may be the receiver's fault. If the receiver answers, and would count as
+/// down by now if it were down, it is not.
+fn is_its_own_fault((sure, all): (u32, u32), fault: Fault, terms: &Terms) -> bool {
+    sure >= terms.attempts_max
+        || (fault == Fault::Answer && all > terms.attempts_max.max(FAILURES_IN_A_ROW_MAX))
 }
 
 /// The beginning of a text that is kept.

@@ -3,7 +3,7 @@
 //! A record causes at most one call per command. Bodies have the fields of the reference in the
 //! order of its samples and no others, because strict receivers decode closed types.
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::journal::Handle;
 use super::office::{Office, Phase};
+use crate::actors::context::Commons;
 use crate::actors::elsewhere::{Asked, Question};
 use crate::actors::known::Known;
 use crate::actors::recovery::{RecoveryError, recover};
@@ -96,7 +97,7 @@ impl Node {
         let known = Arc::new(Known::new(16, partitions));
         let elsewhere = Arc::new(Link { wire, handle: handle.clone() });
         let thread = || {
-            Rc::new(Context {
+            Context::new(Commons {
                 node: name.into(),
                 partitions,
                 journal: handle.clone(),
@@ -115,8 +116,6 @@ impl Node {
                 elsewhere: elsewhere.clone(),
                 // Nobody's: what goes to another thread is on the wire.
                 directory: Arc::new((0..partitions).map(|_| Default::default()).collect()),
-                turns: Default::default(),
-                neighbours: Default::default(),
             })
         };
         let context = thread();
@@ -145,7 +144,7 @@ impl Node {
     /// been.
     fn begin(&mut self) -> bool {
         if !self.begun {
-            let Context { journal, store, settings, .. } = &*self.context;
+            let Commons { journal, store, settings, .. } = &**self.context;
             let all: Vec<Partition> = (0..self.context.partitions).map(Partition).collect();
             let kept_bytes_max = settings.resident_bytes_max;
             match recover(&**journal, store.tables(), &all, kept_bytes_max) {
