@@ -16,7 +16,7 @@ const README: &str = include_str!("../../README.md");
 /// The end of each chapter of README that is read, and its beginning.
 const TOUR: (&str, &str) = ("## A tour of five minutes", "## Operating it");
 const SETTINGS: (&str, &str) = ("### Settings", "### The data folder");
-const API: (&str, &str) = ("## The API", "## Measured");
+const API: (&str, &str) = ("## The API", "## What is not there yet");
 const WEBHOOKS: (&str, &str) = ("### Webhooks", "### Beyond the reference");
 
 /// Numbers that depend on when something was done, or in how many records.
