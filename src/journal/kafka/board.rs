@@ -13,6 +13,7 @@ use super::client::{
     ASK_AGAIN, Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable,
 };
 use super::producer::Producer;
+use super::topics::PATIENCE;
 use crate::journal::{Board, JournalError, Notice};
 
 /// Notices that were read and not heard yet, at most.
@@ -57,10 +58,11 @@ pub(super) fn read(client: &Client, topic: &str) -> Result<Receiver<Notice>, Jou
     Ok(heard)
 }
 
-/// A consumer, and where the board ends. Of a board that was made just now the leader may not know
-/// that it is; as for the ends of the journal, a new consumer asks again then.
+/// A consumer, and where the board ends, asked for as patiently as all else at a start. Of a board that
+/// was made just now the leader may not know that it is; as for the ends of the journal, a new consumer
+/// asks again then.
 fn with_end(client: &Client, topic: &str) -> Result<(Consumer, i64), JournalError> {
-    let deadline = Instant::now() + QUESTION_TIMEOUT;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let consumer = client.consumer(Manner::Compacted)?;
         match consumer.fetch_watermarks(topic, 0, QUESTION_TIMEOUT) {

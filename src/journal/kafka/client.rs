@@ -109,7 +109,12 @@ impl Client {
             .set("bootstrap.servers", settings.brokers.join(","))
             .set("client.id", &settings.client_id)
             .set("socket.timeout.ms", "6000")
-            .set("socket.connection.setup.timeout.ms", "3000")
+            // This counts until the broker's first answer: a connection to a busy one that is given up
+            // sooner than it answers never comes about. Nobody waits for the end of it. Questions,
+            // records and leases have deadlines of their own; while one broker says nothing the
+            // library connects to the others; and a way that carries again is found by the kernel,
+            // which repeats its attempt within 4 s.
+            .set("socket.connection.setup.timeout.ms", "10000")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "2000")
             .set("retry.backoff.ms", "20")

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::client::{Client, Manner, QUESTION_TIMEOUT, unreachable};
+use super::client::{Client, Manner, QUESTION_TIMEOUT};
 use super::reader::{Ends, Pool, READ_TIMEOUT, Readers};
 use super::{ClusterSettings, topics};
 use crate::journal::{JournalError, Offset, Partition, ReadJournal, Reader};
@@ -15,7 +15,7 @@ pub struct ReadOnly {
 }
 
 impl ReadOnly {
-    /// Connects to the cluster. Blocks; bounded.
+    /// Connects to the cluster. Blocks; bounded by [`topics::PATIENCE`], as a start is.
     ///
     /// Errors: [`JournalError::Unreachable`]; [`JournalError::Topic`] if there is no journal, or half a
     /// copy of one.
@@ -23,8 +23,8 @@ impl ReadOnly {
         let client = Client::new(cluster);
         let topic = client.journal_topic();
         let consumer = client.consumer(Manner::Journal)?;
-        let metadata =
-            consumer.fetch_metadata(None, QUESTION_TIMEOUT).map_err(|error| unreachable(&error))?;
+        let metadata = topics::metadata(consumer.client(), &client)
+            .map_err(|error| topics::with_brokers(error, &client))?;
         topics::refuse_half(&metadata, client.settings())?;
         let partitions = match topics::topic(&metadata, &topic) {
             Some(topic) => topics::partitions(topic),

@@ -28,14 +28,18 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     cluster
 }
 
+fn way_to(cluster: &MockCluster<'static, DefaultProducerContext>) -> ClusterSettings {
+    ClusterSettings {
+        brokers: cluster.bootstrap_servers().split(',').map(str::to_owned).collect(),
+        prefix: "mock.".into(),
+        security: Security::default(),
+        client_id: "mock".into(),
+    }
+}
+
 fn open(cluster: MockCluster<'static, DefaultProducerContext>) -> Faulty {
     let settings = Settings {
-        cluster: ClusterSettings {
-            brokers: cluster.bootstrap_servers().split(',').map(str::to_owned).collect(),
-            prefix: "mock.".into(),
-            security: Security::default(),
-            client_id: "mock".into(),
-        },
+        cluster: way_to(&cluster),
         partitions: PARTITIONS,
         replication: 3,
         development: false,
@@ -296,6 +300,19 @@ fn a_board_whose_leader_does_not_know_yet_that_it_is_is_asked_again() {
     faulty.cluster.request_errors(Request::ListOffsets, &[fault; 4]);
     let (_, mut notices) = faulty.journal.board("members").expect("a board");
     assert!(matches!(notices.blocking_recv(), Some(Notice::CaughtUp)));
+}
+
+/// Busy brokers: a connection is not given up before its first answer, and the question that waited for
+/// both is asked again.
+#[test]
+fn brokers_whose_answers_are_late_are_heard() {
+    const LATE: Duration = Duration::from_millis(3500);
+    let cluster = cluster();
+    for broker in 1..=3 {
+        cluster.broker_round_trip_time(broker, LATE).expect("a slow broker");
+    }
+    let audit = ReadOnly::open(way_to(&cluster)).expect("they answer");
+    assert_eq!(audit.partitions(), PARTITIONS);
 }
 
 #[test]

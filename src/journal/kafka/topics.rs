@@ -13,8 +13,9 @@ use super::requirements::{COPYING, Found, IN_SYNC_MIN, TOPICS, Topic};
 use super::{ClusterSettings, Settings};
 use crate::journal::JournalError;
 
-/// How long a start waits for the cluster and its topics.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long each step of a start waits for the cluster, and whoever only looks at a journal: a cluster
+/// that is slow gets through all steps, and one that is gone ends the first.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it waits before it asks again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -36,14 +37,19 @@ pub(super) fn prepare(
     settings: &Settings,
     purpose: Purpose,
 ) -> Result<(), JournalError> {
-    apart(|| prepare_all(client, settings, purpose)).map_err(|error| match error {
+    apart(|| prepare_all(client, settings, purpose)).map_err(|error| with_brokers(error, client))
+}
+
+/// Says of whom nothing was heard, and for how long.
+pub(super) fn with_brokers(error: JournalError, client: &Client) -> JournalError {
+    match error {
         JournalError::Unreachable { reason } => {
             let (brokers, asked_s) = (client.settings().brokers.join(","), PATIENCE.as_secs());
             let reason = format!("{reason}; asked for up to {asked_s} s: {brokers}");
             JournalError::Unreachable { reason }
         }
         error => error,
-    })
+    }
 }
 
 /// Takes the mark of a copy away: what it has filled may be served.
@@ -80,33 +86,27 @@ async fn prepare_all(
     purpose: Purpose,
 ) -> Result<(), JournalError> {
     let admin = admin(client)?;
-    let deadline = Instant::now() + PATIENCE;
     let (mark, journal) = (client.settings().topic(COPYING.name), client.journal_topic());
     let mut wanted: Vec<(&Topic, String)> =
         TOPICS.iter().map(|topic| (topic, client.settings().topic(topic.name))).collect();
-    let asked = admin.inner().fetch_metadata(None, QUESTION_TIMEOUT);
-    let mut known = match asked {
-        Ok(known) => known,
-        Err(error) => {
-            let brokers = client.settings().brokers.join(",");
-            tracing::warn!(kafka.brokers = brokers, %error, "no broker answers yet; asking again");
-            wait_after(error, deadline).await?;
-            metadata(&admin, deadline).await?
-        }
-    };
+    let mut known = metadata(admin.inner(), client)?;
     refuse_without_journal(&known, &journal, &wanted)?;
     if purpose == Purpose::Fill {
         if !exists(&known, &mark) {
-            refuse_records(&admin, &known, &journal, deadline).await?;
+            refuse_records(&admin, &known, &journal)?;
         }
         wanted.push((&COPYING, mark.clone()));
     }
+    let (mut missed, mut deadline) = (usize::MAX, Instant::now() + PATIENCE);
     loop {
         if purpose == Purpose::Serve {
             refuse_half(&known, client.settings())?;
         }
         let mut missing: Vec<&(&Topic, String)> =
             wanted.iter().filter(|(_, name)| topic(&known, name).is_none()).collect();
+        if missing.len() < missed {
+            (missed, deadline) = (missing.len(), Instant::now() + PATIENCE);
+        }
         // The mark of a copy before the journal, and the journal before the others: beside them it is
         // never missing but if it is lost.
         for first in [&mark, &journal] {
@@ -123,13 +123,13 @@ async fn prepare_all(
         // is.
         create(&admin, settings, &missing).await?;
         tokio::time::sleep(LOOK).await;
-        known = metadata(&admin, deadline).await?;
+        known = metadata(admin.inner(), client)?;
     }
     for (topic, name) in &wanted {
         let described = self::topic(&known, name).ok_or_else(|| JournalError::Unreachable {
             reason: format!("kafka does not show the topic {name}"),
         })?;
-        let settings_found = settings_of(&admin, name, deadline).await?;
+        let settings_found = settings_of(&admin, name).await?;
         let copies = described.partitions().iter().map(|partition| partition.replicas().len());
         let found = Found {
             name,
@@ -177,19 +177,15 @@ pub(super) fn refuse_half(
 }
 
 /// Errors: the journal has records, and no copy has begun it.
-async fn refuse_records(
-    admin: &Admin,
-    known: &Metadata,
-    journal: &str,
-    deadline: Instant,
-) -> Result<(), JournalError> {
+fn refuse_records(admin: &Admin, known: &Metadata, journal: &str) -> Result<(), JournalError> {
     let count = topic(known, journal).map_or(0, partitions);
     for partition in 0..count {
+        let deadline = Instant::now() + PATIENCE;
         let end = loop {
             let asked = admin.inner().fetch_watermarks(journal, partition.into(), QUESTION_TIMEOUT);
             match asked {
                 Ok((_, end)) => break end,
-                Err(error) => wait_after(error, deadline).await?,
+                Err(error) => wait_after(&error, deadline)?,
             }
         };
         if end > 0 {
@@ -209,7 +205,7 @@ async fn unmark(client: &Client) -> Result<(), JournalError> {
     let mark = client.settings().topic(COPYING.name);
     let options =
         AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-    while exists(&metadata(&admin, deadline).await?, &mark) {
+    while exists(&metadata(admin.inner(), client)?, &mark) {
         let deleted = admin.delete_topics(&[mark.as_str()], &options).await;
         let mut why = "it is still there".to_owned();
         let mut is_final = Instant::now() >= deadline;
@@ -241,22 +237,33 @@ fn exists(known: &Metadata, name: &str) -> bool {
     known.topics().iter().any(|topic| topic.name() == name)
 }
 
-/// All topics of the cluster. Asked by name, a broker might create what it does not have.
-async fn metadata(admin: &Admin, deadline: Instant) -> Result<Metadata, JournalError> {
+/// All topics of the cluster, asked for until it answers, or [`PATIENCE`] is over. Asked by name, a
+/// broker might create what it does not have. Blocks.
+pub(super) fn metadata(
+    library: &rdkafka::client::Client<Quiet>,
+    client: &Client,
+) -> Result<Metadata, JournalError> {
+    let (deadline, mut is_told) = (Instant::now() + PATIENCE, false);
     loop {
-        match admin.inner().fetch_metadata(None, QUESTION_TIMEOUT) {
+        let error = match library.fetch_metadata(None, QUESTION_TIMEOUT) {
             Ok(known) => return Ok(known),
-            Err(error) => wait_after(error, deadline).await?,
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut is_told, true) {
+            let brokers = client.settings().brokers.join(",");
+            tracing::warn!(kafka.brokers = brokers, %error, "no broker answers yet; asking again");
         }
+        wait_after(&error, deadline)?;
     }
 }
 
 /// Waits a little after a trouble that may pass; gives up otherwise, and at the deadline.
-async fn wait_after(error: KafkaError, deadline: Instant) -> Result<(), JournalError> {
-    if !is_passing(&error) || Instant::now() >= deadline {
-        return Err(unreachable(&error));
+fn wait_after(error: &KafkaError, deadline: Instant) -> Result<(), JournalError> {
+    if !is_passing(error) || Instant::now() >= deadline {
+        return Err(unreachable(error));
     }
-    tokio::time::sleep(LOOK).await;
+    // A plain pause: the questions wait for the network anyway, on a thread of their own.
+    std::thread::sleep(LOOK);
     Ok(())
 }
 
@@ -308,11 +315,8 @@ async fn create(
 }
 
 /// What the topic `name` is set to.
-async fn settings_of(
-    admin: &Admin,
-    name: &str,
-    deadline: Instant,
-) -> Result<HashMap<String, String>, JournalError> {
+async fn settings_of(admin: &Admin, name: &str) -> Result<HashMap<String, String>, JournalError> {
+    let deadline = Instant::now() + PATIENCE;
     let question = [ResourceSpecifier::Topic(name)];
     let options = AdminOptions::new().request_timeout(Some(QUESTION_TIMEOUT));
     loop {
@@ -322,12 +326,11 @@ async fn settings_of(
                 let entries = described.entries.into_iter();
                 return Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect());
             }
-            Ok(Some(Err(code))) => wait_after(KafkaError::MetadataFetch(code), deadline).await?,
-            Ok(None) => wait_after(KafkaError::Canceled, deadline).await?,
-            Err(KafkaError::AdminOp(code)) => {
-                wait_after(KafkaError::MetadataFetch(code), deadline).await?;
+            Ok(Some(Err(code))) | Err(KafkaError::AdminOp(code)) => {
+                wait_after(&KafkaError::MetadataFetch(code), deadline)?;
             }
-            Err(error) => wait_after(error, deadline).await?,
+            Ok(None) => wait_after(&KafkaError::Canceled, deadline)?,
+            Err(error) => wait_after(&error, deadline)?,
         }
     }
 }

@@ -257,7 +257,8 @@ async fn a_partition_that_is_handed_over_goes_on_elsewhere_without_waiting_for_a
 
 #[actix::test]
 async fn a_partition_that_is_being_handed_over_has_nothing_to_say_at_the_door() {
-    let cluster = Cluster::new();
+    // None of it is over because its lease is.
+    let cluster = Cluster::with_lease(PATIENCE);
     let one = cluster.node("one");
     one.claim_all().await;
     let home = Partition(0);
