@@ -73,7 +73,7 @@ impl Grounds<'_> {
     }
 
     /// Where subscribers are asked beforehand.
-    pub(super) fn desks(&mut self) -> webhooks::Desks {
+    pub(super) fn desks(&mut self) -> Arc<webhooks::Desks> {
         let questions = webhooks::consult::Metrics::default();
         questions.register(&mut self.registry);
         webhooks::Desks::new(self.clock.clone(), questions)

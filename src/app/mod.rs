@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use uuid::Uuid;
 
 pub use self::check::check;
-use self::cluster::{Inside, Outside};
+use self::cluster::Inside;
 use self::directory::{Directory, subscriptions};
 use self::followers::Followers;
 use self::grounds::{Grounds, check_admins, open_journal};
@@ -73,11 +73,15 @@ pub struct Node {
 impl Node {
     /// Starts a node and waits until it takes commands, or for `START_PATIENCE`: then it serves
     /// what it can, and `/readyz` says what is wrong. Must be called inside an actix system.
+    ///
+    /// Errors: an address is taken, a folder cannot be used, the journal or the state is not to be had.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self> {
         Self::start_until(config, clock, std::future::pending()).await
     }
 
     /// The same, but a node that is told to `stop` waits for nothing any more: it can be stopped.
+    ///
+    /// Errors: as [`Node::start`]'s.
     pub async fn start_until(
         config: &Config,
         clock: Clock,
@@ -408,6 +412,8 @@ fn open_store(config: &Config) -> Result<Store> {
 }
 
 /// The accounts that a development app has from the start, so that its first call finds somebody.
+///
+/// Errors: why the first one that failed was not imported.
 pub async fn import_samples(users: &Users, app: AppId) -> Result<(), ExecuteError> {
     for name in SAMPLES {
         let user = UserId::parse(name).expect("the sample names are legal");

@@ -93,6 +93,8 @@ fn rate_limits(app: &config::App) -> http::RateLimits {
 }
 
 /// What an app shows to the receivers of its webhooks, whoever set their addresses.
+///
+/// Errors: its files cannot be read, or do not fit together.
 pub fn webhook_certificate(
     webhook: &config::Webhook,
 ) -> Result<Option<webhooks::Certificate>, webhooks::CertificateError> {
