@@ -1,10 +1,10 @@
 //! What the partitions of one thread share, and how they reach each other.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use actix::Addr;
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use super::incoming::Incoming;
 use super::known::Known;
 use super::ledger::Outgoing;
 use super::partition::{Answered, Effects, PartitionActor};
+use super::recovery::Recovered;
 use super::seats::{Seat, Seats};
 use super::standby::Standby;
 use super::turns::Turns;
@@ -46,6 +47,8 @@ pub(super) struct Commons {
     pub(super) seats: Arc<Seats>,
     pub(super) standby: Option<Standby>,
     pub(super) archive: Option<Arc<dyn Archive>>,
+    /// What the start has recovered of each partition that it is alone with, until the first claim.
+    pub(super) recovered: Arc<Mutex<BTreeMap<Partition, Recovered>>>,
     /// Recoveries that may run at the same time.
     pub(super) recoveries: Arc<Semaphore>,
     pub(super) elsewhere: Arc<dyn Elsewhere>,

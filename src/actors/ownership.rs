@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -20,8 +21,8 @@ use super::snapshot::Snapshots;
 use super::terms::Terms;
 use crate::journal::record::{decode, encode};
 use crate::journal::{
-    Ack, Body, Durability, Epoch, Journal, JournalError, Offset, Partition, Place, Settlement,
-    WriterRule,
+    Ack, Body, Durability, Epoch, Imprint, Journal, JournalError, Offset, Partition, Place,
+    Settlement, WriterRule,
 };
 
 /// How long at least lies between two claims of a partition by one node. Short in tests, which are in
@@ -177,6 +178,7 @@ async fn claim(
     }
     let recovered = recovered(keeping).await?;
     let (epoch, vacated) = terms.before_claim(&recovered)?;
+    let end = recovered.next;
     registry.adopt(ledger.restore(recovered));
     let (told, mut settlements) = unbounded_channel();
     // What rang in an earlier term is over.
@@ -194,6 +196,14 @@ async fn claim(
         return Err(ClaimError::Unacknowledged);
     };
     let acknowledged = Instant::now();
+    if context.alone && first == end {
+        // Nobody else writes the journal, and nothing stands between the claim and what was read.
+        terms.note_held(epoch);
+        terms.note_served(epoch);
+        ledger.note_claim(Imprint::of(first, &bytes));
+        serve(keeping, epoch, first);
+        return Ok((epoch, settlements));
+    }
     let recovered = self::recovered(keeping).await?;
     terms.behind_claim(&recovered, (nonce, first), epoch)?;
     if let Some(lease) = context.journal.lease() {
@@ -213,15 +223,27 @@ async fn claim(
 pub(super) fn take_office(keeping: &Keeping, recovered: Recovered, epoch: Epoch, first: Offset) {
     let Keeping { ledger, registry, .. } = keeping;
     registry.adopt(ledger.restore(recovered));
+    serve(keeping, epoch, first);
+}
+
+fn serve(Keeping { ledger, .. }: &Keeping, epoch: Epoch, first: Offset) {
     ledger.claimed(WriterRule::new(epoch, first));
     ledger.begin_cursors();
     ledger.schedule_turn();
 }
 
-/// Recovers the partition's state. Spoilt rows are rebuilt, once, and answer no questions meanwhile.
+/// Recovers the partition's state, unless the start has done so. Spoilt rows are rebuilt, once, and
+/// answer no questions meanwhile.
 async fn recovered(keeping: &Keeping) -> Result<Recovered, ClaimError> {
     let Keeping { ledger, .. } = keeping;
     let context = &ledger.context;
+    let by_start = {
+        let mut by_start = context.recovered.lock().unwrap_or_else(PoisonError::into_inner);
+        by_start.remove(&ledger.partition)
+    };
+    if let Some(recovered) = by_start {
+        return Ok(recovered);
+    }
     // Each of them reads from the journal and writes into the store.
     let _turn = context.recoveries.acquire().await.map_err(|_| ClaimError::Store)?;
     let mut doubted = false;

@@ -85,6 +85,7 @@ impl Commons {
             seats: Arc::new(Seats::new(partitions)),
             standby: None,
             archive: parts.archive,
+            recovered: Arc::default(),
             recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),
             elsewhere: parts.elsewhere,
             directory: Arc::new((0..partitions).map(|_| OnceLock::new()).collect()),
@@ -168,13 +169,16 @@ impl Users {
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let partitions = parts.journal.partitions();
         let alone = parts.journal.lease().is_none();
-        if alone {
-            // In one pass over the journal; each partition then finds its checkpoint at the end.
-            let all: Vec<Partition> = (0..partitions).map(Partition).collect();
-            let kept_bytes_max = parts.settings.resident_bytes_max;
-            recover(&*parts.journal, parts.store.tables(), &all, kept_bytes_max)?;
-        }
         let mut commons = Commons::of(parts, partitions, alone);
+        if alone {
+            // In one pass over the journal, which each partition's own would have to make as well.
+            let all: Vec<Partition> = (0..partitions).map(Partition).collect();
+            let kept_bytes_max = commons.settings.resident_bytes_max;
+            let recovered =
+                recover(&*commons.journal, commons.store.tables(), &all, kept_bytes_max)?;
+            let by_partition = recovered.into_iter().map(|state| (state.partition, state));
+            commons.recovered = Arc::new(Mutex::new(by_partition.collect()));
+        }
         let threads = Threads::start(&mut commons)?;
         let users = Self {
             directory: commons.directory,

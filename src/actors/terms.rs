@@ -61,8 +61,13 @@ impl Terms {
         if recovered.claim != Some(claim) {
             return Err(ClaimError::Beaten);
         }
-        self.held = Some(epoch);
+        self.note_held(epoch);
         Ok(())
+    }
+
+    /// The claim with `epoch` took effect.
+    pub(super) fn note_held(&mut self, epoch: Epoch) {
+        self.held = Some(epoch);
     }
 
     /// Nobody of an earlier epoch answers questions any more.

@@ -252,3 +252,33 @@ fn users_of_an_app_that_the_settings_do_not_have_are_told_of() {
         assert_eq!(said.contains(&told), is_told, "{said}");
     }
 }
+
+/// A start reads what no checkpoint holds once, not once more for each partition that was quiet meanwhile.
+#[test]
+fn a_start_after_a_kill_reads_the_journal_about_once() {
+    let setup = Setup::new();
+    let node = TestProcess::start(&setup);
+    let mut caller = node.caller();
+    let names = names("u", 900);
+    let peers: Vec<&str> = names.iter().map(String::as_str).collect();
+    caller.import(&["amy"]);
+    caller.import(&peers);
+    let journal = setup.data_dir().join("journal");
+    while folder_bytes(&journal) < 4 << 20 {
+        caller.block("amy", &peers).ok();
+        caller.unblock("amy", &peers).ok();
+    }
+    node.kill();
+    let bytes = folder_bytes(&journal);
+    let node = TestProcess::start(&setup);
+    let io = fs::read_to_string(format!("/proc/{}/io", node.pid().as_raw_nonzero()));
+    let io = io.expect("Linux counts what a process reads");
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("it is said");
+    let read: u64 = read.parse().expect("a number");
+    assert!(read < 4 * bytes, "{read} bytes were read, the journal has {bytes}");
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).expect("a folder");
+    files.map(|file| file.expect("a file").metadata().expect("it is there").len()).sum()
+}

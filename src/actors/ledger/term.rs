@@ -184,6 +184,11 @@ impl Ledger {
         self.state.borrow().last
     }
 
+    /// The claim stands right behind what was recovered.
+    pub(in crate::actors) fn note_claim(&self, claim: Imprint) {
+        self.state.borrow_mut().last = Some(claim);
+    }
+
     /// The claim took effect: the partition takes commands.
     pub(in crate::actors) fn claimed(&self, writer: WriterRule) {
         let mut state = self.state.borrow_mut();

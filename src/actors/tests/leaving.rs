@@ -65,6 +65,7 @@ impl Office {
             seats: Arc::new(Seats::new(1)),
             standby: None,
             archive: None,
+            recovered: Arc::default(),
             recoveries: Arc::new(Semaphore::new(1)),
             elsewhere: Arc::new(Alone),
             directory: Arc::default(),

@@ -112,6 +112,7 @@ impl Node {
                 seats: seats.clone(),
                 standby: None,
                 archive: archive.clone(),
+                recovered: Arc::default(),
                 recoveries: Arc::new(Semaphore::new(1)),
                 elsewhere: elsewhere.clone(),
                 // Nobody's: what goes to another thread is on the wire.

@@ -94,7 +94,7 @@ fn a_failed_sync_is_final_until_the_next_start() {
         assert!(matches!(journal.append(ONE, b"x"), Err(JournalError::Unavailable { .. })));
     }
     let reason = journal.writable().unwrap_err().to_string();
-    assert!(reason.contains("until the next start"), "{reason}");
+    assert!(reason.contains("until the node is restarted"), "{reason}");
     assert_eq!(read_all(&*journal), ["kept"], "a reader sees durable records only");
     drop(journal);
     // The record was whole in the file, so it may stay; now it is durable.
@@ -117,7 +117,7 @@ fn a_file_that_cannot_be_cut_back_is_final_too() {
     assert_eq!(next(&mut one), Settlement::Lost);
     faults.set(Plan::default());
     let reason = journal.writable().unwrap_err().to_string();
-    assert!(reason.contains("until the next start"), "{reason}");
+    assert!(reason.contains("until the node is restarted"), "{reason}");
     drop(journal);
     assert!(read_all(&*open(dir.path()).unwrap()).is_empty());
 }
