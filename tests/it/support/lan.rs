@@ -148,6 +148,8 @@ impl Lan {
 impl Drop for Lan {
     fn drop(&mut self) {
         for node in 0..self.nodes {
+            // A namespace takes its link along some time later, and the next network wants the name.
+            let _ = ip(&format!("link del {}", self.name(node)));
             let _ = ip(&format!("netns del {}", self.name(node)));
         }
         let _ = ip(&format!("link del {}", self.bridge()));
