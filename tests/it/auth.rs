@@ -15,7 +15,8 @@ const WITH_USERBUF: &str = "eJw1zd0KgkAQBeB3mVvDtMINwaswySQJRcG7tV1lCn9a17Kid29R
 fn two_apps(subscriber: &TestSubscriber) -> Setup {
     Setup::new().unset("RATE_LIMITS").file(&format!(
         "[[app]]\nid = {OTHER_APP}\nkeys = [\"{OTHER_KEY}\"]\nadmins = [\"chief\"]\n\
-         rate_limits = \"app_per_second=3\"\n[app.webhook]\nurl = \"{}\"\n",
+         rate_limits = \"app_per_second=3\"\n[app.webhook]\nurl = \"{}\"\n\
+         timeout_ms = 30000\n",
         subscriber.url()
     ))
 }

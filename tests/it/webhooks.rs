@@ -356,7 +356,7 @@ fn each_app_has_its_own_way_of_being_told() {
     let key = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
     let setup = Setup::new().webhook(&patient).file(&format!(
         "[[app]]\nid = 1400000002\nkeys = [\"{key}\"]\n[app.webhook]\nurl = \"{}\"\n\
-         call_once = true\n",
+         call_once = true\ntimeout_ms = 30000\n",
         hasty.url()
     ));
     let (node, mut first) = people_of(setup);

@@ -17,7 +17,10 @@ const ANSWERS: usize = 200;
 #[test]
 fn a_node_that_stands_still_for_a_while_goes_on_by_itself_and_has_lost_nothing() {
     let subscriber = TestSubscriber::start();
-    let setup = Setup::new().webhook(&subscriber).set("JOURNAL_PARTITIONS", "8");
+    let setup = Setup::new()
+        .webhook(&subscriber)
+        .set("JOURNAL_PARTITIONS", "8")
+        .set("HTTP_REQUEST_TIMEOUT_MS", "3000");
     let (mut node, mut minds) = with_callers(&setup, 11);
     load_during(&mut minds, &mut node, |node, answered| {
         let more_are_answered = || {

@@ -75,7 +75,9 @@ fn what_is_answered_after_a_move_to_the_end_is_told() {
         let _ = out.send(());
         Reaction::Hang
     });
-    set(&mut caller, "audit", &subscriber.url(), &json!({"Commands": [ADD]}));
+    // The first call is waited for to its end.
+    let terms = json!({"Commands": [ADD], "TimeoutMs": 2000});
+    set(&mut caller, "audit", &subscriber.url(), &terms);
     caller.block("amy", &["bob"]);
     is_out.recv_timeout(DEADLINE).expect("a call is out");
     caller.call("webhook/subscription_seek", &json!({"Name": "audit", "End": 1})).ok();

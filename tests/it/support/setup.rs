@@ -40,6 +40,8 @@ impl Setup {
             .set("DATA_DIR", &data_dir)
             .set("NODE_NAME", "node-of-tests")
             .set("HTTP_WORKERS", "2")
+            // The machine may be busy: as long as a call may take at all.
+            .set("HTTP_REQUEST_TIMEOUT_MS", "8000")
             .set("JOURNAL_PARTITIONS", "4")
             .set("ACTORS_ARBITERS", "2")
             .set("APP_ID", &APP.to_string())
@@ -78,9 +80,11 @@ impl Setup {
         (0..count).map(node).collect()
     }
 
-    /// Has the app's webhooks sent to `subscriber`, with waits that suit a test.
+    /// Has the app's webhooks sent to `subscriber`, with waits that suit a test: none is repeated because
+    /// the machine was busy when it was answered.
     pub(crate) fn webhook(self, subscriber: &TestSubscriber) -> Self {
         self.set("WEBHOOK_URL", &subscriber.url())
+            .set("WEBHOOK_TIMEOUT_MS", "30000")
             .set("WEBHOOK_RETRY_MIN_MS", "20")
             .set("WEBHOOK_RETRY_MAX_MS", "200")
     }
