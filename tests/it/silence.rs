@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cluster::{settle, start};
-use crate::support::{Answer, Caller, Setup, TestProcess, eventually, kafka};
+use crate::support::{Caller, Setup, TestProcess, eventually, kafka};
 
-/// What `http.request_timeout_ms` is, and how much later the edge gives up.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-const GRACE: Duration = Duration::from_millis(500);
+/// What `http.request_timeout_ms` is. Whatever the actors have to say they say within it: a little later
+/// the edge gives up, and the whole call has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Of so many partitions, how many each of two nodes owns and stands by for once nothing moves any more: a
 /// matter of their names alone.
@@ -27,7 +27,10 @@ struct Pair {
 /// Nothing where there is no Kafka.
 fn pair() -> Option<(Pair, Caller)> {
     let patient = |setup: Setup| {
-        setup.set("NODE_DEAD_AFTER_MS", "60000").set("JOURNAL_PARTITIONS", PARTITIONS)
+        setup
+            .set("NODE_DEAD_AFTER_MS", "60000")
+            .set("JOURNAL_PARTITIONS", PARTITIONS)
+            .set("HTTP_REQUEST_TIMEOUT_MS", &REQUEST_TIMEOUT.as_millis().to_string())
     };
     let setups: Vec<Setup> = Setup::cluster(kafka::shared()?, 2).into_iter().map(patient).collect();
     let nodes = start(&setups);
@@ -35,14 +38,25 @@ fn pair() -> Option<(Pair, Caller)> {
     let mut caller = nodes[0].caller();
     let users: Vec<String> = (0..40).map(|index| format!("user{index}")).collect();
     caller.import(&users.iter().map(String::as_str).collect::<Vec<_>>());
-    // Who does not answer while the second node says nothing lives there.
+    // Who does not answer while the second node says nothing lives there: twice in a row, because on a
+    // busy machine one of ours may be late once.
     let portraits = json!({"To_Account": users, "TagList": ["Tag_Profile_IM_Nick"]});
     nodes[1].pause();
-    let codes = caller.call("profile/portrait_get", &portraits).ok().codes();
+    let mut missing = None;
+    eventually("two looks in a row lack the same", || {
+        let answer = caller.call("profile/portrait_get", &portraits);
+        let lacks = |code: &u64| *code != 0;
+        let now: Option<Vec<bool>> =
+            (answer.code() == 0).then(|| answer.codes().iter().map(lacks).collect());
+        let is_same = now.is_some() && now == missing;
+        missing = now;
+        is_same
+    });
     nodes[1].resume();
-    let (here, there): (Vec<_>, Vec<_>) =
-        users.iter().cloned().zip(codes).partition(|(_, code)| *code == 0);
-    let names = |users: Vec<(String, u64)>| users.into_iter().map(|(name, _)| name).collect();
+    let missing = missing.expect("there was an answer");
+    let (there, here): (Vec<_>, Vec<_>) =
+        users.iter().cloned().zip(missing).partition(|(_, is_missing)| *is_missing);
+    let names = |users: Vec<(String, bool)>| users.into_iter().map(|(name, _)| name).collect();
     let (ours, theirs) = (names(here), names(there));
     eventually("the second one answers again", || {
         caller.call("profile/portrait_get", &portraits).codes() == vec![0; users.len()]
@@ -65,22 +79,13 @@ impl Pair {
     }
 }
 
-/// A call whose answer has to come from the actors, and not from the edge.
-fn in_time(ask: impl FnOnce() -> Answer) -> Answer {
-    let began = Instant::now();
-    let answer = ask().ok();
-    let took = began.elapsed();
-    assert!(took < REQUEST_TIMEOUT + GRACE, "{took:?}: {}", answer.body);
-    answer
-}
-
 #[test]
 fn a_block_of_users_of_a_silent_node_is_in_force_and_owed() {
     let Some((pair, mut caller)) = pair() else { return };
     let ([amy, bob, ..], [cat, dan, ..]) = pair.names();
     assert_eq!(caller.befriend(amy, &[bob, cat]).codes(), [0, 0]);
     pair.silence();
-    let blocked = in_time(|| caller.block(amy, &[cat, bob, dan, "nobody"]));
+    let blocked = caller.block(amy, &[cat, bob, dan, "nobody"]).ok();
     let codes = blocked.codes();
     assert_eq!(codes[..3], [30007, 0, 30007]);
     // Whose node does not say that they do not exist.
@@ -122,11 +127,11 @@ fn what_needs_no_word_of_a_silent_node_is_done_and_told() {
     assert_eq!(caller.befriend(amy, &[bob, cat]).codes(), [0, 0]);
     assert_eq!(caller.block(amy, &[dan]).codes(), [0]);
     pair.silence();
-    let unblocked = in_time(|| caller.unblock(amy, &[dan, eve]));
+    let unblocked = caller.unblock(amy, &[dan, eve]).ok();
     assert_eq!(unblocked.codes(), [0, 30001]);
     assert!(unblocked.header("cordon-position").is_some());
     let group = json!({"From_Account": amy, "GroupName": ["g"], "To_Account": [bob, cat, eve]});
-    let grouped = in_time(|| caller.call("sns/group_add", &group));
+    let grouped = caller.call("sns/group_add", &group).ok();
     assert_eq!(grouped.codes()[..2], [0, 0], "{}", grouped.body);
     assert!(grouped.header("cordon-position").is_some());
     let change = |who: &str| {
@@ -135,16 +140,16 @@ fn what_needs_no_word_of_a_silent_node_is_done_and_told() {
     };
     let update =
         json!({"From_Account": amy, "UpdateItem": [change(bob), change(cat), change(eve)]});
-    let updated = in_time(|| caller.call("sns/friend_update", &update));
+    let updated = caller.call("sns/friend_update", &update).ok();
     assert_eq!(updated.codes()[..2], [0, 0], "{}", updated.body);
     // Whom the silent node may know as a friend of amy's is not told to be none.
-    let removed = in_time(|| caller.unfriend(amy, &[cat, fay], "Delete_Type_Both"));
+    let removed = caller.unfriend(amy, &[cat, fay], "Delete_Type_Both").ok();
     assert_eq!(removed.codes(), [30007, 30007]);
-    let removed = in_time(|| caller.unfriend(amy, &[bob, eve], "Delete_Type_Single"));
+    let removed = caller.unfriend(amy, &[bob, eve], "Delete_Type_Single").ok();
     assert_eq!(removed.codes(), [0, 31704]);
     assert!(removed.header("cordon-position").is_some());
     let began = Instant::now();
-    let added = in_time(|| caller.befriend(amy, &[carl, eve]));
+    let added = caller.befriend(amy, &[carl, eve]).ok();
     assert_eq!(added.codes(), [0, 30007]);
     // The half of it that is left for the change is not needed.
     assert!(began.elapsed() < REQUEST_TIMEOUT, "{:?}", began.elapsed());
@@ -176,7 +181,7 @@ fn a_look_at_many_lacks_the_users_of_a_silent_node_alone() {
         ),
     ];
     for (command, body) in &looks {
-        let codes = in_time(|| caller.call(command, body)).codes();
+        let codes = caller.call(command, body).ok().codes();
         let expected = [0, 30007, 0, 30007];
         assert_eq!(codes, expected[..codes.len()], "{command}");
     }

@@ -134,8 +134,9 @@ fn an_owner_that_says_nothing_is_a_timeout_in_the_words_of_each_call() {
     let mut found = None;
     eventually("the other node owns a partition", || {
         nodes[1].pause();
-        let silent = |user: &&String| !ask(&mut caller, O::BlackListGet, &get(user)).is_empty();
-        found = users.iter().find(silent);
+        // Time and again: once may be the machine's doing.
+        let mut is_silent = |user: &str| !ask(&mut caller, O::BlackListGet, &get(user)).is_empty();
+        found = users.iter().find(|user| (0..3).all(|_| is_silent(user)));
         if found.is_none() {
             nodes[1].resume();
         }
