@@ -14,14 +14,19 @@ use serde_json::{Value, json};
 
 use crate::crash::{Mind, load};
 use crate::support::{
-    APP, Answer, Connection, Identity, KEY, Random, Reaction, Setup, TestProcess, TestSubscriber,
-    ask_once, audit, command, eventually, kafka, names, skip, soon, verify,
+    APP, Answer, Connection, Identity, KEY, Random, Reaction, STOP_MAX, Setup, TestProcess,
+    TestSubscriber, ask_once, audit, command, eventually, holds_within, kafka, names, skip, soon,
+    verify,
 };
 
 /// A filter that lets everything through.
 const EVERYTHING: &str = "trace,actix_server=trace,fjall=trace,lsm_tree=trace";
-/// How long a stop may take that has nothing to wait for: less than the grace of calls under way.
-const PROMPT: Duration = Duration::from_secs(5);
+/// The grace of calls under way, in seconds, and how long a stop may take that has none to wait for, on any
+/// disk: far less.
+const LONG_GRACE_S: &str = "120";
+const PROMPT: Duration = Duration::from_secs(60);
+/// The same for a node that is still starting: less than a start is patient.
+const PROMPT_AT_START: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_stop_under_load_is_clean_and_loses_nothing() {
@@ -113,7 +118,7 @@ fn a_call_under_way_is_answered_before_the_end() {
 
 #[test]
 fn idle_connections_do_not_hold_up_a_stop() {
-    let node = TestProcess::start(&Setup::new());
+    let node = TestProcess::start(&Setup::new().set("SHUTDOWN_GRACE_S", LONG_GRACE_S));
     let mut callers: Vec<_> = (0..4).map(|_| node.caller()).collect();
     for caller in &mut callers {
         caller.import(&["amy"]);
@@ -159,7 +164,8 @@ fn a_node_that_is_told_to_stop_while_it_starts_does_not_finish_its_start() {
         // Also one that would go on.
         let _ = child.kill();
         let output = child.wait_with_output().expect("it has ended");
-        assert!(recovered && told.is_ok() && ended && took < PROMPT, "{took:?}: {}", said());
+        let is_prompt = took < PROMPT_AT_START;
+        assert!(recovered && told.is_ok() && ended && is_prompt, "{took:?}: {}", said());
         assert!(output.status.success() && output.stdout.is_empty(), "{output:?}: {}", said());
     }
     fs::remove_file(errors).expect("a file of the test");
@@ -205,7 +211,7 @@ impl Starting {
     /// Waits for its end. Answers whether that was orderly, and what it printed.
     fn end(&mut self) -> (bool, String) {
         let mut status = None;
-        let ended = soon(|| {
+        let ended = holds_within(STOP_MAX, || {
             status = self.child.try_wait().expect("it can be waited for");
             status.is_some()
         });

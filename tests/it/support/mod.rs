@@ -29,7 +29,7 @@ pub(crate) use description::{Description, compile, object};
 pub(crate) use models::{assert_breaks, assert_holds, bound, faults, operations};
 pub(crate) use mount::Mount;
 pub(crate) use node::{Stopped, TestNode, audit, block_on, verify};
-pub(crate) use process::{TestProcess, command};
+pub(crate) use process::{STOP_MAX, TestProcess, command};
 pub(crate) use random::Random;
 pub(crate) use record_schema::record_schema;
 pub(crate) use setup::{ADMIN, APP, KEY, NOW_S, Setup};
@@ -54,10 +54,15 @@ pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
 }
 
 /// Waits until `condition` holds, or the deadline has come; answers whether it does.
-pub(crate) fn soon(mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn soon(condition: impl FnMut() -> bool) -> bool {
+    holds_within(DEADLINE, condition)
+}
+
+/// The same with another deadline, for what may take longer.
+pub(crate) fn holds_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !condition() {
-        if began.elapsed() >= DEADLINE {
+        if began.elapsed() >= deadline {
             return false;
         }
         thread::sleep(LOOK_EVERY);

@@ -6,11 +6,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wire::{Message, ask_once};
-use super::{Caller, Identity, Setup, eventually, soon};
+use super::{Caller, Identity, Setup, eventually, holds_within, soon};
+
+/// How long a stop may take: a node leaves its cluster, answers what is under way, and writes down what it
+/// has, each with a patience of its own.
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(120);
 
 /// The program that these tests were built with.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cordon");
@@ -27,6 +32,11 @@ pub(crate) struct TestProcess {
 impl TestProcess {
     /// Starts the program and waits until it says where it listens.
     pub(crate) fn start(setup: &Setup) -> Self {
+        Self::try_start(setup).unwrap_or_else(|said| panic!("it ended: {said}"))
+    }
+
+    /// The same of one that may end instead. Errors: what it said.
+    pub(crate) fn try_start(setup: &Setup) -> Result<Self, String> {
         Self::start_by(command(setup), setup)
     }
 
@@ -52,7 +62,7 @@ impl TestProcess {
     }
 
     /// The same on a host of a test's network.
-    pub(crate) fn start_in(namespace: &str, setup: &Setup) -> Self {
+    pub(crate) fn try_start_in(namespace: &str, setup: &Setup) -> Result<Self, String> {
         let program = command(setup);
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", namespace]).arg(program.get_program());
@@ -66,7 +76,9 @@ impl TestProcess {
         Self::start_by(inside, setup)
     }
 
-    fn start_by(mut command: Command, setup: &Setup) -> Self {
+    fn start_by(mut command: Command, setup: &Setup) -> Result<Self, String> {
+        let log = || fs::read_to_string(log_path(setup)).unwrap_or_default();
+        let before = log().len();
         let mut child = command
             .arg("serve")
             .stdout(Stdio::piped())
@@ -81,7 +93,9 @@ impl TestProcess {
         };
         let address = loop {
             let Some(Ok(line)) = lines.next() else {
-                panic!("it ended: {}", fs::read_to_string(log_path(setup)).unwrap_or_default());
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(log().split_off(before));
             };
             keep(&line);
             if let Some(address) = line.strip_prefix("cordon listens on http://") {
@@ -90,7 +104,7 @@ impl TestProcess {
         };
         let output =
             thread::spawn(move || lines.map_while(Result::ok).for_each(|line| keep(&line)));
-        Self { address, child, setup: setup.clone(), output: Some(output) }
+        Ok(Self { address, child, setup: setup.clone(), output: Some(output) })
     }
 
     pub(crate) fn caller(&self) -> Caller {
@@ -169,10 +183,11 @@ impl TestProcess {
     /// Waits until it has ended by itself.
     pub(crate) fn wait(mut self) -> ExitStatus {
         let mut status = None;
-        eventually("the program ends", || {
+        let ended = holds_within(STOP_MAX, || {
             status = self.child.try_wait().expect("it can be waited for");
             status.is_some()
         });
+        assert!(ended, "the program does not end within {STOP_MAX:?}");
         self.finish();
         status.expect("it has ended")
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpSocket;
 use serde_json::Value;
@@ -209,10 +209,20 @@ impl TestSubscriber {
 
     /// Waits until the calls so far meet the condition.
     pub(crate) fn until(&self, what: &str, condition: impl Fn(&[Heard]) -> bool) {
+        self.until_within(DEADLINE, what, condition);
+    }
+
+    /// The same with another deadline, for what may take longer.
+    pub(crate) fn until_within(
+        &self,
+        deadline: Duration,
+        what: &str,
+        condition: impl Fn(&[Heard]) -> bool,
+    ) {
         let began = Instant::now();
         let mut heard = lock(&self.shared.heard);
         while !condition(&heard) {
-            let left = DEADLINE.saturating_sub(began.elapsed());
+            let left = deadline.saturating_sub(began.elapsed());
             assert!(!left.is_zero(), "it was not heard in time: {what}");
             let woken = self.shared.news.wait_timeout(heard, left);
             heard = woken.unwrap_or_else(PoisonError::into_inner).0;
