@@ -65,6 +65,11 @@ impl Log {
         self.records.last_key_value().map_or(0, |((partition, _), _)| partition.0 + 1)
     }
 
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// The partitions that somebody claimed after `node` had them and had not let go of them.
     pub(crate) fn taken_from(&self, node: &str) -> BTreeSet<Partition> {
         let mut owners: BTreeMap<Partition, &str> = BTreeMap::new();
