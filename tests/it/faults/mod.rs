@@ -23,6 +23,8 @@ use crate::support::{Caller, Random, Setup, TestProcess, verify};
 /// How long a call may take while somebody else is a burden to the node: far more than it takes, on a
 /// machine with other things to do, and far less than a wait for the burden to go.
 const QUICK: Duration = Duration::from_secs(4);
+/// So many calls that are not, one behind the other, are the burden's doing; fewer are the machine's.
+const SLOW_CALLS: usize = 3;
 
 const MIB: u64 = 1 << 20;
 
@@ -31,13 +33,20 @@ fn memory(node: &TestProcess) -> u64 {
     node.bytes_of("VmRSS").expect("the node runs")
 }
 
-/// One call that is answered, and quickly.
+/// One call that is answered, and quickly: one of a few, where the machine has other things to do.
 #[track_caller]
 fn is_served_quickly(caller: &mut Caller) {
-    let began = Instant::now();
-    caller.call("im_open_login_svc/account_import", &json!({"UserID": "amy"})).ok();
-    let took = began.elapsed();
-    assert!(took < QUICK, "a call took {took:?}");
+    let mut slow = Vec::new();
+    while slow.len() < SLOW_CALLS {
+        let began = Instant::now();
+        caller.call("im_open_login_svc/account_import", &json!({"UserID": "amy"})).ok();
+        let took = began.elapsed();
+        if took < QUICK {
+            return;
+        }
+        slow.push(took);
+    }
+    panic!("calls took {slow:?}");
 }
 
 /// A node, and callers who know what it said to them.
