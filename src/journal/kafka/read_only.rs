@@ -15,7 +15,7 @@ pub struct ReadOnly {
 }
 
 impl ReadOnly {
-    /// Connects to the cluster. Blocks; bounded by [`topics::PATIENCE`], as a start is.
+    /// Connects to the cluster. Blocks; bounded: it waits as long as a step of a start, 30 s.
     ///
     /// Errors: [`JournalError::Unreachable`]; [`JournalError::Topic`] if there is no journal, or half a
     /// copy of one.
