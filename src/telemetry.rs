@@ -62,6 +62,8 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
 
 /// Logs what this thread says, with the default settings, until the returned guard is dropped. For tools:
 /// a process may run several.
+///
+/// Errors: the default settings make no log.
 pub fn for_tools() -> anyhow::Result<DefaultGuard> {
     Ok(tracing::subscriber::set_default(subscriber(&Log::default(), io::stderr, colours())?))
 }

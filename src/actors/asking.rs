@@ -20,6 +20,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) const ASKED_AT_ONCE: usize = 16;
 
 /// Somebody who asks: whatever they ask, one question after the other, is over at one deadline.
+///
+/// Errors of every question: [`ExecuteError::TimedOut`] at the deadline, which is also what becomes of an
+/// owner that is not found; [`ExecuteError::Overloaded`] if too many wait at the owner; and
+/// [`ExecuteError::Unavailable`] if the owner has nothing to say that is durable.
 #[derive(Clone, Copy)]
 pub struct Asker<'a> {
     pub(super) users: &'a Users,
@@ -128,6 +132,8 @@ impl Asker<'_> {
 
     /// Executes `command` on the user `key` and waits until what the answer says is durable on both
     /// sides, or the deadline has passed.
+    ///
+    /// Errors: those of every [`Asker`], and [`ExecuteError::Rejected`] if all of it is refused.
     pub async fn execute(
         self,
         key: UserKey,

@@ -122,6 +122,8 @@ impl Asker<'_> {
     }
 
     /// A page of `key`'s blocklist: at most `max` entries from `start` on.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn blocklist(
         self,
         key: UserKey,
@@ -135,6 +137,8 @@ impl Asker<'_> {
     }
 
     /// A page of `key`'s friend list: at most `max` entries from `start` on.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn friends(
         self,
         key: UserKey,
@@ -149,6 +153,8 @@ impl Asker<'_> {
 
     /// What `key` keeps about each of `peers`, in order, as far as they are friends; nothing if
     /// `key` is not imported. Asked for a part at a time.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn friend_records(
         self,
         key: UserKey,
@@ -172,6 +178,8 @@ impl Asker<'_> {
 
     /// Friend groups of `key`: those of `names`, or all if nothing is said. Members for which the answer
     /// has no room are asked for again; a group that is gone by then is left out.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn groups(
         self,
         key: UserKey,
@@ -207,6 +215,8 @@ impl Asker<'_> {
     }
 
     /// What `key` keeps of the call whose key has the hash `call`.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn kept(self, key: UserKey, call: UserId) -> Result<Option<Kept>, ExecuteError> {
         match self.view(key, View::Kept { call }).await? {
             Viewed::Kept(kept) => Ok(kept.map(|kept| *kept)),
@@ -215,6 +225,8 @@ impl Asker<'_> {
     }
 
     /// What is kept about the subscriptions of `app`; none if its sequence number is still `known`.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn subscriptions(
         self,
         app: AppId,
@@ -274,6 +286,8 @@ impl Asker<'_> {
     }
 
     /// A page of the requests that wait for `key`, or for others to answer `key`.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn requests(
         self,
         key: UserKey,
@@ -289,6 +303,8 @@ impl Asker<'_> {
 
     /// Gives the follower `subscription` a cursor at the end of `partition`, whichever node owns it,
     /// if it has none of `term` or a later one there yet. What happens from then on is in front of it.
+    ///
+    /// Errors: those of every [`Asker`].
     pub async fn begin_cursor(
         self,
         partition: Partition,
@@ -338,6 +354,10 @@ fn standings_of(reply: Reply) -> Result<Vec<Standing>, ExecuteError> {
 impl Users {
     /// Where the follower `subscription` stands in `partition` by its last durable cursor, and the
     /// end of what is durable there.
+    ///
+    /// Errors: [`ExecuteError::Unavailable`] if the partition takes no commands,
+    /// [`ExecuteError::Elsewhere`] if it lives on another node, [`ExecuteError::Overloaded`] if
+    /// too many wait there.
     pub async fn cursor(
         &self,
         partition: Partition,
@@ -349,6 +369,9 @@ impl Users {
     }
 
     /// Makes durable where the follower `subscription` stands in `partition`.
+    ///
+    /// Errors: as [`Users::cursor`]'s; after [`ExecuteError::Unavailable`] the cursor may be
+    /// durable all the same.
     pub async fn save_cursor(
         &self,
         partition: Partition,

@@ -23,8 +23,6 @@ section! {
     pub struct App {
         /// The SDKAppID.
         id: AppId = AppId(0);
-        /// What people call the app.
-        name: Option<String> = None;
         /// Calls for an app that is not enabled are refused.
         enabled: bool = true;
         /// The accounts that may call. They are imported by themselves.

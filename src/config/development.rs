@@ -33,7 +33,7 @@ struct Stored {
 
 /// The development app of the data folder `data_dir`; made, with the folder, on first use.
 ///
-/// Everything but its id, name and key is as by default. Errors: the folder or the file cannot be
+/// Everything but its id and key is as by default. Errors: the folder or the file cannot be
 /// read or written, or the file is not one of ours.
 pub fn development_app(data_dir: &Path) -> anyhow::Result<App> {
     if let Some(app) = existing_development_app(data_dir)? {
@@ -64,12 +64,13 @@ pub fn existing_development_app(data_dir: &Path) -> anyhow::Result<Option<App>> 
             path.display()
         )
     })?;
-    let name = Some("development".to_owned());
-    Ok(Some(App { id: app_id, name, keys: vec![Secret::new(key)], ..App::default() }))
+    Ok(Some(App { id: app_id, keys: vec![Secret::new(key)], ..App::default() }))
 }
 
 /// Makes the folder `data_dir` unless it is there, for its owner's eyes only: the friends and blocks
 /// of people are nobody else's business on this machine.
+///
+/// Errors: it cannot be made.
 pub fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)

@@ -171,8 +171,8 @@ impl Config {
         if !self.apps.is_empty() {
             return Ok(None);
         }
-        let App { id, name, keys, .. } = development_app(&self.server.data_dir)?;
-        self.apps.push(App { id, name, keys, ..self.nameless.clone() });
+        let App { id, keys, .. } = development_app(&self.server.data_dir)?;
+        self.apps.push(App { id, keys, ..self.nameless.clone() });
         Ok(self.apps.first())
     }
 

@@ -47,6 +47,8 @@ impl Readiness {
     }
 
     /// The reason why the node does not serve, if it does not.
+    ///
+    /// Errors: that reason, for people.
     pub fn check(&self) -> Result<(), String> {
         (self.0)()
     }
@@ -54,6 +56,8 @@ impl Readiness {
 
 /// Serves health and metrics on `listener`, until the handle of the answered server stops it. Until there
 /// is a `registry`, nothing is measured.
+///
+/// Errors: the listener cannot be used.
 pub fn serve(
     readiness: Readiness,
     registry: Arc<OnceLock<Registry>>,

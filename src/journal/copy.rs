@@ -51,6 +51,8 @@ impl Digest {
     }
 
     /// The digest of everything that `journal` holds.
+    ///
+    /// Errors: a part of it cannot be read.
     pub fn of(journal: &dyn ReadJournal) -> Result<Self, JournalError> {
         let mut digest = Self::default();
         each(journal, |entry| digest.add(entry))?;

@@ -7,6 +7,8 @@ use crate::domain::AppId;
 
 impl Tables {
     /// The apps that have users, as far as checkpoints know. Reads one row per app and partition.
+    ///
+    /// Errors: the store cannot be read.
     pub fn apps(&self) -> Result<BTreeSet<AppId>, StoreError> {
         self.readable()?;
         let mut apps = BTreeSet::new();

@@ -6,6 +6,7 @@
 //! Writing happens on one thread of its own; reading on any. It knows nothing of actors.
 
 mod apps;
+mod mark;
 pub mod row_set;
 pub mod rows;
 #[cfg(test)]
@@ -20,13 +21,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable};
-use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppId, Head, Relation, User, UserId, UserKey};
+use crate::journal::Partition;
 #[cfg(debug_assertions)]
 use crate::journal::bad_disk::told_to_fail;
-use crate::journal::{Cursor, Epoch, Imprint, Offset, Partition, Place};
-use crate::pairing::OwedEffect;
+pub use mark::{CursorMark, Mark, OutboxMark};
 use row_set::RowSet;
 use rows::{RowChanges, RowHash};
 
@@ -44,71 +44,6 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Memory for cached blocks, in bytes.
     pub cache_bytes: u64,
-}
-
-/// Up to where a partition's rows stand, and the partition's own state there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// The first offset that is not in the rows.
-    pub next: Offset,
-    /// The epoch in force before `next`.
-    pub epoch: Epoch,
-    /// The number of valid records of that epoch before `next`.
-    pub n: u64,
-    /// The hash of all rows of the partition.
-    pub hash: u128,
-    /// The last record before `next` is a `release`.
-    pub released: bool,
-    /// How much was taken from each source partition.
-    pub inbox: Vec<u64>,
-    /// What is owed to each destination partition.
-    pub outbox: Vec<OutboxMark>,
-    /// The follower cursors kept in this partition.
-    pub cursors: Vec<CursorMark>,
-    /// A place some seconds before `next`: from there on it is read again which commands were done
-    /// lately.
-    pub lately: Place,
-    /// The last record before `next` that counts. It has to stand in the journal still.
-    pub last: Option<Imprint>,
-}
-
-/// What is owed to one destination.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutboxMark {
-    /// The number of the last acknowledged effect.
-    pub acked: u64,
-    /// The effects behind it.
-    pub owed: Vec<Arc<OwedEffect>>,
-}
-
-/// A follower's cursor. Its progress is kept as JSON, which leaves out what is not there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CursorMark {
-    subscription: String,
-    place: Place,
-    term: u32,
-    progress: String,
-}
-
-impl CursorMark {
-    /// The cursor of `subscription`, to be written.
-    pub fn new(subscription: &str, cursor: &Cursor) -> Self {
-        let progress = serde_json::to_string(&cursor.progress);
-        Self {
-            subscription: subscription.to_owned(),
-            place: cursor.place,
-            term: cursor.term,
-            progress: progress.expect("a progress has nothing that JSON cannot say"),
-        }
-    }
-
-    /// Whose cursor it is, and the cursor. A progress that cannot be read is an unreadable row.
-    pub fn read(self) -> Result<(String, Cursor), StoreError> {
-        let progress = serde_json::from_str(&self.progress)
-            .map_err(|_| StoreError::Row(postcard::Error::DeserializeBadEncoding))?;
-        let cursor = Cursor { place: self.place, term: self.term, ended: false, progress };
-        Ok((self.subscription, cursor))
-    }
 }
 
 /// What can go wrong with the store. All but `InUse` is cured by deleting its folder.
@@ -175,6 +110,8 @@ enum Job {
 
 impl Store {
     /// Opens the store, or makes an empty one.
+    ///
+    /// Errors: [`StoreError::InUse`], or the store or its thread cannot be started.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
         let tables = Tables::open(settings)?;
         let (jobs, queue) = sync_channel(JOBS_MAX);
@@ -302,6 +239,8 @@ impl Tables {
     }
 
     /// Opens the tables that a node has left, to read them; none if they are of another layout.
+    ///
+    /// Errors: [`StoreError::InUse`], or the tables cannot be opened.
     pub fn existing(settings: &Settings) -> Result<Option<Self>, StoreError> {
         let database = database(settings)?;
         let there = NAMES.iter().all(|name| database.keyspace_exists(&table(name)));
@@ -344,6 +283,8 @@ impl Tables {
     }
 
     /// Writes a checkpoint: all of it or nothing.
+    ///
+    /// Errors: the store cannot be written.
     pub fn write(
         &self,
         partition: Partition,
@@ -361,6 +302,8 @@ impl Tables {
     }
 
     /// The mark of `partition`'s last checkpoint.
+    ///
+    /// Errors: the store cannot be read, or a row of it.
     pub fn mark(&self, partition: Partition) -> Result<Option<Mark>, StoreError> {
         self.readable()?;
         let value = self.marks.get(partition.0.to_be_bytes()).map_err(|error| self.fail(error))?;
@@ -368,6 +311,8 @@ impl Tables {
     }
 
     /// The user `key`, with the hash of their head row; a new one if nothing is recorded.
+    ///
+    /// Errors: the store cannot be read, or a row of it; [`StoreError::Headless`].
     pub fn user(&self, partition: Partition, key: &UserKey) -> Result<(User, RowHash), StoreError> {
         self.readable()?;
         let mut head = None;
@@ -390,6 +335,8 @@ impl Tables {
     }
 
     /// The head row of `key`.
+    ///
+    /// Errors: the store cannot be read, or a row of it.
     pub fn head(&self, partition: Partition, key: &UserKey) -> Result<Option<Head>, StoreError> {
         self.readable()?;
         let value =
@@ -398,6 +345,8 @@ impl Tables {
     }
 
     /// The row of `key` about `peer`.
+    ///
+    /// Errors: the store cannot be read, or a row of it.
     pub fn relation(
         &self,
         partition: Partition,
@@ -424,6 +373,8 @@ impl Tables {
 
     /// The mark of `partition`'s last checkpoint and every row of it, as they were together at the moment
     /// of the call.
+    ///
+    /// Errors: the store cannot be read, or the mark.
     pub fn image(&self, partition: Partition) -> Result<Option<Image>, StoreError> {
         let snapshot = self.database.snapshot();
         let mark = snapshot.get(&self.marks, partition.0.to_be_bytes());
@@ -440,6 +391,8 @@ impl Tables {
 
     /// Puts rows there that belong to no checkpoint yet: until a mark is written with [`Tables::write`]
     /// they count for nothing.
+    ///
+    /// Errors: the store cannot be written.
     pub fn fill(&self, changes: &RowChanges) -> Result<(), StoreError> {
         self.batch_of(changes.iter()).commit().map_err(|error| self.fail(error))
     }
@@ -493,6 +446,8 @@ impl Tables {
 
     /// Takes the mark and every row of `partition` out, to rebuild it from zero. The mark goes first: rows
     /// without one count for nothing, and are taken out at the next start if this is cut short.
+    ///
+    /// Errors: the store cannot be read or written.
     pub fn clear(&self, partition: Partition) -> Result<(), StoreError> {
         self.readable()?;
         let place = partition.0.to_be_bytes();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::damage::damaged;
-use crate::journal::{Filter, Progress};
+use crate::journal::{Cursor, Filter, Offset, Progress};
 
 #[test]
 fn a_partition_is_cleared_whatever_its_size_and_no_other_with_it() {

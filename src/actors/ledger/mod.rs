@@ -9,13 +9,13 @@ mod answers;
 mod channels;
 mod cursors;
 mod saving;
+mod state;
 mod term;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
@@ -24,21 +24,18 @@ use uuid::Uuid;
 
 use answers::Awaited;
 pub(in crate::actors) use channels::Owing;
-use channels::RESEND_MIN;
+use state::{InFlight, Owed, State};
 pub(in crate::actors) use term::Confirmation;
 use term::Written;
 
-use crate::actors::repeat::{Done, DoneBefore, Lately, Repeats};
-use crate::actors::waiting::{Desk, ReplyBy, Ticket};
+use crate::actors::repeat::{Done, DoneBefore};
+use crate::actors::waiting::ReplyBy;
 use crate::actors::{Context, ExecuteError, ItemError};
 use crate::domain::{EdgeId, Event, Message, Timestamp, UserId, UserKey, Verdict, Version};
 use crate::journal::record::encode;
-use crate::journal::{
-    Ack, Body, Cause, Commit, Cursor, Imprint, Offset, Origin, Partition, WriterRule,
-};
-use crate::pairing::{Answer, Inbox, Outbox, OwedEffect};
-use crate::store::row_set::RowSet;
-use crate::store::rows::{RowChanges, RowHash};
+use crate::journal::{Ack, Body, Cause, Commit, Imprint, Offset, Origin, Partition};
+use crate::pairing::{Answer, OwedEffect};
+use crate::store::rows::RowHash;
 
 /// Changed rows that may wait for the store before commands are refused, or a recovery ends.
 pub(in crate::actors) const CHANGES_MAX: usize = 1_000_000;
@@ -58,79 +55,25 @@ pub(in crate::actors) enum Status {
     Released,
 }
 
-/// An effect in an outbox, with those who wait for its acknowledgement.
-struct Owed {
-    /// The number of the record that it follows from, 0 for one of an earlier epoch.
-    n: u64,
-    effect: Arc<OwedEffect>,
-    waiters: SmallVec<[Ticket; 1]>,
-}
-
 /// What is done when a record is final, with its offset; without one if its fate is unknown.
 pub(in crate::actors) type After = Box<dyn FnOnce(Option<Offset>)>;
-
-/// A record that is appended and not final.
-struct InFlight {
-    written: Written,
-    /// How many rows it changes.
-    rows: usize,
-    hash: RowHash,
-    seen: SmallVec<[(Partition, u64); 1]>,
-    cursor: Option<(String, Box<Cursor>)>,
-    release: bool,
-    done: Option<Done>,
-    requests: SmallVec<[(u64, bool); 1]>,
-    resolved: SmallVec<[(Ticket, Result<(), ItemError>); 1]>,
-    after: SmallVec<[After; 1]>,
-}
-
-struct State {
-    status: Status,
-    writer: WriterRule,
-    /// An append was refused in this term: what the journal tells from then on is about other records than
-    /// those counted here.
-    refused: bool,
-    in_flight: VecDeque<InFlight>,
-    in_flight_bytes: usize,
-    hash: RowHash,
-    final_hash: RowHash,
-    released: bool,
-    inbox: Vec<Inbox>,
-    unmarked: BTreeMap<Partition, u64>,
-    outbox: Vec<Outbox<Owed>>,
-    /// The destinations that something is to be sent to, once each.
-    stirred: Vec<u16>,
-    resend: Vec<(Instant, Duration)>,
-    owed: usize,
-    /// The highest number of a record with an effect that its destination has acknowledged.
-    acked_n: u64,
-    /// What each destination had acknowledged when that was recorded last.
-    recorded_acks: Vec<u64>,
-    /// Effects acknowledged since then.
-    unrecorded_acks: usize,
-    cursors: BTreeMap<String, Cursor>,
-    /// The rows that records in flight change.
-    changes: RowChanges,
-    /// The rows that final records have changed and no checkpoint holds.
-    unsaved: RowSet,
-    unsaved_records: u64,
-    desk: Desk,
-    repeats: Repeats,
-    lately: Lately,
-    /// The last final record.
-    last: Option<Imprint>,
-    confirmation: Option<Confirmation>,
-}
 
 /// See the module.
 pub(in crate::actors) struct Ledger {
     pub(in crate::actors) context: Rc<Context>,
     pub(in crate::actors) partition: Partition,
     state: RefCell<State>,
+    /// Memory for records and rows to be encoded in.
     scratch: RefCell<Vec<u8>>,
     /// It waits for a turn in [`crate::actors::turns`].
     pub(in crate::actors) turn: Cell<bool>,
+    /// How often what was in flight was dropped, for a recovery. Counted in memory and for this node alone,
+    /// unlike an epoch, which the journal knows. What began in an earlier era and goes on (an actor, effects
+    /// that were taken, a checkpoint, a leave) may record nothing any more.
     era: Cell<u64>,
+    /// How often the journal had lost what all its writers had in flight, when this partition began to
+    /// write it. Partitions hear effects only of those that know of as many: what came before a loss may
+    /// follow from a record that is lost.
     losses: Cell<u64>,
     /// Since when it serves without a lease.
     leaseless: Cell<Option<Instant>>,
@@ -191,39 +134,10 @@ pub(in crate::actors) enum Outgoing {
 
 impl Ledger {
     pub(in crate::actors) fn new(context: Rc<Context>, partition: Partition) -> Rc<Self> {
-        let count = usize::from(context.partitions);
-        let state = State {
-            status: Status::Recovering,
-            writer: WriterRule::new(crate::journal::Epoch(0), Offset(0)),
-            refused: false,
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            hash: RowHash::default(),
-            final_hash: RowHash::default(),
-            released: false,
-            inbox: vec![Inbox::default(); count],
-            unmarked: BTreeMap::new(),
-            outbox: (0..count).map(|_| Outbox::default()).collect(),
-            stirred: Vec::new(),
-            resend: vec![(Instant::now(), RESEND_MIN); count],
-            owed: 0,
-            acked_n: 0,
-            recorded_acks: vec![0; count],
-            unrecorded_acks: 0,
-            cursors: BTreeMap::new(),
-            changes: RowChanges::default(),
-            unsaved: RowSet::default(),
-            unsaved_records: 0,
-            desk: Desk::default(),
-            repeats: Repeats::default(),
-            lately: Lately::default(),
-            last: None,
-            confirmation: None,
-        };
         Rc::new(Self {
+            state: RefCell::new(State::new(usize::from(context.partitions))),
             context,
             partition,
-            state: RefCell::new(state),
             scratch: RefCell::default(),
             turn: Cell::new(false),
             era: Cell::new(0),
@@ -477,21 +391,5 @@ impl Ledger {
         now: Timestamp,
     ) -> Option<u32> {
         self.state.borrow().repeats.sent_before(key, message, verdict, now)
-    }
-}
-
-impl State {
-    /// If something is to be sent to the destination `index`, the next turn looks at it.
-    fn stir(&mut self, index: usize) {
-        let outbox = &self.outbox[index];
-        if outbox.len() > outbox.in_flight() && !self.stirred.contains(&(index as u16)) {
-            self.stirred.push(index as u16);
-        }
-    }
-
-    /// The record `n` of this epoch, while it is in flight.
-    fn in_flight_at(&mut self, n: u64) -> Option<&mut InFlight> {
-        let index = n.checked_sub(self.writer.acknowledged() + 1)?;
-        self.in_flight.get_mut(usize::try_from(index).ok()?)
     }
 }

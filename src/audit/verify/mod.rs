@@ -63,6 +63,9 @@ pub struct Options {
 }
 
 /// Checks the journal and writes the report. Whether all holds is [`Report::holds`].
+///
+/// Errors: the journal cannot be read, or the report not be written. What does not hold is no
+/// error.
 pub fn run(
     journal: &dyn ReadJournal,
     options: &Options,
@@ -78,6 +81,8 @@ pub fn run(
 }
 
 /// Checks the journal; of one that is damaged, what stands before the damage.
+///
+/// Errors: the journal cannot be read, for another reason than damage.
 pub fn check(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
     match check_whole(journal, options, None) {
         Err(AuditError::Journal(error @ JournalError::Corrupt { .. })) => {

@@ -181,6 +181,8 @@ fn body(journal: &dyn ReadJournal, id: CallId) -> Result<Option<String>, AuditEr
 }
 
 /// Writes what became of each call that is asked for. A closed pipe ends it without an error.
+///
+/// Errors: the journal cannot be read, or the output not be written.
 pub fn log(
     journal: &dyn ReadJournal,
     options: &LogOptions,
@@ -213,6 +215,8 @@ pub struct Summary {
 }
 
 /// Writes the letters of the calls that were given up; the range is about when. After a crash a call may have been made again all the same: [`log`] tells what became of it.
+///
+/// Errors: as [`log`]'s.
 pub fn dead_letters(
     journal: &dyn ReadJournal,
     options: &LogOptions,

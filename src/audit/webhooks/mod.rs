@@ -165,6 +165,9 @@ impl Watch for Quiet {
 
 /// Holds all cursors against the journal and writes what became of the calls. Whether all is right
 /// is [`Report::balanced`].
+///
+/// Errors: the journal cannot be read, or the report not be written. What is not right is no
+/// error.
 pub fn audit(
     journal: &dyn ReadJournal,
     options: &Options,
@@ -174,6 +177,8 @@ pub fn audit(
 }
 
 /// Writes how far each subscription has come, and what it waits for.
+///
+/// Errors: as [`audit`]'s.
 pub fn list(
     journal: &dyn ReadJournal,
     options: &Options,
@@ -198,11 +203,15 @@ fn told(
 }
 
 /// Holds all cursors against the journal.
+///
+/// Errors: the journal cannot be read.
 pub fn reconcile(journal: &dyn ReadJournal, options: &Options) -> Result<Report, AuditError> {
     watched(journal, options, &mut Quiet)
 }
 
 /// The same, with somebody who hears of each call.
+///
+/// Errors: the journal cannot be read, or those of `watch`.
 pub fn watched(
     journal: &dyn ReadJournal,
     options: &Options,

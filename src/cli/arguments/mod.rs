@@ -144,6 +144,8 @@ pub struct SettingsArgs {
 
 impl SettingsArgs {
     /// The settings of that file and of `environment`.
+    ///
+    /// Errors: the settings cannot be read, or one is wrong.
     pub fn load(&self, environment: &Environment) -> Result<Config, ConfigError> {
         Config::load(self.config.as_deref(), environment)
     }
@@ -224,6 +226,8 @@ pub struct JournalArgs {
 impl JournalArgs {
     /// The Kafka cluster that is meant, if it is not a folder: the one on the command line, else that
     /// of the settings unless the command line names a folder.
+    ///
+    /// Errors: those of [`SettingsArgs::load`].
     pub fn cluster(&self, environment: &Environment) -> anyhow::Result<Option<ClusterSettings>> {
         if self.kafka.is_empty() && self.data_dir.is_some() {
             // No settings are needed; still, a file that is named and cannot be read is a slip.
@@ -243,6 +247,8 @@ impl JournalArgs {
     }
 
     /// The data folder. The settings are only read if the command line does not say it.
+    ///
+    /// Errors: those of [`SettingsArgs::load`].
     pub fn data_dir(&self, environment: &Environment) -> Result<PathBuf, ConfigError> {
         match &self.data_dir {
             Some(data_dir) => Ok(data_dir.clone()),
@@ -252,6 +258,8 @@ impl JournalArgs {
 
     /// The state store that goes with the journal. Of a cluster that the command line names, none: it does
     /// not say which node, unless it names a data folder as well.
+    ///
+    /// Errors: those of [`SettingsArgs::load`].
     pub fn store_dir(&self, environment: &Environment) -> Result<Option<PathBuf>, ConfigError> {
         if !self.kafka.is_empty() && self.data_dir.is_none() {
             return Ok(None);

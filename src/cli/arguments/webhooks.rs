@@ -192,6 +192,8 @@ pub struct NodeArgs {
 
 impl NodeOptions {
     /// The app, from the command line or from the settings.
+    ///
+    /// Errors: the settings cannot be read, or do not say which app is meant.
     pub fn app(&self, settings: &SettingsArgs, environment: &Environment) -> Result<AppId> {
         match self.app {
             Some(id) => Ok(id),

@@ -211,11 +211,15 @@ pub fn parse_key(row: &[u8]) -> Option<(Partition, UserKey, Option<UserId>)> {
 }
 
 /// Reads a head row.
+///
+/// Errors: it is none.
 pub fn decode_head(value: &[u8]) -> Result<Head, postcard::Error> {
     postcard::from_bytes(value)
 }
 
 /// Reads a row about a peer.
+///
+/// Errors: it is none.
 pub fn decode_relation(value: &[u8]) -> Result<Relation, postcard::Error> {
     postcard::from_bytes(value)
 }

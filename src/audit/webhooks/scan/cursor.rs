@@ -53,6 +53,8 @@ impl ScanCursor {
 
     /// In front of the record that one call tells of, if it is a record, or as little before it as is
     /// needed to know whether it counts.
+    ///
+    /// Errors: the journal cannot be read.
     pub fn in_front_of(
         journal: &dyn ReadJournal,
         id: CallId,
@@ -104,6 +106,8 @@ impl ScanCursor {
     }
 
     /// Reads the text of a cursor of a journal with that many partitions.
+    ///
+    /// Errors: it is not the text of such a cursor.
     pub fn decode(text: &str, partitions: u16) -> Result<Self, ScanCursorError> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| ScanCursorError)?;
         let (bytes, sum) = bytes.split_last_chunk::<SUM_BYTES>().ok_or(ScanCursorError)?;

@@ -67,6 +67,8 @@ pub struct Letter {
 }
 
 /// The calls that the records of `app` owe under `wanted`, from `cursor` on, which moves.
+///
+/// Errors: the journal cannot be read; the cursor has moved as far as it could.
 pub fn owed_calls(
     journal: &dyn ReadJournal,
     app: AppId,
@@ -113,6 +115,8 @@ fn told(partition: Partition, offset: Offset, commit: &Commit) -> Vec<OwedCall> 
 /// The letters that cursors of `app` tell, of one subscription or of all, from `cursor` on, which
 /// moves. A letter may come twice: the writer of its cursor did not learn that the cursor is durable,
 /// and the next cursor tells it again.
+///
+/// Errors: the journal cannot be read; the cursor has moved as far as it could.
 pub fn letters(
     journal: &dyn ReadJournal,
     app: AppId,
@@ -192,6 +196,8 @@ pub struct Delivered {
 ///
 /// Whether a call that a cursor has passed was delivered or given up is said by the cursor that
 /// passed it first, so that one is looked for behind the page.
+///
+/// Errors: the journal cannot be read; the cursor has moved as far as it could.
 pub fn delivered(
     journal: &dyn ReadJournal,
     app: AppId,
