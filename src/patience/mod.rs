@@ -25,7 +25,7 @@ use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub use self::listener::{Terms, serve};
+pub use self::listener::{Terms, Tls, serve};
 
 /// Bytes that are taken in at once where calls are many: as many as actix has room for, so that none is
 /// read in two pieces that would not have been anyway.
