@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_http::{Payload, Request, Response};
+use actix_http::{Request, Response};
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -34,6 +34,7 @@ use super::{Operation, handle};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::AppId;
+use crate::patience::Body;
 use crate::webhooks::{BEFORE_TIMEOUT_MAX_MS, Consultant, Subnet};
 
 static CORDON_NODE: HeaderName = HeaderName::from_static("cordon-node");
@@ -86,13 +87,14 @@ impl Edge {
     /// Answers `request`: always with HTTP 200. Rule: rest-api.md 1.3.
     pub(super) async fn answer(
         &self,
-        request: Request,
+        mut request: Request,
         consultant: &Consultant,
     ) -> Response<Bytes> {
         let started = Instant::now();
         let id = Uuid::now_v7();
         let peer = request.peer_addr().map(|address| address.ip());
-        let (head, payload) = request.into_parts();
+        let payload = Body::of(&mut request);
+        let (head, _) = request.into_parts();
         let peer = peer.map(|peer| proxy::origin(peer, head.headers(), &self.trusted_proxies));
         let Handled { operation, app, answered } =
             self.handle(&head, payload, (id, peer, started), consultant).await;
@@ -108,7 +110,7 @@ impl Edge {
     async fn handle(
         &self,
         head: &RequestHead,
-        payload: Payload,
+        payload: Body,
         (request, peer, started): (Uuid, Option<IpAddr>, Instant),
         consultant: &Consultant,
     ) -> Handled {
@@ -155,17 +157,12 @@ impl Edge {
         Handled { operation: Some(operation), app, answered }
     }
 
-    async fn refuse(&self, head: &RequestHead, payload: Payload, code: ErrorCode) -> Answered {
+    async fn refuse(&self, head: &RequestHead, payload: Body, code: ErrorCode) -> Answered {
         body::skip(head, payload, self.body).await;
         Err(Failure::Common(code))
     }
 
-    async fn carry_out(
-        &self,
-        head: &RequestHead,
-        payload: Payload,
-        mut call: Call<'_>,
-    ) -> Answered {
+    async fn carry_out(&self, head: &RequestHead, payload: Body, mut call: Call<'_>) -> Answered {
         let body = body::read(head, payload, self.body).await.map_err(Failure::Common)?;
         let text = |code| Failure::Common(call.operation.common(code));
         let body = body::text(&body).map_err(text)?;

@@ -324,9 +324,9 @@ pub fn serve(
             .on_connect_ext(|connection: &Patient<TcpStream>, data| {
                 data.insert(connection.state());
             })
-            .finish(fn_service(move |mut request: Request| {
+            .finish(fn_service(move |request: Request| {
                 let worker = Rc::clone(&worker);
-                let in_hand = ConnectionState::take(&mut request);
+                let in_hand = ConnectionState::take(&request);
                 async move {
                     let (edge, consultant) = &*worker;
                     let answer = edge.answer(request, consultant).await;

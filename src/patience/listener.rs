@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol, Request};
+use actix_http::{HttpService, Payload, Protocol, Request};
 use actix_service::{
     Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
 };
@@ -18,9 +18,9 @@ use actix_web::dev::{AppConfig, Server};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
-use super::{ConnectionState, Patience, Patient};
+use super::{Body, ConnectionState, Patience, Patient, Readable};
 
 /// What a listener allows.
 #[derive(Clone, Copy, Debug)]
@@ -118,13 +118,17 @@ fn http<S, G, F>(
     routes: impl Fn(&mut ServiceConfig),
 ) -> impl ServiceFactory<Connection<S>, Config = (), Response = (), Error = DispatchError, InitError = ()>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Readable + AsyncWrite + Unpin + 'static,
     G: Fn() -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     let app = map_config(App::new().configure(routes), |()| AppConfig::default());
     let app = apply_fn_factory(app, |mut request: Request, app: &_| {
-        let in_hand = ConnectionState::take(&mut request);
+        let in_hand = ConnectionState::take(&request);
+        if !matches!(request.payload(), Payload::None) {
+            let payload = Box::pin(Body::of(&mut request));
+            *request.payload() = Payload::Stream { payload };
+        }
         let answer = Service::call(app, request);
         async move {
             let answer = answer.await;

@@ -195,6 +195,27 @@ fn requests_may_follow_each_other_on_a_connection_without_waiting() {
 }
 
 #[test]
+fn more_requests_may_wait_on_a_connection_than_are_read_at_once() {
+    const WAITING: usize = 48;
+    /// So that none is cut where the node stops to read for a while.
+    const BYTES: usize = 512;
+    let node = Setup::new().start();
+    let target = target("sns/black_list_get");
+    let body = json!({"From_Account": ADMIN, "StartIndex": 0, "MaxLimited": 9, "LastSequence": 0});
+    let body = body.to_string();
+    let begin = format!("POST {target} HTTP/1.1\r\nHost: cordon\r\n");
+    let end = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let padding = BYTES - begin.len() - end.len() - "X-Padding: \r\n".len();
+    let request = format!("{begin}X-Padding: {}\r\n{end}", "x".repeat(padding));
+    let mut connection = Connection::open(node.address).expect("the node listens");
+    connection.send(request.repeat(WAITING).as_bytes()).expect("sent");
+    for number in 0..WAITING {
+        let answer = connection.receive_answer(&target).expect("an answer");
+        assert_eq!(answer.header("connection"), None, "{number}");
+    }
+}
+
+#[test]
 fn a_caller_who_waits_to_be_asked_for_the_body_is_asked() {
     let node = Setup::new().start();
     let body = json!({"CheckItem": [{"UserID": ADMIN}]}).to_string();
