@@ -25,6 +25,8 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     seconds: Family<CommandLabel, Histogram, fn() -> Histogram>,
     /// One per operation and one for calls without, found without a lock.
+    /// Connections that ended because what came was no HTTP.
+    pub(super) malformed: Counter,
     ready: Arc<[Ready]>,
 }
 
@@ -85,7 +87,7 @@ impl Metrics {
             seconds: seconds.get_or_create_owned(&CommandLabel { command }),
         });
         let ready = ready.collect();
-        Self { calls, seconds, ready }
+        Self { calls, seconds, malformed: Counter::default(), ready }
     }
 
     /// Tells `registry` about the counters.
@@ -110,6 +112,11 @@ impl Metrics {
         ready.seconds.observe(took.as_secs_f64());
         if code == 0 {
             ready.succeeded.inc();
+        registry.register(
+            "cordon_http_malformed_connections",
+            "Connections to the server API that ended because what came was no HTTP",
+            self.malformed.clone(),
+        );
         } else {
             let command = operation.map_or(NO_COMMAND, Operation::command);
             self.calls.get_or_create(&CallLabels { command, code: Code::new(code) }).inc();
