@@ -9,9 +9,10 @@ use actix_web::web::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use super::answer::Failure;
 use super::error_code::{self as code, ErrorCode};
-
 use crate::patience::Body;
+
 /// How many levels of arrays and objects a body may have, its own object included.
 /// Rule: rest-api.md 1.9.
 const DEPTH_MAX: usize = 64;
@@ -25,20 +26,20 @@ pub(super) struct Bounds {
     pub(super) timeout: Duration,
 }
 
-/// Reads the whole body. Errors: 60008 when it is too long, too slow or broken off.
+/// Reads the whole body. Errors: [`Failure::Body`] when it is too long, too slow or broken off.
 pub(super) async fn read(
     head: &RequestHead,
     mut payload: Body,
     bounds: Bounds,
-) -> Result<Bytes, ErrorCode> {
+) -> Result<Bytes, Failure> {
     if declared_bytes(head) > bounds.bytes_max {
         skip(head, payload, bounds).await;
-        return Err(code::TIMED_OUT);
+        return Err(Failure::Body);
     }
     let read = timeout(bounds.timeout, collect(&mut payload, bounds.bytes_max));
     match read.await {
         Ok(Some(body)) => Ok(body),
-        Ok(None) | Err(_) => Err(code::TIMED_OUT),
+        Ok(None) | Err(_) => Err(Failure::Body),
     }
 }
 

@@ -25,7 +25,7 @@ use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
 use super::gate::Gate;
 use super::idempotency;
-use super::metrics::Metrics;
+use super::metrics::{Code, Metrics};
 use super::proxy;
 use super::query::{self, Query};
 use super::settings::{ANSWER_GRACE, Settings};
@@ -98,12 +98,14 @@ impl Edge {
         let peer = peer.map(|peer| proxy::origin(peer, head.headers(), &self.trusted_proxies));
         let Handled { operation, app, answered } =
             self.handle(&head, payload, (id, peer, started), consultant).await;
+        let is_of_body = answered == Err(Failure::Body);
         let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, operation));
+        let code = if is_of_body { Code::Body } else { Code::new(answer.code) };
         // A call that came again is known by the id under which it was done.
         let id = answer.request.unwrap_or(id);
         let took = started.elapsed();
-        self.metrics.count(operation, answer.code, took);
-        log(id, app, operation, answer.code, took);
+        self.metrics.count(operation, code, took);
+        log(id, app, operation, (answer.code, code.is_trouble()), took);
         self.render(answer, id)
     }
 
@@ -163,7 +165,7 @@ impl Edge {
     }
 
     async fn carry_out(&self, head: &RequestHead, payload: Body, mut call: Call<'_>) -> Answered {
-        let body = body::read(head, payload, self.body).await.map_err(Failure::Common)?;
+        let body = body::read(head, payload, self.body).await?;
         let text = |code| Failure::Common(call.operation.common(code));
         let body = body::text(&body).map_err(text)?;
         call.as_client = acting::as_client(head, call.operation).map_err(Failure::Common)?;
@@ -243,13 +245,13 @@ fn log(
     request: Uuid,
     app: Option<AppId>,
     operation: Option<Operation>,
-    number: u32,
+    (number, is_trouble): (u32, bool),
     took: Duration,
 ) {
     let command = operation.map(Operation::command);
     let app = app.map(|app| app.0);
     let duration_ms = took.as_micros() as f64 / 1000.0;
-    if is_trouble(number) {
+    if is_trouble {
         tracing::warn!(
             request.id = %request, app.id = app, command, code = number, duration_ms,
             "a call could not be answered",
