@@ -25,6 +25,7 @@ use futures_util::future::join_all;
 use tokio::task::{JoinHandle, spawn_local};
 
 pub(super) use self::ended::replay_cursor;
+pub(super) use self::known::may_go_elsewhere;
 use self::known::{Known, NOWHERE, One};
 pub(super) use self::sealing::Metrics;
 use self::terms::{Configured, Terms, Wire, certificate};
