@@ -226,9 +226,12 @@ impl Directory {
                 ),
             }
         }
-        for Configured { subscription, secrets } in &terms.configured {
+        for Configured { subscription, shown, secrets } in &terms.configured {
             let one = One::of(app, subscription, Some(secrets), terms, &kept, Source::Settings);
-            all.extend(one.ok().map(|one| (&*subscription.name, one)));
+            if let Ok(mut one) = one {
+                one.seen.subscription.url.clone_from(shown);
+                all.insert(&subscription.name, one);
+            }
         }
         let all = all.into_values().collect();
         Known { all, kept, half_sealed, guard: terms.wire.guard.clone() }

@@ -23,6 +23,8 @@ pub(in crate::app) struct Configured {
     pub(in crate::app) subscription: Subscription,
     pub(in crate::app) secrets: Vec<Secret>,
 }
+    /// Its address as the settings are shown.
+    pub(super) shown: Option<Box<str>>,
 
 /// What the subscriptions of an app have in common, whoever set them.
 pub(super) struct Wire {
@@ -115,6 +117,7 @@ pub(in crate::app) fn configured(app: &config::App) -> Vec<Configured> {
         },
         secrets: of_main,
     });
+        shown: Some(url.to_string().into()),
     let further = webhook.subscription.iter().map(|other| {
         let secrets = open(&other.token, &other.secrets);
         let subscription = Subscription {
@@ -128,7 +131,8 @@ pub(in crate::app) fn configured(app: &config::App) -> Vec<Configured> {
             delivery: delivery_terms(other),
             before: before_terms(other),
         };
-        Configured { subscription, secrets }
+        let shown = other.url.as_ref().map(|url| url.to_string().into());
+        Configured { subscription, shown, secrets }
     });
     main.into_iter().chain(further).collect()
 }
@@ -167,7 +171,7 @@ pub(in crate::app) fn subscriptions(
     let mut subscriptions = Vec::new();
     for app in &config.apps {
         let wire = Wire { guard: Guard::Off, certificate: certificate(app)? };
-        for Configured { subscription, secrets } in configured(app) {
+        for Configured { subscription, secrets, .. } in configured(app) {
             let served = runtime(app.id, &subscription, Some(&secrets), &wire, Source::Settings);
             let name = &subscription.name;
             subscriptions
