@@ -279,7 +279,7 @@ impl Directory {
     async fn count(&self, app: AppId, wanted: Replay) -> Result<Counted, DeskError> {
         let replay = self.bounded(app, wanted).await?;
         let told = self.known(app).replay(&replay).ok_or(DeskError::Unknown)?;
-        let (permit, journal) = (may_scan().await?, self.journal.clone());
+        let (permit, journal) = (self.may_look(app).await?, self.journal.clone());
         let counted = spawn_blocking(move || {
             let _permit = permit;
             webhooks::count(&told, &*journal, Instant::now() + COUNT_PATIENCE)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::terms::{Terms, Wire};
 use crate::domain::{AppId, Format, MAIN, Replay, Subscription, Subscriptions};
-use crate::http::{Source, State, SubscriptionSeen};
+use crate::http::{DeskError, Source, State, SubscriptionSeen};
 use crate::webhooks::{self, EndpointError, Guard, Secret, SecretError, Signer};
 
 /// What is known of an app's subscriptions, with what follows from it.
@@ -184,6 +184,7 @@ pub(super) fn runtime(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::deliveries::Looks;
     use crate::app::seal::Sealer;
     use crate::domain::{BeforeTerms, DeliveryTerms, SealedSecret};
 
@@ -205,16 +206,17 @@ mod tests {
 
     /// What is known of these, of which the one named `held` is held.
     fn known(set: &[Subscription], held: &str) -> Known {
-        let kept = Subscriptions::default();
         known_of(Source::Call, set, held)
     }
 
     fn known_of(source: Source, set: &[Subscription], held: &str) -> Known {
+        let kept = Subscriptions::default();
         let wire = Wire { guard: Guard::default(), certificate: None };
         let terms = Terms {
             sealer: Sealer::new(AppId(7), ["k"].into_iter()),
             configured: Vec::new(),
             wire,
+            looks: Looks::default(),
         };
         let one = |set: &Subscription| {
             let secrets = (*set.name != *held).then_some(&[][..]);
@@ -248,7 +250,7 @@ mod tests {
             until: None,
             ranges: vec![(0, 0, 1)],
             users: Vec::new(),
-            commands: vec![add.into(), "Sns.CallbackFriendAdd".into()],
+            commands: Vec::new(),
             ids: Vec::new(),
         }
     }

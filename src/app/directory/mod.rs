@@ -30,6 +30,7 @@ use self::known::{Known, NOWHERE, One};
 pub(super) use self::sealing::Metrics;
 use self::terms::{Configured, Terms, Wire, certificate};
 pub(super) use self::terms::{configured, subscriptions};
+use super::deliveries::Looks;
 use super::seal::Sealer;
 use super::settings::webhook_guard;
 use crate::actors::{ExecuteError, Users};
@@ -84,7 +85,8 @@ impl Directory {
             let keys = app.keys.iter().map(config::Secret::reveal);
             let wire = Wire { guard: guard.clone(), certificate: certificate(app)? };
             let sealer = Sealer::new(app.id, keys);
-            Ok((app.id, Terms { sealer, configured: configured(app), wire }))
+            let (configured, looks) = (configured(app), Looks::default());
+            Ok((app.id, Terms { sealer, configured, wire, looks }))
         };
         Ok(Self {
             users,
@@ -246,6 +248,11 @@ impl Directory {
     /// Seals and opens the secrets of `app`.
     pub(super) fn sealer(&self, app: AppId) -> Option<&Sealer> {
         self.apps.get(&app).map(|terms| &terms.sealer)
+    }
+
+    /// The looks of `app` into the journal.
+    pub(super) fn looks(&self, app: AppId) -> Option<&Looks> {
+        self.apps.get(&app).map(|terms| &terms.looks)
     }
 
     /// Who is asked before the fact.

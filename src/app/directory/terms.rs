@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use super::known::runtime;
+use crate::app::deliveries::Looks;
 use crate::app::seal::Sealer;
 use crate::app::settings::webhook_certificate;
 use crate::config::{self, Config};
@@ -15,16 +16,17 @@ pub(super) struct Terms {
     pub(super) sealer: Sealer,
     pub(super) configured: Vec<Configured>,
     pub(super) wire: Wire,
+    pub(super) looks: Looks,
 }
 
 /// A subscription of the settings.
 #[derive(Clone, Debug)]
 pub(in crate::app) struct Configured {
     pub(in crate::app) subscription: Subscription,
-    pub(in crate::app) secrets: Vec<Secret>,
-}
     /// Its address as the settings are shown.
     pub(super) shown: Option<Box<str>>,
+    pub(in crate::app) secrets: Vec<Secret>,
+}
 
 /// What the subscriptions of an app have in common, whoever set them.
 pub(super) struct Wire {
@@ -115,9 +117,9 @@ pub(in crate::app) fn configured(app: &config::App) -> Vec<Configured> {
                 on_busy: webhook.before_on_busy,
             },
         },
+        shown: Some(url.to_string().into()),
         secrets: of_main,
     });
-        shown: Some(url.to_string().into()),
     let further = webhook.subscription.iter().map(|other| {
         let secrets = open(&other.token, &other.secrets);
         let subscription = Subscription {
