@@ -26,8 +26,7 @@ const PATIENCE: Patience = Patience {
 /// Long after the last of them.
 const LATE: Duration = Duration::from_secs(20);
 /// What is read here is no head that has to be finished, however long it takes.
-const UNHURRIED: Patience =
-    Patience { head: Duration::from_secs(5), ..PATIENCE };
+const UNHURRIED: Patience = Patience { head: Duration::from_secs(5), ..PATIENCE };
 
 async fn pair() -> (TcpStream, Patient<TcpStream>) {
     pair_with(PATIENCE).await
