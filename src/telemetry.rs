@@ -35,6 +35,7 @@ use std::io::{self, IsTerminal};
 
 use anyhow::Context;
 use serde_json::{Map, Value};
+use tracing::level_filters::LevelFilter;
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -45,10 +46,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
-/// Libraries that at `info` tell an operator nothing that our own lines do not.
-const TALKATIVE: [&str; 3] = ["actix_server", "fjall", "lsm_tree"];
-/// What of them is logged if a filter lets as much through and does not name them.
-const TALKATIVE_LEVEL: &str = "warn";
+/// Libraries that tell an operator less than they say, and up to which level they are logged if a filter
+/// lets more through and does not name them.
+const TALKATIVE: [(&str, LevelFilter); 4] = [
+    // What strangers send, line by line.
+    ("actix_http", LevelFilter::OFF),
+    ("actix_server", LevelFilter::WARN),
+    ("fjall", LevelFilter::WARN),
+    ("lsm_tree", LevelFilter::WARN),
+];
 /// What the names of fields begin with that libraries hand over: where their source lay when this
 /// program was built.
 const BUILD_FIELDS: &str = "log.";
@@ -96,16 +102,14 @@ where
 
 /// The filter of somebody, with what they leave open about [`TALKATIVE`] libraries.
 fn filter(level: &str) -> String {
-    let words = || level.split(',').map(str::trim);
-    let lets_through = |word: &str| {
-        ["warn", "info", "debug", "trace"].iter().any(|level| word.eq_ignore_ascii_case(level))
-    };
+    let words = || level.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let lets_through = words().filter_map(|word| word.parse::<LevelFilter>().ok()).max();
+    let is_named =
+        |library: &str| words().any(|word| word.split(['=', '[']).next() == Some(library));
     let mut filter = level.to_owned();
-    if words().any(lets_through) {
-        let is_named =
-            |library: &&&str| words().any(|word| word.split(['=', '[']).next() == Some(library));
-        for library in TALKATIVE.iter().filter(|library| !is_named(library)) {
-            filter += &format!(",{library}={TALKATIVE_LEVEL}");
+    for (library, least) in TALKATIVE {
+        if lets_through.is_some_and(|level| level > least) && !is_named(library) {
+            filter += &format!(",{library}={least}");
         }
     }
     filter
@@ -212,6 +216,27 @@ mod tests {
             ("error", 0),
             ("off", 0),
             ("cordon=info", 0),
+        ] {
+            assert_eq!(heard(level), lines, "{level}");
+        }
+    }
+
+    #[test]
+    fn what_strangers_send_is_not_logged_unless_somebody_asks_for_it() {
+        let heard = |level: &str| {
+            let text = logged(LogFormat::Human, level, || {
+                tracing::error!(target: "actix_http", "stream error");
+                tracing::error!(target: "actix_server", "an error of ours");
+            });
+            text.lines().count()
+        };
+        for (level, lines) in [
+            ("info", 1),
+            ("error", 1),
+            ("debug,", 1),
+            ("info,actix_http=error", 2),
+            ("actix_http=debug", 1),
+            ("off", 0),
         ] {
             assert_eq!(heard(level), lines, "{level}");
         }

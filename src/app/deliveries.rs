@@ -1,9 +1,10 @@
 //! What admins ask of the deliveries by calls: read from the journal, or from those who own it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
 use super::directory::Directory;
@@ -23,6 +24,8 @@ use crate::webhooks::{CallbackCommand, CursorName, Switches};
 
 /// Looks into the journal that go on at the same time; others wait.
 const SCANS_AT_ONCE_MAX: usize = 4;
+/// And those of one app: whoever asks for many waits behind their own, and not in front of others.
+const SCANS_OF_APP_MAX: usize = SCANS_AT_ONCE_MAX / 2;
 /// Records that one look takes in, at most.
 const SCANNED_RECORDS_MAX: usize = 100_000;
 /// How long one look may take.
@@ -32,12 +35,36 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 
 static SCANS: Semaphore = Semaphore::const_new(SCANS_AT_ONCE_MAX);
 
-/// The right to look into the journal.
-pub(super) async fn may_scan() -> Result<SemaphorePermit<'static>, DeskError> {
-    SCANS.acquire().await.map_err(|_| DeskError::Broken)
+/// The looks of an app into the journal.
+pub(super) struct Looks(Arc<Semaphore>);
+
+/// The right to one of them, until it is dropped.
+pub(super) struct MayLook {
+    _of_app: OwnedSemaphorePermit,
+    _of_all: SemaphorePermit<'static>,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SCANS_OF_APP_MAX)))
+    }
+}
+
+impl Looks {
+    async fn one(&self) -> Option<MayLook> {
+        let of_app = Arc::clone(&self.0).acquire_owned().await.ok()?;
+        let of_all = SCANS.acquire().await.ok()?;
+        Some(MayLook { _of_app: of_app, _of_all: of_all })
+    }
 }
 
 impl Directory {
+    /// Waits until `app` may look into the journal.
+    pub(super) async fn may_look(&self, app: AppId) -> Result<MayLook, DeskError> {
+        let looks = self.looks(app).ok_or(DeskError::Broken)?;
+        looks.one().await.ok_or(DeskError::Broken)
+    }
+
     /// Every partition's cursors of `app`, from whoever owns it.
     async fn cursors_everywhere(&self, app: AppId) -> Result<Vec<CursorsSeen>, ExecuteError> {
         let prefix = CursorName::of(app, MAIN).to_string();
@@ -64,13 +91,14 @@ impl Directory {
     /// begins, too.
     async fn look<T: Send + 'static>(
         &self,
+        app: AppId,
         mut cursor: ScanCursor,
         items: usize,
         scan: impl FnOnce(&dyn Journal, &mut ScanCursor, Reach) -> Result<T, AuditError>
         + Send
         + 'static,
     ) -> Result<(T, String), DeskError> {
-        let permit = may_scan().await?;
+        let permit = self.may_look(app).await?;
         let journal = self.journal.clone();
         let scanned = spawn_blocking(move || {
             // Kept as long as it lasts, not as long as somebody waits for it.
@@ -119,7 +147,7 @@ impl Directory {
         let both = CallbackCommand::ALL.into_iter();
         let both: Switches = both.filter(|one| asked.has(*one) && named.has(*one)).collect();
         let cursor = self.place(app, &page.from).await?;
-        let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
+        let look = self.look(app, cursor, page.items_max, move |journal, cursor, reach| {
             owed_calls(journal, app, both, cursor, reach)
         });
         let (scanned, cursor) = look.await?;
@@ -141,7 +169,7 @@ impl Directory {
         wanted: PageWanted,
     ) -> Result<Page<LetterSeen>, DeskError> {
         let cursor = self.place(app, &wanted.from).await?;
-        let look = self.look(cursor, wanted.items_max, move |journal, cursor, reach| {
+        let look = self.look(app, cursor, wanted.items_max, move |journal, cursor, reach| {
             letters(journal, app, wanted.name.as_deref(), cursor, reach)
         });
         let (scanned, cursor) = look.await?;
@@ -189,7 +217,7 @@ impl Directory {
         }
         let asked = audit::Asked { subscription, id, user, state: state.map(str::to_owned) };
         let cursor = self.place(app, &page.from).await?;
-        let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
+        let look = self.look(app, cursor, page.items_max, move |journal, cursor, reach| {
             if let Some(id) = asked.id {
                 match ScanCursor::in_front_of(journal, id, &standpoints)? {
                     Some(place) => *cursor = place,
@@ -285,5 +313,26 @@ impl Deliveries for Directory {
 
     fn statuses(&self, app: AppId, name: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>> {
         Box::pin(self.all_statuses(app, name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn an_app_that_looks_much_waits_for_itself_and_nobody_for_it() {
+        let (greedy, other) = (Looks::default(), Looks::default());
+        let mut looking = Vec::new();
+        for _ in 0..SCANS_OF_APP_MAX {
+            looking.push(greedy.one().await);
+        }
+        let mut waiting: Vec<_> = (0..20).map(|_| Box::pin(greedy.one())).collect();
+        assert!(waiting.iter_mut().all(|look| look.now_or_never().is_none()));
+        looking.push(other.one().await);
+        looking.clear();
+        assert!(waiting.remove(0).await.is_some(), "it is its turn");
     }
 }

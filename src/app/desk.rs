@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::task::{spawn_blocking, spawn_local};
 
-use super::deliveries::may_scan;
-use super::directory::{Directory, replay_cursor};
+use super::directory::{Directory, may_go_elsewhere, replay_cursor};
 use super::seal::SealError;
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::subscription::REQUEST_OVER_LIMIT;
-use crate::domain::{
-    AppId, Command, Format, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper,
-};
+use crate::domain::{AppId, Command, Replay, SecretChange, SeekTo, Subscription, UserKey, keeper};
 use crate::http::{
     Alarm, Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, State,
     SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
@@ -247,16 +244,10 @@ impl Directory {
     async fn bounded(&self, app: AppId, wanted: Replay) -> Result<Replay, DeskError> {
         self.refresh(app).await?;
         let known = self.known(app);
-        if known.find(&wanted.subscription).is_none() {
-            return Err(DeskError::Unknown);
-        }
+        let (seen, _) = known.find(&wanted.subscription).ok_or(DeskError::Unknown)?;
         if let Some(url) = &wanted.url {
             self.may_call(app, url).then_some(()).ok_or(DeskError::Url)?;
-            // One that was only pulled so far need not have had a secret.
-            let set = known.find(&wanted.subscription).map(|(seen, _)| &seen.subscription);
-            if set.is_some_and(|set| set.format == Format::Standard && set.secrets.is_empty()) {
-                return Err(DeskError::Secret);
-            }
+            may_go_elsewhere(seen)?;
         }
         let ends = self.ends().await?;
         let mut ranges = wanted.ranges;
@@ -288,7 +279,7 @@ impl Directory {
     async fn count(&self, app: AppId, wanted: Replay) -> Result<Counted, DeskError> {
         let replay = self.bounded(app, wanted).await?;
         let told = self.known(app).replay(&replay).ok_or(DeskError::Unknown)?;
-        let (permit, journal) = (may_scan().await?, self.journal.clone());
+        let (permit, journal) = (self.may_look(app).await?, self.journal.clone());
         let counted = spawn_blocking(move || {
             let _permit = permit;
             webhooks::count(&told, &*journal, Instant::now() + COUNT_PATIENCE)

@@ -107,7 +107,7 @@ fn settle(call: &Call<'_>, executed: Result<Executed, ExecuteError>) -> Result<D
         }
         Err(error) => match call.fault(&error) {
             Failure::Whole(code) => Ok(Done { verdict: Err(code), position: None }),
-            common @ Failure::Common(_) => Err(common),
+            other @ (Failure::Common(_) | Failure::Body) => Err(other),
         },
     }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::edge::is_trouble;
-use super::error_code::{ErrorCode, Text};
+use super::error_code::{self as code, ErrorCode, Text};
 use super::{Operation, Service};
 use crate::journal::{Offset, Partition};
 
@@ -20,6 +20,8 @@ pub(super) type Answered = Result<Answer, Failure>;
 pub(super) enum Failure {
     /// In one of the checks that all commands share: the bare envelope, without `ErrorDisplay`.
     Common(ErrorCode),
+    /// In the body, which is too long or did not come: as [`Self::Common`], and nothing of ours.
+    Body,
     /// In the command itself: the envelope of its service.
     Whole(ErrorCode),
 }
@@ -29,6 +31,7 @@ impl Failure {
     pub(super) fn code(self) -> ErrorCode {
         match self {
             Self::Common(code) | Self::Whole(code) => code,
+            Self::Body => code::TIMED_OUT,
         }
     }
 }
@@ -90,7 +93,7 @@ impl Answer {
                 Failure::Whole(_),
                 Some(Service::Accounts | Service::Messages | Service::Webhooks) | None,
             )
-            | (Failure::Common(_), _) => None,
+            | (Failure::Common(_) | Failure::Body, _) => None,
         };
         let info = code.text(operation);
         let mut body = Vec::with_capacity(BODY_BYTES);

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use actix_http::Payload;
 use actix_web::dev::RequestHead;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use super::answer::Failure;
 use super::error_code::{self as code, ErrorCode};
+use crate::patience::Body;
 
 /// How many levels of arrays and objects a body may have, its own object included.
 /// Rule: rest-api.md 1.9.
@@ -25,27 +26,27 @@ pub(super) struct Bounds {
     pub(super) timeout: Duration,
 }
 
-/// Reads the whole body. Errors: 60008 when it is too long, too slow or broken off.
+/// Reads the whole body. Errors: [`Failure::Body`] when it is too long, too slow or broken off.
 pub(super) async fn read(
     head: &RequestHead,
-    mut payload: Payload,
+    mut payload: Body,
     bounds: Bounds,
-) -> Result<Bytes, ErrorCode> {
+) -> Result<Bytes, Failure> {
     if declared_bytes(head) > bounds.bytes_max {
         skip(head, payload, bounds).await;
-        return Err(code::TIMED_OUT);
+        return Err(Failure::Body);
     }
     let read = timeout(bounds.timeout, collect(&mut payload, bounds.bytes_max));
     match read.await {
         Ok(Some(body)) => Ok(body),
-        Ok(None) | Err(_) => Err(code::TIMED_OUT),
+        Ok(None) | Err(_) => Err(Failure::Body),
     }
 }
 
 /// Reads and drops the body of a call that is refused without it, so that the connection can be
 /// used again and the caller, who may still be writing, comes to read the answer. Gives up, and so
 /// lets the connection close, on bodies of more than twice the limit.
-pub(super) async fn skip(head: &RequestHead, mut payload: Payload, bounds: Bounds) {
+pub(super) async fn skip(head: &RequestHead, mut payload: Body, bounds: Bounds) {
     let mut left = bounds.bytes_max.saturating_mul(2);
     if declared_bytes(head) > left {
         return;
@@ -68,7 +69,7 @@ fn declared_bytes(head: &RequestHead) -> usize {
 }
 
 /// Without a copy if the body comes in one piece. `None`: too long or broken off.
-async fn collect(payload: &mut Payload, bytes_max: usize) -> Option<Bytes> {
+async fn collect(payload: &mut Body, bytes_max: usize) -> Option<Bytes> {
     let fits = |bytes: usize| bytes <= bytes_max;
     let Some(first) = payload.next().await else { return Some(Bytes::new()) };
     let first = first.ok().filter(|chunk| fits(chunk.len()))?;

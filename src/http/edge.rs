@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_http::{Payload, Request, Response};
+use actix_http::{Request, Response};
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -25,7 +25,7 @@ use super::call::Call;
 use super::error_code::{self as code, ErrorCode};
 use super::gate::Gate;
 use super::idempotency;
-use super::metrics::Metrics;
+use super::metrics::{Code, Metrics};
 use super::proxy;
 use super::query::{self, Query};
 use super::settings::{ANSWER_GRACE, Settings};
@@ -34,6 +34,7 @@ use super::{Operation, handle};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::AppId;
+use crate::patience::Body;
 use crate::webhooks::{BEFORE_TIMEOUT_MAX_MS, Consultant, Subnet};
 
 static CORDON_NODE: HeaderName = HeaderName::from_static("cordon-node");
@@ -86,29 +87,32 @@ impl Edge {
     /// Answers `request`: always with HTTP 200. Rule: rest-api.md 1.3.
     pub(super) async fn answer(
         &self,
-        request: Request,
+        mut request: Request,
         consultant: &Consultant,
     ) -> Response<Bytes> {
         let started = Instant::now();
         let id = Uuid::now_v7();
         let peer = request.peer_addr().map(|address| address.ip());
-        let (head, payload) = request.into_parts();
+        let payload = Body::of(&mut request);
+        let (head, _) = request.into_parts();
         let peer = peer.map(|peer| proxy::origin(peer, head.headers(), &self.trusted_proxies));
         let Handled { operation, app, answered } =
             self.handle(&head, payload, (id, peer, started), consultant).await;
+        let is_of_body = answered == Err(Failure::Body);
         let answer = answered.unwrap_or_else(|failure| Answer::failure(failure, operation));
+        let code = if is_of_body { Code::Body } else { Code::new(answer.code) };
         // A call that came again is known by the id under which it was done.
         let id = answer.request.unwrap_or(id);
         let took = started.elapsed();
-        self.metrics.count(operation, answer.code, took);
-        log(id, app, operation, answer.code, took);
+        self.metrics.count(operation, code, took);
+        log(id, app, operation, (answer.code, code.is_trouble()), took);
         self.render(answer, id)
     }
 
     async fn handle(
         &self,
         head: &RequestHead,
-        payload: Payload,
+        payload: Body,
         (request, peer, started): (Uuid, Option<IpAddr>, Instant),
         consultant: &Consultant,
     ) -> Handled {
@@ -155,18 +159,13 @@ impl Edge {
         Handled { operation: Some(operation), app, answered }
     }
 
-    async fn refuse(&self, head: &RequestHead, payload: Payload, code: ErrorCode) -> Answered {
+    async fn refuse(&self, head: &RequestHead, payload: Body, code: ErrorCode) -> Answered {
         body::skip(head, payload, self.body).await;
         Err(Failure::Common(code))
     }
 
-    async fn carry_out(
-        &self,
-        head: &RequestHead,
-        payload: Payload,
-        mut call: Call<'_>,
-    ) -> Answered {
-        let body = body::read(head, payload, self.body).await.map_err(Failure::Common)?;
+    async fn carry_out(&self, head: &RequestHead, payload: Body, mut call: Call<'_>) -> Answered {
+        let body = body::read(head, payload, self.body).await?;
         let text = |code| Failure::Common(call.operation.common(code));
         let body = body::text(&body).map_err(text)?;
         call.as_client = acting::as_client(head, call.operation).map_err(Failure::Common)?;
@@ -246,13 +245,13 @@ fn log(
     request: Uuid,
     app: Option<AppId>,
     operation: Option<Operation>,
-    number: u32,
+    (number, is_trouble): (u32, bool),
     took: Duration,
 ) {
     let command = operation.map(Operation::command);
     let app = app.map(|app| app.0);
     let duration_ms = took.as_micros() as f64 / 1000.0;
-    if is_trouble(number) {
+    if is_trouble {
         tracing::warn!(
             request.id = %request, app.id = app, command, code = number, duration_ms,
             "a call could not be answered",

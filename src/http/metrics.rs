@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::edge::is_trouble;
 use super::{Operation, error_code};
 
 /// Upper bounds of the latency buckets, in seconds: the time limit of a call is 3.
@@ -24,6 +25,8 @@ const NO_COMMAND: &str = "none";
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     seconds: Family<CommandLabel, Histogram, fn() -> Histogram>,
+    /// Connections that ended because what came was no HTTP.
+    pub(super) malformed: Counter,
     /// One per operation and one for calls without, found without a lock.
     ready: Arc<[Ready]>,
 }
@@ -43,17 +46,24 @@ struct CallLabels {
 /// A code of an answer. Receivers of webhooks refuse with thousands of codes of their own choice, which
 /// are one here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Code {
+pub(super) enum Code {
     /// One of the catalogue, or 0.
     Ours(u32),
+    /// That of a call whose body was too long or did not come.
+    Body,
     /// One that a receiver gave.
     Webhook,
 }
 
 impl Code {
-    fn new(code: u32) -> Self {
-        let known = error_code::ALL.binary_search_by_key(&code, |known| known.number);
-        if code == 0 || known.is_ok() { Self::Ours(code) } else { Self::Webhook }
+    pub(super) fn new(code: u32) -> Self {
+        let is_known = || error_code::ALL.binary_search_by_key(&code, |known| known.number).is_ok();
+        if code == 0 || is_known() { Self::Ours(code) } else { Self::Webhook }
+    }
+
+    /// Whether it tells of trouble on our side.
+    pub(super) fn is_trouble(self) -> bool {
+        matches!(self, Self::Ours(number) if is_trouble(number))
     }
 }
 
@@ -61,6 +71,7 @@ impl EncodeLabelValue for Code {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         match self {
             Self::Ours(code) => EncodeLabelValue::encode(code, encoder),
+            Self::Body => encoder.write_str("body"),
             Self::Webhook => encoder.write_str("webhook"),
         }
     }
@@ -85,7 +96,7 @@ impl Metrics {
             seconds: seconds.get_or_create_owned(&CommandLabel { command }),
         });
         let ready = ready.collect();
-        Self { calls, seconds, ready }
+        Self { calls, seconds, malformed: Counter::default(), ready }
     }
 
     /// Tells `registry` about the counters.
@@ -101,18 +112,23 @@ impl Metrics {
             Unit::Seconds,
             self.seconds.clone(),
         );
+        registry.register(
+            "cordon_http_malformed_connections",
+            "Connections to the server API that ended because what came was no HTTP",
+            self.malformed.clone(),
+        );
     }
 
     /// Counts one call.
-    pub(super) fn count(&self, operation: Option<Operation>, code: u32, took: Duration) {
+    pub(super) fn count(&self, operation: Option<Operation>, code: Code, took: Duration) {
         let place = operation.map_or(Operation::ALL.len(), |operation| operation as usize);
         let ready = &self.ready[place];
         ready.seconds.observe(took.as_secs_f64());
-        if code == 0 {
+        if code == Code::Ours(0) {
             ready.succeeded.inc();
         } else {
             let command = operation.map_or(NO_COMMAND, Operation::command);
-            self.calls.get_or_create(&CallLabels { command, code: Code::new(code) }).inc();
+            self.calls.get_or_create(&CallLabels { command, code }).inc();
         }
     }
 }
@@ -132,9 +148,9 @@ mod tests {
         let metrics = Metrics::new();
         let mut registry = Registry::default();
         metrics.register(&mut registry);
-        metrics.count(Some(Operation::BlackListAdd), 0, Duration::from_millis(2));
-        metrics.count(Some(Operation::BlackListAdd), 60007, Duration::ZERO);
-        metrics.count(None, 60002, Duration::ZERO);
+        metrics.count(Some(Operation::BlackListAdd), Code::new(0), Duration::from_millis(2));
+        metrics.count(Some(Operation::BlackListAdd), Code::new(60007), Duration::ZERO);
+        metrics.count(None, Code::new(60002), Duration::ZERO);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -160,7 +176,7 @@ mod tests {
         let before = lines().len();
         let mut foreign = 0;
         for code in error_code::MESSAGE_REFUSED {
-            metrics.count(Some(Operation::Sendmsg), code, Duration::ZERO);
+            metrics.count(Some(Operation::Sendmsg), Code::new(code), Duration::ZERO);
             foreign += 1;
         }
         let webhook = format!(

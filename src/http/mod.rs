@@ -48,6 +48,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol, Request};
 use actix_service::{ServiceFactoryExt, fn_service};
 use actix_web::dev::Server;
@@ -306,13 +307,14 @@ pub fn serve(
         server = server.workers(workers);
     }
     let stopping = server.graceful_shutdown_signal();
+    let malformed = metrics.malformed.clone();
     let edge = Arc::new(Edge::new(settings, users, webhooks, clock, metrics)?);
     // The edge is the whole service: actix's router would match decoded paths by regex, and its
     // requests and responses cost several allocations that a table of literal paths does not need.
     let server = server.listen("api", listener, move || {
         // Each worker counts its requests' references for itself: threads do not contend for it.
         let worker = Rc::new((Arc::clone(&edge), Consultant::new(Arc::clone(&desks))));
-        let stopping = stopping.clone();
+        let (stopping, malformed) = (stopping.clone(), malformed.clone());
         let http = HttpService::build()
             .keep_alive(keep_alive)
             .client_request_timeout(head_timeout)
@@ -324,9 +326,9 @@ pub fn serve(
             .on_connect_ext(|connection: &Patient<TcpStream>, data| {
                 data.insert(connection.state());
             })
-            .finish(fn_service(move |mut request: Request| {
+            .finish(fn_service(move |request: Request| {
                 let worker = Rc::clone(&worker);
-                let in_hand = ConnectionState::take(&mut request);
+                let in_hand = ConnectionState::take(&request);
                 async move {
                     let (edge, consultant) = &*worker;
                     let answer = edge.answer(request, consultant).await;
@@ -341,6 +343,12 @@ pub fn serve(
             Ok((Patient::new(stream, patience), Protocol::Http1, peer))
         })
         .and_then(http)
+        .map_err(move |error| {
+            if matches!(error, DispatchError::Parse(_)) {
+                malformed.inc();
+            }
+            error
+        })
     })?;
     Ok(server.run())
 }

@@ -16,8 +16,9 @@ pub(super) fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[Subnet]) -> I
     let is_trusted = |ip: IpAddr| trusted.iter().any(|subnet| subnet.holds(ip));
     let mut origin = peer.to_canonical();
     // Each proxy puts the one that called it behind the others.
-    let lines: Vec<&str> =
-        headers.get_all(X_FORWARDED_FOR).filter_map(|l| l.to_str().ok()).collect();
+    let lines = headers.get_all(X_FORWARDED_FOR);
+    // What cannot be read is a word that is no address, and not a line that was never there.
+    let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
     let named = lines.iter().rev().flat_map(|line| line.rsplit(','));
     for text in named.take(PROXIES_MAX) {
         if !is_trusted(origin) {
@@ -43,9 +44,14 @@ mod tests {
     use super::*;
 
     fn origin_of(peer: &str, lines: &[&str]) -> String {
+        let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        origin_of_bytes(peer, &lines)
+    }
+
+    fn origin_of_bytes(peer: &str, lines: &[&[u8]]) -> String {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(line).expect("a header"));
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line).expect("a header"));
         }
         let subnet = |base: &str, prefix| {
             Subnet::new(base.parse().expect("an address"), prefix).expect("a subnet")
@@ -70,6 +76,13 @@ mod tests {
         assert_eq!(origin_of("10.0.0.1", &["1.2.3.4, unknown"]), "10.0.0.1");
         assert_eq!(origin_of("10.0.0.1", &["1.2.3.4, , 10.0.0.2"]), "10.0.0.2");
         assert_eq!(origin_of("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
+        for line in
+            [&b"\xff, 203.0.113.7"[..], b"\xff203.0.113.8, 203.0.113.7", b"\xc3\xa4,203.0.113.7"]
+        {
+            assert_eq!(origin_of_bytes("10.0.0.1", &[line]), "203.0.113.7");
+            assert_eq!(origin_of_bytes("10.0.0.1", &[b"1.2.3.4", line]), "203.0.113.7");
+        }
+        assert_eq!(origin_of_bytes("10.0.0.1", &[b"1.2.3.4", b"\xff"]), "10.0.0.1");
         let many = ["10.0.0.2"; PROXIES_MAX].join(",");
         assert_eq!(origin_of("10.0.0.1", &["1.2.3.4", &many]), "10.0.0.2");
     }

@@ -6,21 +6,21 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol, Request};
+use actix_http::{HttpService, Payload, Protocol, Request};
 use actix_service::{
     Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
 };
-use actix_tls::accept::TlsError;
 use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
+use actix_tls::accept::{TlsError, max_concurrent_tls_connect};
 use actix_web::App;
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Server};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
-use super::{ConnectionState, Patience, Patient};
+use super::{Body, ConnectionState, Patience, Patient, Readable};
 
 /// What a listener allows.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,15 @@ pub struct Terms {
     pub shutdown_timeout_s: u64,
 }
 
+/// The TLS of a listener.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificates and whom they convince.
+    pub config: ServerConfig,
+    /// How long a handshake may take.
+    pub handshake: Duration,
+}
+
 /// Serves `routes` on `listener`, behind `tls` if there is any, until the handle of the answered server
 /// stops it.
 ///
@@ -45,7 +54,7 @@ pub struct Terms {
 pub fn serve(
     terms: Terms,
     listener: TcpListener,
-    tls: Option<ServerConfig>,
+    tls: Option<Tls>,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<Server> {
     let server = Server::build()
@@ -67,12 +76,16 @@ pub fn serve(
             })
             .and_then(http)
         }),
-        Some(mut tls) => {
-            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Some(Tls { mut config, handshake }) => {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            // A thread takes no connection more while so many of its handshakes last: what strangers hold
+            // is to cost them connections, as everywhere.
+            max_concurrent_tls_connect(terms.connections_max);
             server.listen("tls", listener, move || {
                 let http = http(terms, stopping.clone(), routes.clone());
-                // It has a limit of its own for the handshake.
-                Acceptor::new(tls.clone())
+                let mut acceptor = Acceptor::new(config.clone());
+                acceptor.set_handshake_timeout(handshake);
+                acceptor
                     .map_err(|error| match error {
                         TlsError::Tls(error) => DispatchError::Io(error),
                         TlsError::Timeout => DispatchError::SlowRequestTimeout,
@@ -105,13 +118,17 @@ fn http<S, G, F>(
     routes: impl Fn(&mut ServiceConfig),
 ) -> impl ServiceFactory<Connection<S>, Config = (), Response = (), Error = DispatchError, InitError = ()>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Readable + AsyncWrite + Unpin + 'static,
     G: Fn() -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     let app = map_config(App::new().configure(routes), |()| AppConfig::default());
     let app = apply_fn_factory(app, |mut request: Request, app: &_| {
-        let in_hand = ConnectionState::take(&mut request);
+        let in_hand = ConnectionState::take(&request);
+        if !matches!(request.payload(), Payload::None) {
+            let payload = Box::pin(Body::of(&mut request));
+            *request.payload() = Payload::Stream { payload };
+        }
         let answer = Service::call(app, request);
         async move {
             let answer = answer.await;

@@ -8,6 +8,7 @@
 //! It also reads up to 128 KiB, makes a request of each head in it at once, at some 7 KiB, and lets them
 //! wait until the answers before them are taken: a connection could hold tens of MiB.
 
+mod body;
 mod listener;
 #[cfg(test)]
 mod tests;
@@ -19,13 +20,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use actix_http::{HttpMessage, Payload, Request};
-use actix_web::http::header::CONTENT_LENGTH;
-use futures_util::{StreamExt, stream};
+use actix_http::Request;
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub use self::listener::{Terms, serve};
+pub use self::body::Body;
+pub use self::listener::{Terms, Tls, serve};
 
 /// Bytes that are taken in at once where calls are many: as many as actix has room for, so that none is
 /// read in two pieces that would not have been anyway.
@@ -66,7 +68,7 @@ pub struct ConnectionState {
 enum Room {
     /// So many bytes, and more when they have been looked at.
     Next(usize),
-    /// The rest of a body, and nothing behind it before its request is answered.
+    /// So much of a body whose reader waits, and nothing behind it before its request is answered.
     Body(usize),
 }
 
@@ -78,34 +80,45 @@ impl ConnectionState {
         Rc::new(Self { patience, in_hand, in_head, due, room, waiting })
     }
 
-    /// Takes `request` in hand, if its connection is a [`Patient`] one.
-    pub fn take(request: &mut Request) -> Option<InHand> {
+    /// Takes `request` in hand, if its connection is a [`Patient`] one. Its body is that of [`Body::of`].
+    pub fn take(request: &Request) -> Option<InHand> {
         let state = Rc::clone(request.conn_data::<Rc<Self>>()?);
-        Some(state.take_in_hand(request))
+        Some(state.take_in_hand())
     }
 
-    /// The head of `request` is whole: it is in hand until what is answered here is dropped.
-    fn take_in_hand(self: &Rc<Self>, request: &mut Request) -> InHand {
+    /// The head of a request is whole: it is in hand until what is answered here is dropped.
+    fn take_in_hand(self: Rc<Self>) -> InHand {
         self.in_hand.set(self.in_hand.get() + 1);
-        if matches!(request.payload(), Payload::None) {
-            self.room.set(Room::Body(0));
-        } else if let Some(bytes) = declared_bytes(request) {
-            self.room.set(Room::Body(bytes));
-        } else {
-            // Where such a body ends, only its reader learns.
-            let state = Rc::clone(self);
-            let end = stream::poll_fn(move |_| {
-                state.room.set(Room::Body(0));
-                Poll::Ready(None)
-            });
-            let payload = Box::pin(request.take_payload().chain(end));
-            *request.payload() = Payload::Stream { payload };
-        }
-        InHand(Rc::clone(self))
+        self.read_no_body();
+        InHand(self)
     }
 
-    /// How many bytes may be read now. `None`: whoever asks is woken when there are any.
-    fn room(&self, cx: &Context<'_>) -> Option<usize> {
+    /// The reader of a body waits, of which so many bytes are missing, if that is known.
+    fn read_body(&self, missing: Option<usize>) {
+        // Where a body of unknown length ends, only its reader learns.
+        let portion = Room::Next(self.patience.read_bytes);
+        self.room.set(missing.map_or(portion, Room::Body));
+        self.wake();
+    }
+
+    /// Nobody waits for more of a body.
+    fn read_no_body(&self) {
+        self.room.set(Room::Body(0));
+    }
+
+    fn wake(&self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// How many bytes may be read now of a stream that `may_be_readable`. `None`: whoever asks is woken
+    /// when there are any.
+    fn room(
+        &self,
+        cx: &mut Context<'_>,
+        may_be_readable: impl FnOnce(&mut Context<'_>) -> bool,
+    ) -> Option<usize> {
         match self.room.get() {
             Room::Next(0) => {
                 self.room.set(Room::Next(self.patience.read_bytes));
@@ -113,7 +126,9 @@ impl ConnectionState {
                 None
             }
             Room::Body(0) => {
-                self.waiting.replace(Some(cx.waker().clone()));
+                if may_be_readable(cx) {
+                    self.waiting.replace(Some(cx.waker().clone()));
+                }
                 None
             }
             Room::Next(bytes) | Room::Body(bytes) => Some(bytes),
@@ -142,26 +157,38 @@ impl ConnectionState {
     }
 }
 
-/// How long the body of `request` is, if its head says so. The server has looked at the number.
-fn declared_bytes(request: &Request) -> Option<usize> {
-    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 /// A request that is worked on.
 #[derive(Debug)]
 pub struct InHand(Rc<ConnectionState>);
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let ConnectionState { patience, in_hand, in_head, due, room, waiting } = &*self.0;
+        let ConnectionState { patience, in_hand, in_head, due, room, .. } = &*self.0;
         in_hand.set(in_hand.get() - 1);
         in_head.set(false);
         room.set(Room::Next(patience.read_bytes));
-        if let Some(waiting) = waiting.take() {
-            waiting.wake();
-        }
+        self.0.wake();
         // A part of the next head may have come with this request, and nothing more may ever come.
         due.set(Instant::now() + patience.idle + patience.head);
+    }
+}
+
+/// A stream that can tell whether there is something to read.
+pub trait Readable: AsyncRead {
+    /// Whether there may be something. If not, whoever asks is woken once there is.
+    fn may_be_readable(&self, cx: &mut Context<'_>) -> bool;
+}
+
+impl Readable for TcpStream {
+    fn may_be_readable(&self, cx: &mut Context<'_>) -> bool {
+        self.poll_read_ready(cx).is_ready()
+    }
+}
+
+impl Readable for TlsStream<TcpStream> {
+    /// What it has deciphered already is not seen from the outside.
+    fn may_be_readable(&self, _: &mut Context<'_>) -> bool {
+        true
     }
 }
 
@@ -205,7 +232,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: Readable + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -215,7 +242,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         if self.stuck_since.is_some() {
             return Poll::Pending;
         }
-        let Some(room) = self.state.room(cx) else { return Poll::Pending };
+        let may_be_readable = |cx: &mut Context<'_>| self.stream.may_be_readable(cx);
+        let Some(room) = self.state.room(cx, may_be_readable) else { return Poll::Pending };
         let before = buffer.filled().len();
         let polled = if buffer.remaining() <= room {
             Pin::new(&mut self.stream).poll_read(cx, buffer)

@@ -83,7 +83,7 @@ async fn call(
     by: Origin,
     clock: &Clock,
 ) -> Outcome {
-    let tls = match subscription.endpoint.is_secure().then(Tls::system).transpose() {
+    let tls = match subscription.endpoint.is_secure().then(Tls::kept).transpose() {
         Ok(tls) => tls,
         Err(error) => return Outcome::Unreachable { reason: error.to_string() },
     };

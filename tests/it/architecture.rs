@@ -99,7 +99,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("kafka::", &["app", "cli", "journal"]),
     ("embedded::", &["app", "cli", "journal"]),
     ("fjall::", &["store"]),
-    ("actix_http", &["http", "patience"]),
+    ("actix_http::", &["http", "patience"]),
     // Besides the edge and its connections: what nodes say to each other, and who starts and stops all that.
     ("actix_web", &["app", "cli", "cluster", "http", "patience"]),
     ("actix::", &["actors"]),

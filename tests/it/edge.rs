@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, Caller, Connection, Identity, Setup, TestNode, audit};
+use crate::support::{ADMIN, Caller, Connection, Identity, Setup, TestNode, audit, eventually};
 
 const CHECK: &str = "im_open_login_svc/account_check";
 
@@ -192,6 +192,43 @@ fn requests_may_follow_each_other_on_a_connection_without_waiting() {
         let answer = connection.receive_answer(&target(CHECK)).expect("an answer");
         assert!(answer.text().contains("\"Imported\""), "{}", answer.text());
     }
+}
+
+#[test]
+fn more_requests_may_wait_on_a_connection_than_are_read_at_once() {
+    const WAITING: usize = 48;
+    /// So that none is cut where the node stops to read for a while.
+    const BYTES: usize = 512;
+    let node = Setup::new().start();
+    let target = target("sns/black_list_get");
+    let body = json!({"From_Account": ADMIN, "StartIndex": 0, "MaxLimited": 9, "LastSequence": 0});
+    let body = body.to_string();
+    let begin = format!("POST {target} HTTP/1.1\r\nHost: cordon\r\n");
+    let end = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let padding = BYTES - begin.len() - end.len() - "X-Padding: \r\n".len();
+    let request = format!("{begin}X-Padding: {}\r\n{end}", "x".repeat(padding));
+    let mut connection = Connection::open(node.address).expect("the node listens");
+    connection.send(request.repeat(WAITING).as_bytes()).expect("sent");
+    for number in 0..WAITING {
+        let answer = connection.receive_answer(&target).expect("an answer");
+        assert_eq!(answer.header("connection"), None, "{number}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_body_or_a_head_is_no_trouble_of_the_node() {
+    let node = Setup::new().set("HTTP_BODY_BYTES_MAX", "1 KiB").start();
+    assert_eq!(code_of(&mut node.caller(), &body_of(1025)), 60008);
+    let calls = node.samples("cordon_http_calls_total");
+    let command = r#"command="im_open_login_svc/account_check""#;
+    assert_eq!(calls.get(&format!(r#"{command},code="body""#)), Some(&1.0));
+    assert_eq!(calls.get(&format!(r#"{command},code="60008""#)), None, "it calls nobody out");
+    let mut connection = Connection::open(node.address).expect("the node listens");
+    connection.send(b"no HTTP\r\n\r\n").expect("sent");
+    assert_eq!(connection.receive().expect("an answer").status(), 400);
+    eventually("it is counted", || {
+        node.samples("cordon_http_malformed_connections_total").into_values().sum::<f64>() == 1.0
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::terms::{Terms, Wire};
 use crate::domain::{AppId, Format, MAIN, Replay, Subscription, Subscriptions};
-use crate::http::{Source, State, SubscriptionSeen};
+use crate::http::{DeskError, Source, State, SubscriptionSeen};
 use crate::webhooks::{self, EndpointError, Guard, Secret, SecretError, Signer};
 
 /// What is known of an app's subscriptions, with what follows from it.
@@ -67,10 +67,9 @@ impl Known {
             served.endpoint = webhooks::Endpoint::parse(url).ok()?;
             // Whoever asks for a replay does it by a call.
             served.guard = self.guard.clone();
-            let subscription = &seen.subscription;
-            let signs =
-                subscription.format == Format::Reference || !subscription.secrets.is_empty();
-            served.enabled = subscription.enabled && seen.state != State::Held && signs;
+            // What the settings say may have changed since.
+            let may_go = may_go_elsewhere(seen).is_ok();
+            served.enabled = seen.subscription.enabled && seen.state != State::Held && may_go;
         }
         if !replay.commands.is_empty() {
             let narrowed = seen.subscription.commands.iter();
@@ -81,6 +80,20 @@ impl Known {
         served.seeks = Vec::new();
         served.replay = Some(replay.clone());
         Some(served)
+    }
+}
+
+/// Whether what a subscription is told may be told to an address that somebody asks for, signed alike.
+///
+/// Errors: [`DeskError::Secret`]: it has none, because it was only pulled so far.
+/// [`DeskError::OfSettings`]: a secret of the settings would make a `Sign` that says nothing about the
+/// body, so whoever is told it could say anything to the receiver that the settings name.
+pub(in crate::app) fn may_go_elsewhere(seen: &SubscriptionSeen) -> Result<(), DeskError> {
+    let set = &seen.subscription;
+    match (set.format, set.secrets.is_empty()) {
+        (Format::Standard, true) => Err(DeskError::Secret),
+        (Format::Reference, false) if seen.source == Source::Settings => Err(DeskError::OfSettings),
+        (Format::Standard, false) | (Format::Reference, _) => Ok(()),
     }
 }
 
@@ -171,8 +184,9 @@ pub(super) fn runtime(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::deliveries::Looks;
     use crate::app::seal::Sealer;
-    use crate::domain::{BeforeTerms, DeliveryTerms};
+    use crate::domain::{BeforeTerms, DeliveryTerms, SealedSecret};
 
     const ASKED: &str = "Sns.CallbackPrevFriendAdd";
 
@@ -192,16 +206,21 @@ mod tests {
 
     /// What is known of these, of which the one named `held` is held.
     fn known(set: &[Subscription], held: &str) -> Known {
+        known_of(Source::Call, set, held)
+    }
+
+    fn known_of(source: Source, set: &[Subscription], held: &str) -> Known {
         let kept = Subscriptions::default();
         let wire = Wire { guard: Guard::default(), certificate: None };
         let terms = Terms {
             sealer: Sealer::new(AppId(7), ["k"].into_iter()),
             configured: Vec::new(),
             wire,
+            looks: Looks::default(),
         };
         let one = |set: &Subscription| {
             let secrets = (*set.name != *held).then_some(&[][..]);
-            One::of(AppId(7), set, secrets, &terms, &kept, Source::Call)
+            One::of(AppId(7), set, secrets, &terms, &kept, source)
         };
         let all = set.iter().map(one).collect::<Result<_, _>>().expect("addresses");
         Known { all, guard: terms.wire.guard, ..Known::default() }
@@ -221,12 +240,9 @@ mod tests {
         assert_eq!(asked(&all[..3], ""), None);
     }
 
-    #[test]
-    fn a_replay_has_the_terms_of_its_subscription_but_for_its_own_address_and_commands() {
-        let add = "Sns.CallbackBlackListAdd";
-        let both = vec![add.into(), "Sns.CallbackBlackListDelete".into()];
-        let known = known(&[Subscription { commands: both, url: None, ..named("a") }], "");
-        let replay = Replay {
+    /// A replay to an address of its own.
+    fn elsewhere() -> Replay {
+        Replay {
             number: 3,
             subscription: "a".into(),
             url: Some("http://elsewhere.example".into()),
@@ -234,9 +250,30 @@ mod tests {
             until: None,
             ranges: vec![(0, 0, 1)],
             users: Vec::new(),
-            commands: vec![add.into(), "Sns.CallbackFriendAdd".into()],
+            commands: Vec::new(),
             ids: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_sign_with_a_secret_of_the_settings_goes_nowhere_else_whenever_the_replay_began() {
+        let secrets = vec![SealedSecret { sealed: "".into(), until: None }];
+        let signed = [Subscription { secrets, ..named("a") }];
+        for (source, goes) in [(Source::Call, true), (Source::Settings, false)] {
+            let known = known_of(source, &signed, "");
+            assert_eq!(known.replay(&elsewhere()).map(|served| served.enabled), Some(goes));
+            let where_it_stands = Replay { url: None, ..elsewhere() };
+            assert_eq!(known.replay(&where_it_stands).map(|served| served.enabled), Some(true));
+        }
+    }
+
+    #[test]
+    fn a_replay_has_the_terms_of_its_subscription_but_for_its_own_address_and_commands() {
+        let add = "Sns.CallbackBlackListAdd";
+        let both = vec![add.into(), "Sns.CallbackBlackListDelete".into()];
+        let known = known(&[Subscription { commands: both, url: None, ..named("a") }], "");
+        let commands = vec![add.into(), "Sns.CallbackFriendAdd".into()];
+        let replay = Replay { commands, ..elsewhere() };
         let served = known.replay(&replay).expect("there is such a subscription");
         assert_eq!(served.cursor_name(), "webhook/7/a/replay/3");
         assert!(served.enabled, "it has an address of its own");

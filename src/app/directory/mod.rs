@@ -25,10 +25,12 @@ use futures_util::future::join_all;
 use tokio::task::{JoinHandle, spawn_local};
 
 pub(super) use self::ended::replay_cursor;
+pub(super) use self::known::may_go_elsewhere;
 use self::known::{Known, NOWHERE, One};
 pub(super) use self::sealing::Metrics;
 use self::terms::{Configured, Terms, Wire, certificate};
 pub(super) use self::terms::{configured, subscriptions};
+use super::deliveries::Looks;
 use super::seal::Sealer;
 use super::settings::webhook_guard;
 use crate::actors::{ExecuteError, Users};
@@ -83,7 +85,8 @@ impl Directory {
             let keys = app.keys.iter().map(config::Secret::reveal);
             let wire = Wire { guard: guard.clone(), certificate: certificate(app)? };
             let sealer = Sealer::new(app.id, keys);
-            Ok((app.id, Terms { sealer, configured: configured(app), wire }))
+            let (configured, looks) = (configured(app), Looks::default());
+            Ok((app.id, Terms { sealer, configured, wire, looks }))
         };
         Ok(Self {
             users,
@@ -225,9 +228,12 @@ impl Directory {
                 ),
             }
         }
-        for Configured { subscription, secrets } in &terms.configured {
+        for Configured { subscription, shown, secrets } in &terms.configured {
             let one = One::of(app, subscription, Some(secrets), terms, &kept, Source::Settings);
-            all.extend(one.ok().map(|one| (&*subscription.name, one)));
+            if let Ok(mut one) = one {
+                one.seen.subscription.url.clone_from(shown);
+                all.insert(&subscription.name, one);
+            }
         }
         let all = all.into_values().collect();
         Known { all, kept, half_sealed, guard: terms.wire.guard.clone() }
@@ -242,6 +248,11 @@ impl Directory {
     /// Seals and opens the secrets of `app`.
     pub(super) fn sealer(&self, app: AppId) -> Option<&Sealer> {
         self.apps.get(&app).map(|terms| &terms.sealer)
+    }
+
+    /// The looks of `app` into the journal.
+    pub(super) fn looks(&self, app: AppId) -> Option<&Looks> {
+        self.apps.get(&app).map(|terms| &terms.looks)
     }
 
     /// Who is asked before the fact.

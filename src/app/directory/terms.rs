@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use super::known::runtime;
+use crate::app::deliveries::Looks;
 use crate::app::seal::Sealer;
 use crate::app::settings::webhook_certificate;
 use crate::config::{self, Config};
@@ -15,12 +16,15 @@ pub(super) struct Terms {
     pub(super) sealer: Sealer,
     pub(super) configured: Vec<Configured>,
     pub(super) wire: Wire,
+    pub(super) looks: Looks,
 }
 
 /// A subscription of the settings.
 #[derive(Clone, Debug)]
 pub(in crate::app) struct Configured {
     pub(in crate::app) subscription: Subscription,
+    /// Its address as the settings are shown.
+    pub(super) shown: Option<Box<str>>,
     pub(in crate::app) secrets: Vec<Secret>,
 }
 
@@ -113,6 +117,7 @@ pub(in crate::app) fn configured(app: &config::App) -> Vec<Configured> {
                 on_busy: webhook.before_on_busy,
             },
         },
+        shown: Some(url.to_string().into()),
         secrets: of_main,
     });
     let further = webhook.subscription.iter().map(|other| {
@@ -128,7 +133,8 @@ pub(in crate::app) fn configured(app: &config::App) -> Vec<Configured> {
             delivery: delivery_terms(other),
             before: before_terms(other),
         };
-        Configured { subscription, secrets }
+        let shown = other.url.as_ref().map(|url| url.to_string().into());
+        Configured { subscription, shown, secrets }
     });
     main.into_iter().chain(further).collect()
 }
@@ -167,7 +173,7 @@ pub(in crate::app) fn subscriptions(
     let mut subscriptions = Vec::new();
     for app in &config.apps {
         let wire = Wire { guard: Guard::Off, certificate: certificate(app)? };
-        for Configured { subscription, secrets } in configured(app) {
+        for Configured { subscription, secrets, .. } in configured(app) {
             let served = runtime(app.id, &subscription, Some(&secrets), &wire, Source::Settings);
             let name = &subscription.name;
             subscriptions

@@ -41,6 +41,8 @@ const IN_FLIGHT_MAX: usize = 8192;
 const BODIES_BYTES_MAX: usize = 128 << 20;
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a handshake may take, which is longer than another node waits for it.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the head of a call may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long its body may take, and nothing of an answer be taken.
@@ -76,7 +78,10 @@ pub fn serve<H: Here>(
         }
         Security::Plain => (None, None),
         Security::Key(key) => (Some(key.clone()), None),
-        Security::Tls(files) => (None, Some(tls::for_listener(files)?)),
+        Security::Tls(files) => {
+            let config = tls::for_listener(files)?;
+            (None, Some(patience::Tls { config, handshake: HANDSHAKE_TIMEOUT }))
+        }
     };
     let gate = Arc::new(Gate {
         node: settings.node.clone(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -37,6 +37,17 @@ impl Tls {
             return Err(TlsError::NoRoots(reasons.join("; ")));
         }
         Self::with_roots(roots)
+    }
+
+    /// As [`Self::system`], read once in a process: it takes a while, during which the thread does nothing
+    /// else. A system without roots is asked again.
+    pub fn kept() -> Result<Self, TlsError> {
+        static KEPT: OnceLock<Tls> = OnceLock::new();
+        if let Some(tls) = KEPT.get() {
+            return Ok(tls.clone());
+        }
+        let read = Self::system()?;
+        Ok(KEPT.get_or_init(|| read).clone())
     }
 
     /// The same with other root certificates. Errors: [`TlsError::Setup`].
@@ -143,6 +154,13 @@ mod tests {
         assert_eq!(suites(config.crypto_provider()), suites(&provider()));
         // A slim container has no roots: that is an error to read, not a panic.
         assert!(matches!(Tls::system(), Ok(_) | Err(TlsError::NoRoots(_))));
+    }
+
+    #[test]
+    fn root_certificates_are_read_once() {
+        if let (Ok(first), Ok(second)) = (Tls::kept(), Tls::kept()) {
+            assert!(Arc::ptr_eq(&first.0, &second.0));
+        }
     }
 
     #[test]

@@ -162,6 +162,34 @@ fn a_replay_of_what_has_no_address_is_signed_too() {
     assert_eq!(caller.call("webhook/replay_start", &wanted).code(), 97005);
 }
 
+/// Rule: the `Sign` of the reference says nothing about the body, so whoever is told it could say anything
+/// in the name of this node.
+#[test]
+fn nobody_is_lent_the_sign_of_a_subscription_of_the_settings() {
+    let (live, again) = (TestSubscriber::start(), TestSubscriber::start());
+    let file = format!(
+        "[[app]]\nid = {APP}\n[[app.webhook.subscription]]\nname = \"unsigned\"\nurl = \"{0}\"\n\
+         [[app.webhook.subscription]]\nname = \"whole\"\nurl = \"{0}\"\nformat = \"standard\"\n\
+         secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n",
+        live.url()
+    );
+    let setup = Setup::new().webhook(&live).set("WEBHOOK_TOKEN", "wonderland").file(&file);
+    let (_node, mut caller) = people_of(setup);
+    caller.block("amy", &["bob"]);
+    live.until_accepted(3);
+    let elsewhere = |name: &str| json!({"Name": name, "Url": again.url()});
+    assert_eq!(caller.call("webhook/replay_start", &elsewhere("main")).code(), 97012);
+    // What is not signed so is told to whom the admin likes, and where the settings say, everything is.
+    for (number, body) in
+        [elsewhere("unsigned"), elsewhere("whole"), json!({"Name": "main"})].iter().enumerate()
+    {
+        assert_eq!(replay(&mut caller, body)["Number"], number + 1, "{body}");
+    }
+    again.until_accepted(2);
+    assert!(again.heard().iter().all(|heard| heard.parameter("Sign").is_none()));
+    live.until_accepted(4);
+}
+
 #[test]
 fn a_replay_goes_on_after_a_restart_and_is_ended_by_a_call() {
     let (node, mut caller) = people();

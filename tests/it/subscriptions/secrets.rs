@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::{listed, people, set, tried};
+use super::{listed, people, people_of, set, tried};
 use crate::support::{
-    ADMIN, APP, Caller, Identity, KEY, NOW_S, TestNode, TestSubscriber, audit, eventually,
+    ADMIN, APP, Caller, Identity, KEY, NOW_S, Setup, TestNode, TestSubscriber, audit, eventually,
 };
 
 #[test]
@@ -38,6 +38,22 @@ fn a_new_secret_leaves_the_old_one_valid_for_a_while() {
     let stopped = node.stop();
     let (_, records) = audit(&stopped.setup, &["replay", "--json"]);
     assert!(!records.contains(&secret[6..]));
+}
+
+#[test]
+fn the_address_of_a_subscription_of_the_settings_is_shown_as_the_settings_are() {
+    let subscriber = TestSubscriber::start();
+    let hidden = format!("{}?token=hush", subscriber.url());
+    let setup = Setup::new().webhook(&subscriber).set("WEBHOOK_URL", &hidden);
+    let (_node, mut caller) = people_of(setup);
+    let url = "https://receiver.example/hook?token=hush";
+    set(&mut caller, "audit", url, &json!({"Enabled": 0}));
+    let urls: Vec<_> = listed(&mut caller).iter().map(|item| item["Url"].clone()).collect();
+    // Whoever sets one knows it.
+    assert_eq!(urls, [json!(url), json!(format!("{}?********", subscriber.url()))]);
+    caller.block("amy", &["bob"]);
+    subscriber.until_accepted(1);
+    assert_eq!(subscriber.heard()[0].parameter("token"), Some("hush"), "it is called as it is");
 }
 
 #[test]
