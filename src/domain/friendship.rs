@@ -147,8 +147,18 @@ impl User {
         let card = item.card.clone();
         let said = open.renewed.as_ref().unwrap_or(&open.card);
         // One-way there is nothing to wait for, and nothing to overwrite.
-        let renewed = (form != OfferForm::OneWay && **said != card)
-            .then_some(Event::FriendOffered { peer, edge, form, forced, over, again: true, card });
+        let (again, despite_block) = (true, self.blocks(&peer));
+        let renewed =
+            (form != OfferForm::OneWay && **said != card).then_some(Event::FriendOffered {
+                peer,
+                edge,
+                form,
+                forced,
+                over,
+                again,
+                despite_block,
+                card,
+            });
         Ok((renewed.into_iter().collect(), Outcome::Offering { peer, edge }))
     }
 
@@ -178,7 +188,17 @@ impl User {
             Some(_) => events.extend(self.unannounced(&peer)),
             None => {}
         }
-        events.push(Event::FriendOffered { peer, edge, form, forced, over, again, card });
+        let despite_block = self.blocks(&peer);
+        events.push(Event::FriendOffered {
+            peer,
+            edge,
+            form,
+            forced,
+            over,
+            again,
+            despite_block,
+            card,
+        });
         Ok((events, Outcome::Offering { peer, edge }))
     }
 

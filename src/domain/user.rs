@@ -195,7 +195,16 @@ impl User {
             Event::AccountDeleted {} => self.forget_everything(),
             Event::UserBlocked { target, .. } => self.note_block(*target, at),
             Event::UserUnblocked { target } => self.note_unblock(target),
-            Event::FriendOffered { peer, edge, form, forced, over, again: _, card } => {
+            Event::FriendOffered {
+                peer,
+                edge,
+                form,
+                forced,
+                over,
+                again: _,
+                despite_block: _,
+                card,
+            } => {
                 self.note_offered(Offer {
                     peer: *peer,
                     edge: *edge,
