@@ -235,13 +235,14 @@ impl UserActor {
     }
 }
 
-/// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed waits for
-/// the same removal.
+/// What each item waits for. Rule: extensions.md 7, a repeat of what is owed waits for the same.
 fn plans(command: &Command, outcomes: Vec<Result<Outcome, Rejection>>) -> Vec<Plan> {
     let plan = |(slot, outcome)| match outcome {
         Ok(Outcome::Recorded) => Plan::Done(Ok(())),
         Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
         Ok(Outcome::Answering { peer }) => Plan::Answer(peer),
+        Ok(Outcome::Withdrawing { peer }) => Plan::Withdraw(peer),
+        Ok(Outcome::Clearing) => Plan::OwedRemovals,
         Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
         Ok(Outcome::Forgetting) => Plan::Forgetting,
         Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
@@ -261,6 +262,9 @@ fn owed(command: &Command, slot: usize, rejection: Rejection) -> Option<(Owing, 
     match command {
         Command::Block { targets } if rejection == Rejection::AlreadyBlocked => {
             Some((Owing::Block, targets.get(slot)?.user))
+        }
+        Command::RemoveFriends { targets, .. } if rejection == Rejection::NotFriend => {
+            Some((Owing::Removal, targets.get(slot)?.user))
         }
         Command::AnswerRequests { items } if rejection == Rejection::RequestUnknown => {
             let item = items.get(slot)?;

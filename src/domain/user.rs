@@ -49,6 +49,13 @@ pub enum Outcome {
         /// The peer.
         peer: UserId,
     },
+    /// For the peer to have let go of an offer that is taken back.
+    Withdrawing {
+        /// The peer.
+        peer: UserId,
+    },
+    /// For all peers to have let go of friendships that earlier calls have removed from both lists.
+    Clearing,
     /// For every partition to have forgotten the account.
     Forgetting,
     /// For the peer to have heard an answer to the request that waited.

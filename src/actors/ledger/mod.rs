@@ -173,6 +173,8 @@ pub(in crate::actors) enum Plan {
     Sever(UserId),
     /// For the peer to have heard an answer.
     Answer(UserId),
+    /// For the peer to have let go of an offer.
+    Withdraw(UserId),
     /// For what is owed to the peer since an earlier call. If nothing is, this is the answer.
     Owed(Owing, UserId, Result<(), ItemError>),
     /// For the answer to an offer.
@@ -181,6 +183,8 @@ pub(in crate::actors) enum Plan {
     Forgetting,
     /// For the same, owed since an earlier call.
     OwedForgetting,
+    /// For every peer to have heard of the removals that earlier calls owe.
+    OwedRemovals,
 }
 
 /// Something to send to another partition, on this node or another one.
