@@ -273,8 +273,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Appends a record that belongs to no user.
-    /// Somebody has to call [`Ledger::schedule_turn`] or flush the journal.
+    /// Appends a record of no user. Somebody has to call [`Ledger::schedule_turn`] or flush the journal.
     pub(in crate::actors) fn append_control(&self, body: &Body, after: Option<After>) {
         let (seen, cursor) = match body {
             Body::Watermark { seen } => (SmallVec::from_slice(seen), None),
