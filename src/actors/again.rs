@@ -66,7 +66,7 @@ impl Again<'_> {
             }
             Command::RemoveFriends { targets, both } => {
                 let (both, twice) = (*both, Some(Rejection::NotFriend));
-                let plan = |peer| removed(peer, both);
+                let plan = |peer| owed(Owing::Removal, peer);
                 let (targets, settled) = self.items(targets, |one| one.user, plan, twice);
                 (rest(targets, |targets| Command::RemoveFriends { targets, both }), settled)
             }
@@ -90,11 +90,11 @@ impl Again<'_> {
                 let names = there.collect();
                 (rest(left, |members| Command::AddGroups { names, members }), settled)
             }
-            Command::ClearFriends { both } => {
+            Command::ClearFriends { .. } => {
                 let mut peers = self.done.peers().to_vec();
                 peers.sort_unstable();
                 peers.dedup();
-                let plans = peers.into_iter().map(|peer| removed(peer, *both));
+                let plans = peers.into_iter().map(|peer| owed(Owing::Removal, peer));
                 (None, plans.enumerate().collect())
             }
             Command::DeleteAccount if self.done.touched_own() => {
@@ -181,10 +181,6 @@ fn rest<T>(items: Vec<T>, command: impl FnOnce(Vec<T>) -> Command) -> Option<Com
 /// What was done owes `peer` something, or did.
 fn owed(what: Owing, peer: UserId) -> Plan {
     Plan::Owed(what, peer, Ok(()))
-}
-
-fn removed(peer: UserId, both: bool) -> Plan {
-    if both { owed(Owing::Removal, peer) } else { FINE }
 }
 
 fn refuse(rejection: Rejection) -> Plan {

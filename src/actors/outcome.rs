@@ -8,7 +8,8 @@ use crate::journal::{Offset, Partition};
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
-    /// One outcome per item, in request order; one for a command without a list.
+    /// One outcome per item, in request order; one for a command without a list. Of a message that a call
+    /// with this key has sent before, one per receiver: who is refused was none of its receivers.
     pub outcomes: Vec<Result<(), ItemError>>,
     /// Where the user's own record stands, if anything changed.
     pub position: Option<(Partition, Offset)>,

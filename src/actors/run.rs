@@ -56,8 +56,8 @@ struct Decided {
 enum Answer {
     /// The call as a whole is refused.
     Refused(Rejection),
-    /// The message was taken over before, with this `MsgTime`.
-    Sent(u32),
+    /// The message was taken over before, with this `MsgTime`; what that came to.
+    Sent(u32, Vec<Result<(), ItemError>>),
     /// What each item comes to, or waits for.
     Items(Vec<Plan>),
 }
@@ -118,12 +118,19 @@ impl UserActor {
         };
         let key = self.residence.key;
         // Whatever is said to it now, an equal message is the one that was taken over.
-        if let (Command::Send(message), verdict) = command.parts()
-            && let Some(time) = traces
-                .and_then(|traces| traces.sent_at)
-                .or_else(|| self.ledger.sent_before(key, message, verdict, call.at))
-        {
-            return Err(Answer::Sent(time));
+        if let (Command::Send(message), verdict) = command.parts() {
+            if let Some(traces) = traces
+                && let Some(time) = traces.sent_at
+            {
+                // Somebody whom nobody knew then may be known by now.
+                let unknown = Err(ItemError::Rejected(Rejection::AccountUnknown));
+                let to = message.to.iter();
+                let sent = to.map(|to| if traces.sent_to(to) { Ok(()) } else { unknown });
+                return Err(Answer::Sent(time, sent.collect()));
+            }
+            if let Some(time) = self.ledger.sent_before(key, message, verdict, call.at) {
+                return Err(Answer::Sent(time, vec![Ok(())]));
+            }
         }
         // What is kept knows the whole call; the other memory may have lost a part of it.
         let done = traces
@@ -212,8 +219,8 @@ impl UserActor {
                 return;
             }
             Answer::Refused(rejection) => Err(ExecuteError::Rejected(rejection)),
-            Answer::Sent(time) => Ok(Executed {
-                outcomes: vec![Ok(())],
+            Answer::Sent(time, outcomes) => Ok(Executed {
+                outcomes,
                 position: None,
                 sent_at: Some(time),
                 groups_sequence: None,
@@ -228,13 +235,14 @@ impl UserActor {
     }
 }
 
-/// What each item waits for. Rule: extensions.md 7, a repeat of a block whose removal is owed waits for
-/// the same removal.
+/// What each item waits for. Rule: extensions.md 7, a repeat of what is owed waits for the same.
 fn plans(command: &Command, outcomes: Vec<Result<Outcome, Rejection>>) -> Vec<Plan> {
     let plan = |(slot, outcome)| match outcome {
         Ok(Outcome::Recorded) => Plan::Done(Ok(())),
         Ok(Outcome::Severing { peer }) => Plan::Sever(peer),
         Ok(Outcome::Answering { peer }) => Plan::Answer(peer),
+        Ok(Outcome::Withdrawing { peer }) => Plan::Withdraw(peer),
+        Ok(Outcome::Clearing) => Plan::OwedRemovals,
         Ok(Outcome::Offering { peer, edge }) => Plan::Offer(peer, edge),
         Ok(Outcome::Forgetting) => Plan::Forgetting,
         Ok(Outcome::Occupied { .. }) => Plan::Done(Err(ItemError::Owed)),
@@ -254,6 +262,9 @@ fn owed(command: &Command, slot: usize, rejection: Rejection) -> Option<(Owing, 
     match command {
         Command::Block { targets } if rejection == Rejection::AlreadyBlocked => {
             Some((Owing::Block, targets.get(slot)?.user))
+        }
+        Command::RemoveFriends { targets, .. } if rejection == Rejection::NotFriend => {
+            Some((Owing::Removal, targets.get(slot)?.user))
         }
         Command::AnswerRequests { items } if rejection == Rejection::RequestUnknown => {
             let item = items.get(slot)?;

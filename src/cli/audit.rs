@@ -1,5 +1,6 @@
 //! `cordon replay`, `history`, `state` and `verify`: which journal, which state store, how it ended.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use crate::audit::verify::StoredRows;
 use crate::audit::webhooks::Bound;
 use crate::audit::{Filter, Format, history, replay, state, verify};
 use crate::config::{Config, Environment};
-use crate::domain::Timestamp;
+use crate::domain::{AppId, Timestamp};
 use crate::journal::{Offset, Partition, ReadJournal, embedded, kafka};
 use crate::store::{self, StoreError, Tables};
 
@@ -134,7 +135,7 @@ pub(super) fn verify(
     let options = verify::Options {
         stored,
         notes,
-        import_ignores_blocklist: config.is_ok_and(|config| imports_ignore_blocklists(&config)),
+        import_ignores_blocklist: config.map(|config| lenient_apps(&config)).unwrap_or_default(),
         format: format(&args.journal),
     };
     let report = verify::run(&*journal, &options, out)?;
@@ -144,9 +145,10 @@ pub(super) fn verify(
     Ok(())
 }
 
-/// Whether an app of the settings lets imports pass blocklists.
-pub(super) fn imports_ignore_blocklists(config: &Config) -> bool {
-    config.apps.iter().any(|app| app.friend.import_ignores_blocklist)
+/// The apps of the settings that let imports pass blocklists.
+pub(super) fn lenient_apps(config: &Config) -> BTreeSet<AppId> {
+    let lenient = config.apps.iter().filter(|app| app.friend.import_ignores_blocklist);
+    lenient.map(|app| app.id).collect()
 }
 
 /// What the state store holds of each partition; a note if that cannot be compared.

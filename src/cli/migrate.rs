@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use super::arguments::MigrateArgs;
-use super::audit::imports_ignore_blocklists;
+use super::audit::lenient_apps;
 use crate::app;
 use crate::audit::{Format, verify};
 use crate::clock::Clock;
@@ -35,7 +35,7 @@ pub(super) fn migrate(
         bail!("which Kafka cluster? give --kafka, or kafka.brokers (CORDON_KAFKA_BROKERS)");
     }
     let rules = verify::Options {
-        import_ignores_blocklist: imports_ignore_blocklists(&config),
+        import_ignores_blocklist: lenient_apps(&config),
         format: Format::Table,
         ..verify::Options::default()
     };

@@ -125,7 +125,16 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                 | RemovalReason::Withdrawn => {}
             },
             Event::UnfriendAsked { peer } => emit(*peer, sever(Severance::Deleted, false)),
-            Event::FriendOffered { peer, edge, form, forced, over, again, card } => emit(
+            Event::FriendOffered {
+                peer,
+                edge,
+                form,
+                forced,
+                over,
+                again,
+                despite_block: _,
+                card,
+            } => emit(
                 *peer,
                 Effect::Propose {
                     edge: *edge,
@@ -140,15 +149,17 @@ pub fn effects(events: &[Event], mut emit: impl FnMut(UserId, Effect)) {
                     },
                 },
             ),
-            Event::FriendAccepted { peer, offer, edge, added, agreement } => emit(
-                *peer,
-                Effect::Confirm {
-                    offer: *offer,
-                    edge: *edge,
-                    added: *added,
-                    agreement: *agreement,
-                },
-            ),
+            Event::FriendAccepted { peer, offer, edge, added, agreement, despite_block: _ } => {
+                emit(
+                    *peer,
+                    Effect::Confirm {
+                        offer: *offer,
+                        edge: *edge,
+                        added: *added,
+                        agreement: *agreement,
+                    },
+                )
+            }
             Event::FriendRequested { peer, edge, .. } => {
                 emit(*peer, Effect::Pend { offer: *edge });
             }

@@ -58,6 +58,10 @@ pub enum Event {
         /// far as it waits there.
         #[serde(default, skip_serializing_if = "is_false")]
         again: bool,
+        /// The owner blocks `peer`; of the app, imports ask no blocklist
+        /// (`friend.import_ignores_blocklist`).
+        #[serde(default, skip_serializing_if = "is_false")]
+        despite_block: bool,
         /// What the owner's record of the friend will hold.
         #[serde(default, skip_serializing_if = "Card::is_empty")]
         card: Card,
@@ -86,6 +90,10 @@ pub enum Event {
         /// The offer had been waiting for the owner, who now said this.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agreement: Option<Agreement>,
+        /// The owner blocks `peer`; of the app, imports ask no blocklist
+        /// (`friend.import_ignores_blocklist`).
+        #[serde(default, skip_serializing_if = "is_false")]
+        despite_block: bool,
     },
     /// The owner refuses `peer`'s offer.
     FriendRefused {

@@ -147,8 +147,18 @@ impl User {
         let card = item.card.clone();
         let said = open.renewed.as_ref().unwrap_or(&open.card);
         // One-way there is nothing to wait for, and nothing to overwrite.
-        let renewed = (form != OfferForm::OneWay && **said != card)
-            .then_some(Event::FriendOffered { peer, edge, form, forced, over, again: true, card });
+        let (again, despite_block) = (true, self.blocks(&peer));
+        let renewed =
+            (form != OfferForm::OneWay && **said != card).then_some(Event::FriendOffered {
+                peer,
+                edge,
+                form,
+                forced,
+                over,
+                again,
+                despite_block,
+                card,
+            });
         Ok((renewed.into_iter().collect(), Outcome::Offering { peer, edge }))
     }
 
@@ -178,7 +188,17 @@ impl User {
             Some(_) => events.extend(self.unannounced(&peer)),
             None => {}
         }
-        events.push(Event::FriendOffered { peer, edge, form, forced, over, again, card });
+        let despite_block = self.blocks(&peer);
+        events.push(Event::FriendOffered {
+            peer,
+            edge,
+            form,
+            forced,
+            over,
+            again,
+            despite_block,
+            card,
+        });
         Ok((events, Outcome::Offering { peer, edge }))
     }
 
@@ -237,8 +257,9 @@ impl User {
     }
 
     /// Removes all friends; with `both`, the user from their lists as well. Offers to others stay.
-    /// One outcome per friend; one if there is none. If one has to come again, none is removed: a
-    /// record of this is of all that there were. Rule: rest-api.md 4.6.
+    /// One outcome per friend; one if there is none, which with `both` waits for what was removed before.
+    /// If one has to come again, none is removed: a record of this is of all that there were.
+    /// Rule: rest-api.md 4.6.
     pub(super) fn clear_friends(&self, both: bool) -> Vec<(Vec<Event>, Outcome)> {
         let reason = if both { RemovalReason::ClearedBoth } else { RemovalReason::ClearedSingle };
         let cleared = self.friends.iter().map(|friend| {
@@ -252,7 +273,8 @@ impl User {
             return vec![(Vec::new(), occupied); cleared.len()];
         }
         if cleared.is_empty() {
-            cleared.push((Vec::new(), Outcome::Recorded));
+            let outcome = if both { Outcome::Clearing } else { Outcome::Recorded };
+            cleared.push((Vec::new(), outcome));
         }
         // Each friend of a request would announce all of them.
         let mut announced = Vec::new();
@@ -284,8 +306,10 @@ impl User {
             return (Vec::new(), Outcome::Occupied { peer });
         }
         let mut events: Vec<Event> = self.end(friend, reason, false).collect();
-        events.extend(offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge }));
-        (events, outcome)
+        let taken = offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge });
+        let waits = outcome == Outcome::Recorded && taken.is_some();
+        events.extend(taken);
+        (events, if waits { Outcome::Withdrawing { peer } } else { outcome })
     }
 
     /// Removes a friend; with `both`, the user from the peer's list as well. A request that waits for the
@@ -313,7 +337,7 @@ impl User {
             {
                 let offer = self.rare.offers.get(&peer).into_iter();
                 let taken = offer.map(|offer| Event::OfferWithdrawn { peer, edge: offer.edge });
-                Ok((taken.collect(), Outcome::Recorded))
+                Ok((taken.collect(), Outcome::Withdrawing { peer }))
             }
             None if both && target.has_me => {
                 let mut events = vec![Event::UnfriendAsked { peer }];

@@ -216,7 +216,15 @@ impl User {
     ) -> Vec<Event> {
         let edge = offer;
         if !form.is_two_way() {
-            return vec![Event::FriendAccepted { peer, offer, edge, added: false, agreement }];
+            let (added, despite_block) = (false, self.blocks(&peer));
+            return vec![Event::FriendAccepted {
+                peer,
+                offer,
+                edge,
+                added,
+                agreement,
+                despite_block,
+            }];
         }
         // An offer of our own that crosses this one stays open: the peer may have taken this one back
         // already, and knows nothing of what we do here. Its answer is on the way, see `confirmed`.
@@ -230,7 +238,8 @@ impl User {
         };
         let added = known.is_none();
         let supplement = known.and_then(|friend| self.supplement(friend, card));
-        let accepted = Event::FriendAccepted { peer, offer, edge, added, agreement };
+        let despite_block = false;
+        let accepted = Event::FriendAccepted { peer, offer, edge, added, agreement, despite_block };
         [joined].into_iter().chain(supplement).chain([accepted]).collect()
     }
 
@@ -273,7 +282,15 @@ impl User {
         events.push(Event::OfferConfirmed { peer, edge: offer, mine: grew, theirs, agreement });
         if let Some(request) = self.rare.requests.get(&peer).filter(|_| two_way) {
             let offer = request.edge;
-            events.push(Event::FriendAccepted { peer, offer, edge, added: false, agreement: None });
+            let (added, agreement, despite_block) = (false, None, false);
+            events.push(Event::FriendAccepted {
+                peer,
+                offer,
+                edge,
+                added,
+                agreement,
+                despite_block,
+            });
         }
         events
     }

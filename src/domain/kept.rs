@@ -241,6 +241,11 @@ impl Traces {
         self.peers.len() * size_of::<UserId>() + wanted + verdict
     }
 
+    /// Whether the call's message went to `receiver`.
+    pub fn sent_to(&self, receiver: &UserId) -> bool {
+        self.peers.binary_search(receiver).is_ok()
+    }
+
     /// What `events` of one record, which has this `version`, leave behind.
     fn of(events: &[Event], version: Version) -> Self {
         let mut traces = Self::default();

@@ -49,6 +49,13 @@ pub enum Outcome {
         /// The peer.
         peer: UserId,
     },
+    /// For the peer to have let go of an offer that is taken back.
+    Withdrawing {
+        /// The peer.
+        peer: UserId,
+    },
+    /// For all peers to have let go of friendships that earlier calls have removed from both lists.
+    Clearing,
     /// For every partition to have forgotten the account.
     Forgetting,
     /// For the peer to have heard an answer to the request that waited.
@@ -195,7 +202,16 @@ impl User {
             Event::AccountDeleted {} => self.forget_everything(),
             Event::UserBlocked { target, .. } => self.note_block(*target, at),
             Event::UserUnblocked { target } => self.note_unblock(target),
-            Event::FriendOffered { peer, edge, form, forced, over, again: _, card } => {
+            Event::FriendOffered {
+                peer,
+                edge,
+                form,
+                forced,
+                over,
+                again: _,
+                despite_block: _,
+                card,
+            } => {
                 self.note_offered(Offer {
                     peer: *peer,
                     edge: *edge,

@@ -61,9 +61,11 @@ pub(super) enum Who {
 /// Turns `refused` into `AccountUnknown` for targets that do not exist.
 ///
 /// It asks about refused targets alone, so that an entry of a deleted account can still be removed. If an
-/// owner does not answer, the refusal of its users stands: the rest of the call has been done.
+/// owner does not answer, the refusal of its users stands: the rest of the call has been done. So does that of an entry
+/// about whom a call with a key has done something, if they are gone when it comes again.
 pub(super) async fn tell_unknown(
     call: &Call<'_>,
+    owner: UserId,
     users: &[UserId],
     refused: Rejection,
     outcomes: &mut [Result<(), ItemError>],
@@ -74,7 +76,7 @@ pub(super) async fn tell_unknown(
     if users.is_empty() {
         return;
     }
-    let imported = call.behind().imported(call.app().id, &users).await;
+    let imported = idempotency::imported(call, call.behind(), owner, &users).await;
     for (outcome, _) in outcomes.into_iter().zip(imported).filter(|(_, is)| *is == Ok(false)) {
         *outcome = Err(ItemError::Rejected(Rejection::AccountUnknown));
     }
@@ -125,7 +127,8 @@ impl<'a> Batch<'a> {
         let is_asked = |asked: &Result<T, Malformed>| left_to == Who::Known || asked.is_err();
         let asked = named.iter().filter(|(_, asked)| is_asked(asked));
         let users: Vec<UserId> = asked.filter_map(|(name, _)| legal(name)).collect();
-        let mut imported = idempotency::imported(call, owner, &users).await.into_iter();
+        let imported = idempotency::imported(call, call.before(), owner, &users).await;
+        let mut imported = imported.into_iter();
         let mut batch = Self::new(owner, named.len());
         let mut left = Vec::with_capacity(users.len());
         for (name, asked) in named {

@@ -67,7 +67,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let (batch, users) = Batch::read(&asked.from, &asked.to)?;
     let targets = users.iter().map(|user| Target { user: *user, imported: true }).collect();
     let mut executed = batch.execute(call, Command::Unblock { targets }).await?;
-    tell_unknown(call, &users, Rejection::NotBlocked, &mut executed.outcomes).await;
+    tell_unknown(call, batch.owner, &users, Rejection::NotBlocked, &mut executed.outcomes).await;
     Ok(batch.answer(call.operation, executed))
 }
 

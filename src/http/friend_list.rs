@@ -60,7 +60,7 @@ pub(super) async fn update(call: &Call<'_>, body: &str) -> Answered {
     let users: Vec<UserId> = changes.iter().map(|(user, _)| *user).collect();
     let items = changes.into_iter().map(|(user, change)| FriendUpdate { user, change }).collect();
     let mut executed = batch.execute(call, Command::UpdateFriends { items }).await?;
-    tell_unknown(call, &users, Rejection::NotFriend, &mut executed.outcomes).await;
+    tell_unknown(call, batch.owner, &users, Rejection::NotFriend, &mut executed.outcomes).await;
     Ok(batch.answer(call.operation, executed))
 }
 

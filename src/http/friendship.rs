@@ -209,7 +209,7 @@ pub(super) async fn delete(call: &Call<'_>, body: &str) -> Answered {
             *outcome = Err(ItemError::Owed);
         }
     }
-    tell_unknown(call, &users, Rejection::NotFriend, &mut executed.outcomes).await;
+    tell_unknown(call, batch.owner, &users, Rejection::NotFriend, &mut executed.outcomes).await;
     Ok(batch.answer(call.operation, executed))
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn add(call: &Call<'_>, body: &str) -> Answered {
     let targets = members.iter().map(|user| Target { user: *user, imported: true }).collect();
     let command = Command::AddGroups { names, members: targets };
     let mut executed = batch.execute(call, command).await?;
-    tell_unknown(call, &members, Rejection::NotFriend, &mut executed.outcomes).await;
+    tell_unknown(call, batch.owner, &members, Rejection::NotFriend, &mut executed.outcomes).await;
     // Of a number that an owner does not tell, 0 is the one that says nothing.
     let sequence = executed.groups_sequence.unwrap_or_default();
     let results = named.then(|| batch.results(call.operation, executed.outcomes));

@@ -129,14 +129,15 @@ pub(super) async fn traces(
 /// call changed something about were imported then, and are not checked again.
 pub(super) async fn imported(
     call: &Call<'_>,
+    asker: Asker<'_>,
     owner: UserId,
     users: &[UserId],
 ) -> Vec<Result<bool, ExecuteError>> {
-    let mut imported = call.before().imported(call.app().id, users).await;
+    let mut imported = asker.imported(call.app().id, users).await;
     if call.key.is_none() || imported.iter().all(|imported| *imported == Ok(true)) {
         return imported;
     }
-    match traces(call, call.before(), owner).await {
+    match traces(call, asker, owner).await {
         Ok(None) => {}
         Ok(Some(Traces { peers, wanted, .. })) => {
             let done: BTreeSet<UserId> =

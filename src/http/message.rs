@@ -89,7 +89,7 @@ pub(super) async fn send(call: &Call<'_>, body: &str) -> Answered {
     let forbidden = controls(&asked.forbidden).map_err(Failure::Whole)?;
     let untold = forbidden.iter().any(|control| &**control == "ForbidAfterSendMsgCallback");
     let message = asked.message(call, code::MESSAGE_TOO_LONG).map_err(Failure::Whole)?;
-    let imported = idempotency::imported(call, sender, &[receiver]).await;
+    let imported = idempotency::imported(call, call.before(), sender, &[receiver]).await;
     if call.all_known(imported)? != [true] {
         return call.fails(code::RECEIVER_UNKNOWN);
     }
@@ -132,16 +132,11 @@ pub(super) async fn send_many(call: &Call<'_>, body: &str) -> Answered {
     let users: Vec<Option<UserId>> =
         names.iter().map(|name| UserId::parse(name.name()).ok()).collect();
     let legal: Vec<UserId> = users.iter().copied().flatten().collect();
-    let imported = idempotency::imported(call, sender, &legal).await;
+    let imported = idempotency::imported(call, call.before(), sender, &legal).await;
     let mut imported = call.all_known(imported)?.into_iter();
-    let mut receivers: Vec<UserId> = Vec::with_capacity(legal.len());
-    let mut unknown = Vec::new();
-    for (name, user) in names.iter().zip(users) {
-        match user.filter(|_| imported.next() == Some(true)) {
-            Some(user) => receivers.push(user),
-            None => unknown.push(NotSent { name: name.name(), code: code::ACCOUNT_UNKNOWN.number }),
-        }
-    }
+    let known = users.into_iter().map(|user| user.filter(|_| imported.next() == Some(true)));
+    let known: Vec<Option<UserId>> = known.collect();
+    let mut receivers: Vec<UserId> = known.iter().copied().flatten().collect();
     receivers.sort_unstable();
     receivers.dedup();
     if receivers.is_empty() {
@@ -155,6 +150,12 @@ pub(super) async fn send_many(call: &Call<'_>, body: &str) -> Answered {
         Sending::Done(sent) => sent,
         Sending::Refused(refusal) => return refused(call, refusal),
     };
+    // Whoever was unknown when the message was sent has not received it, also if they are known by now.
+    let is_unknown = |user: &Option<UserId>| user.is_none_or(|user| sent.left_out.contains(&user));
+    let unknown = names.iter().zip(&known).filter(|(_, user)| is_unknown(user));
+    let unknown: Vec<NotSent<'_>> = unknown
+        .map(|(name, _)| NotSent { name: name.name(), code: code::ACCOUNT_UNKNOWN.number })
+        .collect();
     let data = SentMany {
         status: if unknown.is_empty() { "OK" } else { "SomeError" },
         code: 0,
@@ -198,6 +199,8 @@ fn sender(call: &Call<'_>, from: &Account<'_>) -> Result<UserId, Failure> {
 struct Accepted {
     /// With the time of the first one if it repeats one.
     message: Message,
+    /// Who of its receivers was none of the first one's.
+    left_out: Vec<UserId>,
     position: Option<(crate::journal::Partition, crate::journal::Offset)>,
 }
 
@@ -222,9 +225,11 @@ async fn accept(call: &Call<'_>, sender: UserId, command: Command) -> Result<Sen
             verdict.and_then(|verdict| verdict.refused.into_iter().next()),
         ));
     }
+    let refused = executed.outcomes.iter().zip(&message.to).filter(|(outcome, _)| outcome.is_err());
+    let left_out = refused.map(|(_, receiver)| *receiver).collect();
     let time = executed.sent_at.unwrap_or(message.time);
     let message = Message { time, ..message };
-    Ok(Sending::Done(Accepted { message, position: executed.position }))
+    Ok(Sending::Done(Accepted { message, left_out, position: executed.position }))
 }
 
 /// Rule: webhooks.md 10.

@@ -1,6 +1,8 @@
 //! `Idempotency-Key` through the door. Rule: extensions.md 1.
 
-use cordon::domain::{Card, Command, Message, NewFriend, OfferForm, ProfileChange, UserId};
+use cordon::domain::{
+    Card, Command, FormerFriend, Message, NewFriend, OfferForm, ProfileChange, UserId,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -274,19 +276,21 @@ fn an_offer_over_a_friend_of_the_user_s_alone_is_not_made_again() {
     node.stop();
 }
 
-/// What came of the call is in its record: whom it named may be gone since.
-#[test]
-fn what_was_done_is_not_judged_anew_when_an_account_is_gone_since() {
-    let (node, mut caller) = people();
-    let id = |name: &str| UserId::parse(name).expect("a name");
-    let text = json!([{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}]);
-    let friend = json!({"To_Account": "bob", "AddSource": "AddSource_Type_test"});
-    let message = |to: &[&str]| Message {
+fn id(name: &str) -> UserId {
+    UserId::parse(name).expect("a name")
+}
+
+fn text() -> Value {
+    json!([{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}])
+}
+
+fn message(to: &[&str]) -> Message {
+    Message {
         to: to.iter().map(|name| id(name)).collect(),
         seq: 1,
         random: to.len() as u32,
         time: 1_700_000_000,
-        body: text.to_string().into(),
+        body: text().to_string().into(),
         custom_data: "".into(),
         push: "".into(),
         life_time: None,
@@ -296,7 +300,50 @@ fn what_was_done_is_not_judged_anew_when_an_account_is_gone_since() {
         read_receipt: false,
         extension: false,
         untold: false,
-    };
+    }
+}
+
+/// An account that is made after the message was sent has not received it.
+#[test]
+fn a_message_that_was_sent_has_the_receivers_of_the_first_time() {
+    let (node, mut caller) = people();
+    let body = json!({"From_Account": "amy", "To_Account": ["eve", "carl", "nobody", "bob"],
+        "MsgSeq": 1, "MsgRandom": 2, "MsgBody": text()});
+    let asked = format!("openim/batchsendmsg\n{body}");
+    unheard(&node, "lost", &asked, "amy", Command::Send(message(&["bob", "carl"])));
+    caller.import(&["eve"]);
+    caller.delete_accounts(&["carl"]);
+    node.settle();
+    let again = caller.call_keyed("openim/batchsendmsg", "lost", &body).ok();
+    let unknown = |name: &str| json!({"To_Account": name, "ErrorCode": 70107});
+    assert_eq!(again.body["ActionStatus"], "SomeError");
+    assert_eq!(again.body["ErrorList"], json!([unknown("eve"), unknown("nobody")]));
+    assert_eq!(again.body["MsgKey"], "1_2_1700000000");
+    same(&again, &caller.call_keyed("openim/batchsendmsg", "lost", &body));
+    node.stop();
+}
+
+#[test]
+fn an_entry_that_names_again_whom_the_call_has_removed_is_refused_as_the_first_time() {
+    let (node, mut caller) = people();
+    caller.befriend("amy", &["bob"]);
+    let body = json!({"From_Account": "amy", "To_Account": ["bob", "bob"]});
+    let target = FormerFriend { user: id("bob"), has_me: true };
+    let remove = Command::RemoveFriends { targets: vec![target; 2], both: false };
+    unheard(&node, "lost", &format!("sns/friend_delete\n{body}"), "amy", remove);
+    caller.delete_accounts(&["bob"]);
+    node.settle();
+    let again = caller.call_keyed("sns/friend_delete", "lost", &body).ok();
+    assert_eq!(again.codes(), [0, 31704]);
+    node.stop();
+}
+
+/// What came of the call is in its record: whom it named may be gone since.
+#[test]
+fn what_was_done_is_not_judged_anew_when_an_account_is_gone_since() {
+    let (node, mut caller) = people();
+    let text = text();
+    let friend = json!({"To_Account": "bob", "AddSource": "AddSource_Type_test"});
     let card = Card { source: "AddSource_Type_test".into(), ..Card::default() };
     let imported = vec![NewFriend { user: id("bob"), imported: true, card }];
     let (form, forced) = (OfferForm::Import, false);

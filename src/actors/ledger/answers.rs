@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
-use super::channels::{Owing, forgets};
+use super::channels::{Owing, forgets, removes};
 use super::{After, Ledger, Plan, State};
 use crate::actors::ItemError;
 use crate::actors::waiting::{ReplyBy, Slot, Ticket};
 use crate::domain::{Event, Rejection, UserId, UserKey};
 use crate::journal::Offset;
+use crate::pairing::Outbox;
 
 /// An item that waits for what may be owed, and its answer if nothing is.
 type Owed = (Ticket, Owing, Result<(), ItemError>);
@@ -48,20 +49,33 @@ impl Ledger {
     }
 
     pub(super) fn wait(&self, key: UserKey, reply: ReplyBy, plans: &[Plan]) -> u64 {
+        let mut state = self.state.borrow_mut();
+        let State { outbox, desk, .. } = &mut *state;
         let slots = plans.iter().map(|plan| match plan {
             Plan::Done(result) => Slot::Done(*result),
-            Plan::Sever(_) | Plan::Answer(_) | Plan::Owed(..) | Plan::Offer(..) => Slot::Open(1),
+            Plan::Sever(_)
+            | Plan::Answer(_)
+            | Plan::Withdraw(_)
+            | Plan::Owed(..)
+            | Plan::Offer(..) => Slot::Open(1),
             Plan::Forgetting | Plan::OwedForgetting => {
                 Slot::Open(u32::from(self.context.partitions))
             }
+            Plan::OwedRemovals => match removals(outbox, key).count() as u32 {
+                0 => Slot::Done(Ok(())),
+                count => Slot::Open(count),
+            },
         });
-        let mut state = self.state.borrow_mut();
-        let request = state.desk.open(reply, slots.collect());
+        let request = desk.open(reply, slots.collect());
         let mut owed: HashMap<UserId, Vec<Owed>, RandomState> = HashMap::default();
         for (slot, plan) in plans.iter().enumerate() {
             let ticket = Ticket { request, slot: slot as u32 };
             match plan {
-                Plan::Done(_) | Plan::Sever(_) | Plan::Answer(_) | Plan::Forgetting => {}
+                Plan::Done(_)
+                | Plan::Sever(_)
+                | Plan::Answer(_)
+                | Plan::Withdraw(_)
+                | Plan::Forgetting => {}
                 Plan::Offer(peer, edge) => {
                     state.desk.await_offer((key, *peer, edge.version), ticket);
                 }
@@ -76,6 +90,9 @@ impl Ledger {
                             None => desk.fill(ticket, Ok(()), self.partition),
                         }
                     }
+                }
+                Plan::OwedRemovals => {
+                    removals(&mut state.outbox, key).for_each(|owed| owed.waiters.push(ticket));
                 }
             }
         }
@@ -138,6 +155,17 @@ impl Ledger {
     }
 }
 
+/// What is owed to others of the removals that earlier calls of the user's have made.
+fn removals(
+    outbox: &mut [Outbox<super::Owed>],
+    key: UserKey,
+) -> impl Iterator<Item = &mut super::Owed> {
+    outbox.iter_mut().flat_map(Outbox::iter_mut).filter(move |owed| {
+        let known = &owed.effect;
+        known.from == key.user && known.app == key.app && removes(&known.effect)
+    })
+}
+
 /// The items that wait for acknowledgements of effects.
 #[derive(Default)]
 pub(super) struct Awaited {
@@ -145,6 +173,8 @@ pub(super) struct Awaited {
     pub(super) severing: Vec<(UserId, u32)>,
     /// Those that wait for a peer to hear the answer to a request, in order.
     pub(super) answering: Vec<(UserId, u32)>,
+    /// Those that wait for a peer to let go of an offer, in order.
+    pub(super) withdrawing: Vec<(UserId, u32)>,
     /// The one that waits for every partition.
     pub(super) forgetting: Option<u32>,
 }
@@ -156,8 +186,13 @@ impl Awaited {
             match plan {
                 Plan::Sever(peer) => awaited.severing.push((*peer, slot)),
                 Plan::Answer(peer) => awaited.answering.push((*peer, slot)),
+                Plan::Withdraw(peer) => awaited.withdrawing.push((*peer, slot)),
                 Plan::Forgetting => awaited.forgetting = Some(slot),
-                Plan::Done(_) | Plan::Owed(..) | Plan::Offer(..) | Plan::OwedForgetting => {}
+                Plan::Done(_)
+                | Plan::Owed(..)
+                | Plan::Offer(..)
+                | Plan::OwedForgetting
+                | Plan::OwedRemovals => {}
             }
         }
         awaited

@@ -27,6 +27,7 @@ impl Ledger {
     pub(super) fn owe(&self, n: u64, commit: &Commit, request: Option<u64>, awaited: &Awaited) {
         let mut severing = awaited.severing.iter().peekable();
         let mut answering = awaited.answering.iter().peekable();
+        let mut withdrawing = awaited.withdrawing.iter().peekable();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         owed_by(commit, self.context.partitions, |to, effect| {
@@ -43,11 +44,17 @@ impl Ledger {
                             waiters.push(Ticket { request, slot: *slot });
                         }
                     }
+                    Effect::Withdraw { .. } => {
+                        if let Some((_, slot)) = withdrawing.next_if(|(peer, _)| *peer == effect.to)
+                        {
+                            waiters.push(Ticket { request, slot: *slot });
+                        }
+                    }
                     Effect::Forget => {
                         waiters.extend(awaited.forgetting.map(|slot| Ticket { request, slot }))
                     }
                     // No item waits for these; that of an offer waits for its answer.
-                    Effect::Propose { .. } | Effect::Pend { .. } | Effect::Withdraw { .. } => {}
+                    Effect::Propose { .. } | Effect::Pend { .. } => {}
                 }
             }
             let index = usize::from(to.0);
@@ -230,7 +237,7 @@ impl Ledger {
 pub(in crate::actors) enum Owing {
     /// The removal that comes of a block.
     Block,
-    /// A removal from both lists.
+    /// A removal from both lists, or of an offer.
     Removal,
     /// The answer to a request that waited.
     Answer,
@@ -244,7 +251,7 @@ impl Owing {
         let severs = |wanted| matches!(owed.effect, Effect::Sever { why, .. } if why == wanted);
         let fits = match self {
             Self::Block => severs(Severance::Blocked),
-            Self::Removal => severs(Severance::Deleted),
+            Self::Removal => removes(&owed.effect),
             Self::Answer | Self::SameAnswer(_) => match owed.effect {
                 Effect::Confirm { agreement: said @ Some(_), .. } => self.takes(said),
                 Effect::Refuse { why: Rejection::Declined, .. } => self.takes(None),
@@ -267,6 +274,11 @@ impl Owing {
             Self::Block | Self::Removal | Self::Answer => true,
         }
     }
+}
+
+/// Whether `effect` comes of a removal: from both lists, or of an offer.
+pub(super) fn removes(effect: &Effect) -> bool {
+    matches!(effect, Effect::Sever { why: Severance::Deleted, .. } | Effect::Withdraw { .. })
 }
 
 /// Whether `owed` tells a partition that the account `key` is deleted.

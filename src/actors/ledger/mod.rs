@@ -116,6 +116,8 @@ pub(in crate::actors) enum Plan {
     Sever(UserId),
     /// For the peer to have heard an answer.
     Answer(UserId),
+    /// For the peer to have let go of an offer.
+    Withdraw(UserId),
     /// For what is owed to the peer since an earlier call. If nothing is, this is the answer.
     Owed(Owing, UserId, Result<(), ItemError>),
     /// For the answer to an offer.
@@ -124,6 +126,8 @@ pub(in crate::actors) enum Plan {
     Forgetting,
     /// For the same, owed since an earlier call.
     OwedForgetting,
+    /// For every peer to have heard of the removals that earlier calls owe.
+    OwedRemovals,
 }
 
 /// Something to send to another partition, on this node or another one.
@@ -183,8 +187,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Appends a record that belongs to no user.
-    /// Somebody has to call [`Ledger::schedule_turn`] or flush the journal.
+    /// Appends a record of no user. Somebody has to call [`Ledger::schedule_turn`] or flush the journal.
     pub(in crate::actors) fn append_control(&self, body: &Body, after: Option<After>) {
         let (seen, cursor) = match body {
             Body::Watermark { seen } => (SmallVec::from_slice(seen), None),

@@ -298,6 +298,64 @@ async fn an_offer_with_a_key_is_waited_for_while_it_is_open_and_owed_once_it_was
     node.stop().await;
 }
 
+/// Somebody who lives in another partition than amy, and that partition.
+fn someone_away(name: &str) -> (String, Partition) {
+    let home = |name: &str| partition_of(&key(name), PARTITIONS);
+    let mut names = (0..).map(|number| format!("{name}{number}"));
+    let away = names.find(|name| home(name) != home("amy")).expect("there is one");
+    let partition = home(&away);
+    (away, partition)
+}
+
+/// Asks while the peer's partition has no owner, twice, and again while it gets one: the first answers
+/// say that the peer's side is owed, the last one waits for it.
+async fn waits_for(node: &Node, away: Partition, call: (UserId, Command)) {
+    node.users.release(away).await;
+    for _ in 0..2 {
+        assert_eq!(ask(node, &call, &origin(), None).await, [Err(ItemError::Owed)]);
+    }
+    let origin = origin();
+    let (again, ()) = futures_util::future::join(ask(node, &call, &origin, None), async {
+        node.users.claim(away);
+    })
+    .await;
+    assert_eq!(again, [Ok(())]);
+}
+
+#[actix::test]
+async fn a_list_that_is_cleared_again_is_clear_once_nobody_has_the_user() {
+    let cluster = Cluster::new();
+    let node = cluster.node("one");
+    node.claim_all().await;
+    let (bob, away) = someone_away("bob");
+    import(&node.users, &["amy", &bob]).await;
+    run(&node.users, "amy", add(&bob)).await;
+    waits_for(&node, away, (id("amy"), Command::ClearFriends { both: true })).await;
+    assert!(!standing(&node.users, &bob, "amy").await.has_friend);
+    node.stop().await;
+}
+
+#[actix::test]
+async fn a_request_that_is_taken_back_is_gone_at_the_peer_before_that_is_answered() {
+    let cluster = Cluster::new();
+    let node = cluster.node("one");
+    node.claim_all().await;
+    let (bob, away) = someone_away("bob");
+    import(&node.users, &["amy", &bob]).await;
+    let allow_type = Some(AllowType::NeedConfirm);
+    run(&node.users, &bob, profile(ProfileChange { allow_type, ..ProfileChange::default() })).await;
+    run(&node.users, "amy", add(&bob)).await;
+    let targets = vec![FormerFriend { user: id(&bob), has_me: false }];
+    let take_back = (id("amy"), Command::RemoveFriends { targets, both: false });
+    waits_for(&node, away, take_back.clone()).await;
+    let refused = |why| [Err(ItemError::Rejected(why))];
+    let agreed = run(&node.users, &bob, agree("amy")).await;
+    assert_eq!(agreed, refused(Rejection::RequestUnknown));
+    let again = ask(&node, &take_back, &origin(), None).await;
+    assert_eq!(again, refused(Rejection::NotFriend));
+    node.stop().await;
+}
+
 #[actix::test]
 async fn what_no_record_of_the_call_speaks_of_is_done_when_it_comes_again() {
     let cluster = Cluster::new();

@@ -112,13 +112,15 @@ pub fn sentence(event: &Event) -> String {
             format!("blocked {target}, a friendship stays")
         }
         Event::UserUnblocked { target } => format!("unblocked {target}"),
-        Event::FriendOffered { peer, form, forced, card, .. } => {
-            offered(*peer, *form, *forced, card)
+        Event::FriendOffered { peer, form, forced, despite_block, card, .. } => {
+            offered(*peer, *form, *forced, card) + despite(*despite_block)
         }
         Event::FriendRequested { peer, card, .. } => {
             format!("is asked by {peer} for a friendship{}", saying(card))
         }
-        Event::FriendAccepted { peer, .. } => format!("accepted {peer}'s offer"),
+        Event::FriendAccepted { peer, despite_block, .. } => {
+            format!("accepted {peer}'s offer{}", despite(*despite_block))
+        }
         Event::FriendRefused { peer, why, .. } => format!("refused {peer}'s offer ({why})"),
         Event::FriendAdded { peer, edge, .. } => format!("has {peer} as a friend (edge {edge})"),
         Event::FriendLinked { peer, edge } => {
@@ -188,6 +190,10 @@ fn offered(peer: UserId, form: OfferForm, forced: bool, card: &Card) -> String {
         OfferForm::Import => format!("is to have {peer} as a friend, imported"),
     };
     format!("{wish}{}{}", if forced { ", forced" } else { "" }, saying(card))
+}
+
+fn despite(block: bool) -> &'static str {
+    if block { ", past the own blocklist" } else { "" }
 }
 
 /// What was set, without its secrets: also sealed they are nobody's business.

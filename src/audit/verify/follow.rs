@@ -88,7 +88,7 @@ impl Need {
 pub(super) struct Ground<'a> {
     pub(super) user: &'a User,
     pub(super) commit: &'a Commit,
-    /// Imports pass blocklists.
+    /// Imports pass blocklists also where their records do not say so.
     pub(super) import_ignores_blocklist: bool,
 }
 
@@ -124,9 +124,11 @@ impl Ground<'_> {
         (edge.offerer, edge.version) == (self.user.id(), self.commit.version)
     }
 
-    /// Whether the peer's offer may be accepted: nobody accepts one whom they block.
-    fn welcomes(&self, peer: &UserId) -> bool {
-        !self.user.blocks(peer) || self.import_ignores_blocklist
+    /// Whether the user may have to do with the peer: with somebody whom they block only if the
+    /// event says so.
+    fn may_meet(&self, peer: &UserId, despite_block: bool) -> bool {
+        let blocks = self.user.blocks(peer);
+        blocks == despite_block || blocks && self.import_ignores_blocklist
     }
 
     /// Whether `event` may come next.
@@ -149,11 +151,13 @@ impl Ground<'_> {
                     && (*remain_friends || !self.is_unanswered(target))
             }
             Event::UserUnblocked { target } => user.blocks(target),
-            Event::FriendOffered { peer, edge, form, over, again: false, .. } => {
+            Event::FriendOffered {
+                peer, edge, form, over, again: false, despite_block, ..
+            } => {
                 user.is_imported()
                     && *peer != user.id()
-                    && (!user.blocks(peer)
-                        || *form == OfferForm::Import && self.import_ignores_blocklist)
+                    && self.may_meet(peer, *despite_block)
+                    && (*form == OfferForm::Import || !user.blocks(peer))
                     && self.is_own_of_this_record(edge)
                     && *over == self.held(peer)
                     && (*form != OfferForm::OneWay || over.is_none())
@@ -168,9 +172,9 @@ impl Ground<'_> {
             Event::FriendRequested { peer, edge, .. } => {
                 user.is_imported() && edge.offerer == *peer && !user.blocks(peer)
             }
-            Event::FriendAccepted { peer, offer, edge, added, .. } => {
+            Event::FriendAccepted { peer, offer, edge, added, despite_block, .. } => {
                 offer.offerer == *peer
-                    && self.welcomes(peer)
+                    && self.may_meet(peer, *despite_block)
                     && (!added || self.held(peer) == Some(*edge))
             }
             Event::FriendRefused { peer, offer, .. } => offer.offerer == *peer,

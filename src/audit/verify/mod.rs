@@ -19,6 +19,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -37,7 +38,7 @@ pub use report::{FINDINGS_SHOWN_MAX, Finding, Findings, Lag, PartitionReport, Re
 use super::walk::{Reading, Step, Walk, all_partitions};
 use super::webhooks::{self, Quiet, Reckoning};
 use super::{AuditError, Format, until_closed};
-use crate::domain::Timestamp;
+use crate::domain::{AppId, Timestamp};
 use crate::journal::{
     Admitted, Body, Commit, Cursor, Damage, Epoch, JournalError, Offset, Partition,
     RECORD_BYTES_MAX, ReadJournal, Record, partition_of,
@@ -55,9 +56,9 @@ pub struct Options {
     pub stored: Vec<StoredRows>,
     /// Things that the report shall mention, such as a store that could not be opened.
     pub notes: Vec<String>,
-    /// The app lets imports pass blocklists (`friend.import_ignores_blocklist`): an imported friend
-    /// may be blocked.
-    pub import_ignores_blocklist: bool,
+    /// The apps that let imports pass blocklists (`friend.import_ignores_blocklist`). Only for records
+    /// of earlier versions, which do not say themselves that they did.
+    pub import_ignores_blocklist: BTreeSet<AppId>,
     /// How.
     pub format: Format,
 }
@@ -171,7 +172,7 @@ impl<'a> Check<'a> {
             seen: Seen::default(),
             times: vec![None; count],
             channels: Channels::new(partitions),
-            people: People::new(partitions, options.import_ignores_blocklist),
+            people: People::new(partitions, options.import_ignores_blocklist.clone()),
             hashes: Hashes::new(partitions, &options.stored, &mut problems),
             cursors: Cursors::new(partitions),
             deliveries: Reckoning::new(journal, deliveries),

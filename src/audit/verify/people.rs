@@ -2,13 +2,13 @@
 //!
 //! Kept in memory are the states of all users and one note for each pair that was ever mentioned.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::channels::Pair;
 use super::follow::{Ground, Need};
 use super::report::{Findings, Report, Rule};
 use crate::domain::{
-    Agreement, EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey,
+    Agreement, AppId, EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey,
 };
 use crate::journal::{Commit, Offset, Partition};
 use crate::store::rows::{Before, RowChanges, RowHash};
@@ -27,7 +27,7 @@ pub(super) struct People {
     scratch: Vec<u8>,
     /// By partition, who was named by whom before which records, while its answers wait for questions.
     recent: Vec<Recent>,
-    import_ignores_blocklist: bool,
+    import_ignores_blocklist: BTreeSet<AppId>,
 }
 
 struct Person {
@@ -47,6 +47,8 @@ struct Note {
     offset: Offset,
     /// The block in force keeps friendships.
     remains: bool,
+    /// The block in force let an import through.
+    passed: bool,
     /// How the friendship in force came about.
     form: Option<OfferForm>,
     /// The last friendship of both that the user removed from their own list alone: the peer may
@@ -63,6 +65,11 @@ impl Person {
     /// Whether the user blocks `peer` by a block that suffers no friendship.
     fn bans(&self, peer: &UserId) -> bool {
         self.state.blocks(peer) && !self.notes.get(peer).is_some_and(|note| note.remains)
+    }
+
+    /// Whether the block of `peer` that is in force has let an import through.
+    fn has_passed(&self, peer: &UserId) -> bool {
+        self.notes.get(peer).is_some_and(|note| note.passed)
     }
 
     fn form(&self, peer: &UserId) -> Option<OfferForm> {
@@ -82,7 +89,7 @@ impl Person {
     fn note(&mut self, event: &Event, offset: Offset) {
         if let Event::AccountDeleted {} = event {
             for note in self.notes.values_mut() {
-                (note.remains, note.form) = (false, None);
+                (note.remains, note.passed, note.form) = (false, false, None);
             }
         }
         let Some(peer) = event.peer() else { return };
@@ -91,6 +98,9 @@ impl Person {
         note.offset = offset;
         match event {
             Event::UserBlocked { remain_friends, .. } => note.remains = *remain_friends,
+            Event::UserUnblocked { .. } => note.passed = false,
+            Event::FriendOffered { despite_block, .. }
+            | Event::FriendAccepted { despite_block, .. } => note.passed |= *despite_block,
             // An offer of one direction is confirmed under its own id; all other edges are of both.
             Event::FriendAdded { edge, .. } => {
                 let mine = state.offers().find(|offer| offer.peer == peer && offer.edge == *edge);
@@ -110,7 +120,7 @@ impl Person {
                 }
                 note.form = None;
             }
-            Event::PeerForgotten { .. } => note.form = None,
+            Event::PeerForgotten { .. } => (note.passed, note.form) = (false, None),
             // Who was asked has said that the friendship goes one way only.
             Event::OfferConfirmed { mine: true, agreement: Some(Agreement::OneWay), .. } => {
                 note.form = Some(OfferForm::OneWay);
@@ -118,10 +128,7 @@ impl Person {
             Event::AccountImported {}
             | Event::ProfileChanged(_)
             | Event::AccountDeleted {}
-            | Event::UserUnblocked { .. }
-            | Event::FriendOffered { .. }
             | Event::FriendRequested { .. }
-            | Event::FriendAccepted { .. }
             | Event::FriendRefused { .. }
             | Event::FriendUpdated { .. }
             | Event::FriendChanged { .. }
@@ -151,9 +158,9 @@ impl Person {
 }
 
 impl People {
-    /// Nobody yet, in so many partitions. With `import_ignores_blocklist`, an imported friend may be
-    /// blocked.
-    pub(super) fn new(partitions: u16, import_ignores_blocklist: bool) -> Self {
+    /// Nobody yet, in so many partitions. In the apps of `import_ignores_blocklist`, an imported friend
+    /// may be blocked also where no record says so.
+    pub(super) fn new(partitions: u16, import_ignores_blocklist: BTreeSet<AppId>) -> Self {
         Self {
             people: HashMap::default(),
             changed: vec![Vec::new(); usize::from(partitions)],
@@ -214,8 +221,8 @@ impl People {
             }
         }
         let mut needs = Vec::new();
+        let import_ignores_blocklist = self.import_ignores_blocklist.contains(&key.app);
         for event in &commit.events {
-            let import_ignores_blocklist = self.import_ignores_blocklist;
             let ground = Ground { user: &person.state, commit, import_ignores_blocklist };
             if !ground.admits(event) {
                 let detail = format!("{key} has a {} that does not follow", name_of(event));
@@ -239,9 +246,9 @@ impl People {
             }
         }
         for peer in peers() {
-            let imported =
-                self.import_ignores_blocklist && person.form(&peer) == Some(OfferForm::Import);
-            if person.bans(&peer) && person.state.has_friend(&peer) && !imported {
+            let banned = person.bans(&peer) && person.state.has_friend(&peer);
+            let imported = person.form(&peer) == Some(OfferForm::Import);
+            if banned && !(imported && (import_ignores_blocklist || person.has_passed(&peer))) {
                 let detail = format!("{key} has {peer} as a friend and blocks them");
                 problems.add(Rule::NoFriendBlocked, place, detail);
             }
@@ -315,7 +322,9 @@ impl People {
             let (peer, place) = (&friend.peer, person.place(&friend.peer));
             let form = person.form(peer);
             let other = self.other(key, peer);
-            let imported = self.import_ignores_blocklist && form == Some(OfferForm::Import);
+            let passed = self.import_ignores_blocklist.contains(&key.app)
+                || other.is_some_and(|other| other.has_passed(&key.user));
+            let imported = passed && form == Some(OfferForm::Import);
             // Who blocks a friend of their own is found at the record that made it so.
             if !imported && other.is_some_and(|other| other.bans(&key.user)) {
                 let detail = format!("{key} has {peer} as a friend, who blocks them");

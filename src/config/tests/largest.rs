@@ -45,8 +45,10 @@ fn befriend(user: &mut User, peer: UserId) {
 fn offer(user: &mut User, peer: UserId) {
     let over = user.has_friend(&peer).then(|| edge(peer));
     let (edge, form, card) = (edge(user.id()), OfferForm::TwoWay, Card::default());
-    let (forced, again) = (false, false);
-    user.evolve(&Event::FriendOffered { peer, edge, form, forced, over, again, card }, NOW);
+    let (forced, again, despite_block) = (false, false, false);
+    let offered =
+        Event::FriendOffered { peer, edge, form, forced, over, again, despite_block, card };
+    user.evolve(&offered, NOW);
     user.evolve(&Event::OfferPending { peer, edge }, NOW);
 }
 

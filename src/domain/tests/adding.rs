@@ -95,8 +95,9 @@ fn refused(why: Rejection) -> Vec<Event> {
 }
 
 fn accepted(added: bool) -> Event {
-    let offer = edge("amy", 9);
-    Event::FriendAccepted { peer: id("amy"), offer, edge: offer, added, agreement: None }
+    let (peer, offer) = (id("amy"), edge("amy", 9));
+    let despite_block = false;
+    Event::FriendAccepted { peer, offer, edge: offer, added, agreement: None, despite_block }
 }
 
 #[test]
@@ -176,7 +177,15 @@ fn an_import_asks_blocklists_only_and_is_silent() {
     let proposal = [propose(edge("amy", 9), OfferForm::Import)];
     assert_eq!(hostile.hears("amy", &proposal), refused(Rejection::BlockedByPeer));
     let mut lenient = hostile.under(|policy| policy.import_ignores_blocklist = true);
-    assert_eq!(lenient.hears("amy", &proposal), [accepted(false)]);
+    let past_it = Event::FriendAccepted {
+        peer: id("amy"),
+        offer: edge("amy", 9),
+        edge: edge("amy", 9),
+        added: false,
+        agreement: None,
+        despite_block: true,
+    };
+    assert_eq!(lenient.hears("amy", &proposal), [past_it]);
 }
 
 #[test]
@@ -185,7 +194,8 @@ fn an_import_past_the_own_blocklist_is_right_only_where_the_app_allows_it() {
     let import = add(OfferForm::Import, &["bob"]);
     assert_eq!(one(&amy.outcomes(&import)), Err(Rejection::PeerBlocked));
     let mut amy = amy.under(|policy| policy.import_ignores_blocklist = true);
-    assert!(one(&amy.outcomes(&import)).is_ok());
+    let events = amy.events(&import);
+    assert!(matches!(events[..], [Event::FriendOffered { despite_block: true, .. }]));
 }
 
 #[test]

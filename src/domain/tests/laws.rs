@@ -104,13 +104,14 @@ fn friend_event() -> impl Strategy<Value = Event> {
             edge,
             card
         }),
-        (name(), any_edge(), any_edge(), yes(), agreement()).prop_map(
-            |(peer, offer, edge, added, agreement)| Event::FriendAccepted {
+        (name(), any_edge(), any_edge(), yes(), agreement(), yes()).prop_map(
+            |(peer, offer, edge, added, agreement, despite_block)| Event::FriendAccepted {
                 peer,
                 offer,
                 edge,
                 added,
-                agreement
+                agreement,
+                despite_block
             }
         ),
         (name(), card_change()).prop_map(|(peer, change)| Event::FriendChanged { peer, change }),
@@ -128,10 +129,10 @@ fn friend_event() -> impl Strategy<Value = Event> {
 }
 
 fn offer_event() -> impl Strategy<Value = Event> {
-    let offered = (name(), any_edge(), form(), yes(), option::of(any_edge()), yes(), card());
+    let offered = (name(), any_edge(), form(), yes(), option::of(any_edge()), yes(), yes(), card());
     prop_oneof![
-        3 => offered.prop_map(|(peer, edge, form, forced, over, again, card)| {
-            Event::FriendOffered { peer, edge, form, forced, over, again, card }
+        3 => offered.prop_map(|(peer, edge, form, forced, over, again, despite_block, card)| {
+            Event::FriendOffered { peer, edge, form, forced, over, again, despite_block, card }
         }),
         1 => (name(), any_edge()).prop_map(|(peer, edge)| Event::OfferPending { peer, edge }),
         1 => (name(), any_edge(), yes(), yes(), agreement()).prop_map(

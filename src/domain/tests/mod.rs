@@ -188,6 +188,7 @@ fn offered(name: &str, edge: EdgeId, form: OfferForm) -> Event {
         forced: false,
         over: None,
         again: false,
+        despite_block: false,
         card: Card::default(),
     }
 }

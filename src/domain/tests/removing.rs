@@ -78,9 +78,9 @@ fn who_is_no_friend_is_not_removed() {
 fn a_removal_takes_an_own_offer_back_after_the_end() {
     let pending = Event::OfferPending { peer: id("bob"), edge: edge("amy", 3) };
     let over = |form| match offered("bob", edge("amy", 3), form) {
-        Event::FriendOffered { peer, edge: id, form, forced, again, card, .. } => {
-            let over = Some(edge("amy", 1));
-            Event::FriendOffered { peer, edge: id, form, forced, over, again, card }
+        Event::FriendOffered { peer, edge, form, forced, again, despite_block, card, .. } => {
+            let over = Some(super::edge("amy", 1));
+            Event::FriendOffered { peer, edge, form, forced, over, again, despite_block, card }
         }
         other => other,
     };

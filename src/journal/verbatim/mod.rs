@@ -246,6 +246,7 @@ impl<'a> Text<'a> {
                 forced: self.has(b",\"forced\":true"),
                 over: if self.has(b",\"over\":\"") { Some(self.edge()?) } else { None },
                 again: self.has(b",\"again\":true"),
+                despite_block: self.has(b",\"despite_block\":true"),
                 card: self.card()?,
             },
             b"FriendRequested" => Event::FriendRequested {
@@ -259,6 +260,7 @@ impl<'a> Text<'a> {
                 edge: self.edge_named(b",\"edge\":\"")?,
                 added: self.bool_named(b",\"added\":")?,
                 agreement: self.agreement()?,
+                despite_block: self.has(b",\"despite_block\":true"),
             },
             b"FriendRefused" => Event::FriendRefused {
                 peer: self.peer()?,

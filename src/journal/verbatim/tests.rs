@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::domain::{OfferForm, RemovalReason};
+use crate::domain::{Agreement, OfferForm, RemovalReason};
 use crate::journal::record::{decode, encode};
 
 fn user(name: &str) -> UserId {
@@ -58,7 +58,16 @@ fn events() -> Vec<Event> {
             forced: true,
             over: Some(edge),
             again: true,
+            despite_block: true,
             card: whole,
+        },
+        Event::FriendAccepted {
+            peer,
+            offer: edge,
+            edge,
+            added: false,
+            agreement: Some(Agreement::OneWay),
+            despite_block: true,
         },
         Event::FriendRemoved { peer, edge, reason: RemovalReason::Blocked, announced: true },
         Event::OffersSettled {

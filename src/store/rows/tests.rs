@@ -150,6 +150,7 @@ fn whole(card: &Card) -> User {
             forced: true,
             over: Some(edge("carl")),
             again: false,
+            despite_block: false,
             card: card.clone(),
         },
         Event::FriendRequested { peer: peers[2], edge: edge("dora"), card: card.clone() },

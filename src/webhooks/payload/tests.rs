@@ -295,7 +295,14 @@ fn what_announces_nothing_is_silent() {
         Event::GroupsRemoved { names: Vec::new() },
         Event::AccountDeleted {},
         Event::FriendAdded { peer, edge, card: card.clone() },
-        Event::FriendAccepted { peer, offer, edge, added: true, agreement: None },
+        Event::FriendAccepted {
+            peer,
+            offer,
+            edge,
+            added: true,
+            agreement: None,
+            despite_block: false,
+        },
         Event::FriendLinked { peer, edge },
         Event::FriendUpdated { peer, card: card.clone() },
         Event::FriendOffered {
@@ -305,6 +312,7 @@ fn what_announces_nothing_is_silent() {
             forced: false,
             over: None,
             again: false,
+            despite_block: false,
             card: card.clone(),
         },
         Event::FriendRequested { peer, edge, card },

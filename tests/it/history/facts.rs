@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cordon::domain::{EdgeId, Event, UserId, UserKey};
+use cordon::domain::{EdgeId, Event, RemovalReason, UserId, UserKey};
 use cordon::journal::{Body, Commit, Record};
 use uuid::Uuid;
 
@@ -102,8 +102,8 @@ fn positions(operation: &Operation, log: &Log, violations: &mut Vec<Violation>) 
 struct Facts<'a> {
     log: &'a Log,
     by_request: HashMap<Uuid, Vec<(Place, &'a Commit)>>,
-    /// Who blocked whom, and who made an offer to whom that was answered with yes, by the requests,
-    /// and where.
+    /// Who blocked whom, who removed whom, and who made an offer to whom that was answered with yes, by the
+    /// requests, and where.
     changes: HashMap<(Deed, UserId, UserId), Vec<(Uuid, Place)>>,
     /// When the answer to each request said that it is done.
     settled: HashMap<(Uuid, UserId), Nanos>,
@@ -127,6 +127,12 @@ impl<'a> Facts<'a> {
             for event in &commit.events {
                 let change = match event {
                     Event::UserBlocked { target, .. } => (Deed::Block, owner, *target),
+                    Event::FriendRemoved {
+                        peer,
+                        reason: RemovalReason::DeletedBoth | RemovalReason::DeletedOneWay,
+                        ..
+                    }
+                    | Event::UnfriendAsked { peer } => (Deed::Unfriend, owner, *peer),
                     Event::FriendOffered { peer, edge, .. }
                         if confirmed.contains(&(owner, *peer, *edge)) =>
                     {
@@ -164,8 +170,8 @@ impl<'a> Facts<'a> {
         own
     }
 
-    /// Whether the change was another request's, and this one waited for its end: a block whose
-    /// removal was owed, or an offer that was open. Whoever takes a partition over does not know
+    /// Whether the change was another request's, and this one waited for its end: a block or a removal
+    /// whose other side was owed, or an offer that was open. Whoever takes a partition over does not know
     /// what of it has arrived before it has asked again: then also for one that was settled.
     fn is_of_another(&self, operation: &Operation, target: UserId) -> bool {
         let change = (operation.call.deed, operation.call.owner, target);

@@ -258,14 +258,15 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         (user(), yes())
             .prop_map(|(target, remain_friends)| Event::UserBlocked { target, remain_friends }),
         user().prop_map(|target| Event::UserUnblocked { target }),
-        (user(), edge(), form(), yes(), option::of(edge()), yes(), card()).prop_map(
-            |(peer, edge, form, forced, over, again, card)| Event::FriendOffered {
+        (user(), edge(), form(), yes(), option::of(edge()), yes(), yes(), card()).prop_map(
+            |(peer, edge, form, forced, over, again, despite_block, card)| Event::FriendOffered {
                 peer,
                 edge,
                 form,
                 forced,
                 over,
                 again,
+                despite_block,
                 card
             }
         ),
@@ -274,13 +275,14 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
             edge,
             card
         }),
-        (user(), edge(), edge(), yes(), agreement()).prop_map(
-            |(peer, offer, edge, added, agreement)| Event::FriendAccepted {
+        (user(), edge(), edge(), yes(), agreement(), yes()).prop_map(
+            |(peer, offer, edge, added, agreement, despite_block)| Event::FriendAccepted {
                 peer,
                 offer,
                 edge,
                 added,
-                agreement
+                agreement,
+                despite_block
             }
         ),
         (user(), edge(), why()).prop_map(|(peer, offer, why)| Event::FriendRefused {

@@ -142,6 +142,7 @@ fn what_does_not_follow_from_the_state_before_is_a_problem() {
         forced: false,
         over: None,
         again: false,
+        despite_block: false,
         card: Card::default(),
     };
     let seek = Seek { name: "all".into(), term: 2, to: SeekTo::End };

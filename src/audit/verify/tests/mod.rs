@@ -11,9 +11,9 @@ mod written;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::audit::simulation::{Memory, World, id, key};
+use crate::audit::simulation::{APP, Memory, World, id, key};
 use crate::domain::{
-    AllowType, Card, EdgeId, Event, OfferForm, ProfileChange, RemovalReason, Version,
+    AllowType, AppId, Card, EdgeId, Event, OfferForm, ProfileChange, RemovalReason, Version,
 };
 use crate::journal::Cause;
 use crate::journal::record::encode;

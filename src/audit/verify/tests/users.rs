@@ -48,7 +48,7 @@ fn having_someone_as_a_friend_who_blocks_them_is_a_problem() {
 }
 
 #[test]
-fn an_import_past_a_blocklist_is_right_only_where_the_app_allows_it() {
+fn an_import_past_a_blocklist_is_right_if_its_records_say_so() {
     let mut world = World::of(3, &NAMES);
     world.policy.import_ignores_blocklist = true;
     world.block("amy", &["bob"]);
@@ -56,11 +56,53 @@ fn an_import_past_a_blocklist_is_right_only_where_the_app_allows_it() {
     world.add("amy", &["bob"], OfferForm::Import, false);
     world.add("bob", &["amy"], OfferForm::Import, false);
     world.drain();
-    let found = report(&world.memory);
-    let expected = [Rule::NoFriendBlocked, Rule::NeverBlockedAndFriends, Rule::EventsFollow];
-    assert_eq!(rules(&found.problems), BTreeSet::from(expected));
-    let options = Options { import_ignores_blocklist: true, ..Options::default() };
-    assert!(check(&world.memory, &options).expect("readable").holds);
+    // Whatever the settings are now.
+    expect_clean(&world.memory);
+
+    // Records of earlier versions say nothing, and are judged by the settings of their app.
+    let passes = |event: &mut Event| match event {
+        Event::FriendOffered { despite_block, .. }
+        | Event::FriendAccepted { despite_block, .. } => std::mem::take(despite_block),
+        _ => false,
+    };
+    let says = |record: &Record| match &record.body {
+        Body::Commit(commit) => commit.events.clone().iter_mut().any(passes),
+        _ => false,
+    };
+    let places = world.memory.places(says);
+    assert_eq!(places.len(), 2, "amy's offer, and her yes to bob's");
+    for place in places {
+        world.memory.recommit(place, |commit| {
+            commit.events.iter_mut().for_each(|event| _ = passes(event));
+        });
+    }
+    let broken = [Rule::NoFriendBlocked, Rule::NeverBlockedAndFriends, Rule::EventsFollow];
+    let found = |app| {
+        let import_ignores_blocklist = BTreeSet::from([app]);
+        let options = Options { import_ignores_blocklist, ..Options::default() };
+        rules(&check(&world.memory, &options).expect("readable").problems)
+    };
+    assert_eq!(found(AppId(APP.0 + 1)), BTreeSet::from(broken), "it is another app's setting");
+    assert_eq!(found(APP), BTreeSet::new());
+}
+
+#[test]
+fn a_block_behind_an_import_past_another_one_ends_the_friendship() {
+    let mut world = World::of(3, &NAMES);
+    world.policy.import_ignores_blocklist = true;
+    world.block("amy", &["bob"]);
+    world.add("bob", &["amy"], OfferForm::Import, false);
+    world.drain();
+    world.unblock("amy", &["bob"]);
+    world.block("amy", &["bob"]);
+    world.drain();
+    assert_eq!(expect_clean(&world.memory).friendships, 0);
+    let removal =
+        |record: &Record| has(record, "bob", |e| matches!(e, Event::FriendRemoved { .. }));
+    let place = world.memory.places(removal)[0];
+    world.memory.rewrite(place, unsay);
+    let expected = [Rule::NeverBlockedAndFriends, Rule::PartedWhenTaken];
+    assert_eq!(rules(&report(&world.memory).problems), BTreeSet::from(expected));
 }
 
 #[test]

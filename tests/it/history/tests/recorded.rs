@@ -1,6 +1,6 @@
 //! Journals and callbacks with one thing wrong, and their neighbours that are right.
 
-use cordon::domain::Event;
+use cordon::domain::{Event, RemovalReason};
 use cordon::journal::{Body, Commit, Offset, Partition, Record};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -157,9 +157,14 @@ fn a_fact_of_what_was_refused_is_found() {
 }
 
 #[test]
-fn a_block_may_wait_for_the_end_of_another_but_not_of_a_settled_one() {
+fn a_change_may_wait_for_the_end_of_another_but_not_of_a_settled_one() {
+    may_wait(Deed::Block);
+    may_wait(Deed::Unfriend);
+}
+
+fn may_wait(deed: Deed) {
     let played = played();
-    let first = done(&played, Deed::Block);
+    let first = done(&played, deed);
     let end = first.answered_at.expect("it was answered");
     let again = |invoked_at, first: &Operation| {
         let request = Some(Uuid::from_u128(u128::MAX));
@@ -178,8 +183,14 @@ fn a_block_may_wait_for_the_end_of_another_but_not_of_a_settled_one() {
     let (request, owner) = (first.request, first.call.owner);
     let target = first.call.targets[0];
     let alone = without(&played, |commit, event| {
-        let blocks = matches!(event, Event::UserBlocked { .. }) && event.peer() == Some(target);
-        blocks && commit.key.user == owner && Some(commit.by.request) != request
+        let ends = matches!(
+            event,
+            Event::UserBlocked { .. }
+                | Event::FriendRemoved { reason: RemovalReason::DeletedBoth, .. }
+        );
+        ends && event.peer() == Some(target)
+            && commit.key.user == owner
+            && Some(commit.by.request) != request
     });
     let mut answered = again(end + 1, &first);
     answered.call.targets.truncate(1);

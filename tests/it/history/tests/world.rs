@@ -270,6 +270,7 @@ impl World {
                         forced: false,
                         over: None,
                         again: false,
+                        despite_block: false,
                         card: Card::default(),
                     });
                     0
@@ -332,6 +333,7 @@ impl World {
             edge,
             added: theirs,
             agreement: None,
+            despite_block: false,
         });
         self.record(peer, request, Some((owner, edge.version)), events);
         let answered = Version(self.versions[&peer]);
