@@ -341,7 +341,9 @@ fn fields_logged(code: &str) -> Vec<String> {
             let end = argument.find(|c: char| !(c.is_alphanumeric() || "._".contains(c)));
             argument[..end.unwrap_or(argument.len())].to_owned()
         };
-        fields.extend(arguments.iter().map(name).filter(|name| !name.is_empty()));
+        // Behind the message stands what it is made of.
+        let before = arguments.iter().take_while(|one| !one.trim_start().starts_with('"'));
+        fields.extend(before.map(name).filter(|name| !name.is_empty()));
     }
     fields
 }
