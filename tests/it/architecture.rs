@@ -342,7 +342,8 @@ fn fields_logged(code: &str) -> Vec<String> {
             argument[..end.unwrap_or(argument.len())].to_owned()
         };
         // Behind the message stands what it is made of.
-        let before = arguments.iter().take_while(|one| !one.trim_start().starts_with('"'));
+        let is_message = |one: &&String| one.trim_start_matches([',', ' ', '\n']).starts_with('"');
+        let before = arguments.iter().take_while(|one| !is_message(one));
         fields.extend(before.map(name).filter(|name| !name.is_empty()));
     }
     fields
