@@ -4,20 +4,23 @@
 //! Lines of libraries that use `log` are included. No secret gets here: secrets print as masks
 //! (`config::Secret`), and no room logs a UserSig or a body.
 //!
-//! A field has the same name in every room:
+//! A field has the same name in every room; a test reads this table:
 //!
 //! | field | what it holds |
 //! | --- | --- |
 //! | `error` | what went wrong, with its cause |
 //! | `duration_ms` | how long it took |
+//! | `records`, `rows`, `bytes`, `requests`, `limit` | how many |
+//! | `version` | of this program |
+//! | `reason` | why the node is not ready, as `/readyz` says |
 //! | `request.id` | the API request; callers read it in `Cordon-Request-Id`, changes keep it |
-//! | `app.id` | the SDKAppID |
+//! | `app.id`, `app.ids` | the SDKAppID, or several |
 //! | `command`, `code` | of an API request: what it asked for, and the `ErrorCode` of the answer |
 //! | `journal.partition`, `journal.offset` | a place in the journal |
 //! | `journal.destination` | the partition that effects of `journal.partition` go to |
 //! | `journal.path`, `journal.segment`, `journal.position` | a folder, a file's number, a byte in it |
 //! | `journal.health` | whether the embedded journal can be written, and why not |
-//! | `kafka.brokers`, `kafka.topic` | whom a node asks, and for what |
+//! | `kafka.brokers`, `kafka.topic` | the brokers that are asked, and the topic |
 //! | `kafka.facility`, `kafka.message`, `kafka.reason` | in the words of librdkafka |
 //! | `webhook.subscription` | its name |
 //! | `webhook.id`, `webhook.attempt` | one delivery, as the headers of the same name have it |

@@ -108,7 +108,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("prometheus_client", &["actors", "app", "cluster", "http", "journal", "webhooks"]),
     ("clap::", &["cli"]),
     ("toml::", &["config"]),
-    ("SystemTime::now", &["clock", "cli", "telemetry"]),
+    ("SystemTime::now", &["clock"]),
 ];
 
 /// Rooms that compute and touch nothing: no task, no file, no socket, no thread.
@@ -312,4 +312,50 @@ fn nothing_of_a_room_is_reached_around_the_table() {
         assert!(!is_root || !source.code.contains("super::"), "{}", source.path.display());
         assert!(!source.code.contains("use cordon::"), "{}", source.path.display());
     }
+}
+
+/// The fields of each log line in `code`: what stands in the macro before `=`, or alone.
+fn fields_logged(code: &str) -> Vec<String> {
+    let levels = ["trace", "debug", "info", "warn", "error", "$level"];
+    let calls = levels.map(|level| format!("tracing::{level}!("));
+    let mut fields = Vec::new();
+    for (at, call) in calls.iter().flat_map(|call| code.match_indices(call.as_str())) {
+        let (mut depth, mut quoted, mut escaped) = (0, false, false);
+        let mut arguments = vec![String::new()];
+        for c in code[at + call.len()..].chars() {
+            let is_quote = c == '"' && !escaped;
+            escaped = quoted && c == '\\' && !escaped;
+            quoted ^= is_quote;
+            match c {
+                _ if quoted => {}
+                '(' | '[' | '{' => depth += 1,
+                ')' if depth == 0 => break,
+                ')' | ']' | '}' => depth -= 1,
+                ',' if depth == 0 => arguments.push(String::new()),
+                _ => {}
+            }
+            arguments.last_mut().expect("there is one").push(c);
+        }
+        let name = |argument: &String| {
+            let argument = argument.trim_start_matches(|c: char| ", \n%?".contains(c));
+            let end = argument.find(|c: char| !(c.is_alphanumeric() || "._".contains(c)));
+            argument[..end.unwrap_or(argument.len())].to_owned()
+        };
+        // Behind the message stands what it is made of.
+        let is_message = |one: &&String| one.trim_start_matches([',', ' ', '\n']).starts_with('"');
+        let before = arguments.iter().take_while(|one| !is_message(one));
+        fields.extend(before.map(name).filter(|name| !name.is_empty()));
+    }
+    fields
+}
+
+#[test]
+fn fields_of_the_log_have_the_names_of_the_table() {
+    let table = include_str!("../../src/telemetry.rs").lines();
+    let rows = table.filter_map(|line| line.strip_prefix("//! | `")?.split(" |").next());
+    let known: BTreeSet<&str> = rows.flat_map(|row| row.trim_matches('`').split("`, `")).collect();
+    let sources = sources();
+    let logged: BTreeSet<String> =
+        sources.iter().flat_map(|source| fields_logged(&source.code)).collect();
+    assert_eq!(logged, known.into_iter().map(str::to_owned).collect());
 }
