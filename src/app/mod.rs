@@ -2,14 +2,10 @@
 
 mod check;
 mod cluster;
-mod deliveries;
-mod desk;
-pub mod directory;
 mod followers;
 mod grounds;
 mod operators;
 mod phase;
-mod seal;
 mod settings;
 
 use std::fs;
@@ -28,7 +24,6 @@ use uuid::Uuid;
 
 pub use self::check::check;
 use self::cluster::Inside;
-use self::directory::{Directory, subscriptions};
 use self::followers::Followers;
 use self::grounds::{Grounds, check_admins, open_journal};
 use self::operators::Operators;
@@ -42,6 +37,7 @@ use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey};
 use crate::http;
 use crate::journal::{Journal, JournalError, Origin, embedded};
 use crate::store::{self, Store};
+use crate::subscriptions::{self, Directory, subscriptions};
 use crate::webhooks;
 
 /// How long a start waits for the partitions before it serves without them.
@@ -123,7 +119,7 @@ impl Node {
         let webhooks = Arc::new(grounds.webhooks(subscriptions, &users)?);
         let desks = grounds.desks();
         let Grounds { clock, journal, store, mut registry, .. } = grounds;
-        let directory_metrics = directory::Metrics::default();
+        let directory_metrics = subscriptions::Metrics::default();
         directory_metrics.register(&mut registry);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
@@ -146,7 +142,7 @@ impl Node {
             desks.clone(),
             directory_metrics,
         )?);
-        let keeping = directory::begin(&directory);
+        let keeping = subscriptions::begin(&directory);
         let caretaker = Caretaker {
             users: users.clone(),
             directory: directory.clone(),
@@ -314,7 +310,7 @@ async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
 }
 
 /// Who asks for what the node does by itself.
-fn own_origin() -> Origin {
+pub(crate) fn own_origin() -> Origin {
     Origin {
         operator: "cordon".into(),
         request: Uuid::now_v7(),

@@ -191,12 +191,12 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::app::directory::subscriptions;
     use crate::config::Environment;
     use crate::domain::subscription::{AFTER_COMMANDS, REQUEST_OVER_LIMIT};
     use crate::domain::{DeliveryTerms, FailurePolicy, Format};
     use crate::http::Operation;
     use crate::http::settings::CALLS_PER_SECOND_MAX;
+    use crate::subscriptions::subscriptions;
 
     const APP: &str = "[[app]]\nid = 7\nkeys = \"k\"\n[app.webhook]\nurl = \"http://127.0.0.1/\"\n";
 

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use tokio::task::{spawn_blocking, spawn_local};
 
 use super::deliveries::may_scan;
-use super::directory::{Directory, replay_cursor};
 use super::seal::SealError;
+use super::{Directory, replay_cursor};
 use crate::actors::{ExecuteError, Executed};
 use crate::domain::subscription::REQUEST_OVER_LIMIT;
 use crate::domain::{

@@ -11,8 +11,11 @@
 //! up, in the partitions that it serves, the places of replays that have ended and of subscriptions that
 //! were deleted. One that has only left the settings keeps its places: it may come back.
 
+mod deliveries;
+mod desk;
 mod ended;
 mod known;
+mod seal;
 mod sealing;
 mod terms;
 
@@ -24,14 +27,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::task::{JoinHandle, spawn_local};
 
-pub(super) use self::ended::replay_cursor;
+use self::ended::replay_cursor;
 use self::known::{Known, NOWHERE, One};
-pub(super) use self::sealing::Metrics;
+use self::seal::Sealer;
+pub(crate) use self::sealing::Metrics;
 use self::terms::{Configured, Terms, Wire, certificate};
-pub(super) use self::terms::{configured, subscriptions};
-use super::seal::Sealer;
-use super::settings::webhook_guard;
+pub(crate) use self::terms::{configured, subscriptions};
 use crate::actors::{ExecuteError, Users};
+use crate::app::webhook_guard;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::{AppId, SECRETS_MAX, SeekTo, Subscription, Subscriptions};
@@ -50,9 +53,9 @@ const ASKED_AT_ONCE: usize = 64;
 
 /// The subscriptions of all apps.
 pub struct Directory {
-    pub(super) users: Users,
-    pub(super) journal: Arc<dyn Journal>,
-    pub(super) clock: Clock,
+    users: Users,
+    journal: Arc<dyn Journal>,
+    clock: Clock,
     webhooks: Weak<webhooks::Handle>,
     desks: Arc<webhooks::Desks>,
     apps: BTreeMap<AppId, Terms>,
@@ -69,7 +72,7 @@ impl Directory {
     /// Of the apps of `config`; nothing that was set by calls is known yet.
     ///
     /// Errors: a certificate cannot be read; names the app.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &Config,
         users: Users,
         journal: Arc<dyn Journal>,
@@ -101,7 +104,7 @@ impl Directory {
     }
 
     /// Keeps up until it is aborted.
-    pub(super) async fn run(self: Arc<Self>) {
+    async fn run(self: Arc<Self>) {
         let mut looks = 0_u32;
         loop {
             let changed = join_all(self.apps.keys().map(|app| self.refresh(*app))).await;
@@ -126,13 +129,13 @@ impl Directory {
     }
 
     /// Whether everything was known once: before that nothing is followed.
-    pub(super) fn is_loaded(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 
     /// Asks for what was set in `app`. What is new reaches the rooms that serve it with the next look at
     /// the latest.
-    pub(super) async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
+    async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
         let sequence = self.with(|known| known.get(&app).map(|known| known.kept.sequence));
         let Some(new) = self.users.asker().subscriptions(app, sequence).await? else {
             return Ok(());
@@ -150,7 +153,7 @@ impl Directory {
     }
 
     /// Asks for what was set in `app`, and has the webhooks serve it at once.
-    pub(super) async fn renew(&self, app: AppId) -> Result<(), ExecuteError> {
+    async fn renew(&self, app: AppId) -> Result<(), ExecuteError> {
         self.refresh(app).await?;
         self.tell().await;
         Ok(())
@@ -161,7 +164,7 @@ impl Directory {
     }
 
     /// What is known of `app` by now.
-    pub(super) fn known(&self, app: AppId) -> Arc<Known> {
+    fn known(&self, app: AppId) -> Arc<Known> {
         self.with(|known| known.get(&app).cloned()).unwrap_or_default()
     }
 
@@ -234,13 +237,13 @@ impl Directory {
     }
 
     /// Whether the settings have a subscription of this name.
-    pub(super) fn is_configured(&self, app: AppId, name: &str) -> bool {
+    fn is_configured(&self, app: AppId, name: &str) -> bool {
         let configured = self.apps.get(&app).map_or(&[][..], |terms| &terms.configured);
         configured.iter().any(|known| *known.subscription.name == *name)
     }
 
     /// Seals and opens the secrets of `app`.
-    pub(super) fn sealer(&self, app: AppId) -> Option<&Sealer> {
+    fn sealer(&self, app: AppId) -> Option<&Sealer> {
         self.apps.get(&app).map(|terms| &terms.sealer)
     }
 
@@ -252,7 +255,7 @@ impl Directory {
     /// Whether `set` could be served, with these secrets before those that it has.
     ///
     /// Errors: no; [`DeskError::Url`] or [`DeskError::Secret`].
-    pub(super) fn check(
+    fn check(
         &self,
         app: AppId,
         set: &Subscription,
@@ -276,7 +279,7 @@ impl Directory {
     }
 
     /// Where addresses may lead that are set by calls.
-    pub(super) fn may_call(&self, app: AppId, url: &str) -> bool {
+    fn may_call(&self, app: AppId, url: &str) -> bool {
         let endpoint = webhooks::Endpoint::parse(url);
         let terms = self.apps.get(&app);
         let checked = terms.zip(endpoint.ok()).map(|(terms, at)| terms.wire.guard.check(&at));
@@ -285,11 +288,7 @@ impl Directory {
 
     /// Gives the subscription a place in every partition, whoever owns it: at its end, if the subscription
     /// was moved there and has not gone there yet.
-    pub(super) async fn begin_everywhere(
-        &self,
-        app: AppId,
-        name: &str,
-    ) -> Result<(), ExecuteError> {
+    async fn begin_everywhere(&self, app: AppId, name: &str) -> Result<(), ExecuteError> {
         self.refresh(app).await?;
         let known = self.known(app);
         let to_end = known.kept.last_move(name).filter(|seek| seek.to == SeekTo::End);
@@ -305,13 +304,13 @@ impl Directory {
 
     /// Records that the subscription of this name, or the replay, is not done with, in each partition
     /// in which it is followed here.
-    pub(super) fn lags(&self, of: &webhooks::CursorName<'_>) -> BTreeMap<Partition, u64> {
+    fn lags(&self, of: &webhooks::CursorName<'_>) -> BTreeMap<Partition, u64> {
         let webhooks = self.webhooks.upgrade();
         webhooks.map_or_else(BTreeMap::new, |webhooks| webhooks.lags(&*self.journal, of))
     }
 
     /// Where the follower `cursor` stands in each of `partitions`, as far as it has a place there.
-    pub(super) async fn cursors(
+    async fn cursors(
         &self,
         cursor: &str,
         partitions: &[Partition],
@@ -353,6 +352,6 @@ impl Drop for Telling<'_> {
 }
 
 /// Starts the directory's work; it ends when it is aborted.
-pub(super) fn begin(directory: &Arc<Directory>) -> JoinHandle<()> {
+pub(crate) fn begin(directory: &Arc<Directory>) -> JoinHandle<()> {
     spawn_local(Arc::clone(directory).run())
 }

@@ -8,10 +8,10 @@ use prometheus_client::registry::Registry;
 use super::Directory;
 use super::known::Known;
 use crate::app::own_origin;
-use crate::app::seal::SealError;
 use crate::domain::{AppId, Command, UserKey, keeper};
 use crate::http::State;
 use crate::journal::partition_of;
+use crate::subscriptions::seal::SealError;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfApp {
@@ -20,13 +20,13 @@ struct OfApp {
 
 /// How many subscriptions the app's keys do not fit.
 #[derive(Clone, Debug, Default)]
-pub(in crate::app) struct Metrics {
+pub(crate) struct Metrics {
     held: Family<OfApp, Gauge>,
     half_sealed: Family<OfApp, Gauge>,
 }
 
 impl Metrics {
-    pub(in crate::app) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
             "cordon_webhook_held_subscriptions",
             "Subscriptions that are not served: their secret cannot be read with the keys of the app",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
-use super::directory::Directory;
+use super::Directory;
 use crate::actors::{CursorsSeen, ExecuteError};
 use crate::audit::AuditError;
 use crate::audit::webhooks::{

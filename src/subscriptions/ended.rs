@@ -13,7 +13,7 @@ use crate::journal::{Cursor, Partition, partition_of};
 use crate::webhooks::{CURSORS, CursorName};
 
 /// The name of a replay's cursors, whether its subscription is there or has left the settings.
-pub(in crate::app) fn replay_cursor(app: AppId, replay: &Replay) -> String {
+pub(crate) fn replay_cursor(app: AppId, replay: &Replay) -> String {
     let name = CursorName::of(app, &replay.subscription);
     CursorName { replay: Some(replay.number), ..name }.to_string()
 }

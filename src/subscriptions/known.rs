@@ -9,9 +9,9 @@ use crate::webhooks::{self, EndpointError, Guard, Secret, SecretError, Signer};
 
 /// What is known of an app's subscriptions, with what follows from it.
 #[derive(Default)]
-pub(in crate::app) struct Known {
+pub(crate) struct Known {
     /// What was set by calls.
-    pub(in crate::app) kept: Subscriptions,
+    pub(crate) kept: Subscriptions,
     /// Every subscription, by name, also those of the settings.
     pub(super) all: Vec<One>,
     /// Those with secrets that are not sealed under each key of the app, by name.
@@ -31,23 +31,18 @@ pub(super) enum RuntimeError {
 
 impl Known {
     /// Every subscription as it is shown, by name.
-    pub(in crate::app) fn seen(&self) -> Vec<SubscriptionSeen> {
+    pub(crate) fn seen(&self) -> Vec<SubscriptionSeen> {
         self.all.iter().map(|one| one.seen.clone()).collect()
     }
 
     /// One subscription, as it is shown and as it is served.
-    pub(in crate::app) fn find(
-        &self,
-        name: &str,
-    ) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
+    pub(crate) fn find(&self, name: &str) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
         let found = self.all.iter().find(|one| *one.seen.subscription.name == *name);
         found.map(|one| (&one.seen, &one.served))
     }
 
     /// Those whose calls are made, as they were set and as they are served.
-    pub(in crate::app) fn serving(
-        &self,
-    ) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
+    pub(crate) fn serving(&self) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
         let serving = self.all.iter().filter(|one| one.seen.state == State::Serving);
         serving.map(|one| (&one.seen.subscription, &one.served))
     }
@@ -60,7 +55,7 @@ impl Known {
     }
 
     /// A replay as it is served: on the terms of its subscription as they are now. None without that.
-    pub(in crate::app) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
+    pub(crate) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
         let (seen, served) = self.find(&replay.subscription)?;
         let mut served = served.clone();
         if let Some(url) = &replay.url {
@@ -171,8 +166,8 @@ pub(super) fn runtime(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::seal::Sealer;
     use crate::domain::{BeforeTerms, DeliveryTerms};
+    use crate::subscriptions::seal::Sealer;
 
     const ASKED: &str = "Sns.CallbackPrevFriendAdd";
 

@@ -3,11 +3,11 @@
 use anyhow::Context;
 
 use super::known::runtime;
-use crate::app::seal::Sealer;
-use crate::app::settings::webhook_certificate;
+use crate::app::webhook_certificate;
 use crate::config::{self, Config};
 use crate::domain::{BeforeTerms, DeliveryTerms, MAIN, SealedSecret, Subscription, Timestamp};
 use crate::http::Source;
+use crate::subscriptions::seal::Sealer;
 use crate::webhooks::{self, Certificate, Guard, Secret};
 
 /// What the settings say about an app.
@@ -19,9 +19,9 @@ pub(super) struct Terms {
 
 /// A subscription of the settings.
 #[derive(Clone, Debug)]
-pub(in crate::app) struct Configured {
-    pub(in crate::app) subscription: Subscription,
-    pub(in crate::app) secrets: Vec<Secret>,
+pub(crate) struct Configured {
+    pub(crate) subscription: Subscription,
+    pub(crate) secrets: Vec<Secret>,
 }
 
 /// What the subscriptions of an app have in common, whoever set them.
@@ -73,7 +73,7 @@ pub(super) fn certificate(app: &config::App) -> anyhow::Result<Option<Certificat
 }
 
 /// The subscriptions of an app's settings: the main one first, if it has an address.
-pub(in crate::app) fn configured(app: &config::App) -> Vec<Configured> {
+pub(crate) fn configured(app: &config::App) -> Vec<Configured> {
     let webhook = &app.webhook;
     let names = |commands: &[config::WebhookCommand]| -> Vec<Box<str>> {
         commands.iter().map(|command| command.0.into()).collect()
@@ -161,9 +161,7 @@ fn before_terms(of: &config::WebhookSubscription) -> BeforeTerms {
 ///
 /// Errors: an address cannot be called, a secret cannot sign, a certificate cannot be read; names the
 /// app and the subscription.
-pub(in crate::app) fn subscriptions(
-    config: &Config,
-) -> anyhow::Result<Vec<webhooks::Subscription>> {
+pub(crate) fn subscriptions(config: &Config) -> anyhow::Result<Vec<webhooks::Subscription>> {
     let mut subscriptions = Vec::new();
     for app in &config.apps {
         let wire = Wire { guard: Guard::Off, certificate: certificate(app)? };
