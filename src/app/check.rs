@@ -1,9 +1,8 @@
 //! What is wrong with settings as only those can tell who use them.
 
-use super::settings::webhook_certificate;
+use super::subscribers::{configured, webhook_certificate};
 use crate::config::{Config, ConfigError};
 use crate::domain::MAIN;
-use crate::subscriptions::configured;
 use crate::webhooks::{CertificateError, Endpoint, SecretError, Signer};
 
 /// Looks at what a start would refuse of the settings, before it has made anything.

@@ -4,14 +4,49 @@ use std::collections::BTreeSet;
 
 use super::terms::{Terms, Wire};
 use crate::domain::{AppId, Format, MAIN, Replay, Subscription, Subscriptions};
-use crate::http::{Source, State, SubscriptionSeen};
 use crate::webhooks::{self, EndpointError, Guard, Secret, SecretError, Signer};
+
+/// A subscription of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionSeen {
+    /// What was set; of its secrets only how many there are and until when they sign is anybody's
+    /// business.
+    pub subscription: Subscription,
+    /// Who set it.
+    pub source: Source,
+    /// What becomes of its calls.
+    pub state: State,
+    /// The term of the last move; 0 if there was none.
+    pub term: u32,
+}
+
+/// Who set a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It stands in the settings of the node.
+    Settings,
+    /// An admin, by a call.
+    Call,
+}
+
+/// What becomes of a subscription's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They are made.
+    Serving,
+    /// They wait until it is switched on.
+    Off,
+    /// They are fetched.
+    Pulled,
+    /// They wait, because its secrets cannot be read with the keys that the app has now.
+    Held,
+}
 
 /// What is known of an app's subscriptions, with what follows from it.
 #[derive(Default)]
-pub(crate) struct Known {
+pub(super) struct Known {
     /// What was set by calls.
-    pub(crate) kept: Subscriptions,
+    pub(super) kept: Subscriptions,
     /// Every subscription, by name, also those of the settings.
     pub(super) all: Vec<One>,
     /// Those with secrets that are not sealed under each key of the app, by name.
@@ -22,27 +57,29 @@ pub(crate) struct Known {
 
 /// Why a subscription cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RuntimeError {
+pub enum UnservableError {
+    /// Its address cannot be called.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A secret of it cannot sign.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
 impl Known {
     /// Every subscription as it is shown, by name.
-    pub(crate) fn seen(&self) -> Vec<SubscriptionSeen> {
+    pub(super) fn seen(&self) -> Vec<SubscriptionSeen> {
         self.all.iter().map(|one| one.seen.clone()).collect()
     }
 
     /// One subscription, as it is shown and as it is served.
-    pub(crate) fn find(&self, name: &str) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
+    pub(super) fn find(&self, name: &str) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
         let found = self.all.iter().find(|one| *one.seen.subscription.name == *name);
         found.map(|one| (&one.seen, &one.served))
     }
 
     /// Those whose calls are made, as they were set and as they are served.
-    pub(crate) fn serving(&self) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
+    pub(super) fn serving(&self) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
         let serving = self.all.iter().filter(|one| one.seen.state == State::Serving);
         serving.map(|one| (&one.seen.subscription, &one.served))
     }
@@ -55,7 +92,7 @@ impl Known {
     }
 
     /// A replay as it is served: on the terms of its subscription as they are now. None without that.
-    pub(crate) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
+    pub(super) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
         let (seen, served) = self.find(&replay.subscription)?;
         let mut served = served.clone();
         if let Some(url) = &replay.url {
@@ -94,8 +131,8 @@ impl One {
         terms: &Terms,
         known: &Subscriptions,
         source: Source,
-    ) -> Result<Self, RuntimeError> {
-        let mut served = runtime(app, set, secrets, &terms.wire, source)?;
+    ) -> Result<Self, UnservableError> {
+        let mut served = served(app, set, secrets, &terms.wire, source)?;
         served.seeks = known.moves(&set.name).cloned().collect();
         let state = match set {
             _ if secrets.is_none() => State::Held,
@@ -128,13 +165,13 @@ pub(super) const NOWHERE: &str = "http://nowhere.invalid/";
 
 /// A subscription as the webhooks serve it. The one place where what was set becomes what is served.
 /// Without `secrets` it cannot be signed, and is not to be enabled.
-pub(super) fn runtime(
+pub(super) fn served(
     app: AppId,
     set: &Subscription,
     secrets: Option<&[Secret]>,
     wire: &Wire,
     source: Source,
-) -> Result<webhooks::Subscription, RuntimeError> {
+) -> Result<webhooks::Subscription, UnservableError> {
     let names = set.commands.iter();
     Ok(webhooks::Subscription {
         app,

@@ -1,27 +1,37 @@
 //! What the settings say about the subscriptions of an app.
 
-use anyhow::Context;
+use super::SubscriptionError;
+use super::known::{Source, UnservableError, served};
+use super::seal::Sealer;
+use crate::domain::{AppId, SealedSecret, Subscription, Timestamp};
+use crate::webhooks::{self, Certificate, Endpoint, Guard, Secret};
 
-use super::known::runtime;
-use crate::app::webhook_certificate;
-use crate::config::{self, Config};
-use crate::domain::{BeforeTerms, DeliveryTerms, MAIN, SealedSecret, Subscription, Timestamp};
-use crate::http::Source;
-use crate::subscriptions::seal::Sealer;
-use crate::webhooks::{self, Certificate, Guard, Secret};
-
-/// What the settings say about an app.
-pub(super) struct Terms {
-    pub(super) sealer: Sealer,
-    pub(super) configured: Vec<Configured>,
-    pub(super) wire: Wire,
+/// An app, as far as its subscriptions go.
+pub struct App {
+    /// The SDKAppID.
+    pub id: AppId,
+    /// Its secret keys, under each of which the secrets of subscriptions are sealed.
+    pub keys: Vec<String>,
+    /// The subscriptions of the settings, each name once.
+    pub configured: Vec<Configured>,
+    /// What is shown to receivers over https, whoever set their addresses.
+    pub certificate: Option<Certificate>,
 }
 
 /// A subscription of the settings.
 #[derive(Clone, Debug)]
-pub(crate) struct Configured {
-    pub(crate) subscription: Subscription,
-    pub(crate) secrets: Vec<Secret>,
+pub struct Configured {
+    /// All of it; its sealed secrets are only counted.
+    pub subscription: Subscription,
+    /// Its secrets in clear, newest first.
+    pub secrets: Vec<Secret>,
+}
+
+/// What an app's subscriptions are set and served by.
+pub(super) struct Terms {
+    pub(super) sealer: Sealer,
+    pub(super) configured: Vec<Configured>,
+    pub(super) wire: Wire,
 }
 
 /// What the subscriptions of an app have in common, whoever set them.
@@ -37,7 +47,37 @@ pub(super) struct HalfSealed {
     pub(super) text: String,
 }
 
+impl App {
+    /// One of its configured subscriptions, as it is served before anything else is known.
+    ///
+    /// Errors: its address cannot be called, or a secret of it cannot sign.
+    pub fn served(&self, one: &Configured) -> Result<webhooks::Subscription, UnservableError> {
+        let wire = Wire { guard: Guard::Off, certificate: self.certificate.clone() };
+        served(self.id, &one.subscription, Some(&one.secrets), &wire, Source::Settings)
+    }
+}
+
 impl Terms {
+    /// With `guard` before the addresses that are set by calls.
+    pub(super) fn of(app: App, guard: &Guard) -> Self {
+        let App { id, keys, configured, certificate } = app;
+        let sealer = Sealer::new(id, keys.iter().map(String::as_str));
+        Self { sealer, configured, wire: Wire { guard: guard.clone(), certificate } }
+    }
+
+    /// Whether the settings have a subscription of this name.
+    pub(super) fn configures(&self, name: &str) -> bool {
+        self.configured.iter().any(|known| *known.subscription.name == *name)
+    }
+
+    /// Whether an address that is set by a call may be called.
+    ///
+    /// Errors: no; [`SubscriptionError::Url`].
+    pub(super) fn check_url(&self, url: &str) -> Result<(), SubscriptionError> {
+        let endpoint = Endpoint::parse(url).map_err(|_| SubscriptionError::Url)?;
+        self.wire.guard.check(&endpoint).map_err(|_| SubscriptionError::Url)
+    }
+
     /// The secrets of what was set by calls that sign at `now`; none if the newest one cannot be read.
     /// One that is replaced and cannot be read is left out: calls are signed without it.
     pub(super) fn open(&self, set: &Subscription, now: Timestamp) -> Option<Vec<Secret>> {
@@ -66,111 +106,4 @@ impl Terms {
             text.map(|text| HalfSealed { seals: sealed.clone(), text })
         })
     }
-}
-
-pub(super) fn certificate(app: &config::App) -> anyhow::Result<Option<Certificate>> {
-    webhook_certificate(&app.webhook).with_context(|| format!("the webhooks of app {}", app.id))
-}
-
-/// The subscriptions of an app's settings: the main one first, if it has an address.
-pub(crate) fn configured(app: &config::App) -> Vec<Configured> {
-    let webhook = &app.webhook;
-    let names = |commands: &[config::WebhookCommand]| -> Vec<Box<str>> {
-        commands.iter().map(|command| command.0.into()).collect()
-    };
-    let open = |token: &Option<config::Secret>, others: &[config::Secret]| -> Vec<Secret> {
-        let all = token.iter().chain(others);
-        all.map(|secret| Secret::new(secret.reveal(), None)).collect()
-    };
-    // They are only counted: nobody sees them.
-    let sealed = |count: usize| vec![SealedSecret { sealed: "".into(), until: None }; count];
-    let of_main = open(&webhook.token, &webhook.secrets);
-    let main = webhook.url.as_ref().map(|url| Configured {
-        subscription: Subscription {
-            name: MAIN.into(),
-            url: Some(url.reveal().into()),
-            commands: names(&webhook.commands),
-            enabled: webhook.enabled,
-            format: webhook.format,
-            secrets: sealed(of_main.len()),
-            headers: webhook.headers,
-            delivery: DeliveryTerms {
-                timeout_ms: webhook.timeout_ms,
-                retry_min_ms: webhook.retry_min_ms,
-                retry_max_ms: webhook.retry_max_ms,
-                call_once: webhook.call_once,
-                policy: webhook.policy,
-                attempts_max: webhook.attempts_max,
-                in_flight_max: webhook.in_flight_max,
-                per_second: (webhook.per_second > 0).then_some(webhook.per_second),
-            },
-            before: BeforeTerms {
-                timeout_ms: webhook.before_timeout_ms,
-                on_timeout: webhook.before_on_timeout,
-                on_unreachable: webhook.before_on_unreachable,
-                on_status: webhook.before_on_status,
-                on_malformed: webhook.before_on_malformed,
-                on_busy: webhook.before_on_busy,
-            },
-        },
-        secrets: of_main,
-    });
-    let further = webhook.subscription.iter().map(|other| {
-        let secrets = open(&other.token, &other.secrets);
-        let subscription = Subscription {
-            name: other.name.as_str().into(),
-            url: other.url.as_ref().map(|url| url.reveal().into()),
-            commands: names(&other.commands),
-            enabled: other.enabled,
-            format: other.format,
-            secrets: sealed(secrets.len()),
-            headers: other.headers,
-            delivery: delivery_terms(other),
-            before: before_terms(other),
-        };
-        Configured { subscription, secrets }
-    });
-    main.into_iter().chain(further).collect()
-}
-
-fn delivery_terms(of: &config::WebhookSubscription) -> DeliveryTerms {
-    DeliveryTerms {
-        timeout_ms: of.timeout_ms,
-        retry_min_ms: of.retry_min_ms,
-        retry_max_ms: of.retry_max_ms,
-        call_once: of.call_once,
-        policy: of.policy,
-        attempts_max: of.attempts_max,
-        in_flight_max: of.in_flight_max,
-        per_second: (of.per_second > 0).then_some(of.per_second),
-    }
-}
-
-fn before_terms(of: &config::WebhookSubscription) -> BeforeTerms {
-    BeforeTerms {
-        timeout_ms: of.before_timeout_ms,
-        on_timeout: of.before_on_timeout,
-        on_unreachable: of.before_on_unreachable,
-        on_status: of.before_on_status,
-        on_malformed: of.before_on_malformed,
-        on_busy: of.before_on_busy,
-    }
-}
-
-/// The subscriptions that stand in the settings, as they are served.
-///
-/// Errors: an address cannot be called, a secret cannot sign, a certificate cannot be read; names the
-/// app and the subscription.
-pub(crate) fn subscriptions(config: &Config) -> anyhow::Result<Vec<webhooks::Subscription>> {
-    let mut subscriptions = Vec::new();
-    for app in &config.apps {
-        let wire = Wire { guard: Guard::Off, certificate: certificate(app)? };
-        for Configured { subscription, secrets } in configured(app) {
-            let served = runtime(app.id, &subscription, Some(&secrets), &wire, Source::Settings);
-            let name = &subscription.name;
-            subscriptions
-                .push(served.with_context(|| format!("the webhook {name} of app {}", app.id))?);
-        }
-    }
-    Ok(subscriptions)
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::feed::{Said, Tail};
 use super::subscription::Subscription;
-use crate::journal::{Journal, JournalError, Offset, Partition, Place};
+use crate::journal::{JournalError, Offset, Partition, Place, ReadJournal};
 
 /// How many calls `subscription`, a replay, would make; and whether everything was looked at before
 /// `deadline`. Reads from disk, or over the network.
@@ -12,7 +12,7 @@ use crate::journal::{Journal, JournalError, Offset, Partition, Place};
 /// Errors: the journal cannot be read.
 pub fn count(
     subscription: &Subscription,
-    journal: &dyn Journal,
+    journal: &dyn ReadJournal,
     deadline: Instant,
 ) -> Result<(u64, bool), JournalError> {
     let ranges = subscription.replay.iter().flat_map(|replay| &replay.ranges);

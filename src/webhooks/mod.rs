@@ -134,7 +134,7 @@ pub fn start(
     let afar = journal.is_remote().then(|| Afar::begin(Arc::clone(&journal))).transpose()?;
     let (ended, has_ended) = watch::channel(());
     let (commands, orders) = mpsc::channel(ORDERS_MAX);
-    let watched = metrics.clone();
+    let (known, watched) = (Arc::clone(&journal), metrics.clone());
     thread::Builder::new().name("webhooks".to_owned()).spawn(move || {
         let readers = Readers::new();
         let source = match afar {
@@ -160,7 +160,7 @@ pub fn start(
         runtime.shutdown_background();
         drop(ended);
     })?;
-    Ok(Handle { commands, has_ended, watched })
+    Ok(Handle { commands, has_ended, journal: known, watched })
 }
 
 /// All subscriptions of the node.
@@ -289,19 +289,19 @@ fn caller(subscription: &Subscription, tls: Option<&Tls>) -> Rc<Caller> {
 }
 
 /// The running webhooks. Dropping it ends them as [`Handle::stop`] does, without waiting.
-#[derive(Debug)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// Has no sender any more once the thread has ended.
     has_ended: watch::Receiver<()>,
+    journal: Arc<dyn Journal>,
     watched: Metrics,
 }
 
 impl Handle {
-    /// Records of `journal` that the subscription of this name, or the replay, is not done with, in
-    /// each partition in which it is followed here.
-    pub fn lags(&self, journal: &dyn Journal, of: &CursorName<'_>) -> BTreeMap<Partition, u64> {
-        self.watched.lags(journal, of)
+    /// Records that the subscription of this name, or the replay, is not done with, in each partition in
+    /// which it is followed here.
+    pub fn lags(&self, of: &CursorName<'_>) -> BTreeMap<Partition, u64> {
+        self.watched.lags(&*self.journal, of)
     }
 
     /// Serves exactly `subscriptions` from now on: new ones in the partitions that are followed,

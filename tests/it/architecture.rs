@@ -23,11 +23,33 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("webhooks", &["clock", "domain", "journal", "tags"]),
     // The audit folds the journal as a node does, channels, rows and calls included.
     ("audit", &["domain", "journal", "pairing", "store", "webhooks"]),
-    ("http", &["actors", "clock", "domain", "journal", "patience", "tags", "usersig", "webhooks"]),
+    ("subscriptions", &["actors", "audit", "clock", "domain", "journal", "webhooks"]),
+    (
+        "http",
+        &[
+            "actors",
+            "clock",
+            "domain",
+            "journal",
+            "patience",
+            "subscriptions",
+            "tags",
+            "usersig",
+            "webhooks",
+        ],
+    ),
     (
         "app",
         &[
-            "actors", "audit", "clock", "cluster", "config", "domain", "http", "journal", "store",
+            "actors",
+            "clock",
+            "cluster",
+            "config",
+            "domain",
+            "http",
+            "journal",
+            "store",
+            "subscriptions",
             "webhooks",
         ],
     ),
@@ -62,11 +84,14 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "Consultant",
             "Desks",
             "Question",
+            "RequestOverLimit",
             "Subnet",
             "Unreadable",
             "consult",
         ],
     ),
+    // What admins ask of deliveries is looked up as an audit does it.
+    ("subscriptions", "audit", &["AuditError", "webhooks"]),
     // The audit compares rows and never opens a store.
     ("audit", "store", &["rows"]),
     // It derives calls, knows their limits, and follows nothing.
@@ -105,7 +130,10 @@ const WORDS: &[(&str, &[&str])] = &[
     ("actix::", &["actors"]),
     ("awc::", &["cluster", "webhooks"]),
     ("rdkafka", &["journal"]),
-    ("prometheus_client", &["actors", "app", "cluster", "http", "journal", "webhooks"]),
+    (
+        "prometheus_client",
+        &["actors", "app", "cluster", "http", "journal", "subscriptions", "webhooks"],
+    ),
     ("clap::", &["cli"]),
     ("toml::", &["config"]),
     ("SystemTime::now", &["clock", "cli", "telemetry"]),

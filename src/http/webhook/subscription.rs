@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
 use super::{Named, ask, moment, name, name_if_given, seconds, switch, whole};
 use crate::domain::subscription::{
     AFTER_COMMANDS, BEFORE_COMMANDS, REQUEST_OVER_LIMIT, STANDARD_PREFIX,
@@ -16,6 +15,7 @@ use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
 use crate::http::shape::{List, Malformed, Object, Scalar, shape};
+use crate::subscriptions::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
 
 /// The longest address, in bytes.
 const URL_BYTES_MAX: usize = 2048;
@@ -88,7 +88,7 @@ pub(in crate::http) async fn set(call: &Call<'_>, body: &str) -> Answered {
         return call.fails(code::WEBHOOK_SECRET_WRONG);
     }
     let wanted = SetSubscription { subscription, secret };
-    let set = ask(call, call.webhooks.set(call.app().id, wanted, call.origin())).await?;
+    let set = ask(call, call.subscribers.set(call.app().id, wanted, call.origin())).await?;
     Ok(call.success(&WasSet { secret: set.secret }).at(set.position))
 }
 
@@ -237,7 +237,7 @@ fn is_standard_secret(text: &str) -> bool {
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let wanted = name_if_given(&asked.name)?;
-    let mut seen = ask(call, call.webhooks.list(call.app().id)).await?;
+    let mut seen = ask(call, call.subscribers.list(call.app().id)).await?;
     if let Some(wanted) = wanted {
         seen.retain(|seen| *seen.subscription.name == *wanted);
         if seen.is_empty() {
@@ -353,16 +353,16 @@ impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
 /// `subscription_delete`. Repeat: one that is not there is deleted already.
 pub(in crate::http) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
-    let name = name(&asked.name)?.into();
-    let position = ask(call, call.webhooks.delete(call.app().id, name, call.origin())).await?;
+    let name = name(&asked.name)?;
+    let position = ask(call, call.subscribers.delete(call.app().id, name, call.origin())).await?;
     Ok(call.done().at(position))
 }
 
 /// `subscription_test`: makes a call that tells nothing, and answers what came of it.
 pub(in crate::http) async fn test(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
-    let name = name(&asked.name)?.into();
-    let tested = ask(call, call.webhooks.test(call.app().id, name, call.origin())).await?;
+    let name = name(&asked.name)?;
+    let tested = ask(call, call.subscribers.test(call.app().id, name, call.origin())).await?;
     Ok(call.success(&TestedItem {
         result: tested.result,
         status: tested.status.unwrap_or(0),
@@ -389,7 +389,7 @@ pub(in crate::http) async fn seek(call: &Call<'_>, body: &str) -> Answered {
     let name = name(&asked.name)?.into();
     let to = destination(&asked)?;
     let (term, position) =
-        ask(call, call.webhooks.seek(call.app().id, name, to, call.origin())).await?;
+        ask(call, call.subscribers.seek(call.app().id, name, to, call.origin())).await?;
     Ok(call.success(&Moved { term }).at(position))
 }
 
