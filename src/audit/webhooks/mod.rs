@@ -23,9 +23,7 @@ use std::ops::ControlFlow;
 
 pub use count::{Counted, Selection, count};
 pub use log::{LogOptions, STATES, Summary, dead_letters, log};
-pub use report::{
-    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, PartitionReport, Report, Rule, Subscribed,
-};
+pub use report::{Counts, Finding, PartitionReport, Report, Rule, Subscribed};
 pub use scan::{
     Asked, Delivered, Letter, OwedCall, Reach, ScanCursor, ScanCursorError, Scanned, Standpoint,
     delivered, letters, owed_calls,

@@ -4,13 +4,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::super::AuditError;
 use super::super::plain::Plain;
+use super::super::{AuditError, Findings};
 use crate::domain::{AppId, Timestamp};
 use crate::journal::{Offset, Parked, Partition};
-
-/// How many findings are kept to be shown; all are counted.
-pub const FINDINGS_SHOWN_MAX: usize = 100;
 
 /// What cursors keep. The stored name of each (snake case) is part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -53,25 +50,6 @@ pub struct Finding {
     pub offset: Offset,
     /// What was expected there, and what was found.
     pub detail: String,
-}
-
-/// Findings: the first ones whole, the others counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
-    /// How many there are.
-    pub total: u64,
-    /// The first [`FINDINGS_SHOWN_MAX`].
-    pub first: Vec<Finding>,
-}
-
-impl Findings {
-    /// One more.
-    pub(super) fn add(&mut self, finding: Finding) {
-        self.total += 1;
-        if self.first.len() < FINDINGS_SHOWN_MAX {
-            self.first.push(finding);
-        }
-    }
 }
 
 /// The calls of one subscription in one partition, or in all of them.
@@ -205,7 +183,7 @@ pub struct Report {
     /// The subscriptions, by app and name.
     pub subscriptions: Vec<Subscribed>,
     /// Broken rules.
-    pub findings: Findings,
+    pub findings: Findings<Finding>,
     /// What was left out, and why.
     pub notes: Vec<String>,
 }

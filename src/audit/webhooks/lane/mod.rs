@@ -10,9 +10,9 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::letters::{Letters, Pending};
-use super::super::AuditError;
+use super::super::{AuditError, Findings};
 use super::calls::{Owed, Shelf};
-use super::report::{Counts, Finding, Findings, Rule};
+use super::report::{Counts, Finding, Rule};
 use super::{Quiet, Range, Settled, State, Watch};
 use crate::domain::{AppId, Replay, Timestamp, UserId};
 use crate::journal::{Cursor, Offset, Parked, Partition, Progress, ReadJournal, Tally};
@@ -35,13 +35,13 @@ pub(super) struct Ground<'a> {
     pub(super) journal: &'a dyn ReadJournal,
     pub(super) shelf: &'a Shelf,
     pub(super) range: &'a Range,
-    pub(super) findings: &'a mut Findings,
+    pub(super) findings: &'a mut Findings<Finding>,
     pub(super) watch: &'a mut dyn Watch,
 }
 
 impl<'a> Ground<'a> {
     /// The same, for a look that nobody hears of.
-    fn quiet<'b>(&self, findings: &'b mut Findings, watch: &'b mut dyn Watch) -> Ground<'b>
+    fn quiet<'b>(&self, findings: &'b mut Findings<Finding>, watch: &'b mut dyn Watch) -> Ground<'b>
     where
         'a: 'b,
     {
