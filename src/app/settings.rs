@@ -18,7 +18,7 @@ pub(super) fn policies(config: &Config) -> Policies {
         friends_max: app.limits.friends_max,
         requests_max: app.limits.requests_max,
         groups_max: app.limits.groups_max,
-        subscriptions_max: app.webhook.subscriptions_max,
+        subscriptions_max: app.webhook.others.subscriptions_max,
         remain_friends: app.block.remain_friends,
         import_ignores_blocklist: app.friend.import_ignores_blocklist,
         default_allow_type: app.friend.default_allow_type,

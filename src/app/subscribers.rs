@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::settings::subnets;
 use crate::config::{self, Config};
-use crate::domain::{BeforeTerms, DeliveryTerms, MAIN, SealedSecret, Subscription};
+use crate::domain::{MAIN, SealedSecret, Subscription};
 use crate::subscriptions::{App, Configured};
 use crate::webhooks::{self, Certificate, CertificateError, Guard, Secret};
 
@@ -13,7 +13,7 @@ use crate::webhooks::{self, Certificate, CertificateError, Guard, Secret};
 /// Errors: a certificate cannot be read; names the app.
 pub(super) fn apps(config: &Config) -> Result<Vec<App>> {
     let app = |app: &config::App| {
-        let certificate = webhook_certificate(&app.webhook)
+        let certificate = certificate(&app.webhook.certificate)
             .with_context(|| format!("the webhooks of app {}", app.id))?;
         let keys = app.keys.iter().map(|key| key.reveal().to_owned()).collect();
         Ok(App { id: app.id, keys, configured: configured(app), certificate })
@@ -34,10 +34,10 @@ pub(super) fn subscriptions(apps: &[App]) -> Result<Vec<webhooks::Subscription>>
 }
 
 /// What an app shows to the receivers of its webhooks, whoever set their addresses.
-pub(super) fn webhook_certificate(
-    webhook: &config::Webhook,
+pub(super) fn certificate(
+    files: &config::ClientCertificate,
 ) -> Result<Option<Certificate>, CertificateError> {
-    match (&webhook.client_certificate, &webhook.client_key) {
+    match (&files.client_certificate, &files.client_key) {
         (Some(certificate), Some(key)) => Certificate::load(certificate, key).map(Some),
         _ => Ok(None),
     }
@@ -50,87 +50,35 @@ pub(super) fn guard(config: &Config) -> Guard {
 
 /// The subscriptions of an app's settings: the main one first, if it has an address.
 pub(super) fn configured(app: &config::App) -> Vec<Configured> {
-    let webhook = &app.webhook;
-    let names = |commands: &[config::WebhookCommand]| -> Vec<Box<str>> {
-        commands.iter().map(|command| command.0.into()).collect()
-    };
-    let open = |token: &Option<config::Secret>, others: &[config::Secret]| -> Vec<Secret> {
-        let all = token.iter().chain(others);
-        all.map(|secret| Secret::new(secret.reveal(), None)).collect()
-    };
-    // They are only counted: nobody sees them.
-    let sealed = |count: usize| vec![SealedSecret { sealed: "".into(), until: None }; count];
-    let of_main = open(&webhook.token, &webhook.secrets);
-    let main = webhook.url.as_ref().map(|url| Configured {
-        subscription: Subscription {
-            name: MAIN.into(),
-            url: Some(url.reveal().into()),
-            commands: names(&webhook.commands),
-            enabled: webhook.enabled,
-            format: webhook.format,
-            secrets: sealed(of_main.len()),
-            headers: webhook.headers,
-            delivery: DeliveryTerms {
-                timeout_ms: webhook.timeout_ms,
-                retry_min_ms: webhook.retry_min_ms,
-                retry_max_ms: webhook.retry_max_ms,
-                call_once: webhook.call_once,
-                policy: webhook.policy,
-                attempts_max: webhook.attempts_max,
-                in_flight_max: webhook.in_flight_max,
-                per_second: (webhook.per_second > 0).then_some(webhook.per_second),
-            },
-            before: BeforeTerms {
-                timeout_ms: webhook.before_timeout_ms,
-                on_timeout: webhook.before_on_timeout,
-                on_unreachable: webhook.before_on_unreachable,
-                on_status: webhook.before_on_status,
-                on_malformed: webhook.before_on_malformed,
-                on_busy: webhook.before_on_busy,
-            },
-        },
-        secrets: of_main,
-    });
-    let further = webhook.subscription.iter().map(|other| {
-        let secrets = open(&other.token, &other.secrets);
-        let subscription = Subscription {
-            name: other.name.as_str().into(),
-            url: other.url.as_ref().map(|url| url.reveal().into()),
-            commands: names(&other.commands),
-            enabled: other.enabled,
-            format: other.format,
-            secrets: sealed(secrets.len()),
-            headers: other.headers,
-            delivery: delivery_terms(other),
-            before: before_terms(other),
-        };
-        Configured { subscription, secrets }
-    });
+    let config::Webhook { receiver, delivery, before, others, .. } = &app.webhook;
+    let main = receiver.url.is_some().then(|| subscription(MAIN, receiver, delivery, before));
+    let further = others.subscription.iter();
+    let further =
+        further.map(|one| subscription(&one.name, &one.receiver, &one.delivery, &one.before));
     main.into_iter().chain(further).collect()
 }
 
-fn delivery_terms(of: &config::WebhookSubscription) -> DeliveryTerms {
-    DeliveryTerms {
-        timeout_ms: of.timeout_ms,
-        retry_min_ms: of.retry_min_ms,
-        retry_max_ms: of.retry_max_ms,
-        call_once: of.call_once,
-        policy: of.policy,
-        attempts_max: of.attempts_max,
-        in_flight_max: of.in_flight_max,
-        per_second: (of.per_second > 0).then_some(of.per_second),
-    }
-}
-
-fn before_terms(of: &config::WebhookSubscription) -> BeforeTerms {
-    BeforeTerms {
-        timeout_ms: of.before_timeout_ms,
-        on_timeout: of.before_on_timeout,
-        on_unreachable: of.before_on_unreachable,
-        on_status: of.before_on_status,
-        on_malformed: of.before_on_malformed,
-        on_busy: of.before_on_busy,
-    }
+fn subscription(
+    name: &str,
+    receiver: &config::Receiver,
+    delivery: &config::Delivery,
+    before: &config::Before,
+) -> Configured {
+    let secrets = receiver.token.iter().chain(&receiver.secrets);
+    let secrets: Vec<Secret> = secrets.map(|secret| Secret::new(secret.reveal(), None)).collect();
+    let subscription = Subscription {
+        name: name.into(),
+        url: receiver.url.as_ref().map(|url| url.reveal().into()),
+        commands: delivery.commands.iter().map(|command| command.0.into()).collect(),
+        enabled: delivery.enabled,
+        format: receiver.format,
+        // They are only counted: nobody sees them.
+        secrets: vec![SealedSecret { sealed: "".into(), until: None }; secrets.len()],
+        headers: receiver.headers,
+        delivery: delivery.terms(),
+        before: before.terms(),
+    };
+    Configured { subscription, secrets }
 }
 
 #[cfg(test)]
@@ -139,8 +87,7 @@ mod tests {
 
     use super::*;
     use crate::config::Environment;
-    use crate::domain::subscription::{AFTER_COMMANDS, REQUEST_OVER_LIMIT};
-    use crate::domain::{FailurePolicy, Format};
+    use crate::domain::{DeliveryTerms, FailurePolicy, Format};
     use crate::webhooks::Signer;
 
     const APP: &str = "[[app]]\nid = 7\nkeys = \"k\"\n[app.webhook]\nurl = \"http://127.0.0.1/\"\n";
@@ -182,15 +129,6 @@ mod tests {
         let [all] = &served(&config("", &webhook)).expect("one")[..] else { panic!("one") };
         assert_eq!(all.signer.format(), Format::Standard);
         assert!(!all.headers && all.certificate.is_some());
-    }
-
-    #[test]
-    fn the_main_subscription_hears_of_what_one_that_is_set_by_a_call_hears() {
-        let mut by_default = config::WebhookCommand::AFTER.map(|command| command.0).to_vec();
-        let mut by_call = [&AFTER_COMMANDS[..], &[REQUEST_OVER_LIMIT]].concat();
-        by_default.sort_unstable();
-        by_call.sort_unstable();
-        assert_eq!(by_default, by_call);
     }
 
     #[test]

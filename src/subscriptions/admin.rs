@@ -10,11 +10,11 @@ use super::known::{NOWHERE, State, SubscriptionSeen};
 use super::seal::SealError;
 use super::{Place, Subscribers, SubscriptionError};
 use crate::actors::{ExecuteError, Executed, ItemError};
-use crate::domain::subscription::REQUEST_OVER_LIMIT;
 use crate::domain::{
     AppId, Command, SECRETS_MAX, SecretChange, SeekTo, Subscription, UserKey, keeper,
 };
 use crate::journal::{JournalError, Offset, Origin, Partition};
+use crate::tags::REQUEST_OVER_LIMIT;
 use crate::webhooks::{self, CursorName, Outcome, RequestOverLimit, Secret, SecretError, Signer};
 
 /// How long a deletion waits for the other nodes to hear of it.

@@ -15,8 +15,9 @@ use crate::audit::webhooks::{
 pub use crate::audit::webhooks::{Delivered, Letter, OwedCall, STATES};
 use crate::domain::{AppId, MAIN, Timestamp, UserId};
 use crate::journal::{Cursor, JournalError, Offset, Partition, ReadJournal};
+use crate::tags::CallbackCommand;
 use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, CursorName, Switches};
+use crate::webhooks::{CursorName, Switches};
 
 /// Looks into the journal that go on at the same time; others wait.
 const SCANS_AT_ONCE_MAX: usize = 4;

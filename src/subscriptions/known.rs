@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::terms::{Terms, Wire};
 use crate::domain::{AppId, Format, MAIN, Replay, Subscription, Subscriptions};
+use crate::tags::{BeforeCommand, CallbackCommand};
 use crate::webhooks::{self, EndpointError, Guard, Secret, SecretError, Signer};
 
 /// A subscription of an app.
@@ -107,7 +108,7 @@ impl Known {
         if !replay.commands.is_empty() {
             let narrowed = seen.subscription.commands.iter();
             let narrowed = narrowed.filter(|name| replay.commands.contains(name));
-            let narrowed = narrowed.filter_map(|name| webhooks::CallbackCommand::from_name(name));
+            let narrowed = narrowed.filter_map(|name| CallbackCommand::from_name(name));
             served.commands = narrowed.collect();
         }
         served.seeks = Vec::new();
@@ -151,7 +152,7 @@ impl One {
         let set = &self.seen.subscription;
         let commands = set.commands.iter();
         let commands: BTreeSet<_> =
-            commands.filter_map(|name| webhooks::BeforeCommand::from_name(name)).collect();
+            commands.filter_map(|name| BeforeCommand::from_name(name)).collect();
         (self.seen.state == State::Serving && !commands.is_empty()).then(|| webhooks::Target {
             subscription: webhooks::Subscription { seeks: Vec::new(), ..self.served.clone() },
             commands,
@@ -192,7 +193,7 @@ pub(super) fn served(
             None => Signer::unsigned(),
         },
         headers: set.headers,
-        commands: names.filter_map(|name| webhooks::CallbackCommand::from_name(name)).collect(),
+        commands: names.filter_map(|name| CallbackCommand::from_name(name)).collect(),
         enabled: set.enabled && set.url.is_some() && secrets.is_some(),
         delivery: set.delivery,
         seeks: Vec::new(),

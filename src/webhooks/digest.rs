@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::command::CallbackCommand;
 use crate::journal::{Offset, Partition};
+use crate::tags::CallbackCommand;
 
 /// The id of a call: `<partition>@<offset>.<command>`, the same on every try. A record makes at most
 /// one call per command.

@@ -13,7 +13,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::caller::Outcome;
-use super::command::CallbackCommand;
 use super::cursor::CursorName;
 use super::line::Line;
 use super::series::{self, Labels, Series};
@@ -21,6 +20,7 @@ use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::journal::{Journal, Offset, Partition};
+use crate::tags::CallbackCommand;
 
 /// The webhooks' metrics. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]

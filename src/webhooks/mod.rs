@@ -11,7 +11,7 @@
 //! as the first cursor by [`Handle::follow`], which a node awaits before it serves the partition,
 //! so nothing that happens from then on is missed.
 //!
-//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted,
+//! [`payload`] says what is told, [`digest`] how it is named and counted,
 //! [`format`](mod@format) what it looks like on the wire, [`guard`] where it may go, [`caller`] how it
 //! gets there. `feed` and `hub` read the journal once for all. `line` decides for one subscription what
 //! goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no clock. `dispatcher`
@@ -21,7 +21,6 @@
 mod at_once;
 mod breaker;
 pub mod caller;
-pub mod command;
 pub mod consult;
 mod count;
 pub mod cursor;
@@ -39,6 +38,7 @@ pub mod payload;
 pub mod retry;
 mod series;
 pub mod subscription;
+mod switches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -57,7 +57,6 @@ pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
 pub use caller::{
     Bounds, Caller, Certificate, CertificateError, Failure, Link, Outcome, Post, Tls, TlsError,
 };
-pub use command::{BeforeCommand, CallbackCommand, Switches};
 pub use consult::answer::Unreadable;
 pub use consult::question::Question;
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
@@ -74,6 +73,7 @@ pub use lane::{
 pub use metrics::Metrics;
 pub use retry::Schedule;
 pub use subscription::Subscription;
+pub use switches::Switches;
 
 use crate::clock::Clock;
 use crate::journal::{Journal, Partition};

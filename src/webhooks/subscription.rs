@@ -1,7 +1,6 @@
 //! A subscription as it is served: what was set, with its secrets opened.
 
 use super::caller::Certificate;
-use super::command::Switches;
 use super::cursor::CursorName;
 use super::digest::CallId;
 use super::endpoint::Endpoint;
@@ -10,6 +9,7 @@ use super::guard::Guard;
 use super::lane::{Bounds, Scope, Target};
 use super::line::Terms;
 use super::retry::Schedule;
+use super::switches::Switches;
 use crate::domain::{AppId, DeliveryTerms, Replay, Seek, SeekTo};
 use crate::journal::{Offset, Partition};
 

@@ -12,7 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     ("tags", &["domain"]),
     ("patience", &[]),
-    ("config", &["domain"]),
+    ("config", &["domain", "tags"]),
     ("telemetry", &["config"]),
     ("journal", &["domain"]),
     ("pairing", &["domain", "journal"]),
@@ -22,8 +22,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cluster", &["actors", "clock", "domain", "journal", "patience"]),
     ("webhooks", &["clock", "domain", "journal", "tags"]),
     // The audit folds the journal as a node does, channels, rows and calls included.
-    ("audit", &["domain", "journal", "pairing", "store", "webhooks"]),
-    ("subscriptions", &["actors", "audit", "clock", "domain", "journal", "webhooks"]),
+    ("audit", &["domain", "journal", "pairing", "store", "tags", "webhooks"]),
+    ("subscriptions", &["actors", "audit", "clock", "domain", "journal", "tags", "webhooks"]),
     (
         "http",
         &[
@@ -63,6 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "domain",
             "journal",
             "store",
+            "tags",
             "telemetry",
             "usersig",
             "webhooks",
@@ -80,14 +81,16 @@ const PARTS: &[(&str, &str, &[&str])] = &[
         "webhooks",
         &[
             "BEFORE_TIMEOUT_MAX_MS",
-            "BeforeCommand",
             "Consultant",
             "Desks",
             "Question",
             "RequestOverLimit",
+            "Secret",
+            "Signer",
             "Subnet",
             "Unreadable",
             "consult",
+            "endpoint",
         ],
     ),
     // What admins ask of deliveries is looked up as an audit does it.
@@ -95,11 +98,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     // The audit compares rows and never opens a store.
     ("audit", "store", &["rows"]),
     // It derives calls, knows their limits, and follows nothing.
-    (
-        "audit",
-        "webhooks",
-        &["CallbackCommand", "CursorName", "PARKED_USERS_MAX", "Switches", "digest", "payload"],
-    ),
+    ("audit", "webhooks", &["CursorName", "PARKED_USERS_MAX", "Switches", "digest", "payload"]),
     // Settings are about the values of the core, not about its rules.
     (
         "config",
@@ -107,12 +106,16 @@ const PARTS: &[(&str, &str, &[&str])] = &[
         &[
             "AllowType",
             "AppId",
+            "BeforeTerms",
+            "DeliveryTerms",
             "FailurePolicy",
             "Fallback",
             "Format",
             "MAIN",
+            "SECRETS_MAX",
             "UserId",
             "is_subscription_name",
+            "subscription",
         ],
     ),
     ("usersig", "domain", &["AppId"]),

@@ -11,9 +11,10 @@ use super::super::AuditError;
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::record::decode;
 use crate::journal::{Body, Commit, Offset, Partition, ReadJournal};
+use crate::tags::CallbackCommand;
+use crate::webhooks::Switches;
 use crate::webhooks::digest::{CallId, hash};
 use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, Switches};
 
 /// Records with calls that are kept, over all partitions, at most.
 const KEPT_RECORDS_MAX: usize = 262_144;

@@ -12,8 +12,9 @@ use super::said::Streams;
 use super::{Options, Range};
 use crate::domain::{AppId, UserId};
 use crate::journal::{Admitted, Body, Filter, Offset, Partition, ReadJournal};
+use crate::tags::CallbackCommand;
 use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, CursorName, Switches};
+use crate::webhooks::{CursorName, Switches};
 
 /// What a replay is to tell: the intersection of all that is said.
 #[derive(Clone, Debug, PartialEq, Eq)]

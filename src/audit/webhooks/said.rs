@@ -10,9 +10,9 @@ use std::ops::ControlFlow;
 use super::super::walk::{Walk, all_partitions};
 use super::super::{AuditError, Findings};
 use super::{Finding, Lane, Options, Rule};
-use crate::domain::subscription::AFTER_COMMANDS;
 use crate::domain::{AppId, Event, is_keeper};
 use crate::journal::{Commit, Offset, Partition, ReadJournal};
+use crate::tags::CallbackCommand;
 use crate::webhooks::CursorName;
 
 /// What was said of one subscription.
@@ -44,7 +44,8 @@ fn first_told(lanes: &Lanes) -> impl Iterator<Item = ((AppId, Box<str>), &Lane)>
 }
 
 fn in_order(commands: &[Box<str>]) -> Vec<Box<str>> {
-    let known = AFTER_COMMANDS.into_iter().filter(|one| commands.iter().any(|c| **c == **one));
+    let known = CallbackCommand::ALL.into_iter().map(CallbackCommand::name);
+    let known = known.filter(|one| commands.iter().any(|c| **c == **one));
     known.map(Into::into).collect()
 }
 

@@ -8,7 +8,7 @@ use super::{JournalArgs, SettingsArgs, UserArg, app_id, bound, moment, one_journ
 use crate::audit::webhooks::{Bound, STATES};
 use crate::config::{App, Environment};
 use crate::domain::{AppId, Timestamp, UserId};
-use crate::webhooks::CallbackCommand;
+use crate::tags::CallbackCommand;
 use crate::webhooks::digest::CallId;
 
 /// `cordon webhooks`

@@ -18,10 +18,11 @@ pub(super) use self::afar::Afar;
 pub(super) use self::source::{Feeds, Source};
 pub(super) use self::tail::{Tail, read_again};
 pub(super) use self::together::{Readers, Seat, Together};
-use super::command::{CallbackCommand, Switches};
 use super::payload::{Delivery, deliveries};
+use super::switches::Switches;
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{Admitted, Body, Entry, Offset, Origin, Place, ReaderRule, record};
+use crate::tags::CallbackCommand;
 
 /// Bytes of records that are read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;

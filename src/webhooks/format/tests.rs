@@ -5,8 +5,8 @@ use standardwebhooks::Webhook;
 
 use super::*;
 use crate::journal::{Offset, Origin, Partition};
+use crate::tags::CallbackCommand;
 use crate::webhooks::caller::Link;
-use crate::webhooks::command::CallbackCommand;
 use crate::webhooks::digest::CallId;
 use crate::webhooks::testing::origin;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Lane, Queue, QueueState, Queued, SILENT_RECORDS_MAX, Scope, Spot, Target};
 use crate::domain::{AppId, UserId};
 use crate::journal::{Cursor, Filter, Offset, Parked, Partition, Place, Progress, Tally};
-use crate::webhooks::command::CallbackCommand;
+use crate::tags::CallbackCommand;
 
 /// What one save of a cursor covers.
 #[derive(Clone, Copy, Debug)]
@@ -230,8 +230,8 @@ mod tests {
     use super::*;
     use crate::domain::Timestamp;
     use crate::journal::{Epoch, ReaderRule};
-    use crate::webhooks::command::Switches;
     use crate::webhooks::feed::{Fed, Said};
+    use crate::webhooks::switches::Switches;
 
     const PARTITION: Partition = Partition(0);
     /// The cursor's place.

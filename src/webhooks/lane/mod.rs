@@ -21,9 +21,9 @@ pub(super) use self::call::{Call, Start};
 pub(super) use self::cursor::SaveMark;
 pub(super) use self::scope::{Bounds, Scope, Target};
 use self::stall::Stall;
-use super::command::Switches;
 use super::digest::{CallId, hash};
 use super::feed::{Calls, Fed, Said};
+use super::switches::Switches;
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{DeadLetter, Offset, Parked, Partition, Place, Tally};
 

@@ -2,9 +2,9 @@
 
 use crate::domain::{Timestamp, UserId};
 use crate::journal::{Offset, Partition};
-use crate::webhooks::command::Switches;
 use crate::webhooks::digest::CallId;
 use crate::webhooks::feed::Calls;
+use crate::webhooks::switches::Switches;
 
 /// What a lane tells, and to which part of its partition it is bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::command::{CallbackCommand, Switches};
+use super::switches::Switches;
 use crate::domain::{Event, Message, ProfileChange, RemovalReason, UserId};
 use crate::journal::Commit;
 use crate::tags;
+use crate::tags::CallbackCommand;
 
 /// One call owed to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use super::{APP, World};
 use crate::audit::webhooks::{Options, Report, reconcile};
 use crate::domain::UserId;
 use crate::journal::{Cursor, Offset, Partition, Tally};
-use crate::webhooks::command::{CallbackCommand, Switches};
+use crate::tags::CallbackCommand;
 use crate::webhooks::digest::{CallId, hash};
 use crate::webhooks::feed::{Fed, Said};
+use crate::webhooks::switches::Switches;
 
 impl World {
     pub(super) fn check(&self) {

@@ -20,7 +20,6 @@ use uuid::Uuid;
 
 use self::shelf::Shelf;
 use super::breaker::{FAILURES_IN_A_ROW_MAX, Fault};
-use super::command::{CallbackCommand, Switches};
 use super::digest::{CallId, hash};
 use super::endpoint::Endpoint;
 use super::feed::Said;
@@ -28,11 +27,13 @@ use super::format::Signer;
 use super::guard::Guard;
 use super::line::{Line, Next, SaveToken, Sent, Verdict};
 use super::subscription::Subscription;
+use super::switches::Switches;
 use super::testing::origin;
 use crate::domain::{
     AppId, DeliveryTerms, Event, FailurePolicy, Timestamp, User, UserId, UserKey, Version, keeper,
 };
 use crate::journal::{Body, Commit, Cursor, Partition};
+use crate::tags::CallbackCommand;
 
 const APP: AppId = AppId(7);
 const PARTITIONS: u16 = 2;

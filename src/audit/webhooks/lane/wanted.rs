@@ -5,8 +5,9 @@ use crate::audit::webhooks::calls::Owed;
 use crate::audit::webhooks::report::Rule;
 use crate::domain::Replay;
 use crate::journal::{Offset, Partition, Progress};
+use crate::tags::CallbackCommand;
+use crate::webhooks::Switches;
 use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, Switches};
 
 impl Lane {
     /// What is asked for at `offset`.

@@ -14,9 +14,10 @@ use crate::journal::{
     Admitted, Body, Commit, Cursor, DeadLetter, JournalError, Offset, Partition, Place, Progress,
     ReadJournal, Record,
 };
+use crate::tags::CallbackCommand;
 use crate::webhooks::digest::CallId;
 use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, CursorName, Switches};
+use crate::webhooks::{CursorName, Switches};
 
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 256 * 1024;

@@ -14,9 +14,10 @@ use crate::audit::simulation::{APP, Memory, id};
 use crate::domain::{UserKey, Version};
 use crate::journal::record::encode;
 use crate::journal::{Epoch, Filter, Origin, Place, Progress, Tally};
+use crate::tags::CallbackCommand;
+use crate::webhooks::Switches;
 use crate::webhooks::digest::hash;
 use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, Switches};
 
 const HERE: Partition = Partition(0);
 
