@@ -10,13 +10,13 @@ use super::{Subscribers, SubscriptionError};
 use crate::actors::{CursorsSeen, ExecuteError};
 use crate::audit::AuditError;
 use crate::audit::webhooks::{
-    self as audit, Reach, ScanCursor, Scanned, Standpoint, letters, owed_calls,
+    self as audit, Reach, ScanCursor, Scanned, Standpoint, letters, owed_deliveries,
 };
-pub use crate::audit::webhooks::{Delivered, Letter, OwedCall, STATES};
+pub use crate::audit::webhooks::{Delivered, Letter, OwedDelivery, STATES};
 use crate::domain::{AppId, MAIN, Timestamp, UserId};
 use crate::journal::{Cursor, JournalError, Offset, Partition, ReadJournal};
 use crate::tags::CallbackCommand;
-use crate::webhooks::digest::CallId;
+use crate::webhooks::digest::DeliveryId;
 use crate::webhooks::{CursorName, Switches};
 
 /// Looks into the journal that go on at the same time; others wait.
@@ -39,7 +39,7 @@ pub struct PageWanted {
     pub items_max: usize,
 }
 
-/// Which page of calls.
+/// Which page of deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsWanted {
     /// The page; what the subscription asks for bounds what is told.
@@ -48,16 +48,16 @@ pub struct EventsWanted {
     pub commands: Vec<Box<str>>,
 }
 
-/// Which page of what became of calls.
+/// Which page of what became of deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogWanted {
     /// The page.
     pub page: PageWanted,
-    /// Only this call.
+    /// Only this delivery.
     pub id: Option<String>,
-    /// Only calls about this user's events.
+    /// Only deliveries about this user's events.
     pub user: Option<UserId>,
-    /// Only calls in this state.
+    /// Only deliveries in this state.
     pub state: Option<&'static str>,
 }
 
@@ -100,9 +100,9 @@ pub struct Status {
     pub name: String,
     /// Which replay of it; 0 for none.
     pub replay: u32,
-    /// Calls that were delivered.
+    /// Deliveries that the receiver accepted.
     pub delivered: u64,
-    /// Calls that were given up.
+    /// Deliveries that were given up.
     pub dead: u64,
     /// Records that it is not done with, as `cordon_webhook_lag_records` has them; of a partition that
     /// another node owns, those behind the place that was saved last.
@@ -115,18 +115,18 @@ pub struct Status {
     pub halted: Box<str>,
     /// What the last failed attempt came to.
     pub error: Box<str>,
-    /// Users whose calls wait.
+    /// Users whose deliveries wait.
     pub parked: Vec<ParkedUser>,
 }
 
-/// A user whose calls wait.
+/// A user whose deliveries wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedUser {
     /// Who.
     pub user: UserId,
     /// The partition of their records.
     pub partition: Partition,
-    /// The offset of the first whose call waits.
+    /// The offset of the first whose delivery waits.
     pub offset: Offset,
     /// Attempts that were spent on it.
     pub attempts: u32,
@@ -206,14 +206,14 @@ impl Subscribers {
         }
     }
 
-    /// The calls that are owed, from a place on.
+    /// The deliveries that are owed, from a place on.
     ///
     /// Errors: [`SubscriptionError`].
     pub async fn events(
         &self,
         app: AppId,
         wanted: EventsWanted,
-    ) -> Result<Page<OwedCall>, SubscriptionError> {
+    ) -> Result<Page<OwedDelivery>, SubscriptionError> {
         let EventsWanted { page, commands } = wanted;
         let asked: Switches = match &page.name {
             None => Switches::ALL,
@@ -229,12 +229,12 @@ impl Subscribers {
         let both: Switches = both.filter(|one| asked.has(*one) && named.has(*one)).collect();
         let cursor = self.place(app, &page.from).await?;
         let look = self.look(cursor, page.items_max, move |journal, cursor, reach| {
-            owed_calls(journal, app, both, cursor, reach)
+            owed_deliveries(journal, app, both, cursor, reach)
         });
         look.await
     }
 
-    /// The calls that were given up, from a place on.
+    /// The deliveries that were given up, from a place on.
     ///
     /// Errors: [`SubscriptionError`].
     pub async fn dead_letters(
@@ -249,7 +249,7 @@ impl Subscribers {
         look.await
     }
 
-    /// What became of calls, from a place on.
+    /// What became of deliveries, from a place on.
     ///
     /// Errors: [`SubscriptionError`].
     pub async fn log(
@@ -258,9 +258,9 @@ impl Subscribers {
         wanted: LogWanted,
     ) -> Result<Page<Delivered>, SubscriptionError> {
         let LogWanted { page, id, user, state } = wanted;
-        let id = match id.map(|id| id.parse::<CallId>()).transpose() {
+        let id = match id.map(|id| id.parse::<DeliveryId>()).transpose() {
             Ok(id) => id,
-            // No call is called so.
+            // No delivery is called so.
             Err(_) => {
                 let cursor = self.place(app, &page.from).await?.encode();
                 return Ok(Page { items: Vec::new(), cursor, complete: true });

@@ -15,7 +15,7 @@ pub struct SubscriptionSeen {
     pub subscription: Subscription,
     /// Who set it.
     pub source: Source,
-    /// What becomes of its calls.
+    /// What becomes of its deliveries.
     pub state: State,
     /// The term of the last move; 0 if there was none.
     pub term: u32,
@@ -26,11 +26,11 @@ pub struct SubscriptionSeen {
 pub enum Source {
     /// It stands in the settings of the node.
     Settings,
-    /// An admin, by a call.
+    /// An admin, by a delivery.
     Call,
 }
 
-/// What becomes of a subscription's calls.
+/// What becomes of a subscription's deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// They are made.
@@ -79,7 +79,7 @@ impl Known {
         found.map(|one| (&one.seen, &one.served))
     }
 
-    /// Those whose calls are made, as they were set and as they are served.
+    /// Those whose deliveries are made, as they were set and as they are served.
     pub(super) fn serving(&self) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
         let serving = self.all.iter().filter(|one| one.seen.state == State::Serving);
         serving.map(|one| (&one.seen.subscription, &one.served))
@@ -98,7 +98,7 @@ impl Known {
         let mut served = served.clone();
         if let Some(url) = &replay.url {
             served.endpoint = webhooks::Endpoint::parse(url).ok()?;
-            // Whoever asks for a replay does it by a call.
+            // Whoever asks for a replay does it by a delivery.
             served.guard = self.guard.clone();
             let subscription = &seen.subscription;
             let signs =
@@ -161,7 +161,7 @@ impl One {
     }
 }
 
-/// Where the calls of a subscription would go that is only pulled: none are made.
+/// Where the deliveries of a subscription would go that is only pulled: none are made.
 pub(super) const NOWHERE: &str = "http://nowhere.invalid/";
 
 /// A subscription as the webhooks serve it. The one place where what was set becomes what is served.
@@ -179,7 +179,7 @@ pub(super) fn served(
         name: set.name.to_string(),
         endpoint: webhooks::Endpoint::parse(set.url.as_deref().unwrap_or(NOWHERE))?,
         guard: match source {
-            // Who writes the settings may call whom they like.
+            // Who writes the settings may delivery whom they like.
             Source::Settings => Guard::Off,
             Source::Call => wire.guard.clone(),
         },

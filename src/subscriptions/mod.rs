@@ -34,8 +34,8 @@ use tokio::task::{JoinHandle, spawn_local};
 
 pub use self::admin::{NewSecret, SetSubscription, SubscriptionWasSet, Tested};
 pub use self::deliveries::{
-    Delivered, EventsWanted, Letter, LogWanted, OwedCall, Page, PageFrom, PageWanted, ParkedUser,
-    STATES, Status,
+    Delivered, EventsWanted, Letter, LogWanted, OwedDelivery, Page, PageFrom, PageWanted,
+    ParkedUser, STATES, Status,
 };
 use self::known::{Known, One};
 pub use self::known::{Source, State, SubscriptionSeen, UnservableError};

@@ -10,7 +10,7 @@ use super::ended::replay_cursor;
 use super::{Place, Subscribers, SubscriptionError};
 use crate::domain::{AppId, Command, Format, Replay};
 use crate::journal::{Origin, Partition, Progress};
-use crate::webhooks::{self, CallId};
+use crate::webhooks::{self, DeliveryId};
 
 /// How long counting the deliveries of a replay may take.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
@@ -18,8 +18,8 @@ const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 /// How much a replay would tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// Calls.
-    pub calls: u64,
+    /// Deliveries.
+    pub deliveries: u64,
     /// Everything was looked at; there may be more otherwise.
     pub complete: bool,
 }
@@ -29,11 +29,11 @@ pub struct Counted {
 pub struct ReplaySeen {
     /// What was asked for.
     pub replay: Replay,
-    /// Calls that were delivered.
+    /// Deliveries that the receiver accepted.
     pub delivered: u64,
-    /// Calls that were given up.
+    /// Deliveries that were given up.
     pub dead: u64,
-    /// Users whose calls wait.
+    /// Users whose deliveries wait.
     pub parked: u64,
 }
 
@@ -51,7 +51,7 @@ impl Subscribers {
         });
         let counted = counted.await;
         let counted = counted.ok().and_then(Result::ok).ok_or(SubscriptionError::Broken)?;
-        Ok(Counted { calls: counted.0, complete: counted.1 })
+        Ok(Counted { deliveries: counted.0, complete: counted.1 })
     }
 
     /// Begins a replay; no ranges mean all that there is by now. Answers its number.
@@ -137,10 +137,10 @@ impl Subscribers {
         let ends = self.ends().await?;
         let mut ranges = wanted.ranges;
         if !wanted.ids.is_empty() {
-            let ids = wanted.ids.iter().map(|id| id.parse::<CallId>());
+            let ids = wanted.ids.iter().map(|id| id.parse::<DeliveryId>());
             let ids = ids.collect::<Result<Vec<_>, _>>().map_err(|_| SubscriptionError::Range)?;
             let mut around: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
-            for CallId { partition, offset, .. } in ids {
+            for DeliveryId { partition, offset, .. } in ids {
                 let behind = offset.0.saturating_add(1);
                 let range = around.entry(partition.0).or_insert((offset.0, behind));
                 *range = (range.0.min(offset.0), range.1.max(behind));

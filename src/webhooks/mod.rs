@@ -1,10 +1,13 @@
 //! What subscribers hear.
 //!
-//! The queue is the journal: a call is a pure function of a record and of what a subscription asks
-//! for, and all that is kept is a cursor per subscription and partition. Promises: every call that a
+//! The queue is the journal: a delivery is a pure function of a record and of what a subscription asks
+//! for, and all that is kept is a cursor per subscription and partition. Promises: every delivery that a
 //! subscription asks for is made until it was accepted, at least once, in journal order per user,
 //! with the same id and the same bytes on every try; an outage of the receiver costs lag, not
-//! calls. The room knows neither actors nor the API edge.
+//! deliveries. The room knows neither actors nor the API edge.
+//!
+//! A *delivery* is what a record owes to a subscription, whatever comes of it; a *call* is one HTTP request:
+//! an attempt at a delivery, a question, or a word at once.
 //!
 //! A subscription that was never seen in a partition begins at the partition's end, not at its
 //! beginning: the history before it is nobody's concern at a new address. That end is made durable
@@ -62,7 +65,7 @@ pub use consult::question::Question;
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
 pub use count::count;
 pub use cursor::{CURSORS, CursorError, CursorName, Cursors};
-pub use digest::CallId;
+pub use digest::DeliveryId;
 pub use endpoint::{Endpoint, EndpointError};
 pub use format::{Secret, SecretError, Signer};
 pub use guard::{Guard, Guarded, Subnet};

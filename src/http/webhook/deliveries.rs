@@ -12,20 +12,20 @@ use crate::http::page;
 use crate::http::shape::{Account, List, Malformed, Scalar, shape};
 use crate::journal::{Offset, Partition};
 use crate::subscriptions::{
-    Delivered, EventsWanted, Letter, LogWanted, OwedCall, Page, PageFrom, PageWanted, ParkedUser,
-    STATES, Status,
+    Delivered, EventsWanted, Letter, LogWanted, OwedDelivery, Page, PageFrom, PageWanted,
+    ParkedUser, STATES, Status,
 };
 
 /// The longest cursor, in bytes.
 const CURSOR_BYTES_MAX: usize = 256 * 1024;
 
-/// What became of a call.
+/// What became of a delivery.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct DeliveryItem {
     /// The subscription.
     name: String,
-    /// The call.
+    /// The delivery.
     id: String,
     /// Whose event it tells.
     #[serde(rename = "From_Account")]
@@ -56,7 +56,7 @@ impl From<Delivered> for DeliveryItem {
     }
 }
 
-/// A call that is owed.
+/// A delivery that is owed.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct EventItem {
@@ -78,14 +78,14 @@ struct EventItem {
     body: String,
 }
 
-impl From<OwedCall> for EventItem {
-    fn from(OwedCall { id, user, at, body }: OwedCall) -> Self {
+impl From<OwedDelivery> for EventItem {
+    fn from(OwedDelivery { id, user, at, body }: OwedDelivery) -> Self {
         let (command, partition, offset) = (id.command.name(), id.partition, id.offset);
         Self { id: id.to_string(), command, partition, offset, user, at, body }
     }
 }
 
-/// A call that was given up.
+/// A delivery that was given up.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct LetterItem {
@@ -130,9 +130,9 @@ struct StatusItem {
     name: String,
     /// Which replay of it; 0 for none.
     replay: u32,
-    /// Calls that were delivered.
+    /// Deliveries that the receiver accepted.
     delivered: u64,
-    /// Calls that were given up.
+    /// Deliveries that were given up.
     dead: u64,
     /// Records that it is not done with, as `cordon_webhook_lag_records` has them; of a partition that
     /// another node owns, those behind the place that was saved last.
@@ -148,7 +148,7 @@ struct StatusItem {
     /// What the last failed attempt came to.
     #[serde(rename = "Info")]
     error: Box<str>,
-    /// Users whose calls wait.
+    /// Users whose deliveries wait.
     #[serde(rename = "ParkedItem")]
     parked: Vec<ParkedItem>,
 }
@@ -170,7 +170,7 @@ impl From<Status> for StatusItem {
     }
 }
 
-/// A user whose calls wait.
+/// A user whose deliveries wait.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ParkedItem {
@@ -179,7 +179,7 @@ struct ParkedItem {
     user: UserId,
     /// The partition of their records.
     partition: Partition,
-    /// The offset of the first whose call waits.
+    /// The offset of the first whose delivery waits.
     offset: Offset,
     /// Attempts that were spent on it.
     attempts: u32,

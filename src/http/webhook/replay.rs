@@ -51,7 +51,7 @@ pub(in crate::http) async fn start(call: &Call<'_>, body: &str) -> Answered {
     if switch(&asked.dry_run, false)? {
         let counted = ask(call, call.subscribers.count(app, wanted)).await?;
         let complete = counted.complete.into();
-        return Ok(call.success(&Counted { count: counted.calls, complete }));
+        return Ok(call.success(&Counted { count: counted.deliveries, complete }));
     }
     let (number, position) =
         ask(call, call.subscribers.start_replay(app, wanted, call.origin())).await?;

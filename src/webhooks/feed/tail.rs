@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Calls, Fed, READ_BYTES, Said};
+use super::{Deliveries, Fed, READ_BYTES, Said};
 use crate::journal::{
     JournalError, Offset, Partition, Place, ReadJournal, Reader, ReaderRule, record,
 };
@@ -77,12 +77,12 @@ impl Tail {
     }
 }
 
-/// The calls of one record that was read before, and counted.
+/// The deliveries of one record that was read before, and counted.
 pub(in crate::webhooks) fn read_again(
     journal: &dyn ReadJournal,
     partition: Partition,
     offset: Offset,
-) -> Result<Option<Arc<Calls>>, JournalError> {
+) -> Result<Option<Arc<Deliveries>>, JournalError> {
     let entries = journal.reader(&[(partition, offset)])?.next(1)?;
     let entry = entries.first().filter(|entry| entry.offset == offset);
     let Some(Ok(record)) = entry.map(|entry| record::decode(&entry.bytes)) else {
@@ -91,7 +91,7 @@ pub(in crate::webhooks) fn read_again(
     let rule = ReaderRule::resume(record.epoch, record.n.saturating_sub(1));
     let fed = entry.map(|entry| Fed::of(entry, rule));
     Ok(match fed.map(|fed| fed.said) {
-        Some(Said::Commit { calls, .. }) => calls,
+        Some(Said::Commit { deliveries, .. }) => deliveries,
         Some(Said::Other | Said::Unreadable) | None => None,
     })
 }

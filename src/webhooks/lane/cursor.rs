@@ -201,7 +201,7 @@ impl Lane {
         (Cursor { place: low.place, term: self.term, ended: false, progress }, mark)
     }
 
-    /// The cursor is durable. Answers the users who waited for that and have more calls.
+    /// The cursor is durable. Answers the users who waited for that and have more deliveries.
     pub(in crate::webhooks) fn saved(&mut self, mark: SaveMark) -> Vec<UserId> {
         self.saved = mark.next;
         self.died.drain(..mark.died.min(self.died.len()));
