@@ -15,6 +15,7 @@ pub mod journal;
 pub mod pairing;
 pub mod patience;
 pub mod store;
+pub mod subscriptions;
 pub mod tags;
 pub mod telemetry;
 pub mod usersig;

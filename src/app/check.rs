@@ -1,7 +1,6 @@
 //! What is wrong with settings as only those can tell who use them.
 
-use super::directory::configured;
-use super::settings::webhook_certificate;
+use super::subscribers::{certificate, configured};
 use crate::config::{Config, ConfigError};
 use crate::domain::MAIN;
 use crate::webhooks::{CertificateError, Endpoint, SecretError, Signer};
@@ -16,10 +15,10 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         let mut refuse = |setting: &str, reason: String| {
             faults.push(config.fault(format!("app.{}.webhook.{setting}", app.id), reason));
         };
-        if let Err(error) = webhook_certificate(webhook) {
+        if let Err(error) = certificate(&webhook.certificate) {
             match &error {
                 CertificateError::File { path, source } => {
-                    let is_key = webhook.client_key.as_ref() == Some(path);
+                    let is_key = webhook.certificate.client_key.as_ref() == Some(path);
                     let setting = if is_key { "client_key" } else { "client_certificate" };
                     refuse(setting, format!("{error}: {source}"));
                 }

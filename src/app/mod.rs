@@ -2,15 +2,12 @@
 
 mod check;
 mod cluster;
-mod deliveries;
-mod desk;
-pub mod directory;
 mod followers;
 mod grounds;
 mod operators;
 mod phase;
-mod seal;
 mod settings;
+mod subscribers;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -24,17 +21,15 @@ use anyhow::{Context, Result};
 use futures_util::future::{Either, select};
 use prometheus_client::registry::Registry;
 use tokio::task::{JoinHandle, spawn_local};
-use uuid::Uuid;
 
 pub use self::check::check;
 use self::cluster::Inside;
-use self::directory::{Directory, subscriptions};
 use self::followers::Followers;
 use self::grounds::{Grounds, check_admins, open_journal};
 use self::operators::Operators;
 use self::phase::{Phase, State};
 use self::settings::http_settings;
-pub use self::settings::{kafka_cluster, kafka_settings, webhook_certificate, webhook_guard};
+pub use self::settings::{kafka_cluster, kafka_settings};
 use crate::actors::{ExecuteError, Users};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -42,6 +37,7 @@ use crate::domain::{AppId, Command, ProfileChange, UserId, UserKey};
 use crate::http;
 use crate::journal::{Journal, JournalError, Origin, embedded};
 use crate::store::{self, Store};
+use crate::subscriptions::{self, Subscribers};
 use crate::webhooks;
 
 /// How long a start waits for the partitions before it serves without them.
@@ -60,7 +56,7 @@ pub struct Node {
     /// The door to the users.
     pub users: Users,
     /// Which subscriptions each app has.
-    pub directory: Arc<Directory>,
+    pub subscribers: Arc<Subscribers>,
     store: Store,
     http: ServerHandle,
     operators: Operators,
@@ -117,14 +113,15 @@ impl Node {
         operators.state.judge_by(journal.clone());
         check_admins(config)?;
         let store = open_store(config)?;
-        let subscriptions = subscriptions(config)?;
+        let apps = subscribers::apps(config)?;
+        let configured = subscribers::subscriptions(&apps)?;
         let mut grounds = Grounds { config, clock, journal, store, registry };
-        let users = grounds.users(&subscriptions, outside.as_ref())?;
-        let webhooks = Arc::new(grounds.webhooks(subscriptions, &users)?);
+        let users = grounds.users(&configured, outside.as_ref())?;
+        let webhooks = Arc::new(grounds.webhooks(configured, &users)?);
         let desks = grounds.desks();
         let Grounds { clock, journal, store, mut registry, .. } = grounds;
-        let directory_metrics = directory::Metrics::default();
-        directory_metrics.register(&mut registry);
+        let subscriptions_metrics = subscriptions::Metrics::default();
+        subscriptions_metrics.register(&mut registry);
         let http_metrics = http::Metrics::new();
         http_metrics.register(&mut registry);
 
@@ -137,19 +134,20 @@ impl Node {
         };
         operators.show(registry);
 
-        let directory = Arc::new(Directory::new(
-            config,
-            users.clone(),
-            journal.clone(),
-            clock.clone(),
-            &webhooks,
-            desks.clone(),
-            directory_metrics,
-        )?);
-        let keeping = directory::begin(&directory);
+        let subscribers = Arc::new(Subscribers::new(subscriptions::Parts {
+            users: users.clone(),
+            journal: journal.clone(),
+            clock: clock.clone(),
+            webhooks: &webhooks,
+            desks: desks.clone(),
+            metrics: subscriptions_metrics,
+            apps,
+            guard: self::subscribers::guard(config),
+        }));
+        let keeping = subscribers.begin();
         let caretaker = Caretaker {
             users: users.clone(),
-            directory: directory.clone(),
+            subscribers: subscribers.clone(),
             takes_part: cluster.as_ref().map(Inside::readiness),
             followers: Followers::new(users.clone(), webhooks.clone()),
             accounts: admins(config),
@@ -159,7 +157,7 @@ impl Node {
         let server = http::serve(
             http_settings(config),
             users.clone(),
-            directory.clone(),
+            subscribers.clone(),
             clock,
             http_metrics,
             desks,
@@ -171,7 +169,7 @@ impl Node {
             address,
             ops_address: operators.address,
             users,
-            directory,
+            subscribers,
             store,
             http,
             operators,
@@ -214,7 +212,7 @@ impl Node {
 /// Looks after the node: what has to be done before it is ready, and how it is.
 struct Caretaker {
     users: Users,
-    directory: Arc<Directory>,
+    subscribers: Arc<Subscribers>,
     /// Whether the node takes part in its cluster, if it has one.
     takes_part: Option<Box<dyn Fn() -> Result<(), String>>>,
     followers: Followers,
@@ -230,7 +228,7 @@ impl Caretaker {
             Some(takes_part) => {
                 if let Err(reason) = takes_part() {
                     // What is served by now is followed all the same.
-                    if self.directory.is_loaded() {
+                    if self.subscribers.is_loaded() {
                         let _ = self.followers.keep_up().await;
                     }
                     return Phase::Unready(reason);
@@ -245,7 +243,7 @@ impl Caretaker {
             }
             None => {}
         }
-        if !self.directory.is_loaded() {
+        if !self.subscribers.is_loaded() {
             return Phase::Unready("the subscriptions of the apps are not known yet".into());
         }
         if let Err(reason) = self.followers.keep_up().await {
@@ -310,17 +308,7 @@ async fn import(users: &Users, key: UserKey) -> Result<(), ExecuteError> {
         return Ok(());
     }
     let import = Command::ImportAccount(ProfileChange::default());
-    users.asker().execute(key, import, own_origin()).await.map(|_| ())
-}
-
-/// Who asks for what the node does by itself.
-fn own_origin() -> Origin {
-    Origin {
-        operator: "cordon".into(),
-        request: Uuid::now_v7(),
-        ip: "".into(),
-        platform: "RESTAPI".into(),
-    }
+    users.asker().execute(key, import, Origin::own()).await.map(|_| ())
 }
 
 /// The accounts that exist by themselves: the admins of every app.

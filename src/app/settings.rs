@@ -18,7 +18,7 @@ pub(super) fn policies(config: &Config) -> Policies {
         friends_max: app.limits.friends_max,
         requests_max: app.limits.requests_max,
         groups_max: app.limits.groups_max,
-        subscriptions_max: app.webhook.subscriptions_max,
+        subscriptions_max: app.webhook.others.subscriptions_max,
         remain_friends: app.block.remain_friends,
         import_ignores_blocklist: app.friend.import_ignores_blocklist,
         default_allow_type: app.friend.default_allow_type,
@@ -92,24 +92,7 @@ fn rate_limits(app: &config::App) -> http::RateLimits {
     http::RateLimits::PerCommand { overrides: overrides.collect(), whole_app: *app_per_second }
 }
 
-/// What an app shows to the receivers of its webhooks, whoever set their addresses.
-///
-/// Errors: its files cannot be read, or do not fit together.
-pub fn webhook_certificate(
-    webhook: &config::Webhook,
-) -> Result<Option<webhooks::Certificate>, webhooks::CertificateError> {
-    match (&webhook.client_certificate, &webhook.client_key) {
-        (Some(certificate), Some(key)) => webhooks::Certificate::load(certificate, key).map(Some),
-        _ => Ok(None),
-    }
-}
-
-/// Where addresses that are set through the API may lead.
-pub fn webhook_guard(config: &Config) -> webhooks::Guard {
-    webhooks::Guard::On { allowed: subnets(&config.webhooks.allowed_subnets).collect() }
-}
-
-fn subnets(settings: &[config::Subnet]) -> impl Iterator<Item = webhooks::Subnet> {
+pub(super) fn subnets(settings: &[config::Subnet]) -> impl Iterator<Item = webhooks::Subnet> {
     // A setting that is no subnet is refused when it is read.
     settings.iter().filter_map(|of| webhooks::Subnet::new(of.address, of.prefix))
 }
@@ -188,22 +171,11 @@ pub(super) fn steward_settings(config: &Config, address: String) -> steward::Set
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
-    use crate::app::directory::subscriptions;
-    use crate::config::Environment;
-    use crate::domain::subscription::{AFTER_COMMANDS, REQUEST_OVER_LIMIT};
-    use crate::domain::{DeliveryTerms, FailurePolicy, Format};
     use crate::http::Operation;
     use crate::http::settings::CALLS_PER_SECOND_MAX;
 
-    const APP: &str = "[[app]]\nid = 7\nkeys = \"k\"\n[app.webhook]\nurl = \"http://127.0.0.1/\"\n";
-
-    fn config(before: &str, webhook: &str) -> Config {
-        let file = format!("{before}\n{APP}{webhook}");
-        Config::parse(Some(("cordon.toml", &file)), &Environment::new()).expect("settings")
-    }
+    const APP: &str = "[[app]]\nid = 7\nkeys = \"k\"\n";
 
     /// Rule: rest-api.md 1.6.
     #[test]
@@ -226,79 +198,5 @@ mod tests {
         assert_eq!(limits_with("on").of(Operation::BlackListAdd), Some(200));
         assert_eq!(limits_with("on").of_whole_app(), None);
         assert_eq!(limits_with("app_per_second=9").of_whole_app(), Some(9));
-    }
-
-    #[test]
-    fn an_address_set_through_the_api_may_lead_to_public_ones_and_where_the_settings_say() {
-        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let admitted = |config: &Config| {
-            let guard = webhook_guard(config);
-            ["8.8.8.8", "10.1.2.3", "10.2.0.1", "fd00::7"].map(|text| guard.judge(ip(text)).is_ok())
-        };
-        assert_eq!(admitted(&config("", "")), [true, false, false, false]);
-        let allowed = config("[webhooks]\nallowed_subnets = [\"10.1.0.0/16\", \"fd00::7\"]", "");
-        assert_eq!(admitted(&allowed), [true, true, false, true]);
-    }
-
-    #[test]
-    fn the_subscription_of_the_settings_may_lead_anywhere_and_looks_as_they_say() {
-        let [plain] = &subscriptions(&config("", "")).expect("one")[..] else { panic!("one") };
-        assert_eq!(plain.guard, webhooks::Guard::Off);
-        assert_eq!(plain.signer, webhooks::Signer::unsigned());
-        assert_eq!((plain.headers, &plain.certificate), (true, &None));
-
-        let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/node");
-        let webhook = format!(
-            "format = \"standard\"\nheaders = false\n\
-             secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n\
-             client_certificate = \"{files}.pem\"\nclient_key = \"{files}.key\"\n"
-        );
-        let [all] = &subscriptions(&config("", &webhook)).expect("one")[..] else { panic!("one") };
-        assert_eq!(all.signer.format(), Format::Standard);
-        assert!(!all.headers && all.certificate.is_some());
-    }
-
-    #[test]
-    fn the_main_subscription_hears_of_what_one_that_is_set_by_a_call_hears() {
-        let mut by_default = config::WebhookCommand::AFTER.map(|command| command.0).to_vec();
-        let mut by_call = [&AFTER_COMMANDS[..], &[REQUEST_OVER_LIMIT]].concat();
-        by_default.sort_unstable();
-        by_call.sort_unstable();
-        assert_eq!(by_default, by_call);
-    }
-
-    #[test]
-    fn the_main_subscription_takes_every_term_of_delivery() {
-        let terms = "enabled = false\npolicy = \"skip\"\nattempts_max = 3\nin_flight_max = 2\nper_second = 5";
-        let [main] = &subscriptions(&config("", terms)).expect("one")[..] else { panic!("one") };
-        let wanted = DeliveryTerms {
-            policy: FailurePolicy::Skip,
-            attempts_max: 3,
-            in_flight_max: 2,
-            per_second: Some(5),
-            ..DeliveryTerms::default()
-        };
-        assert_eq!((main.enabled, main.delivery), (false, wanted));
-        let [plain] = &subscriptions(&config("", "")).expect("one")[..] else { panic!("one") };
-        assert_eq!((plain.enabled, plain.delivery), (true, DeliveryTerms::default()));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_named_with_its_app() {
-        for (webhook, reason) in [
-            (
-                "format = \"standard\"\nsecrets = [\"token\"]",
-                "the webhook main of app 7: a secret of the standard format is",
-            ),
-            (
-                "client_certificate = \"/no\"\nclient_key = \"/no\"",
-                "the webhooks of app 7: cannot read /no",
-            ),
-        ] {
-            let error = subscriptions(&config("", webhook)).expect_err("it is refused");
-            let text = format!("{error:#}");
-            assert!(text.starts_with(reason), "{text}");
-            assert!(!text.contains("token"), "{text}");
-        }
     }
 }

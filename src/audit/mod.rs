@@ -9,6 +9,7 @@
 //! actors nor the API edge.
 
 pub mod filter;
+mod findings;
 pub mod history;
 mod plain;
 mod progress;
@@ -24,6 +25,7 @@ pub mod webhooks;
 use std::io;
 
 pub use filter::Filter;
+pub use findings::{FINDINGS_SHOWN_MAX, Findings};
 
 use crate::domain::{AppId, UserId, UserKey};
 use crate::journal::{JournalError, Offset, Partition};

@@ -9,7 +9,8 @@ use super::AuditError;
 use super::progress::Progress;
 use crate::journal::record::decode;
 use crate::journal::{
-    Admitted, Body, Epoch, Offset, Partition, ReadJournal, Reader, ReaderRule, Record, RecordError,
+    Admitted, Body, Commit, Epoch, Offset, Partition, ReadJournal, Reader, ReaderRule, Record,
+    RecordError,
 };
 
 /// About how many bytes are read at a time. Few: the allocator gives larger heaps of small records back to
@@ -103,6 +104,29 @@ impl Walk {
         }
         self.progress.clear();
         Ok(())
+    }
+
+    /// Hands over the facts that count, as [`Walk::run`] does with every record. Answers how many records
+    /// up to the offset `last`, or in all, count and cannot be read: any of them may be such a fact.
+    pub(super) fn commits(
+        &mut self,
+        last: Option<Offset>,
+        mut visit: impl FnMut(Offset, Commit) -> ControlFlow<()>,
+    ) -> Result<u64, AuditError> {
+        let mut unreadable = 0;
+        self.run(|Step { offset, reading, .. }, _| {
+            Ok(match reading {
+                Reading::Record(Record { body: Body::Commit(commit), .. }, Admitted::Valid) => {
+                    visit(offset, commit)
+                }
+                Reading::Unreadable { admitted: Admitted::Valid, .. } => {
+                    unreadable += u64::from(last.is_none_or(|last| offset <= last));
+                    ControlFlow::Continue(())
+                }
+                Reading::Record(..) | Reading::Unreadable { .. } => ControlFlow::Continue(()),
+            })
+        })?;
+        Ok(unreadable)
     }
 
     /// The epoch in force in `partition` so far.

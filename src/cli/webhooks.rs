@@ -304,7 +304,7 @@ mod tests {
         let selection = SelectionArgs {
             subscription: Some("crm".into()),
             ids: vec!["3@7.Sns.CallbackFriendAdd".parse().expect("an id")],
-            commands: vec![crate::webhooks::CallbackCommand::FriendAdd],
+            commands: vec![crate::tags::CallbackCommand::FriendAdd],
             ..SelectionArgs::default()
         };
         let range = Range {

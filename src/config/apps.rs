@@ -123,9 +123,9 @@ fn check(loader: &mut Loader<'_>, apps: &[(App, Place)], nameless: &App) {
         for (setting, reason) in app.webhook.conflicts() {
             refuse(&format!("webhook.{setting}"), reason);
         }
-        let names = app.webhook.subscription.iter().map(|subscription| &subscription.name);
+        let names = app.webhook.others.subscription.iter().map(|subscription| &subscription.name);
         let distinct: BTreeSet<_> = names.collect();
-        if distinct.len() < app.webhook.subscription.len() {
+        if distinct.len() < app.webhook.others.subscription.len() {
             refuse("webhook.subscription", "two subscriptions have the same name");
         }
     }

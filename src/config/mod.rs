@@ -24,12 +24,13 @@ mod subscription;
 mod tests;
 mod together;
 mod value;
+mod webhook;
 
 use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use app::{Account, App, Block, C2c, Friend, Limits, Webhook, WebhookCommand};
+pub use app::{Account, App, Block, C2c, Friend, Limits};
 pub use apps::meant_app;
 pub use development::{development_app, existing_development_app, make_data_dir};
 pub use fault::{ConfigError, Fault, Place};
@@ -42,6 +43,7 @@ pub use rate::{COMMANDS, RateLimits};
 pub use scope::{Environment, Setting, Source};
 pub use secret::{Secret, Url};
 pub use subscription::WebhookSubscription;
+pub use webhook::{Before, ClientCertificate, Delivery, Others, Receiver, Webhook, WebhookCommand};
 
 use scope::{Listens, Loader, PREFIX, Scope, Section};
 

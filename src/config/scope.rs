@@ -35,8 +35,20 @@ pub(super) trait Section: Sized {
     fn read(scope: &mut Scope<'_, '_>) -> Self;
 }
 
+/// Settings that stand in several tables of the file, among others.
+pub(super) trait Part: Sized {
+    fn read(table: &mut impl Settings) -> Self;
+}
+
+/// A table of the file while its settings are read.
+pub(super) trait Settings {
+    /// Reads one setting. A fault is noted, and the default stands in.
+    fn setting<T: Value>(&mut self, rule: Rule<T>) -> T;
+}
+
 /// Declares sections. A setting may limit its numbers (`in 1..=9`), name its unit (`unit "ms"`),
-/// and have a variable that does not follow from its name (`env "CORDON_…"`).
+/// and have a variable that does not follow from its name (`env "CORDON_…"`). Behind its settings come the
+/// tables inside its own (`with`), or the parts that it is made of (`flat`).
 macro_rules! section {
     ($(
         $(#[doc = $about:literal])+
@@ -48,6 +60,8 @@ macro_rules! section {
             )*
         } $(with {
             $( $(#[doc = $nested_doc:literal])+ $nested:ident: $nested_section:ty; )*
+        })? $(flat {
+            $( $(#[doc = $part_doc:literal])+ $part:ident: $part_kind:ty; )*
         })?
     )+) => {$(
         $(#[doc = $about])+
@@ -55,12 +69,13 @@ macro_rules! section {
         pub struct $section {
             $( $(#[doc = $doc])+ pub $name: $kind, )*
             $($( $(#[doc = $nested_doc])+ pub $nested: $nested_section, )*)?
+            $($( $(#[doc = $part_doc])+ pub $part: $part_kind, )*)?
         }
 
         impl $crate::config::scope::Section for $section {
             fn read(scope: &mut $crate::config::scope::Scope<'_, '_>) -> Self {
                 Self {
-                    $( $name: scope.setting($crate::config::scope::Rule {
+                    $( $name: $crate::config::scope::Settings::setting(scope, $crate::config::scope::Rule {
                         name: stringify!($name),
                         about: &[$($doc),+],
                         default: $default,
@@ -69,6 +84,7 @@ macro_rules! section {
                         variable: [$($variable)?].into_iter().next(),
                     }), )*
                     $($( $nested: scope.section(stringify!($nested)), )*)?
+                    $($( $part: $crate::config::scope::Part::read(scope), )*)?
                 }
             }
         }
@@ -78,12 +94,55 @@ macro_rules! section {
                 Self {
                     $( $name: $default, )*
                     $($( $nested: <$nested_section>::default(), )*)?
+                    $($( $part: <$part_kind>::default(), )*)?
                 }
             }
         }
     )+};
 }
 pub(super) use section;
+
+/// Declares parts, each setting as in a section.
+macro_rules! part {
+    ($(
+        $(#[doc = $about:literal])+
+        pub struct $part:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $name:ident: $kind:ty = $default:expr
+                $(, in $range:expr)? $(, unit $unit:literal)?;
+            )*
+        }
+    )+) => {$(
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $part {
+            $( $(#[doc = $doc])+ pub $name: $kind, )*
+        }
+
+        impl $crate::config::scope::Part for $part {
+            fn read(table: &mut impl $crate::config::scope::Settings) -> Self {
+                Self {
+                    $( $name: table.setting($crate::config::scope::Rule {
+                        name: stringify!($name),
+                        about: &[$($doc),+],
+                        default: $default,
+                        range: [$($range)?].into_iter().next(),
+                        unit: concat!($($unit)?),
+                        variable: None,
+                    }), )*
+                }
+            }
+        }
+
+        impl Default for $part {
+            fn default() -> Self {
+                Self { $( $name: $default, )* }
+            }
+        }
+    )+};
+}
+pub(super) use part;
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -230,9 +289,54 @@ impl<'l, 'a> Scope<'l, 'a> {
         Self { loader, path, prefix, table, listens, known: Vec::new() }
     }
 
-    /// Reads one setting. A fault is noted, and the default stands in, so that all faults are found
-    /// in one go.
-    pub(super) fn setting<T: Value>(&mut self, rule: Rule<T>) -> T {
+    /// Reads the section `name` inside this one.
+    pub(super) fn section<S: Section>(&mut self, name: &'static str) -> S {
+        let path = self.path_of(name);
+        let table = self.entry(name).and_then(|value| {
+            if value.get_ref().as_table().is_none() {
+                let place = self.loader.line(value.span().start);
+                self.loader.refuse(place, &path, format!("it is a table: [{path}]"));
+            }
+            value.get_ref().as_table()
+        });
+        let prefix = format!("{PREFIX}{}_", name.to_uppercase());
+        let mut scope = Scope::new(self.loader, path, prefix, table, self.listens);
+        let section = S::read(&mut scope);
+        scope.refuse_unknown();
+        section
+    }
+
+    /// The entry `name` as it stands in the file.
+    pub(super) fn entry(&mut self, name: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.known.push(name);
+        self.table?.get(name)
+    }
+
+    /// Refuses whatever in the table is not a setting.
+    pub(super) fn refuse_unknown(self) {
+        for (name, _) in self.table.into_iter().flatten() {
+            if !self.known.contains(&name.get_ref().as_ref()) {
+                let reason = unknown(name.get_ref(), self.known.iter().copied(), "setting");
+                let place = self.loader.line(name.span().start);
+                let path = self.path_of(name.get_ref());
+                self.loader.refuse(place, &path, reason);
+            }
+        }
+    }
+
+    /// What is known so far, for a look at the file beyond this table.
+    pub(super) fn loader(&mut self) -> &mut Loader<'a> {
+        self.loader
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+/// All faults are found in one go.
+impl Settings for Scope<'_, '_> {
+    fn setting<T: Value>(&mut self, rule: Rule<T>) -> T {
         let path = self.path_of(rule.name);
         let systematic = || format!("{}{}", self.prefix, rule.name.to_uppercase());
         let variable = rule.variable.map_or_else(systematic, str::to_owned);
@@ -276,50 +380,6 @@ impl<'l, 'a> Scope<'l, 'a> {
             place: stands,
         });
         value
-    }
-
-    /// Reads the section `name` inside this one.
-    pub(super) fn section<S: Section>(&mut self, name: &'static str) -> S {
-        let path = self.path_of(name);
-        let table = self.entry(name).and_then(|value| {
-            if value.get_ref().as_table().is_none() {
-                let place = self.loader.line(value.span().start);
-                self.loader.refuse(place, &path, format!("it is a table: [{path}]"));
-            }
-            value.get_ref().as_table()
-        });
-        let prefix = format!("{PREFIX}{}_", name.to_uppercase());
-        let mut scope = Scope::new(self.loader, path, prefix, table, self.listens);
-        let section = S::read(&mut scope);
-        scope.refuse_unknown();
-        section
-    }
-
-    /// The entry `name` as it stands in the file.
-    pub(super) fn entry(&mut self, name: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.known.push(name);
-        self.table?.get(name)
-    }
-
-    /// Refuses whatever in the table is not a setting.
-    pub(super) fn refuse_unknown(self) {
-        for (name, _) in self.table.into_iter().flatten() {
-            if !self.known.contains(&name.get_ref().as_ref()) {
-                let reason = unknown(name.get_ref(), self.known.iter().copied(), "setting");
-                let place = self.loader.line(name.span().start);
-                let path = self.path_of(name.get_ref());
-                self.loader.refuse(place, &path, reason);
-            }
-        }
-    }
-
-    /// What is known so far, for a look at the file beyond this table.
-    pub(super) fn loader(&mut self) -> &mut Loader<'a> {
-        self.loader
-    }
-
-    fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 }
 

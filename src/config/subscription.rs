@@ -1,100 +1,66 @@
 //! Subscriptions beside the main one: tables `[[app.webhook.subscription]]` of the file.
 
-use std::ops::RangeInclusive;
-
 use toml::de::{DeTable, DeValue};
 
-use super::app::WebhookCommand;
-use super::scope::within;
-use super::secret::{Secret, Url};
-use super::together::Delivery;
+use super::scope::{Part, Rule, Settings, within};
+use super::together::delivery_conflicts;
 use super::value::Value;
-use crate::domain::{FailurePolicy, Fallback, Format, MAIN, is_subscription_name};
+use super::webhook::{Before, Delivery, Receiver};
+use crate::domain::{MAIN, is_subscription_name};
 
 /// One further subscriber of an app's events. Its fields mean what they mean in `[app.webhook]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebhookSubscription {
     /// What it is called in its app: 1 to 32 of `a` to `z`, digits and `-`, and not `main`.
     pub name: String,
-    /// Where deliveries go; one without is only pulled.
-    pub url: Option<Url>,
-    /// What signs deliveries.
-    pub token: Option<Secret>,
-    /// The same, newest first, during a change of secrets.
-    pub secrets: Vec<Secret>,
-    /// What deliveries look like.
-    pub format: Format,
-    /// What it hears of.
-    pub commands: Vec<WebhookCommand>,
-    /// Off: deliveries wait.
-    pub enabled: bool,
-    /// Headers beside those of the format are sent.
-    pub headers: bool,
-    /// How long one delivery attempt may take.
-    pub timeout_ms: u64,
-    /// The wait before the second attempt.
-    pub retry_min_ms: u64,
-    /// The longest wait between two attempts.
-    pub retry_max_ms: u64,
-    /// One attempt per delivery.
-    pub call_once: bool,
-    /// What happens to a delivery that fails again and again.
-    pub policy: FailurePolicy,
-    /// Attempts after which the policy speaks.
-    pub attempts_max: u32,
-    /// Deliveries in flight at most.
-    pub in_flight_max: u32,
-    /// Deliveries per second at most; 0 for no limit.
-    pub per_second: u32,
-    /// How long a question before the fact may take.
-    pub before_timeout_ms: u64,
-    /// What holds when it is not answered in time.
-    pub before_on_timeout: Fallback,
-    /// When nobody is reached.
-    pub before_on_unreachable: Fallback,
-    /// When the answer has another status than 200.
-    pub before_on_status: Fallback,
-    /// When the answer cannot be read.
-    pub before_on_malformed: Fallback,
-    /// When too many questions are open.
-    pub before_on_busy: Fallback,
+    /// Where deliveries go; one without an address is only pulled.
+    pub receiver: Receiver,
+    /// What is delivered, and how.
+    pub delivery: Delivery,
+    /// What is asked before the fact.
+    pub before: Before,
 }
 
 /// Reads the fields of one table, and knows which there are.
 struct Fields<'t, 'a> {
     table: &'t DeTable<'a>,
     known: Vec<&'static str>,
+    /// The first that is wrong, and why.
+    fault: Option<String>,
+}
+
+impl Settings for Fields<'_, '_> {
+    fn setting<T: Value>(&mut self, rule: Rule<T>) -> T {
+        self.known.push(rule.name);
+        let Some(value) = self.table.get(rule.name) else { return rule.default };
+        match within(T::from_toml(value.get_ref()), rule.range.as_ref(), rule.unit) {
+            Ok(value) => value,
+            Err(reason) => {
+                self.fault.get_or_insert(format!("{}: {reason}", rule.name));
+                rule.default
+            }
+        }
+    }
 }
 
 impl Fields<'_, '_> {
-    fn read<T: Value>(&mut self, name: &'static str, otherwise: T) -> Result<T, String> {
-        self.limited(name, None, "", otherwise)
+    /// The name, which has no default.
+    fn name(&mut self) -> String {
+        self.setting(Rule {
+            name: "name",
+            about: &[],
+            default: String::new(),
+            range: None,
+            unit: "",
+            variable: None,
+        })
     }
 
-    fn within<T: Value>(
-        &mut self,
-        name: &'static str,
-        range: RangeInclusive<u64>,
-        unit: &'static str,
-        otherwise: T,
-    ) -> Result<T, String> {
-        self.limited(name, Some(range), unit, otherwise)
-    }
-
-    fn limited<T: Value>(
-        &mut self,
-        name: &'static str,
-        range: Option<RangeInclusive<u64>>,
-        unit: &'static str,
-        otherwise: T,
-    ) -> Result<T, String> {
-        self.known.push(name);
-        let Some(value) = self.table.get(name) else { return Ok(otherwise) };
-        let value = within(T::from_toml(value.get_ref()), range.as_ref(), unit);
-        value.map_err(|reason| format!("{name}: {reason}"))
-    }
-
-    fn refuse_unknown(self) -> Result<(), String> {
+    /// Errors: what is wrong first; or a field that there is not.
+    fn finish(self) -> Result<(), String> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         let unknown = self.table.iter().map(|(name, _)| name.get_ref());
         match unknown.into_iter().find(|name| !self.known.contains(&name.as_ref())) {
             Some(name) => Err(format!("there is no such setting: {name}")),
@@ -105,47 +71,22 @@ impl Fields<'_, '_> {
 
 impl WebhookSubscription {
     fn of(table: &DeTable<'_>) -> Result<Self, String> {
-        let mut fields = Fields { table, known: Vec::new() };
-        let allow = Fallback::Allow;
+        let mut fields = Fields { table, known: Vec::new(), fault: None };
         let read = Self {
-            name: fields.read("name", String::new())?,
-            url: fields.read("url", None)?,
-            token: fields.read("token", None)?,
-            secrets: fields.within("secrets", 0..=4, "secrets", Vec::new())?,
-            format: fields.read("format", Format::Reference)?,
-            commands: fields.read("commands", WebhookCommand::AFTER.to_vec())?,
-            enabled: fields.read("enabled", true)?,
-            headers: fields.read("headers", true)?,
-            timeout_ms: fields.within("timeout_ms", 100..=30_000, "ms", 2000)?,
-            retry_min_ms: fields.within("retry_min_ms", 10..=600_000, "ms", 500)?,
-            retry_max_ms: fields.within("retry_max_ms", 10..=86_400_000, "ms", 60_000)?,
-            call_once: fields.read("call_once", false)?,
-            policy: fields.read("policy", FailurePolicy::HoldUser)?,
-            attempts_max: fields.within("attempts_max", 1..=1000, "attempts", 20)?,
-            in_flight_max: fields.within("in_flight_max", 1..=1024, "deliveries", 64)?,
-            per_second: fields.within("per_second", 0..=100_000, "deliveries", 0)?,
-            before_timeout_ms: fields.within("before_timeout_ms", 100..=5000, "ms", 2000)?,
-            before_on_timeout: fields.read("before_on_timeout", allow)?,
-            before_on_unreachable: fields.read("before_on_unreachable", allow)?,
-            before_on_status: fields.read("before_on_status", allow)?,
-            before_on_malformed: fields.read("before_on_malformed", allow)?,
-            before_on_busy: fields.read("before_on_busy", allow)?,
+            name: fields.name(),
+            receiver: Receiver::read(&mut fields),
+            delivery: Delivery::read(&mut fields),
+            before: Before::read(&mut fields),
         };
-        fields.refuse_unknown()?;
+        fields.finish()?;
         if !is_subscription_name(&read.name) {
             return Err("name: it is needed, with 1 to 32 of a to z, 0 to 9 and -".to_owned());
         }
         if read.name == MAIN {
             return Err("name: main is the one of [app.webhook] itself".to_owned());
         }
-        let delivery = Delivery {
-            url: &read.url,
-            format: read.format,
-            token: &read.token,
-            secrets: &read.secrets,
-            retry_ms: (read.retry_min_ms, read.retry_max_ms),
-        };
-        if let Some((setting, reason)) = delivery.conflicts().first() {
+        if let Some((setting, reason)) = delivery_conflicts(&read.receiver, &read.delivery).first()
+        {
             return Err(format!("{setting}: {reason}"));
         }
         Ok(read)
@@ -165,7 +106,7 @@ impl Value for WebhookSubscription {
     }
 
     fn show(&self) -> String {
-        match &self.url {
+        match &self.receiver.url {
             Some(url) => format!("{} ({url})", self.name),
             None => self.name.clone(),
         }
@@ -174,8 +115,8 @@ impl Value for WebhookSubscription {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::Config;
+    use crate::domain::{FailurePolicy, Format};
 
     fn parse(subscriptions: &str) -> Result<Config, String> {
         let text = format!("[[app]]\nid = 7\nkeys = [\"k\"]\n{subscriptions}");
@@ -193,11 +134,16 @@ mod tests {
              [[app.webhook.subscription]]\nname = \"pulled\"\n",
         )
         .expect("fine settings");
-        let [audit, pulled] = &config.apps[0].webhook.subscription[..] else { panic!("two") };
-        assert_eq!((audit.name.as_str(), audit.per_second), ("audit", 5));
-        assert_eq!((audit.format, audit.policy), (Format::Standard, FailurePolicy::Skip));
-        assert_eq!((audit.commands.len(), audit.secrets.len()), (1, 2));
-        assert!(pulled.url.is_none() && pulled.enabled);
+        let [audit, pulled] = &config.apps[0].webhook.others.subscription[..] else {
+            panic!("two")
+        };
+        assert_eq!((audit.name.as_str(), audit.delivery.per_second), ("audit", 5));
+        assert_eq!(
+            (audit.receiver.format, audit.delivery.policy),
+            (Format::Standard, FailurePolicy::Skip)
+        );
+        assert_eq!((audit.delivery.commands.len(), audit.receiver.secrets.len()), (1, 2));
+        assert!(pulled.receiver.url.is_none() && pulled.delivery.enabled);
         let shown = config.settings().iter().find(|s| s.path.ends_with("webhook.subscription"));
         assert_eq!(shown.expect("it is shown").value, "audit (http://127.0.0.1:9/a), pulled");
     }

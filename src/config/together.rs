@@ -1,8 +1,7 @@
 //! Settings that are right one by one and not together.
 
-use super::app::Webhook;
 use super::node::{Kafka, KafkaSecurity};
-use super::secret::{Secret, Url};
+use super::webhook::{ClientCertificate, Delivery, Receiver, Webhook};
 use crate::domain::Format;
 
 /// A setting, and what is wrong with it beside the others.
@@ -35,50 +34,33 @@ impl Kafka {
     }
 }
 
-/// What a subscriber's deliveries are made with, whether it is the main one or a further one.
-pub(super) struct Delivery<'s> {
-    pub(super) url: &'s Option<Url>,
-    pub(super) format: Format,
-    pub(super) token: &'s Option<Secret>,
-    pub(super) secrets: &'s [Secret],
-    /// The shortest and the longest wait between two attempts.
-    pub(super) retry_ms: (u64, u64),
-}
-
-impl Delivery<'_> {
-    pub(super) fn conflicts(&self) -> Vec<Wrong> {
-        let mut conflicts = Vec::new();
-        if self.retry_ms.0 > self.retry_ms.1 {
-            conflicts.push(("retry_min_ms", "it is larger than retry_max_ms"));
-        }
-        match self.format {
-            Format::Reference if !self.secrets.is_empty() => {
-                conflicts.push(("secrets", "they go with the format standard"));
-            }
-            Format::Standard if self.token.is_some() => {
-                conflicts.push(("token", "it goes with the format reference"));
-            }
-            Format::Standard if self.secrets.is_empty() && self.url.is_some() => {
-                conflicts.push(("secrets", "the format standard needs one"));
-            }
-            Format::Reference | Format::Standard => {}
-        }
-        conflicts
+/// What of a subscriber's settings does not go together, whether it is the main one or a further one.
+pub(super) fn delivery_conflicts(receiver: &Receiver, delivery: &Delivery) -> Vec<Wrong> {
+    let mut conflicts = Vec::new();
+    if delivery.retry_min_ms > delivery.retry_max_ms {
+        conflicts.push(("retry_min_ms", "it is larger than retry_max_ms"));
     }
+    match receiver.format {
+        Format::Reference if !receiver.secrets.is_empty() => {
+            conflicts.push(("secrets", "they go with the format standard"));
+        }
+        Format::Standard if receiver.token.is_some() => {
+            conflicts.push(("token", "it goes with the format reference"));
+        }
+        Format::Standard if receiver.secrets.is_empty() && receiver.url.is_some() => {
+            conflicts.push(("secrets", "the format standard needs one"));
+        }
+        Format::Reference | Format::Standard => {}
+    }
+    conflicts
 }
 
 impl Webhook {
     /// The settings are those of the table.
     pub(super) fn conflicts(&self) -> Vec<Wrong> {
-        let delivery = Delivery {
-            url: &self.url,
-            format: self.format,
-            token: &self.token,
-            secrets: &self.secrets,
-            retry_ms: (self.retry_min_ms, self.retry_max_ms),
-        };
-        let mut conflicts = delivery.conflicts();
-        if self.client_certificate.is_some() != self.client_key.is_some() {
+        let mut conflicts = delivery_conflicts(&self.receiver, &self.delivery);
+        let ClientCertificate { client_certificate, client_key } = &self.certificate;
+        if client_certificate.is_some() != client_key.is_some() {
             conflicts.push(("client_certificate", "a certificate and its key go together"));
         }
         conflicts

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::secret::{Secret, Url};
 use crate::domain::{AllowType, AppId, FailurePolicy, Fallback, Format, UserId};
+use crate::tags;
 
 /// A kind of setting.
 ///
@@ -224,27 +225,27 @@ impl Choice for bool {
 }
 
 impl Choice for AllowType {
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("allow_any", Self::AllowAny),
-        ("need_confirm", Self::NeedConfirm),
-        ("deny_any", Self::DenyAny),
-        ("AllowType_Type_AllowAny", Self::AllowAny),
-        ("AllowType_Type_NeedConfirm", Self::NeedConfirm),
-        ("AllowType_Type_DenyAny", Self::DenyAny),
-    ];
+    const CHOICES: &'static [(&'static str, Self)] = &{
+        let [a, b, c] = tags::ALLOW_TYPES;
+        [
+            ("allow_any", Self::AllowAny),
+            ("need_confirm", Self::NeedConfirm),
+            ("deny_any", Self::DenyAny),
+            a,
+            b,
+            c,
+        ]
+    };
 }
 
 impl Choice for FailurePolicy {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("hold-user", Self::HoldUser), ("skip", Self::Skip), ("halt", Self::Halt)];
+    const CHOICES: &'static [(&'static str, Self)] = &tags::FAILURE_POLICIES;
 }
 
 impl Choice for Format {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("reference", Self::Reference), ("standard", Self::Standard)];
+    const CHOICES: &'static [(&'static str, Self)] = &tags::FORMATS;
 }
 
 impl Choice for Fallback {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("allow", Self::Allow), ("deny", Self::Deny)];
+    const CHOICES: &'static [(&'static str, Self)] = &tags::FALLBACKS;
 }

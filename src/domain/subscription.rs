@@ -3,6 +3,8 @@
 //! An app's subscriptions are kept by a stream of its own, under a name that no account can have.
 //! Their secrets are sealed before they come here: the journal holds none that can be read.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
@@ -39,26 +41,6 @@ pub const REPLAYED_IDS_MAX: usize = 1000;
 pub const REPLAYED_USERS_MAX: usize = 100;
 /// Secrets of a subscription at most: the one in use, and those that it replaces.
 pub const SECRETS_MAX: usize = 4;
-
-/// What a secret of the standard format begins with; base64 of 24 to 64 bytes follows. Rule: Standard
-/// Webhooks, "Signature scheme".
-pub const STANDARD_PREFIX: &str = "whsec_";
-
-/// What is told after the fact. Rule: webhooks.md 1.
-pub const AFTER_COMMANDS: [&str; 6] = [
-    "Sns.CallbackBlackListAdd",
-    "Sns.CallbackBlackListDelete",
-    "Sns.CallbackFriendAdd",
-    "Sns.CallbackFriendDelete",
-    "Profile.CallbackPortraitSet",
-    "C2C.CallbackAfterSendMsg",
-];
-/// What is told of a command that is called nearly as often as it may be, at that moment: no record speaks
-/// of it, so it is owed to nobody. Rule: rest-api.md 10.
-pub const REQUEST_OVER_LIMIT: &str = "Alert.RequestOverLimit";
-/// What is asked before the fact.
-pub const BEFORE_COMMANDS: [&str; 3] =
-    ["Sns.CallbackPrevFriendAdd", "Sns.CallbackPrevFriendResponse", "C2C.CallbackBeforeSendMsg"];
 
 /// One subscription: what is asked for, where it goes and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -113,36 +95,53 @@ impl std::fmt::Debug for SealedSecret {
 /// How calls are made and repeated. Times in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DeliveryTerms {
-    /// How long one attempt may take, 100 to 30 000.
+    /// How long one attempt may take: [`Self::TIMEOUT_MS`].
     pub timeout_ms: u64,
-    /// The wait before the second attempt, 10 to 600 000.
+    /// The wait before the second attempt: [`Self::RETRY_MIN_MS`].
     pub retry_min_ms: u64,
-    /// The longest wait between two attempts, 10 to 86 400 000.
+    /// The longest wait between two attempts: [`Self::RETRY_MAX_MS`].
     pub retry_max_ms: u64,
     /// One attempt per call, as in the reference with its retry switched off.
     pub call_once: bool,
     /// What happens to a call that fails again and again.
     pub policy: FailurePolicy,
-    /// Attempts after which `policy` speaks, if it is not to hold the user, 1 to 1000.
+    /// Attempts after which `policy` speaks, if it is not to hold the user: [`Self::ATTEMPTS_MAX`].
     pub attempts_max: u32,
-    /// Calls in flight at most, 1 to 1024.
+    /// Calls in flight at most: [`Self::IN_FLIGHT_MAX`].
     pub in_flight_max: u32,
-    /// Calls per second at most, if limited, 1 to 100 000.
+    /// Calls per second at most, if limited: [`Self::PER_SECOND`] without its 0.
     pub per_second: Option<u32>,
+}
+
+impl DeliveryTerms {
+    /// The terms of whoever says nothing about them.
+    pub const DEFAULT: Self = Self {
+        timeout_ms: 2_000,
+        retry_min_ms: 500,
+        retry_max_ms: 60_000,
+        call_once: false,
+        policy: FailurePolicy::HoldUser,
+        attempts_max: 20,
+        in_flight_max: 64,
+        per_second: None,
+    };
+    /// How long one attempt may be given.
+    pub const TIMEOUT_MS: RangeInclusive<u64> = 100..=30_000;
+    /// How long the wait before the second attempt may be.
+    pub const RETRY_MIN_MS: RangeInclusive<u64> = 10..=600_000;
+    /// How long the longest wait may be.
+    pub const RETRY_MAX_MS: RangeInclusive<u64> = 10..=86_400_000;
+    /// How many attempts there may be before the policy speaks.
+    pub const ATTEMPTS_MAX: RangeInclusive<u64> = 1..=1000;
+    /// How many calls may be in flight.
+    pub const IN_FLIGHT_MAX: RangeInclusive<u64> = 1..=1024;
+    /// How many calls a second may have, as it is asked for: 0 stands for no limit.
+    pub const PER_SECOND: RangeInclusive<u64> = 0..=100_000;
 }
 
 impl Default for DeliveryTerms {
     fn default() -> Self {
-        Self {
-            timeout_ms: 2_000,
-            retry_min_ms: 500,
-            retry_max_ms: 60_000,
-            call_once: false,
-            policy: FailurePolicy::HoldUser,
-            attempts_max: 20,
-            in_flight_max: 64,
-            per_second: None,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -162,7 +161,7 @@ pub enum FailurePolicy {
 /// What goes on if a before-webhook gives no verdict, by what went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BeforeTerms {
-    /// How long it may take in all, in milliseconds, 100 to 5000.
+    /// How long it may take in all, in milliseconds: [`Self::TIMEOUT_MS`].
     pub timeout_ms: u64,
     /// No answer in time.
     pub on_timeout: Fallback,
@@ -176,16 +175,23 @@ pub struct BeforeTerms {
     pub on_busy: Fallback,
 }
 
+impl BeforeTerms {
+    /// The terms of whoever says nothing about them.
+    pub const DEFAULT: Self = Self {
+        timeout_ms: 2_000,
+        on_timeout: Fallback::Allow,
+        on_unreachable: Fallback::Allow,
+        on_status: Fallback::Allow,
+        on_malformed: Fallback::Allow,
+        on_busy: Fallback::Allow,
+    };
+    /// How long a question may be given.
+    pub const TIMEOUT_MS: RangeInclusive<u64> = 100..=5_000;
+}
+
 impl Default for BeforeTerms {
     fn default() -> Self {
-        Self {
-            timeout_ms: 2_000,
-            on_timeout: Fallback::Allow,
-            on_unreachable: Fallback::Allow,
-            on_status: Fallback::Allow,
-            on_malformed: Fallback::Allow,
-            on_busy: Fallback::Allow,
-        }
+        Self::DEFAULT
     }
 }
 

@@ -222,9 +222,11 @@ impl<'a> Batch<'a> {
         let refused = verdict.iter().flat_map(|verdict| &verdict.refused);
         let refused: BTreeMap<&str, &Refusal> =
             refused.map(|refusal| (refusal.user.as_str(), refusal)).collect();
-        for item in results.items.iter_mut().filter(|item| item.code == code::FORBIDDEN.number) {
+        for item in
+            results.items.iter_mut().filter(|item| item.result.code == code::FORBIDDEN.number)
+        {
             if let Some(refusal) = refused.get(item.name) {
-                item.say(refusal);
+                item.result.say(refusal);
             }
         }
         Answer::success(operation.service(), &results).at(executed.position)
@@ -241,12 +243,14 @@ impl<'a> Batch<'a> {
             outcomes.map(|outcome| outcome.map_err(|error| code::of_item(operation, error)));
         let items: Vec<Item<'_>> = self
             .verdicts(operation, expected)
-            .map(|(name, verdict)| Item::of(name, verdict, operation))
+            .map(|(name, verdict)| Item { name, result: EntryResult::of(verdict, operation) })
             .collect();
         // Rule: rest-api.md 4.5.
         let failed = match operation {
             Operation::FriendDelete => Vec::new(),
-            _ => items.iter().filter(|item| item.code != 0).map(|item| item.name).collect(),
+            _ => {
+                items.iter().filter(|item| item.result.is_failed()).map(|item| item.name).collect()
+            }
         };
         Results { items, failed }
     }
@@ -263,11 +267,11 @@ impl<'a> Batch<'a> {
             .map(|(name, found)| RelationItem {
                 name,
                 relation: found.unwrap_or(none),
-                code: found.err().map_or(0, |code| code.number),
-                info: Info::of(found.map(|_| ()), operation),
+                result: EntryResult::of(found.map(|_| ()), operation),
             })
             .collect();
-        let failed = items.iter().filter(|item| item.code != 0).map(|item| item.name).collect();
+        let failed = items.iter().filter(|item| item.result.is_failed());
+        let failed = failed.map(|item| item.name).collect();
         Relations { items, failed }
     }
 }
@@ -281,21 +285,32 @@ pub(super) struct Results<'a> {
     failed: Vec<&'a str>,
 }
 
-/// What one entry came to: always all three members.
+/// What one entry came to.
 #[derive(Serialize)]
 struct Item<'a> {
     #[serde(rename = "To_Account")]
     name: &'a str,
+    #[serde(flatten)]
+    result: EntryResult,
+}
+
+/// Code and text of one entry: always both.
+#[derive(Serialize)]
+pub(super) struct EntryResult {
     #[serde(rename = "ResultCode")]
     code: u32,
     #[serde(rename = "ResultInfo")]
     info: Info,
 }
 
-impl<'a> Item<'a> {
-    fn of(name: &'a str, verdict: Result<(), ErrorCode>, operation: Operation) -> Self {
+impl EntryResult {
+    pub(super) fn of(verdict: Result<(), ErrorCode>, operation: Operation) -> Self {
         let code = verdict.err().map_or(0, |code| code.number);
-        Self { name, code, info: Info::of(verdict, operation) }
+        Self { code, info: Info::of(verdict, operation) }
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        self.code != 0
     }
 
     /// Hands on with which code and text it was refused, as far as they are ours to hand on.
@@ -323,10 +338,8 @@ pub(super) struct RelationItem<'a> {
     name: &'a str,
     #[serde(rename = "Relation")]
     relation: &'static str,
-    #[serde(rename = "ResultCode")]
-    code: u32,
-    #[serde(rename = "ResultInfo")]
-    info: Info,
+    #[serde(flatten)]
+    result: EntryResult,
 }
 
 #[cfg(test)]
@@ -417,7 +430,8 @@ mod tests {
         let (batch, _) = Batch::read(&body.from, &body.to).map_err(Failure::code).unwrap();
         let found = [Ok("BOTH"), Err(code::ACCOUNT_NOT_IMPORTED)];
         let Relations { items, failed } = batch.relations(Operation::FriendCheck, found, "NONE");
-        let relations: Vec<_> = items.iter().map(|item| (item.relation, item.code)).collect();
+        let relations: Vec<_> =
+            items.iter().map(|item| (item.relation, item.result.code)).collect();
         assert_eq!(relations, [("NONE", 30002), ("BOTH", 0), ("NONE", 30003)]);
         assert_eq!(failed, ["", "carl"]);
     }

@@ -18,7 +18,8 @@ use crate::actors::{Asker, ExecuteError, ItemError};
 use crate::domain::{
     Command, Ground, Matter, Message, NewFriend, OfferForm, RequestAnswer, UserId, Verdict, Words,
 };
-use crate::webhooks::{BeforeCommand, Question, Unreadable};
+use crate::tags::BeforeCommand;
+use crate::webhooks::{Question, Unreadable};
 
 /// Items of a command that are answered without it: their places, in order, and why.
 pub(super) type Settled = Vec<(usize, ItemError)>;

@@ -13,10 +13,10 @@ use super::answer::{Answer, Failure};
 use super::error_code::{self as code, ErrorCode};
 use super::gate::{App, Caller};
 use super::shape::{self, Shape};
-use super::webhook::Webhooks;
 use crate::actors::{Asker, ExecuteError, Executed, Users};
 use crate::domain::{CallKey, Command, Timestamp, UserId, UserKey};
 use crate::journal::Origin;
+use crate::subscriptions::Subscribers;
 use crate::webhooks::Consultant;
 
 /// The platform that stands in records and webhooks for calls of this API.
@@ -46,7 +46,8 @@ pub(super) struct Call<'a> {
     pub(super) users: &'a Users,
     /// When all parts of the call are over.
     pub(super) deadline: Cell<Instant>,
-    pub(super) webhooks: &'a dyn Webhooks,
+    /// Who hears of the app's events.
+    pub(super) subscribers: &'a Subscribers,
     /// Who asks others beforehand.
     pub(super) consultant: &'a Consultant,
 }

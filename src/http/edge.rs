@@ -29,12 +29,12 @@ use super::metrics::{Code, Metrics};
 use super::proxy;
 use super::query::{self, Query};
 use super::settings::{ANSWER_GRACE, Settings};
-use super::webhook::Webhooks;
 use super::{Operation, handle};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::AppId;
 use crate::patience::Body;
+use crate::subscriptions::Subscribers;
 use crate::webhooks::{BEFORE_TIMEOUT_MAX_MS, Consultant, Subnet};
 
 static CORDON_NODE: HeaderName = HeaderName::from_static("cordon-node");
@@ -45,7 +45,7 @@ static CORDON_POSITION: HeaderName = HeaderName::from_static("cordon-position");
 pub(super) struct Edge {
     gate: Gate,
     users: Users,
-    webhooks: Arc<dyn Webhooks>,
+    subscribers: Arc<Subscribers>,
     clock: Clock,
     metrics: Metrics,
     node: HeaderValue,
@@ -66,14 +66,14 @@ impl Edge {
     pub(super) fn new(
         settings: Settings,
         users: Users,
-        webhooks: Arc<dyn Webhooks>,
+        subscribers: Arc<Subscribers>,
         clock: Clock,
         metrics: Metrics,
     ) -> io::Result<Self> {
         Ok(Self {
             gate: Gate::new(&settings),
             users,
-            webhooks,
+            subscribers,
             clock,
             metrics,
             node: HeaderValue::try_from(&settings.node)
@@ -129,7 +129,7 @@ impl Edge {
                 let app = caller.app.id;
                 let (counted, alarm) = caller.app.count(operation, now);
                 let users = &self.users;
-                let webhooks = &*self.webhooks;
+                let subscribers = &*self.subscribers;
                 let (key, as_client) = (None, false);
                 let deadline = Cell::new(started);
                 let call = Call {
@@ -142,11 +142,12 @@ impl Edge {
                     as_client,
                     users,
                     deadline,
-                    webhooks,
+                    subscribers,
                     consultant,
                 };
                 if let Some(alarm) = alarm {
-                    webhooks.alert(alarm, call.origin());
+                    let near = alarm.counted(self.clock.clone());
+                    subscribers.alert(app, near, call.origin());
                 }
                 let answered = match counted {
                     Ok(()) => self.carry_out(head, payload, call).await,

@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::Operation;
 use super::settings::CALLS_PER_SECOND_MAX;
-use crate::domain::{AppId, Timestamp};
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::webhooks::RequestOverLimit;
 
 /// Above how much of a limit somebody is told, in hundredths. Rule: the reference, "API Overclocking Alarm
 /// Callbacks".
 const ALARM_PERCENT: u64 = 80;
 /// The pause between two alarms about the same command, in milliseconds.
 const ALARM_PAUSE_MS: i64 = 60_000;
+/// The longest wait, in ms, for the second that the alarm is about to end. It is only reached when the
+/// clock goes back.
+const ALARM_WAIT_MAX_MS: i64 = 2_000;
 
 /// How far the clock may go back without being noticed, in milliseconds: threads read it at
 /// slightly different times.
@@ -156,8 +162,7 @@ impl Frequency {
 
 /// A command is called nearly as often as it may be.
 #[derive(Clone, Debug)]
-pub struct Alarm {
-    pub(super) app: AppId,
+pub(super) struct Alarm {
     pub(super) operation: Operation,
     pub(super) frequency: Arc<Frequency>,
     pub(super) second: u32,
@@ -165,32 +170,28 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Whose limit it is.
-    pub fn app(&self) -> AppId {
-        self.app
+    /// Waits until the second is over, and tells how often the command was called in it.
+    pub(super) async fn counted(self, clock: Clock) -> RequestOverLimit {
+        let left_ms = (self.ends_at().0 - clock.now().0).clamp(0, ALARM_WAIT_MAX_MS);
+        tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())).await;
+        RequestOverLimit {
+            command: self.operation.command(),
+            requests: self.requests(),
+            limit: self.frequency.limit,
+        }
     }
 
-    /// The command, like `sns/friend_add`.
-    pub fn command(&self) -> &'static str {
-        self.operation.command()
-    }
-
-    /// Calls that a second may have.
-    pub fn limit(&self) -> u32 {
-        self.frequency.limit
-    }
-
-    /// When the second is over, and [`Self::requests`] known.
-    pub fn ends_at(&self) -> Timestamp {
+    /// When the second is over.
+    fn ends_at(&self) -> Timestamp {
         let second = self.at.0.div_euclid(1000);
         let ahead = self.second.wrapping_sub(second as u32);
         Timestamp((second + i64::from(ahead) + 1) * 1000)
     }
 
     /// The calls of the second, refused ones too.
-    pub fn requests(&self) -> u32 {
+    fn requests(&self) -> u32 {
         // Somebody who asks too late hears what is certain.
-        let least = u64::from(self.limit()) * ALARM_PERCENT / 100 + 1;
+        let least = u64::from(self.frequency.limit) * ALARM_PERCENT / 100 + 1;
         self.frequency.calls(self.second).unwrap_or(u32::try_from(least).unwrap_or(u32::MAX))
     }
 }

@@ -16,11 +16,11 @@ use super::error_code as code;
 use super::gate::Gate;
 use super::query::Query;
 use super::settings::{App, MessageRules, RateLimits, Settings};
-use super::webhook::Nobody;
 use super::{Operation, body, handle, idempotency};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::{AllowType, AppId, Timestamp};
+use crate::subscriptions::Subscribers;
 use crate::usersig;
 use crate::webhooks::{Consultant, Desks, consult};
 
@@ -40,6 +40,7 @@ thread_local! {
 struct Door {
     gate: Gate,
     users: Users,
+    subscribers: Subscribers,
     consultant: Consultant,
     usersig: String,
 }
@@ -59,11 +60,13 @@ impl Door {
             messages: MessageRules::default(),
         };
         let now_s = NOW.unix_seconds().into();
-        let desks = Desks::new(Clock::fixed(NOW), consult::Metrics::default());
+        let clock = Clock::fixed(NOW);
+        let desks = Desks::new(clock.clone(), consult::Metrics::default());
         desks.serve(Vec::new(), &[]);
         Self {
             gate: Gate::new(&Settings { apps: vec![app], ..Settings::default() }),
             users: Users::nobody(),
+            subscribers: Subscribers::nobody(clock, desks.clone()),
             consultant: Consultant::new(desks),
             usersig: usersig::sign(APP, KEY, ADMIN, 60, now_s),
         }
@@ -87,7 +90,7 @@ impl Door {
             as_client: false,
             users: &self.users,
             deadline: Cell::new(Instant::now()),
-            webhooks: &Nobody,
+            subscribers: &self.subscribers,
             consultant: &self.consultant,
         };
         let answered = if keyed {

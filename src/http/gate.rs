@@ -174,7 +174,6 @@ impl App {
             let (may, told) = frequency.count(now);
             passes = may;
             alarm = told.map(|second| Alarm {
-                app: self.id,
                 operation,
                 frequency: frequency.clone(),
                 second,

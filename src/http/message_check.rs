@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::answer::{Answered, Info};
-use super::batch::Batch;
+use super::answer::Answered;
+use super::batch::{Batch, EntryResult};
 use super::call::Call;
 use super::error_code as code;
 use super::relation::{self, Sides};
@@ -32,11 +32,11 @@ pub(super) async fn check(call: &Call<'_>, body: &str) -> Answered {
         // A caller that reads the verdict alone must not let an unchecked message through.
         verdict: verdict.unwrap_or(Verdict::Strangers),
         sender_code: verdict.unwrap_or(Verdict::Strangers).code(rules),
-        code: verdict.err().map_or(0, |code| code.number),
-        info: Info::of(verdict.map(|_| ()), call.operation),
+        result: EntryResult::of(verdict.map(|_| ()), call.operation),
     });
     let items: Vec<Item<'_>> = items.collect();
-    let failed = items.iter().filter(|item| item.code != 0).map(|item| item.name).collect();
+    let failed = items.iter().filter(|item| item.result.is_failed());
+    let failed = failed.map(|item| item.name).collect();
     Ok(call.success(&Checked { items, failed }))
 }
 
@@ -103,10 +103,8 @@ struct Item<'a> {
     verdict: Verdict,
     #[serde(rename = "ErrorCodeForSender")]
     sender_code: u32,
-    #[serde(rename = "ResultCode")]
-    code: u32,
-    #[serde(rename = "ResultInfo")]
-    info: Info,
+    #[serde(flatten)]
+    result: EntryResult,
 }
 
 #[cfg(test)]

@@ -60,17 +60,12 @@ use self::edge::Edge;
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::patience::{ConnectionState, Patience, Patient, READ_BYTES};
+use crate::subscriptions::Subscribers;
 use crate::webhooks::{Consultant, Desks};
 
 pub use self::error_code::ErrorCode;
-pub use self::frequency::Alarm;
 pub use self::metrics::Metrics;
 pub use self::settings::{App, MessageRules, RateLimits, Settings};
-pub use self::webhook::{
-    Asked, Counted, Deliveries, DeliverySeen, DeskError, EventSeen, EventsWanted, LetterSeen,
-    LogWanted, NewSecret, Page, PageFrom, PageWanted, ParkedSeen, ReplaySeen, SetSubscription,
-    Source, State, StatusSeen, SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
-};
 
 /// Which service of the API a command belongs to; it decides the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +279,7 @@ routes! {
 pub fn serve(
     settings: Settings,
     users: Users,
-    webhooks: Arc<dyn Webhooks>,
+    subscribers: Arc<Subscribers>,
     clock: Clock,
     metrics: Metrics,
     desks: Arc<Desks>,
@@ -308,7 +303,7 @@ pub fn serve(
     }
     let stopping = server.graceful_shutdown_signal();
     let malformed = metrics.malformed.clone();
-    let edge = Arc::new(Edge::new(settings, users, webhooks, clock, metrics)?);
+    let edge = Arc::new(Edge::new(settings, users, subscribers, clock, metrics)?);
     // The edge is the whole service: actix's router would match decoded paths by regex, and its
     // requests and responses cost several allocations that a table of literal paths does not need.
     let server = server.listen("api", listener, move || {

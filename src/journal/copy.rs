@@ -154,36 +154,40 @@ impl Copied {
 
 /// Kills the copy of a test of the whole program once so many records are there. Not in a release build.
 #[cfg(debug_assertions)]
-async fn told_to_die(records: u64, to: &dyn Journal, lanes: &mut [Lane]) -> Result<(), CopyError> {
+async fn told_to_die(
+    records: u64,
+    to: &dyn Journal,
+    pipelines: &mut [Pipeline],
+) -> Result<(), CopyError> {
     static TOLD: std::sync::LazyLock<Option<u64>> =
         std::sync::LazyLock::new(|| std::env::var("TEST_COPY_DIES").ok()?.parse().ok());
     if *TOLD == Some(records) {
         to.flush();
-        settle_all(lanes).await?;
+        settle_all(pipelines).await?;
         std::process::abort();
     }
     Ok(())
 }
 
 /// Waits for all that is in flight.
-async fn settle_all(lanes: &mut [Lane]) -> Result<(), CopyError> {
-    for lane in lanes {
-        while lane.settled < lane.sent {
-            lane.settle().await?;
+async fn settle_all(pipelines: &mut [Pipeline]) -> Result<(), CopyError> {
+    for pipeline in pipelines {
+        while pipeline.settled < pipeline.sent {
+            pipeline.settle().await?;
         }
     }
     Ok(())
 }
 
 /// One partition on its way.
-struct Lane {
+struct Pipeline {
     partition: Partition,
     settlements: UnboundedReceiver<Settlement>,
     sent: u64,
     settled: u64,
 }
 
-impl Lane {
+impl Pipeline {
     /// Takes note of the next settlement.
     async fn settle(&mut self) -> Result<u64, CopyError> {
         let expected = Offset(self.settled);
@@ -223,14 +227,19 @@ pub async fn copy(
     let ends: Vec<Offset> = places.iter().map(|(_, end)| *end).collect();
     let (mut copied, wanted) = beginning(from, &ends)?;
     let (_, found) = beginning(to, &ends)?;
-    let mut lanes = Vec::new();
+    let mut pipelines = Vec::new();
     for ((partition, end), (wanted, found)) in places.iter().zip(wanted.iter().zip(&found)) {
         if wanted != found {
             return Err(CopyError::NotEmpty { partition: *partition, end: *end });
         }
         let (sender, settlements) = unbounded_channel();
         to.attach(*partition, sender);
-        lanes.push(Lane { partition: *partition, settlements, sent: end.0, settled: end.0 });
+        pipelines.push(Pipeline {
+            partition: *partition,
+            settlements,
+            sent: end.0,
+            settled: end.0,
+        });
     }
     let mut in_flight = 0;
     let mut reader = from.reader(&places)?;
@@ -240,10 +249,10 @@ pub async fn copy(
             break;
         }
         for entry in &entries {
-            let lane = &mut lanes[usize::from(entry.partition.0)];
-            if entry.offset.0 != lane.sent {
+            let pipeline = &mut pipelines[usize::from(entry.partition.0)];
+            if entry.offset.0 != pipeline.sent {
                 let (place, detail) = (
-                    format!("partition {}, offset {}", entry.partition, lane.sent),
+                    format!("partition {}, offset {}", entry.partition, pipeline.sent),
                     "the record is missing".to_owned(),
                 );
                 return Err(JournalError::Corrupt { place, detail }.into());
@@ -258,22 +267,23 @@ pub async fn copy(
                     Err(error) => return Err(error.into()),
                 }
             }
-            lane.sent += 1;
+            pipeline.sent += 1;
             in_flight += 1;
             copied.add(entry);
             #[cfg(debug_assertions)]
-            told_to_die(copied.records, to, &mut lanes).await?;
+            told_to_die(copied.records, to, &mut pipelines).await?;
         }
         to.flush();
         while in_flight > IN_FLIGHT_MAX
-            && let Some(lane) = lanes.iter_mut().max_by_key(|lane| lane.sent - lane.settled)
+            && let Some(pipeline) =
+                pipelines.iter_mut().max_by_key(|pipeline| pipeline.sent - pipeline.settled)
         {
-            in_flight -= lane.settle().await? as usize;
+            in_flight -= pipeline.settle().await? as usize;
         }
         progress(&copied);
     }
     to.flush();
-    settle_all(&mut lanes).await?;
+    settle_all(&mut pipelines).await?;
     progress(&copied);
     Ok(copied)
 }
@@ -304,9 +314,9 @@ mod tests {
                 journal.append(partition, text.as_bytes()).expect("there is room");
             }
             journal.flush();
-            let mut lane = Lane { partition, settlements, sent, settled };
-            while lane.settled < lane.sent {
-                lane.settle().await.expect("it is settled");
+            let mut pipeline = Pipeline { partition, settlements, sent, settled };
+            while pipeline.settled < pipeline.sent {
+                pipeline.settle().await.expect("it is settled");
             }
         }
     }

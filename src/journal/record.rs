@@ -97,6 +97,18 @@ pub struct Origin {
     pub platform: Box<str>,
 }
 
+impl Origin {
+    /// Of what a node asks for by itself, under a new id.
+    pub fn own() -> Self {
+        Self {
+            operator: "cordon".into(),
+            request: Uuid::now_v7(),
+            ip: "".into(),
+            platform: "RESTAPI".into(),
+        }
+    }
+}
+
 /// Which effects a record answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause {

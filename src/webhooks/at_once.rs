@@ -7,11 +7,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::caller::{Bounds, Caller, Outcome, Post, Tls};
-use super::command::CallbackCommand;
 use super::subscription::Subscription;
 use crate::clock::Clock;
-use crate::domain::subscription::REQUEST_OVER_LIMIT;
 use crate::journal::Origin;
+use crate::tags::{CallbackCommand, REQUEST_OVER_LIMIT};
 
 /// How long such a call may take at most.
 pub const AT_ONCE_PATIENCE: Duration = Duration::from_secs(3);

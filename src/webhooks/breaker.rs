@@ -1,7 +1,7 @@
 //! Whether a receiver counts as down; pure.
 //!
 //! A receiver is down when nobody comes through: after a row of failures that no success interrupts,
-//! and that is no single user's doing. From then on one call at a time finds out whether it is back,
+//! and that is no single user's doing. From then on one delivery at a time finds out whether it is back,
 //! after growing waits, and no attempt is spent: an outage costs lag alone.
 
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ impl Breaker {
         self.open.is_some()
     }
 
-    /// How many calls may be out at `now`, of at most `max`.
+    /// How many deliveries may be out at `now`, of at most `max`.
     pub(super) fn allows(&self, now: u64, max: usize) -> usize {
         match &self.open {
             None => max,
@@ -69,7 +69,7 @@ impl Breaker {
         *self = Self { streak: self.streak + 1, ..Self::default() };
     }
 
-    /// A call went out.
+    /// A delivery went out.
     pub(super) fn sent(&mut self) {
         if let Some(open) = &mut self.open {
             open.probing = true;
@@ -81,7 +81,7 @@ impl Breaker {
         self.open.as_ref().filter(|open| !open.probing).map(|open| open.probe_at)
     }
 
-    /// A call came through. Answers whether the receiver had counted as down.
+    /// A delivery came through. Answers whether the receiver had counted as down.
     pub(super) fn succeeded(&mut self) -> bool {
         self.streak += u64::from(self.failures > 0);
         self.failures = 0;
@@ -97,7 +97,7 @@ impl Breaker {
         }
     }
 
-    /// A call of `user` failed. Answers whether the receiver counts as down since this very failure.
+    /// A delivery of `user` failed. Answers whether the receiver counts as down since this very failure.
     pub(super) fn failed(&mut self, now: u64, user: UserId, fault: Fault) -> bool {
         if let Some(open) = &mut self.open {
             // Several may have been out when it opened.

@@ -1,18 +1,18 @@
-//! How many calls a replay would make, before it is begun.
+//! How many deliveries a replay would make, before it is begun.
 
 use std::time::Instant;
 
 use super::feed::{Said, Tail};
 use super::subscription::Subscription;
-use crate::journal::{Journal, JournalError, Offset, Partition, Place};
+use crate::journal::{JournalError, Offset, Partition, Place, ReadJournal};
 
-/// How many calls `subscription`, a replay, would make; and whether everything was looked at before
+/// How many deliveries `subscription`, a replay, would make; and whether everything was looked at before
 /// `deadline`. Reads from disk, or over the network.
 ///
 /// Errors: the journal cannot be read.
 pub fn count(
     subscription: &Subscription,
-    journal: &dyn Journal,
+    journal: &dyn ReadJournal,
     deadline: Instant,
 ) -> Result<(u64, bool), JournalError> {
     let ranges = subscription.replay.iter().flat_map(|replay| &replay.ranges);
@@ -31,12 +31,13 @@ pub fn count(
                 break;
             }
             for fed in fed {
-                let Said::Commit { calls: Some(calls), .. } = &fed.said else { continue };
-                if calls.app != subscription.app {
+                let Said::Commit { deliveries: Some(deliveries), .. } = &fed.said else { continue };
+                if deliveries.app != subscription.app {
                     continue;
                 }
-                let told = bounds.narrow(subscription.commands, (partition, fed.offset), calls);
-                count += calls.wanted(told).count() as u64;
+                let told =
+                    bounds.narrow(subscription.commands, (partition, fed.offset), deliveries);
+                count += deliveries.wanted(told).count() as u64;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Where cursors are kept, and under which names: by whoever owns the partitions and appends to them.
 //!
-//! A cursor moves only after the subscriber answered: a crash in between repeats calls, which the
+//! A cursor moves only after the subscriber answered: a crash in between repeats deliveries, which the
 //! receiver drops by `webhook-id`. The other order would lose some in silence.
 
 use std::fmt;

@@ -17,7 +17,7 @@ use crate::journal::{Journal, Offset, Partition, Place};
 
 /// Reads of a journal over a network that subscriptions make at the same time.
 const READS_AWAY_MAX: usize = 16;
-/// After this many records, subscriptions without calls in them are told, too, so that they keep up.
+/// After this many records, subscriptions without deliveries in them are told, too, so that they keep up.
 const SILENT_NEWS: usize = 256;
 /// How long at least lies between two saves of one cursor, in milliseconds.
 const SAVE_PERIOD_MIN_MS: u64 = 1_000;

@@ -13,7 +13,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::caller::Outcome;
-use super::command::CallbackCommand;
 use super::cursor::CursorName;
 use super::line::Line;
 use super::series::{self, Labels, Series};
@@ -21,6 +20,7 @@ use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::journal::{Journal, Offset, Partition};
+use crate::tags::CallbackCommand;
 
 /// The webhooks' metrics. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ struct Attempt {
     outcome: &'static str,
 }
 
-/// How a call came to its end.
+/// How a delivery came to its end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct Delivery {
     command: &'static str,
@@ -184,7 +184,7 @@ impl Metrics {
             halted: AtomicBool::new(false),
         });
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        // One of the same name that was deleted may still be at its last calls.
+        // One of the same name that was deleted may still be at its last deliveries.
         let goes_on = |known: &Gauges| known.labels != gauges.labels;
         watched.retain(|known| known.upgrade().is_some_and(|known| goes_on(&known)));
         watched.push(Arc::downgrade(&gauges));
@@ -207,7 +207,7 @@ impl Counts {
         self.attempt_seconds.observe(seconds);
     }
 
-    /// A call is done with: delivered, or given up.
+    /// A delivery is done with: delivered, or given up.
     pub(super) fn done(&self, command: CallbackCommand, delivered: bool) {
         let delivered = if delivered { "true" } else { "false" };
         self.deliveries.add(Delivery { command: command.name(), delivered });

@@ -1,17 +1,20 @@
 //! What subscribers hear.
 //!
-//! The queue is the journal: a call is a pure function of a record and of what a subscription asks
-//! for, and all that is kept is a cursor per subscription and partition. Promises: every call that a
+//! The queue is the journal: a delivery is a pure function of a record and of what a subscription asks
+//! for, and all that is kept is a cursor per subscription and partition. Promises: every delivery that a
 //! subscription asks for is made until it was accepted, at least once, in journal order per user,
 //! with the same id and the same bytes on every try; an outage of the receiver costs lag, not
-//! calls. The room knows neither actors nor the API edge.
+//! deliveries. The room knows neither actors nor the API edge.
+//!
+//! A *delivery* is what a record owes to a subscription, whatever comes of it; a *call* is one HTTP request:
+//! an attempt at a delivery, a question, or a word at once.
 //!
 //! A subscription that was never seen in a partition begins at the partition's end, not at its
 //! beginning: the history before it is nobody's concern at a new address. That end is made durable
 //! as the first cursor by [`Handle::follow`], which a node awaits before it serves the partition,
 //! so nothing that happens from then on is missed.
 //!
-//! [`command`] and [`payload`] say what is told, [`digest`] how it is named and counted,
+//! [`payload`] says what is told, [`digest`] how it is named and counted,
 //! [`format`](mod@format) what it looks like on the wire, [`guard`] where it may go, [`caller`] how it
 //! gets there. `feed` and `hub` read the journal once for all. `line` decides for one subscription what
 //! goes out next, with one `lane` per partition, `breaker` and [`retry`]: no IO, no clock. `dispatcher`
@@ -21,7 +24,6 @@
 mod at_once;
 mod breaker;
 pub mod caller;
-pub mod command;
 pub mod consult;
 mod count;
 pub mod cursor;
@@ -39,6 +41,7 @@ pub mod payload;
 pub mod retry;
 mod series;
 pub mod subscription;
+mod switches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -57,13 +60,12 @@ pub use breaker::{FAILING_USERS_MIN, FAILURES_IN_A_ROW_MAX};
 pub use caller::{
     Bounds, Caller, Certificate, CertificateError, Failure, Link, Outcome, Post, Tls, TlsError,
 };
-pub use command::{BeforeCommand, CallbackCommand, Switches};
 pub use consult::answer::Unreadable;
 pub use consult::question::Question;
 pub use consult::{BEFORE_TIMEOUT_MAX_MS, Consultant, Desks, Target};
 pub use count::count;
 pub use cursor::{CURSORS, CursorError, CursorName, Cursors};
-pub use digest::CallId;
+pub use digest::DeliveryId;
 pub use endpoint::{Endpoint, EndpointError};
 pub use format::{Secret, SecretError, Signer};
 pub use guard::{Guard, Guarded, Subnet};
@@ -74,6 +76,7 @@ pub use lane::{
 pub use metrics::Metrics;
 pub use retry::Schedule;
 pub use subscription::Subscription;
+pub use switches::Switches;
 
 use crate::clock::Clock;
 use crate::journal::{Journal, Partition};
@@ -134,7 +137,7 @@ pub fn start(
     let afar = journal.is_remote().then(|| Afar::begin(Arc::clone(&journal))).transpose()?;
     let (ended, has_ended) = watch::channel(());
     let (commands, orders) = mpsc::channel(ORDERS_MAX);
-    let watched = metrics.clone();
+    let (known, watched) = (Arc::clone(&journal), metrics.clone());
     thread::Builder::new().name("webhooks".to_owned()).spawn(move || {
         let readers = Readers::new();
         let source = match afar {
@@ -160,7 +163,7 @@ pub fn start(
         runtime.shutdown_background();
         drop(ended);
     })?;
-    Ok(Handle { commands, has_ended, watched })
+    Ok(Handle { commands, has_ended, journal: known, watched })
 }
 
 /// All subscriptions of the node.
@@ -289,19 +292,19 @@ fn caller(subscription: &Subscription, tls: Option<&Tls>) -> Rc<Caller> {
 }
 
 /// The running webhooks. Dropping it ends them as [`Handle::stop`] does, without waiting.
-#[derive(Debug)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// Has no sender any more once the thread has ended.
     has_ended: watch::Receiver<()>,
+    journal: Arc<dyn Journal>,
     watched: Metrics,
 }
 
 impl Handle {
-    /// Records of `journal` that the subscription of this name, or the replay, is not done with, in
-    /// each partition in which it is followed here.
-    pub fn lags(&self, journal: &dyn Journal, of: &CursorName<'_>) -> BTreeMap<Partition, u64> {
-        self.watched.lags(journal, of)
+    /// Records that the subscription of this name, or the replay, is not done with, in each partition in
+    /// which it is followed here.
+    pub fn lags(&self, of: &CursorName<'_>) -> BTreeMap<Partition, u64> {
+        self.watched.lags(&*self.journal, of)
     }
 
     /// Serves exactly `subscriptions` from now on: new ones in the partitions that are followed,

@@ -1,13 +1,13 @@
-//! How long a failed call waits for its next attempt; pure.
+//! How long a failed delivery waits for its next attempt; pure.
 
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// When a failed call is tried again.
+/// When a failed delivery is tried again.
 ///
 /// The wait doubles from `first_ms` to `max_ms`; each is longer by up to half of it, so that users
-/// whose calls failed together do not come back together.
+/// whose deliveries failed together do not come back together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// The wait behind the first attempt, in milliseconds.
@@ -23,7 +23,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The wait after `attempts` attempts, at least one, at the call `id`.
+    /// The wait after `attempts` attempts, at least one, at the delivery `id`.
     ///
     /// The jitter is a function of the id and the number: the same history has the same schedule.
     pub fn wait(&self, attempts: u32, id: &str) -> Duration {

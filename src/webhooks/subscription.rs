@@ -1,15 +1,15 @@
 //! A subscription as it is served: what was set, with its secrets opened.
 
 use super::caller::Certificate;
-use super::command::Switches;
 use super::cursor::CursorName;
-use super::digest::CallId;
+use super::digest::DeliveryId;
 use super::endpoint::Endpoint;
 use super::format::Signer;
 use super::guard::Guard;
 use super::lane::{Bounds, Scope, Target};
 use super::line::Terms;
 use super::retry::Schedule;
+use super::switches::Switches;
 use crate::domain::{AppId, DeliveryTerms, Replay, Seek, SeekTo};
 use crate::journal::{Offset, Partition};
 
@@ -26,7 +26,7 @@ pub struct Subscription {
     pub guard: Guard,
     /// What is shown to a receiver that asks who calls over `https`.
     pub certificate: Option<Certificate>,
-    /// What calls look like, and what signs them.
+    /// What deliveries look like, and what signs them.
     pub signer: Signer,
     /// The headers beside those of the format are sent.
     pub headers: bool,
@@ -34,7 +34,7 @@ pub struct Subscription {
     pub commands: Switches,
     /// Off: nothing is sent, and what is owed stays owed.
     pub enabled: bool,
-    /// How calls are made and repeated.
+    /// How deliveries are made and repeated.
     pub delivery: DeliveryTerms,
     /// The moves by operators that are in force, the last one behind the others.
     pub seeks: Vec<Seek>,
@@ -70,7 +70,7 @@ impl Subscription {
                 since: replay.since,
                 before: replay.until,
                 users: replay.users.clone(),
-                ids: replay.ids.iter().filter_map(|id| id.parse::<CallId>().ok()).collect(),
+                ids: replay.ids.iter().filter_map(|id| id.parse::<DeliveryId>().ok()).collect(),
             }
         };
         Scope {

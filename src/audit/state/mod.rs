@@ -15,10 +15,10 @@ use std::ops::ControlFlow;
 pub use shape::{Blocked, Call, Friend, Offer, Request, Stage, State};
 use shape::{write_json, write_table};
 
-use super::walk::{Reading, Walk, all_partitions};
+use super::walk::{Walk, all_partitions};
 use super::{AuditError, Format, until_closed};
 use crate::domain::{AppId, Timestamp, User, UserId, UserKey};
-use crate::journal::{Admitted, Body, Commit, Offset, Partition, ReadJournal, partition_of};
+use crate::journal::{Commit, Offset, Partition, ReadJournal, partition_of};
 
 /// Whose state, when, and how to write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +78,10 @@ pub fn run(
         }
     }
     let mut search = Search::new(key, options.at);
-    search.read(&mut Walk::over(journal, &[home])?)?;
-    let summary = Summary { unreadable: search.unreadable };
+    let unreadable = search.read(&mut Walk::over(journal, &[home])?)?;
+    let summary = Summary { unreadable };
     if !search.is_known() {
-        let (app, unreadable) = (Some(app), search.unreadable);
+        let app = Some(app);
         return Err(AuditError::UnknownUser { user: options.user, app, unreadable });
     }
     let past = search.found();
@@ -97,19 +97,12 @@ pub fn run(
 /// The app in which the journal knows `user`.
 fn only_app(journal: &dyn ReadJournal, user: UserId) -> Result<AppId, AuditError> {
     let mut apps = BTreeSet::new();
-    let mut unreadable = 0;
-    Walk::over(journal, &all_partitions(journal))?.run(|step, _| {
-        match step.reading {
-            Reading::Record(record, Admitted::Valid) => match record.body {
-                Body::Commit(commit) if commit.key.user == user => {
-                    apps.insert(commit.key.app);
-                }
-                _ => {}
-            },
-            Reading::Unreadable { admitted: Admitted::Valid, .. } => unreadable += 1,
-            Reading::Record(..) | Reading::Unreadable { .. } => {}
+    let mut walk = Walk::over(journal, &all_partitions(journal))?;
+    let unreadable = walk.commits(None, |_, commit| {
+        if commit.key.user == user {
+            apps.insert(commit.key.app);
         }
-        Ok(ControlFlow::Continue(()))
+        ControlFlow::Continue(())
     })?;
     match apps.pop_first() {
         None => Err(AuditError::UnknownUser { user, app: None, unreadable }),
@@ -143,34 +136,29 @@ struct Search {
     latest: Past,
     /// At the moment, as it looks so far, if records behind it were read.
     kept: Option<Past>,
-    unreadable: u64,
 }
 
 impl Search {
     fn new(key: UserKey, until: Option<Moment>) -> Self {
         let latest = Past { user: User::new(key.user), last: None };
-        Self { key, until, latest, kept: None, unreadable: 0 }
+        Self { key, until, latest, kept: None }
     }
 
-    fn read(&mut self, walk: &mut Walk) -> Result<(), AuditError> {
-        walk.run(|step, _| {
-            let behind = matches!(self.until, Some(Moment::Place(_, last)) if step.offset > last);
+    /// Answers how many records cannot be read, up to the moment if that is a place.
+    fn read(&mut self, walk: &mut Walk) -> Result<u64, AuditError> {
+        let last = match self.until {
+            Some(Moment::Place(_, last)) => Some(last),
+            Some(Moment::Time(_)) | None => None,
+        };
+        walk.commits(last, |offset, commit| {
+            let behind = last.is_some_and(|last| offset > last);
             if behind && self.is_known() {
-                return Ok(ControlFlow::Break(()));
+                return ControlFlow::Break(());
             }
-            match step.reading {
-                Reading::Record(record, Admitted::Valid) => match record.body {
-                    Body::Commit(commit) if commit.key == self.key => {
-                        self.take(step.offset, &commit, behind);
-                    }
-                    _ => {}
-                },
-                Reading::Unreadable { admitted: Admitted::Valid, .. } if !behind => {
-                    self.unreadable += 1;
-                }
-                Reading::Record(..) | Reading::Unreadable { .. } => {}
+            if commit.key == self.key {
+                self.take(offset, &commit, behind);
             }
-            Ok(ControlFlow::Continue(()))
+            ControlFlow::Continue(())
         })
     }
 

@@ -5,7 +5,7 @@ use crate::audit::simulation::{APP, World, id, key};
 use crate::domain::{
     AllowType, Card, Command, Event, NewFriend, OfferForm, ProfileChange, Version,
 };
-use crate::journal::Epoch;
+use crate::journal::{Body, Epoch};
 
 fn options(name: &str, at: Option<Moment>) -> Options {
     Options { app: Some(APP), user: id(name), at, format: Format::Table }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::follow::{Asked, Need};
 use super::people::People;
-use super::report::{Findings, Rule};
+use super::report::{Noted, Rule};
 use crate::domain::{AppId, UserId, UserKey, Version};
 use crate::journal::{Commit, Offset, Partition};
 use crate::pairing::owed_by;
@@ -109,7 +109,7 @@ impl Channels {
         partition: Partition,
         commit: &Commit,
         people: &People,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) {
         owed_by(commit, self.partitions, |destination, owed| {
             let channel = self.channels.entry((partition, destination)).or_default();
@@ -129,7 +129,7 @@ impl Channels {
         (commit, needs): (&Commit, Box<[Need]>),
         late: bool,
         people: &People,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) {
         let Some(cause) = commit.cause else { return };
         let said = Demand {
@@ -148,7 +148,7 @@ impl Channels {
         seen: &[(Partition, u64)],
         late: bool,
         people: &People,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) {
         for (source, seq) in seen {
             let answer = Answer { seq: *seq, said: None, needs: Box::default(), offset, late };
@@ -178,7 +178,7 @@ impl Channels {
         destination: Partition,
         answer: Answer,
         people: &People,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) {
         let channel = self.channels.entry((source, destination)).or_default();
         let place = (destination, answer.offset);
@@ -200,7 +200,7 @@ impl Channels {
 
     /// What is left after the last record. An answer that still lacks its question is a problem
     /// unless it was read late, when the question may have come behind the reader's back.
-    pub(super) fn finish(&self, problems: &mut Findings) -> Remainder {
+    pub(super) fn finish(&self, problems: &mut Noted) -> Remainder {
         let mut remainder = Remainder { asked: 0, owed: 0, unsettled: HashSet::new(), ahead: 0 };
         // In their order, so that two runs over one journal say the same.
         let mut channels: Vec<_> = self.channels.iter().collect();
@@ -249,7 +249,7 @@ impl Channel {
         source: Partition,
         destination: Partition,
         people: &People,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) -> usize {
         let mut settled = 0;
         while self.waiting.front().is_some_and(|answer| answer.seq <= self.asked)
@@ -271,7 +271,7 @@ impl Channel {
         answer: &Answer,
         (source, destination): (Partition, Partition),
         people: &People,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) {
         let place = (destination, answer.offset);
         let taken = || self.owed.range(..count);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::report::{Findings, Lag, Rule};
+use super::report::{Lag, Noted, Rule};
 use crate::journal::{Cursor, Epoch, Offset, Partition, Place};
 
 /// The cursor of each subscription in each partition.
@@ -56,7 +56,7 @@ impl Cursors {
         (partition, offset): (Partition, Offset),
         subscription: String,
         cursor: &Cursor,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) {
         let Place { next, epoch, n } = cursor.place;
         if next > offset {

@@ -1,7 +1,7 @@
 //! The row hash of each partition's state, rebuilt record by record, and what it is held against:
 //! the hashes that owners wrote into the journal, and the rows of the local state store.
 
-use super::report::{Findings, Rule};
+use super::report::{Noted, Rule};
 use crate::journal::{Offset, Partition};
 use crate::store::rows::RowHash;
 
@@ -43,7 +43,7 @@ pub(super) struct Hashes {
 }
 
 impl Hashes {
-    pub(super) fn new(partitions: u16, stored: &[StoredRows], problems: &mut Findings) -> Self {
+    pub(super) fn new(partitions: u16, stored: &[StoredRows], problems: &mut Noted) -> Self {
         let mut by_partition = vec![None; usize::from(partitions)];
         for rows in stored {
             match by_partition.get_mut(usize::from(rows.partition.0)) {
@@ -89,11 +89,7 @@ impl Hashes {
     }
 
     /// Everything before `offset` is in the state: compares with a store that stands here.
-    pub(super) fn reach(
-        &mut self,
-        (partition, offset): (Partition, Offset),
-        problems: &mut Findings,
-    ) {
+    pub(super) fn reach(&mut self, (partition, offset): (Partition, Offset), problems: &mut Noted) {
         let index = usize::from(partition.0);
         let Some(rows) = self.stored[index].take_if(|rows| rows.next <= offset) else { return };
         self.compared += 1;
@@ -107,12 +103,7 @@ impl Hashes {
     }
 
     /// Compares with the hash that a valid record holds.
-    pub(super) fn compare(
-        &mut self,
-        place: (Partition, Offset),
-        said: &str,
-        problems: &mut Findings,
-    ) {
+    pub(super) fn compare(&mut self, place: (Partition, Offset), said: &str, problems: &mut Noted) {
         if !RowHash::is_comparable(said) {
             self.incomparable += 1;
             return;
@@ -126,7 +117,7 @@ impl Hashes {
     }
 
     /// Compares with the stores that stand at the end of their partition or behind it.
-    pub(super) fn finish(&mut self, ends: &[Offset], problems: &mut Findings) {
+    pub(super) fn finish(&mut self, ends: &[Offset], problems: &mut Noted) {
         for (index, end) in ends.iter().enumerate() {
             let partition = Partition(index as u16);
             self.reach((partition, *end), problems);

@@ -33,7 +33,8 @@ use promise::{Seen, promises};
 
 pub use hashes::StoredRows;
 pub use promise::{Checked, FirstBroken, Promise, PromiseReport};
-pub use report::{FINDINGS_SHOWN_MAX, Finding, Findings, Lag, PartitionReport, Report, Rule};
+use report::Noted;
+pub use report::{Finding, Lag, PartitionReport, Report, Rule};
 
 use super::walk::{Reading, Step, Walk, all_partitions};
 use super::webhooks::{self, Quiet, Reckoning};
@@ -153,15 +154,15 @@ struct Check<'a> {
     /// The end was reached once already.
     late: bool,
     report: Report,
-    problems: Findings,
-    warnings: Findings,
+    problems: Noted,
+    warnings: Noted,
 }
 
 impl<'a> Check<'a> {
     fn new(journal: &'a dyn ReadJournal, options: &Options) -> Result<Self, AuditError> {
         let replays = webhooks::replays(journal)?;
         let deliveries = webhooks::Options { replays, ..webhooks::Options::default() };
-        let mut problems = Findings::default();
+        let mut problems = Noted::default();
         let partitions = journal.partitions();
         let count = usize::from(partitions);
         Ok(Self {
@@ -179,7 +180,7 @@ impl<'a> Check<'a> {
             late: false,
             report: Report { notes: options.notes.clone(), ..Report::default() },
             problems,
-            warnings: Findings::default(),
+            warnings: Noted::default(),
         })
     }
 
@@ -352,12 +353,12 @@ impl<'a> Check<'a> {
         report.hashes = self.hashes.compared();
         report.notes.extend(self.hashes.note());
         report.lags = self.cursors.lags(&self.ends);
-        report.holds = self.problems.total == 0;
+        report.holds = self.problems.all.total == 0;
         self.seen.pairs = self.people.pairs();
         let findings = (&self.problems, &self.warnings);
         report.promises = promises(self.journal, report, self.seen, findings)?;
-        report.problems = self.problems;
-        report.warnings = self.warnings;
+        report.problems = self.problems.all;
+        report.warnings = self.warnings.all;
         Ok(self.report)
     }
 }

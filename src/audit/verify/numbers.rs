@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Rule;
-use super::report::Findings;
+use super::report::Noted;
 use crate::journal::{Epoch, Offset, Partition, Record};
 
 /// Records whose bytes are remembered, by a hash, to be told from others with their number: more than
@@ -50,8 +50,8 @@ impl Numbers {
         place: (Partition, Offset),
         record: &Record,
         bytes: &[u8],
-        problems: &mut Findings,
-        warnings: &mut Findings,
+        problems: &mut Noted,
+        warnings: &mut Noted,
     ) {
         let (epoch, n, known) = (record.epoch, record.n, self.epoch);
         if epoch > known {

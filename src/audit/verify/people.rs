@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::channels::Pair;
 use super::follow::{Ground, Need};
-use super::report::{Findings, Report, Rule};
+use super::report::{Noted, Report, Rule};
 use crate::domain::{
     Agreement, AppId, EdgeId, Event, OfferForm, OfferState, RemovalReason, User, UserId, UserKey,
 };
@@ -188,7 +188,7 @@ impl People {
         place: Place,
         commit: &Commit,
         waits: bool,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) -> Box<[Need]> {
         let (key, version) = (commit.key, commit.version);
         let person =
@@ -277,8 +277,8 @@ impl People {
         &self,
         unsettled: &HashSet<Pair>,
         report: &mut Report,
-        problems: &mut Findings,
-        warnings: &mut Findings,
+        problems: &mut Noted,
+        warnings: &mut Noted,
     ) {
         // In the order of names, so that two runs over one journal say the same.
         let mut keys: Vec<&UserKey> = self.people.keys().collect();
@@ -315,7 +315,7 @@ impl People {
         key: &UserKey,
         person: &Person,
         unsettled: &HashSet<Pair>,
-        problems: &mut Findings,
+        problems: &mut Noted,
     ) {
         let at_rest = |peer: &UserId| !unsettled.contains(&Pair::of(key.app, key.user, *peer));
         for friend in person.state.friends().filter(|friend| at_rest(&friend.peer)) {
@@ -359,7 +359,7 @@ impl People {
         key: &UserKey,
         person: &Person,
         unsettled: &HashSet<Pair>,
-        warnings: &mut Findings,
+        warnings: &mut Noted,
     ) {
         let state = &person.state;
         for peer in state.peers() {

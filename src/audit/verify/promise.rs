@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::AuditError;
-use super::report::{Finding, Findings, Report, Rule};
+use super::report::{Finding, Noted, Report, Rule};
 use crate::domain::{UserKey, Version};
 use crate::journal::record::decode;
 use crate::journal::{Body, Offset, Partition, ReadJournal};
@@ -173,7 +173,7 @@ pub(super) fn promises(
     journal: &dyn ReadJournal,
     report: &Report,
     seen: Seen,
-    (problems, warnings): (&Findings, &Findings),
+    (problems, warnings): (&Noted, &Noted),
 ) -> Result<Vec<PromiseReport>, AuditError> {
     let one = |promise: Promise| {
         let checked: &[(&'static str, u64)] = match promise {

@@ -6,13 +6,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::super::AuditError;
 use super::super::plain::Plain;
+use super::super::{AuditError, Findings};
 use super::promise::{FirstBroken, Promise, PromiseReport};
 use crate::journal::{Epoch, Offset, Partition};
-
-/// How many problems, and how many warnings, are kept to be shown; all are counted.
-pub const FINDINGS_SHOWN_MAX: usize = 100;
 
 /// The rules that a journal keeps. The stored name of each (snake case) is part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -109,19 +106,15 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// Findings: the first ones whole, the others counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
-    /// How many there are.
-    pub total: u64,
-    /// The first [`FINDINGS_SHOWN_MAX`].
-    pub first: Vec<Finding>,
+/// Findings, and how many there are about each promise.
+#[derive(Default)]
+pub(super) struct Noted {
+    pub(super) all: Findings<Finding>,
     /// Of each promise that they are about: how many there are, and the first.
-    #[serde(skip)]
     pub(super) by_promise: BTreeMap<Promise, (u64, Finding)>,
 }
 
-impl Findings {
+impl Noted {
     /// One more, at `place`.
     pub(super) fn add(
         &mut self,
@@ -129,7 +122,6 @@ impl Findings {
         (partition, offset): (Partition, Offset),
         detail: impl Into<String>,
     ) {
-        self.total += 1;
         let finding = Finding { rule, partition, offset, detail: detail.into() };
         match self.by_promise.entry(rule.promise()) {
             Entry::Occupied(mut known) => known.get_mut().0 += 1,
@@ -137,9 +129,7 @@ impl Findings {
                 free.insert((1, finding.clone()));
             }
         }
-        if self.first.len() < FINDINGS_SHOWN_MAX {
-            self.first.push(finding);
-        }
+        self.all.add(finding);
     }
 }
 
@@ -198,9 +188,9 @@ pub struct Report {
     /// The subscriptions, by name.
     pub lags: Vec<Lag>,
     /// Broken rules.
-    pub problems: Findings,
+    pub problems: Findings<Finding>,
     /// What is odd and breaks nothing.
-    pub warnings: Findings,
+    pub warnings: Findings<Finding>,
     /// What was left out, and why.
     pub notes: Vec<String>,
     /// How long it took.

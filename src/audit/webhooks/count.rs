@@ -1,4 +1,4 @@
-//! How many calls a replay would tell.
+//! How many deliveries a replay would tell.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::super::AuditError;
 use super::super::walk::{Reading, Step, Walk, all_partitions};
-use super::calls::Owed;
+use super::owed::Owed;
 use super::said::Streams;
 use super::{Options, Range};
 use crate::domain::{AppId, UserId};
 use crate::journal::{Admitted, Body, Filter, Offset, Partition, ReadJournal};
-use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, CursorName, Switches};
+use crate::tags::CallbackCommand;
+use crate::webhooks::digest::DeliveryId;
+use crate::webhooks::{CursorName, Switches};
 
 /// What a replay is to tell: the intersection of all that is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +29,14 @@ pub struct Selection {
     pub users: Vec<UserId>,
     /// Only these commands; all that the subscription asks for if empty.
     pub commands: Vec<CallbackCommand>,
-    /// Only these calls; all if empty.
-    pub ids: Vec<CallId>,
+    /// Only these deliveries; all if empty.
+    pub ids: Vec<DeliveryId>,
 }
 
 /// What a replay would tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counted {
-    /// How many calls.
+    /// How many deliveries.
     pub calls: u64,
     /// Of how many records.
     pub records: u64,
@@ -47,14 +48,14 @@ pub struct Counted {
     pub unreadable: u64,
 }
 
-/// Counts the calls that a replay of `selection` would tell.
+/// Counts the deliveries that a replay of `selection` would tell.
 ///
 /// What the subscription asks for at present is what its cursors say; without any it asks for
 /// everything. Errors: [`AuditError::UnknownSubscription`].
 pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted, AuditError> {
     let Selection { app, subscription, range, users, commands, ids } = selection;
     let mut asked: BTreeMap<Partition, Filter> = BTreeMap::new();
-    // Records by the calls that they owe: few sets, so that what is asked for may be found last.
+    // Records by the deliveries that they owe: few sets, so that what is asked for may be found last.
     let mut sets: BTreeMap<(Partition, Vec<CallbackCommand>), (u64, Offset, Offset)> =
         BTreeMap::new();
     let (mut streams, mut known) = (Streams::default(), false);
@@ -92,7 +93,7 @@ pub fn count(journal: &dyn ReadJournal, selection: &Selection) -> Result<Counted
                 };
                 let wanted = owed.wanted(Switches::ALL).map(|(one, _)| one);
                 let wanted = wanted.filter(|command| {
-                    let id = CallId { partition, offset, command: *command };
+                    let id = DeliveryId { partition, offset, command: *command };
                     (commands.is_empty() || commands.contains(command))
                         && (ids.is_empty() || ids.contains(&id))
                 });

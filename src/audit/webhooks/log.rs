@@ -1,7 +1,7 @@
-//! Single calls: what became of each, and the letters of those that were given up.
+//! Single deliveries: what became of each, and the letters of those that were given up.
 //!
-//! A line per call, written when the cursor that settles it is read: nothing is kept but what the
-//! reckoning keeps. Calls that wait stand at the end.
+//! A line per delivery, written when the cursor that settles it is read: nothing is kept but what the
+//! reckoning keeps. Deliveries that wait stand at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -17,34 +17,34 @@ use super::{Options, Range, Report, Settled, State, Watch, watched};
 use crate::domain::{Timestamp, UserId};
 use crate::journal::record::decode;
 use crate::journal::{Admitted, Body, DeadLetter, Offset, Partition, ReadJournal};
-use crate::webhooks::digest::CallId;
-use crate::webhooks::payload::deliveries;
+use crate::webhooks::digest::DeliveryId;
+use crate::webhooks::payload::payloads;
 use crate::webhooks::{CursorName, Switches};
 
-/// The names of the states of a call.
+/// The names of the states of a delivery.
 pub const STATES: [&str; 4] = [DELIVERED, DEAD, PARKED, WAITING];
 pub(super) const DELIVERED: &str = "delivered";
 pub(super) const DEAD: &str = "dead";
 pub(super) const PARKED: &str = "parked";
 pub(super) const WAITING: &str = "waiting";
 
-/// Which calls to show.
+/// Which deliveries to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// Of which subscriptions, and from which records.
     pub options: Options,
-    /// Only this call.
-    pub id: Option<CallId>,
-    /// Only calls about this user's events.
+    /// Only this delivery.
+    pub id: Option<DeliveryId>,
+    /// Only deliveries about this user's events.
     pub user: Option<UserId>,
-    /// Only calls in this one of [`STATES`].
+    /// Only deliveries in this one of [`STATES`].
     pub state: Option<String>,
     /// With the bodies.
     pub body: bool,
 }
 
 impl LogOptions {
-    fn shows(&self, id: CallId, user: UserId, at: Timestamp, state: &str) -> bool {
+    fn shows(&self, id: DeliveryId, user: UserId, at: Timestamp, state: &str) -> bool {
         self.id.is_none_or(|wanted| wanted == id)
             && self.user.is_none_or(|wanted| wanted == user)
             && self.state.as_ref().is_none_or(|wanted| wanted == state)
@@ -52,9 +52,9 @@ impl LogOptions {
     }
 }
 
-/// One call, as it is written.
+/// One delivery, as it is written.
 #[derive(Clone, Debug, Serialize)]
-struct CallLine<'a> {
+struct DeliveryLine<'a> {
     id: String,
     subscription: &'a str,
     seq: u64,
@@ -74,7 +74,7 @@ struct CallLine<'a> {
     body: Option<String>,
 }
 
-impl<'a> CallLine<'a> {
+impl<'a> DeliveryLine<'a> {
     fn of(settled: &'a Settled<'_>) -> Self {
         let place = |offset: Offset| format!("{}@{offset}", settled.id.partition);
         let mut line = Self {
@@ -161,7 +161,7 @@ impl Watch for Log<'_> {
         if !self.options.shows(*id, *user, *at, state.name()) {
             return Ok(());
         }
-        let mut line = CallLine::of(settled);
+        let mut line = DeliveryLine::of(settled);
         if self.options.body {
             line.body = body(self.journal, *id)?;
         }
@@ -169,18 +169,18 @@ impl Watch for Log<'_> {
     }
 }
 
-/// The bytes of a call's body as the reference has them.
-fn body(journal: &dyn ReadJournal, id: CallId) -> Result<Option<String>, AuditError> {
+/// The bytes of a delivery's body as the reference has them.
+fn body(journal: &dyn ReadJournal, id: DeliveryId) -> Result<Option<String>, AuditError> {
     let entries = journal.reader(&[(id.partition, id.offset)])?.next(1)?;
     let entry = entries.first().filter(|entry| entry.offset == id.offset);
     let Some(Ok(record)) = entry.map(|entry| decode(&entry.bytes)) else { return Ok(None) };
     let Body::Commit(commit) = record.body else { return Ok(None) };
     let only: Switches = [id.command].into_iter().collect();
-    let call = deliveries(&commit, only).pop();
-    Ok(call.map(|call| String::from_utf8_lossy(&call.body).into_owned()))
+    let payload = payloads(&commit, only).pop();
+    Ok(payload.map(|payload| String::from_utf8_lossy(&payload.body).into_owned()))
 }
 
-/// Writes what became of each call that is asked for. A closed pipe ends it without an error.
+/// Writes what became of each delivery that is asked for. A closed pipe ends it without an error.
 ///
 /// Errors: the journal cannot be read, or the output not be written.
 pub fn log(
@@ -214,7 +214,8 @@ pub struct Summary {
     pub unreadable: u64,
 }
 
-/// Writes the letters of the calls that were given up; the range is about when. After a crash a call may have been made again all the same: [`log`] tells what became of it.
+/// Writes the letters of the deliveries that were given up; the range is about when. After a crash a
+/// delivery may have been made again all the same: [`log`] tells what became of it.
 ///
 /// Errors: as [`log`]'s.
 pub fn dead_letters(
@@ -253,7 +254,7 @@ pub fn dead_letters(
         // What a cursor told that was not known to be durable, the next one tells again.
         let before = told.remove(&(subscription.clone(), partition)).unwrap_or_default();
         for letter in died.iter().filter(|letter| !before.contains(&letter.id)) {
-            let Ok(id) = letter.id.parse::<CallId>() else { continue };
+            let Ok(id) = letter.id.parse::<DeliveryId>() else { continue };
             if !options.shows(id, letter.user, letter.at, DEAD) {
                 continue;
             }

@@ -1,16 +1,16 @@
-//! What became of the calls that subscribers are owed: [`audit`], [`list`], [`log`], [`dead_letters`]
+//! What became of the deliveries that subscribers are owed: [`audit`], [`list`], [`log`], [`dead_letters`]
 //! and [`count`].
 //!
 //! What is owed is derived from the records again, with the rule that the follower has; what became
 //! of it is what the cursors say. [`audit`] holds the one against the other, cursor by cursor: of
-//! the calls that the records up to a cursor's place owe, each is counted as delivered, counted as
+//! the deliveries that the records up to a cursor's place owe, each is counted as delivered, counted as
 //! dead, or belongs to a parked user, by number and by digest. One pass over all partitions; memory
-//! is bounded by what `calls` and `lane` keep, whatever the number of calls.
+//! is bounded by what `owed` and `lane` keep, whatever the number of deliveries.
 
-mod calls;
 mod count;
 mod lane;
 mod log;
+mod owed;
 mod report;
 mod said;
 mod scan;
@@ -23,12 +23,10 @@ use std::ops::ControlFlow;
 
 pub use count::{Counted, Selection, count};
 pub use log::{LogOptions, STATES, Summary, dead_letters, log};
-pub use report::{
-    Counts, FINDINGS_SHOWN_MAX, Finding, Findings, PartitionReport, Report, Rule, Subscribed,
-};
+pub use report::{Counts, Finding, PartitionReport, Report, Rule, Subscribed};
 pub use scan::{
-    Asked, Delivered, Letter, OwedCall, Reach, ScanCursor, ScanCursorError, Scanned, Standpoint,
-    delivered, letters, owed_calls,
+    Asked, Delivered, Letter, OwedDelivery, Reach, ScanCursor, ScanCursorError, Scanned,
+    Standpoint, delivered, letters, owed_deliveries,
 };
 
 use super::walk::{Reading, Step, Walk, all_partitions};
@@ -40,9 +38,9 @@ use crate::journal::{
     Record,
 };
 use crate::webhooks::CursorName;
-use crate::webhooks::digest::CallId;
-use calls::Shelf;
+use crate::webhooks::digest::DeliveryId;
 use lane::{Ground, Lane, Whose};
+use owed::Shelf;
 use said::Streams;
 
 /// How the event that begins a replay is stored.
@@ -63,7 +61,7 @@ pub enum Bound {
     Places(Vec<(Partition, Offset)>),
 }
 
-/// Which records' calls are counted. Without bounds: all.
+/// Which records' deliveries are counted. Without bounds: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// From here on.
@@ -99,7 +97,7 @@ pub struct Options {
     pub app: Option<AppId>,
     /// Only the subscription of this name, with its replays.
     pub subscription: Option<String>,
-    /// The records whose calls are counted.
+    /// The records whose deliveries are counted.
     pub range: Range,
     /// Replays and what they tell, by app, beside those that the journal tells of.
     pub replays: Vec<(AppId, Replay)>,
@@ -109,16 +107,16 @@ pub struct Options {
     pub format: Format,
 }
 
-/// One call of which something is known.
+/// One delivery of which something is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled<'a> {
     /// The name of the cursor that speaks of it.
     pub cursor: &'a str,
     /// The app.
     pub app: AppId,
-    /// The call.
-    pub id: CallId,
-    /// Its place in the chain of calls of the subscription and its partition, from 1.
+    /// The delivery.
+    pub id: DeliveryId,
+    /// Its place in the chain of deliveries of the subscription and its partition, from 1.
     pub seq: u64,
     /// Whose event it tells.
     pub user: UserId,
@@ -130,7 +128,7 @@ pub struct Settled<'a> {
     pub known_at: Option<Offset>,
 }
 
-/// What became of a call.
+/// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State<'a> {
     /// The receiver accepted it.
@@ -148,9 +146,9 @@ pub enum State<'a> {
     Waiting,
 }
 
-/// Somebody who hears of each call when it is settled, and of all others at the end.
+/// Somebody who hears of each delivery when it is settled, and of all others at the end.
 pub trait Watch {
-    /// What became of one call.
+    /// What became of one delivery.
     fn settled(&mut self, settled: &Settled<'_>) -> Result<(), AuditError>;
 }
 
@@ -163,7 +161,7 @@ impl Watch for Quiet {
     }
 }
 
-/// Holds all cursors against the journal and writes what became of the calls. Whether all is right
+/// Holds all cursors against the journal and writes what became of the deliveries. Whether all is right
 /// is [`Report::balanced`].
 ///
 /// Errors: the journal cannot be read, or the report not be written. What is not right is no
@@ -209,7 +207,7 @@ pub fn reconcile(journal: &dyn ReadJournal, options: &Options) -> Result<Report,
     watched(journal, options, &mut Quiet)
 }
 
-/// The same, with somebody who hears of each call.
+/// The same, with somebody who hears of each delivery.
 ///
 /// Errors: the journal cannot be read, or those of `watch`.
 pub fn watched(

@@ -4,13 +4,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::super::AuditError;
 use super::super::plain::Plain;
+use super::super::{AuditError, Findings};
 use crate::domain::{AppId, Timestamp};
 use crate::journal::{Offset, Parked, Partition};
-
-/// How many findings are kept to be shown; all are counted.
-pub const FINDINGS_SHOWN_MAX: usize = 100;
 
 /// What cursors keep. The stored name of each (snake case) is part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -28,15 +25,15 @@ pub enum Rule {
     Ended,
     /// Within a term the first offset that counts stays.
     Since,
-    /// What was asked for of calls that were passed stays.
+    /// What was asked for of deliveries that were passed stays.
     Filters,
-    /// Each call that the records owe is delivered, dead, or belongs to a parked user.
+    /// Each delivery that the records owe is delivered, dead, or belongs to a parked user.
     Count,
-    /// Each call that counts as dead has a letter, and each letter names a call that was owed.
+    /// Each delivery that counts as dead has a letter, and each letter names a delivery that was owed.
     Dead,
-    /// A parked user waits with a call of theirs.
+    /// A parked user waits with a delivery of theirs.
     Parked,
-    /// A cursor knows the number and the name of the call before the place where reading begins.
+    /// A cursor knows the number and the name of the delivery before the place where reading begins.
     Chain,
 }
 
@@ -55,26 +52,7 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// Findings: the first ones whole, the others counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
-    /// How many there are.
-    pub total: u64,
-    /// The first [`FINDINGS_SHOWN_MAX`].
-    pub first: Vec<Finding>,
-}
-
-impl Findings {
-    /// One more.
-    pub(super) fn add(&mut self, finding: Finding) {
-        self.total += 1;
-        if self.first.len() < FINDINGS_SHOWN_MAX {
-            self.first.push(finding);
-        }
-    }
-}
-
-/// The calls of one subscription in one partition, or in all of them.
+/// The deliveries of one subscription in one partition, or in all of them.
 ///
 /// `calls` = `filtered` + `delivered` + `dead` + `parked` + `waiting`, in the range asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -110,7 +88,7 @@ impl Counts {
         self.oldest = self.oldest.into_iter().chain(*oldest).min();
     }
 
-    /// Whether every call is in one of the columns.
+    /// Whether every delivery is in one of the columns.
     pub fn balance(&self) -> bool {
         let sum = self.filtered + self.delivered + self.dead + self.parked + self.waiting;
         sum == self.calls
@@ -130,9 +108,9 @@ pub struct PartitionReport {
     pub said_at: Offset,
     /// Cursors that were read.
     pub cursors: u64,
-    /// The calls.
+    /// The deliveries.
     pub counts: Counts,
-    /// Users whose calls wait although the cursor has passed them.
+    /// Users whose deliveries wait although the cursor has passed them.
     pub users: Vec<Parked>,
     /// Since when the receiver counts as down, if it does.
     pub down_since: Option<Timestamp>,
@@ -153,11 +131,11 @@ pub struct Subscribed {
     pub ended: bool,
     /// Its counts were held against the records.
     pub counted: bool,
-    /// The calls of all partitions.
+    /// The deliveries of all partitions.
     pub counts: Counts,
-    /// Age of the oldest call that is parked or waits, in seconds.
+    /// Age of the oldest delivery that is parked or waits, in seconds.
     pub lag_s: u64,
-    /// Calls that are parked or wait.
+    /// Deliveries that are parked or wait.
     pub lag: u64,
     /// Each partition.
     pub partitions: Vec<PartitionReport>,
@@ -200,12 +178,12 @@ pub struct Report {
     pub unreadable: u64,
     /// Cursors among them.
     pub cursors: u64,
-    /// Calls of the partitions whose cursors could be held against the records.
+    /// Deliveries of the partitions whose cursors could be held against the records.
     pub held: u64,
     /// The subscriptions, by app and name.
     pub subscriptions: Vec<Subscribed>,
     /// Broken rules.
-    pub findings: Findings,
+    pub findings: Findings<Finding>,
     /// What was left out, and why.
     pub notes: Vec<String>,
 }
@@ -218,7 +196,7 @@ impl Report {
         Ok(())
     }
 
-    /// Lines for people: what is wrong, and what became of all calls.
+    /// Lines for people: what is wrong, and what became of all deliveries.
     pub(super) fn write_table(&self, out: &mut dyn Write) -> Result<(), AuditError> {
         for Finding { rule, subscription, partition, offset, detail } in &self.findings.first {
             let rule = serde_json::to_value(rule).map_err(io::Error::from)?;

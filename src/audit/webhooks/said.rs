@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::super::AuditError;
-use super::super::walk::{Reading, Walk, all_partitions};
-use super::{Finding, Findings, Lane, Options, Rule};
-use crate::domain::subscription::AFTER_COMMANDS;
+use super::super::walk::{Walk, all_partitions};
+use super::super::{AuditError, Findings};
+use super::{Finding, Lane, Options, Rule};
 use crate::domain::{AppId, Event, is_keeper};
-use crate::journal::{Admitted, Body, Commit, Offset, Partition, ReadJournal};
+use crate::journal::{Commit, Offset, Partition, ReadJournal};
+use crate::tags::CallbackCommand;
 use crate::webhooks::CursorName;
 
 /// What was said of one subscription.
@@ -44,7 +44,8 @@ fn first_told(lanes: &Lanes) -> impl Iterator<Item = ((AppId, Box<str>), &Lane)>
 }
 
 fn in_order(commands: &[Box<str>]) -> Vec<Box<str>> {
-    let known = AFTER_COMMANDS.into_iter().filter(|one| commands.iter().any(|c| **c == **one));
+    let known = CallbackCommand::ALL.into_iter().map(CallbackCommand::name);
+    let known = known.filter(|one| commands.iter().any(|c| **c == **one));
     known.map(Into::into).collect()
 }
 
@@ -127,19 +128,15 @@ impl Streams {
         &mut self,
         journal: &dyn ReadJournal,
         lanes: &Lanes,
-        findings: &mut Findings,
+        findings: &mut Findings<Finding>,
     ) -> Result<(), AuditError> {
         if !first_told(lanes).any(|(key, lane)| self.unasked(&key, lane).is_some()) {
             return Ok(());
         }
         *self = Self::default();
-        Walk::over(journal, &all_partitions(journal))?.run(|step, _| {
-            if let Reading::Record(record, Admitted::Valid) = &step.reading
-                && let Body::Commit(commit) = &record.body
-            {
-                self.hear(commit);
-            }
-            Ok(ControlFlow::Continue(()))
+        Walk::over(journal, &all_partitions(journal))?.commits(None, |_, commit| {
+            self.hear(&commit);
+            ControlFlow::Continue(())
         })?;
         for (key, lane) in first_told(lanes) {
             if let Some((rule, offset, detail)) = self.unasked(&key, lane) {

@@ -8,8 +8,8 @@ use super::{JournalArgs, SettingsArgs, UserArg, app_id, bound, moment, one_journ
 use crate::audit::webhooks::{Bound, STATES};
 use crate::config::{App, Environment};
 use crate::domain::{AppId, Timestamp, UserId};
-use crate::webhooks::CallbackCommand;
-use crate::webhooks::digest::CallId;
+use crate::tags::CallbackCommand;
+use crate::webhooks::digest::DeliveryId;
 
 /// `cordon webhooks`
 #[derive(Args, Debug)]
@@ -118,8 +118,8 @@ pub struct WebhooksAuditArgs {
 #[derive(Args, Debug)]
 pub struct LogArgs {
     /// Only this call
-    #[arg(long, value_name = "ID", value_parser = call_id)]
-    pub id: Option<CallId>,
+    #[arg(long, value_name = "ID", value_parser = delivery_id)]
+    pub id: Option<DeliveryId>,
     /// Only calls about this user's events
     #[arg(long, value_name = "[APP/]USER", value_parser = user)]
     pub user: Option<UserArg>,
@@ -144,8 +144,8 @@ pub struct LogArgs {
 #[derive(Args, Debug)]
 pub struct DeadLettersArgs {
     /// Only this call
-    #[arg(long, value_name = "ID", value_parser = call_id)]
-    pub id: Option<CallId>,
+    #[arg(long, value_name = "ID", value_parser = delivery_id)]
+    pub id: Option<DeliveryId>,
     /// Only calls about this user's events
     #[arg(long, value_name = "[APP/]USER", value_parser = user)]
     pub user: Option<UserArg>,
@@ -239,8 +239,8 @@ pub struct SelectionArgs {
     #[arg(long = "command", value_name = "NAME", value_parser = command)]
     pub commands: Vec<CallbackCommand>,
     /// Only this call; may be repeated
-    #[arg(long = "id", value_name = "ID", value_parser = call_id)]
-    pub ids: Vec<CallId>,
+    #[arg(long = "id", value_name = "ID", value_parser = delivery_id)]
+    pub ids: Vec<DeliveryId>,
 }
 
 /// `cordon webhooks replay`
@@ -294,8 +294,8 @@ pub struct WebhookSeekArgs {
 #[derive(Args, Debug)]
 pub struct WebhookResendArgs {
     /// The calls, by their ids
-    #[arg(value_name = "ID", value_parser = call_id, required = true)]
-    pub ids: Vec<CallId>,
+    #[arg(value_name = "ID", value_parser = delivery_id, required = true)]
+    pub ids: Vec<DeliveryId>,
     /// The subscription [default: main]
     #[arg(long, value_name = "NAME")]
     pub subscription: Option<String>,
@@ -307,8 +307,8 @@ pub struct WebhookResendArgs {
     pub settings: SettingsArgs,
 }
 
-fn call_id(text: &str) -> Result<CallId, String> {
-    text.parse::<CallId>().map_err(|error| error.to_string())
+fn delivery_id(text: &str) -> Result<DeliveryId, String> {
+    text.parse::<DeliveryId>().map_err(|error| error.to_string())
 }
 
 fn command(text: &str) -> Result<CallbackCommand, String> {

@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 use uuid::Uuid;
 
 use super::auth::{Covered, Key, hash};
-use super::replay::{Nonce, session};
+use super::nonces::{Nonce, session};
 use super::wire::{
     BODY_BYTES_MAX, BODY_HASH, DEADLINE_MS, FROM, Greeting, HOPS, NONCE, SIGNATURE, TIMESTAMP_MS,
     TO,

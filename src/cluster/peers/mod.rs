@@ -16,7 +16,7 @@ mod breaker;
 mod call;
 mod client;
 mod metrics;
-mod replay;
+mod nonces;
 mod server;
 #[cfg(test)]
 mod slow;

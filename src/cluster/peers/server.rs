@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::auth::{Covered, Key, Tag, hash};
 use super::metrics::Metrics;
-use super::replay::{Nonce, Replays};
+use super::nonces::{Nonce, Nonces};
 use super::wire::{
     ASK, Asking, BATCH_MESSAGES_MAX, BODY_BYTES_MAX, BODY_HASH, DEADLINE_MS, FROM, Greeting, HOPS,
     HOPS_MAX, Hint, NONCE, PAIRING, PATIENCE_MAX, PING, SIGNATURE, TIMESTAMP_MS, TO,
@@ -90,7 +90,7 @@ pub fn serve<H: Here>(
         clock,
         metrics,
         start: Uuid::now_v7().as_u64_pair().1,
-        replays: Mutex::default(),
+        nonces: Mutex::default(),
         told: Mutex::default(),
         calls: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
@@ -126,7 +126,7 @@ struct Gate {
     metrics: Metrics,
     /// By chance, so that no other start has the same.
     start: u64,
-    replays: Mutex<Replays>,
+    nonces: Mutex<Nonces>,
     /// When a refusal was last told of.
     told: Mutex<Option<Instant>>,
     calls: Arc<Semaphore>,
@@ -313,8 +313,8 @@ impl Gate {
                 -AHEAD_MS_MAX <= age_ms && i128::from(age_ms) <= patience.as_millis() as i128;
             let counts = waits && nonce.start() == self.start;
             // Only what is signed is remembered, so that strangers cannot fill the memory.
-            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            (!counts || replays.take(nonce, signed_at, now))
+            let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+            (!counts || nonces.take(nonce, signed_at, now))
                 .then_some(Known { tag: Some(tag), counts })
         });
         known.ok_or(Refusal::Stranger)
@@ -450,7 +450,7 @@ mod tests {
             clock: Clock::system(),
             metrics: Metrics::default(),
             start: 0,
-            replays: Mutex::default(),
+            nonces: Mutex::default(),
             told: Mutex::default(),
             calls: Arc::new(Semaphore::new(2)),
             bytes: Arc::new(Semaphore::new(10)),

@@ -91,15 +91,15 @@ fn a_file_says_what_it_says_and_the_rest_is_default() {
     assert!(first.block.remain_friends);
     assert_eq!(first.friend.default_allow_type, AllowType::NeedConfirm);
     assert_eq!(
-        first.webhook.url.as_ref().unwrap().reveal(),
+        first.webhook.receiver.url.as_ref().unwrap().reveal(),
         "https://me:pa55w0rd@example.org/hook"
     );
-    assert_eq!(first.webhook.commands, [WebhookCommand::AFTER[0]]);
+    assert_eq!(first.webhook.delivery.commands, [WebhookCommand::AFTER[0]]);
     assert_eq!(first.rate_limits, RateLimits::Off);
     assert!(!second.enabled);
     assert_eq!(second.admins[0].as_str(), "administrator");
     assert_eq!(second.limits, Limits::default());
-    assert_eq!(second.webhook.commands, WebhookCommand::AFTER);
+    assert_eq!(second.webhook.delivery.commands, WebhookCommand::AFTER);
     let changed =
         [("profile/portrait_get".to_owned(), None), ("sns/black_list_add".to_owned(), Some(500))];
     let limits = RateLimits::On { app_per_second: Some(1000), changed: changed.into() };
@@ -156,9 +156,12 @@ fn the_names_of_the_contract_work() {
     assert_eq!((app.id, app.admins[0].as_str()), (AppId(1_400_000_001), "chief"));
     assert_eq!(app.keys, [Secret::new(KEY)]);
     assert_eq!(app.rate_limits, RateLimits::Off);
-    assert_eq!(app.webhook.url.as_ref().unwrap().reveal(), "http://127.0.0.1:9/hook");
-    assert_eq!(app.webhook.token, Some(Secret::new("t0ken")));
-    assert_eq!(app.webhook.commands, [WebhookCommand::BEFORE[0], WebhookCommand::AFTER[2]]);
+    assert_eq!(app.webhook.receiver.url.as_ref().unwrap().reveal(), "http://127.0.0.1:9/hook");
+    assert_eq!(app.webhook.receiver.token, Some(Secret::new("t0ken")));
+    assert_eq!(
+        app.webhook.delivery.commands,
+        [WebhookCommand::BEFORE[0], WebhookCommand::AFTER[2]]
+    );
 }
 
 #[test]
@@ -166,7 +169,7 @@ fn an_app_of_the_environment_needs_an_id_and_a_key_and_no_more() {
     let id = ("CORDON_APP_ID", "1400000001");
     let config = load("", &[id, ("CORDON_APP_KEY", KEY)]).unwrap();
     assert_eq!(config.apps[0].admins[0].as_str(), "administrator");
-    assert_eq!(config.apps[0].webhook.commands, WebhookCommand::AFTER);
+    assert_eq!(config.apps[0].webhook.delivery.commands, WebhookCommand::AFTER);
     assert_eq!(
         faults("", &[id]),
         ["CORDON_APP_ID: app.keys: an app has at least one key; CORDON_APP_KEY can set it, too"]
@@ -213,22 +216,22 @@ fn rate_limits_are_switched_off_for_every_app() {
 
 #[test]
 fn what_counts_without_an_answer_is_set_for_each_failure() {
-    let webhook = load(TWO_APPS, &[]).unwrap().apps[0].webhook.clone();
-    assert_eq!((webhook.before_timeout_ms, webhook.before_on_timeout), (2000, Fallback::Allow));
+    let before = load(TWO_APPS, &[]).unwrap().apps[0].webhook.before.clone();
+    assert_eq!((before.before_timeout_ms, before.before_on_timeout), (2000, Fallback::Allow));
     let file = TWO_APPS.replace("token =", "before_on_status = \"deny\"\ntoken =");
     let pairs = [
         ("CORDON_APP_ID", "1400000001"),
         ("CORDON_WEBHOOK_BEFORE_TIMEOUT_MS", "100"),
         ("CORDON_WEBHOOK_BEFORE_ON_BUSY", "deny"),
     ];
-    let webhook = load(&file, &pairs).unwrap().apps[0].webhook.clone();
-    assert_eq!(webhook.before_timeout_ms, 100);
+    let before = load(&file, &pairs).unwrap().apps[0].webhook.before.clone();
+    assert_eq!(before.before_timeout_ms, 100);
     let fallbacks = [
-        webhook.before_on_timeout,
-        webhook.before_on_unreachable,
-        webhook.before_on_status,
-        webhook.before_on_malformed,
-        webhook.before_on_busy,
+        before.before_on_timeout,
+        before.before_on_unreachable,
+        before.before_on_status,
+        before.before_on_malformed,
+        before.before_on_busy,
     ];
     let (allow, deny) = (Fallback::Allow, Fallback::Deny);
     assert_eq!(fallbacks, [allow, allow, deny, allow, deny]);
@@ -467,7 +470,7 @@ fn the_development_app_stands_in_for_a_missing_one_and_hears_the_variables() {
     let mut config = Config::parse(None, &variables(&pairs)).unwrap();
     let app = config.ensure_app().unwrap().unwrap().clone();
     assert_eq!(app.keys, development_app(folder.path()).unwrap().keys);
-    assert!(app.webhook.url.is_some());
+    assert!(app.webhook.receiver.url.is_some());
     assert_eq!(config.apps, [app]);
     assert_eq!(config.ensure_app().unwrap(), None);
 }

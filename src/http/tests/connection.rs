@@ -17,8 +17,9 @@ async fn on_a_real_connection<T: Send + 'static>(
     let settings = Settings { workers: Some(1), ..settings };
     let clock = Clock::fixed(NOW);
     let desks = desks(&clock);
-    let (users, nobody, metrics) = (users(), Arc::new(Nobody), Metrics::new());
-    let server = serve(settings, users, nobody, clock, metrics, desks, listener).unwrap();
+    let subscribers = Arc::new(Subscribers::nobody(clock.clone(), desks.clone()));
+    let (users, metrics) = (users(), Metrics::new());
+    let server = serve(settings, users, subscribers, clock, metrics, desks, listener).unwrap();
     let handle = server.handle();
     actix_web::rt::spawn(server);
     let visited = actix_web::rt::task::spawn_blocking(move || visit(address)).await.unwrap();

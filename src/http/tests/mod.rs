@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::edge::Edge;
 use super::settings::{App, MessageRules, RateLimits, Settings};
-use super::webhook::Nobody;
 use super::{Metrics, Operation};
 use crate::actors::Users;
 use crate::clock::Clock;
 use crate::domain::{AllowType, AppId, Timestamp};
+use crate::subscriptions::Subscribers;
 use crate::usersig;
 use crate::webhooks::{Consultant, Desks, consult};
 
@@ -63,9 +63,11 @@ struct Node {
 impl Node {
     fn new(settings: Settings) -> Self {
         let clock = Clock::fixed(NOW);
+        let desks = desks(&clock);
+        let subscribers = Arc::new(Subscribers::nobody(clock.clone(), desks.clone()));
         let edge =
-            Edge::new(settings, users(), Arc::new(Nobody), clock.clone(), Metrics::new()).unwrap();
-        let consultant = Consultant::new(desks(&clock));
+            Edge::new(settings, users(), subscribers, clock.clone(), Metrics::new()).unwrap();
+        let consultant = Consultant::new(desks);
         Self { consultant, edge, clock }
     }
 

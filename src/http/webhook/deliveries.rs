@@ -2,212 +2,199 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::desk::Asked;
 use super::subscription::commands;
 use super::{ID_BYTES_MAX, Named, ask, moment, name_if_given, seconds};
-use crate::domain::{AppId, Timestamp, UserId};
+use crate::domain::{Timestamp, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
 use crate::http::page;
 use crate::http::shape::{Account, List, Malformed, Scalar, shape};
 use crate::journal::{Offset, Partition};
+use crate::subscriptions::{
+    Delivered, EventsWanted, Letter, LogWanted, OwedDelivery, Page, PageFrom, PageWanted,
+    ParkedUser, STATES, Status,
+};
 
-/// What can become of a call.
-const STATES: [&str; 4] = ["delivered", "dead", "parked", "waiting"];
 /// The longest cursor, in bytes.
 const CURSOR_BYTES_MAX: usize = 256 * 1024;
 
-/// What a node knows of its deliveries, beside the subscriptions.
-pub trait Deliveries {
-    /// The calls that are owed, from a place on.
-    fn events(&self, app: AppId, wanted: EventsWanted) -> Asked<'_, Page<EventSeen>>;
-
-    /// The calls that were given up, from a place on.
-    fn dead_letters(&self, app: AppId, wanted: PageWanted) -> Asked<'_, Page<LetterSeen>>;
-
-    /// What became of calls, from a place on.
-    fn log(&self, app: AppId, wanted: LogWanted) -> Asked<'_, Page<DeliverySeen>>;
-
-    /// How each subscription stands, or the one that is named.
-    fn statuses(&self, app: AppId, name: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>>;
-}
-
-/// Which page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageWanted {
-    /// Of which subscription; of all if none is named.
-    pub name: Option<Box<str>>,
-    /// Where it begins.
-    pub from: PageFrom,
-    /// How long it may be.
-    pub items_max: usize,
-}
-
-/// Which page of calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventsWanted {
-    /// The page; what the subscription asks for bounds what is told.
-    pub page: PageWanted,
-    /// Only these commands.
-    pub commands: Vec<Box<str>>,
-}
-
-/// Which page of what became of calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogWanted {
-    /// The page.
-    pub page: PageWanted,
-    /// Only this call.
-    pub id: Option<String>,
-    /// Only calls about this user's events.
-    pub user: Option<UserId>,
-    /// Only calls in this state.
-    pub state: Option<&'static str>,
-}
-
-/// What became of a call.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+/// What became of a delivery.
+#[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct DeliverySeen {
+struct DeliveryItem {
     /// The subscription.
-    pub name: String,
-    /// The call.
-    pub id: String,
+    name: String,
+    /// The delivery.
+    id: String,
     /// Whose event it tells.
     #[serde(rename = "From_Account")]
-    pub user: UserId,
+    user: UserId,
     /// When that happened.
     #[serde(rename = "EventTime", serialize_with = "in_ms")]
-    pub at: Timestamp,
+    at: Timestamp,
     /// One word.
-    pub state: &'static str,
+    state: &'static str,
     /// Attempts that were spent on it, if that is known.
-    pub attempts: u32,
+    attempts: u32,
     /// What the last attempt came to, if that is known.
     #[serde(rename = "Info")]
-    pub error: Box<str>,
+    error: Box<str>,
 }
 
-/// Where a page begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PageFrom {
-    /// With the first record that there is.
-    Beginning,
-    /// With the first record of this moment or later.
-    Time(Timestamp),
-    /// Behind the last record that there is.
-    End,
-    /// Where an earlier page ended.
-    Cursor(String),
+impl From<Delivered> for DeliveryItem {
+    fn from(of: Delivered) -> Self {
+        Self {
+            name: of.subscription,
+            id: of.id.to_string(),
+            user: of.user,
+            at: of.at,
+            state: of.state.unwrap_or("passed"),
+            attempts: of.attempts,
+            error: of.error,
+        }
+    }
 }
 
-/// A page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
-    /// What is on it.
-    pub items: Vec<T>,
-    /// Where the next one begins.
-    pub cursor: String,
-    /// There was nothing behind it.
-    pub complete: bool,
-}
-
-/// A call that is owed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+/// A delivery that is owed.
+#[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct EventSeen {
+struct EventItem {
     /// Its id.
-    pub id: String,
+    id: String,
     /// What it tells.
-    pub command: &'static str,
+    command: &'static str,
     /// The partition of its record.
-    pub partition: Partition,
+    partition: Partition,
     /// The record's offset.
-    pub offset: Offset,
+    offset: Offset,
     /// Whose event it is.
     #[serde(rename = "From_Account")]
-    pub user: UserId,
+    user: UserId,
     /// When that happened.
     #[serde(rename = "EventTime", serialize_with = "in_ms")]
-    pub at: Timestamp,
+    at: Timestamp,
     /// The body, byte for byte as it is sent.
-    pub body: String,
+    body: String,
 }
 
-/// A call that was given up.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+impl From<OwedDelivery> for EventItem {
+    fn from(OwedDelivery { id, user, at, body }: OwedDelivery) -> Self {
+        let (command, partition, offset) = (id.command.name(), id.partition, id.offset);
+        Self { id: id.to_string(), command, partition, offset, user, at, body }
+    }
+}
+
+/// A delivery that was given up.
+#[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct LetterSeen {
+struct LetterItem {
     /// The subscription.
-    pub name: String,
+    name: String,
     /// Which replay of it; 0 for none.
-    pub replay: u32,
+    replay: u32,
     /// Its id.
-    pub id: Box<str>,
+    id: Box<str>,
     /// Whose event it tells.
     #[serde(rename = "From_Account")]
-    pub user: UserId,
+    user: UserId,
     /// Attempts that were spent on it.
-    pub attempts: u32,
+    attempts: u32,
     /// When it was given up.
     #[serde(rename = "Time", serialize_with = "in_seconds")]
-    pub at: Timestamp,
+    at: Timestamp,
     /// What the last attempt came to.
     #[serde(rename = "Info")]
-    pub error: Box<str>,
+    error: Box<str>,
+}
+
+impl From<Letter> for LetterItem {
+    fn from(Letter { subscription, replay, letter }: Letter) -> Self {
+        Self {
+            name: subscription,
+            replay: replay.unwrap_or(0),
+            id: letter.id,
+            user: letter.user,
+            attempts: letter.attempts,
+            at: letter.at,
+            error: letter.error,
+        }
+    }
 }
 
 /// How a subscription, or a replay of one, stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct StatusSeen {
+struct StatusItem {
     /// Its name.
-    pub name: String,
+    name: String,
     /// Which replay of it; 0 for none.
-    pub replay: u32,
-    /// Calls that were delivered.
-    pub delivered: u64,
-    /// Calls that were given up.
-    pub dead: u64,
+    replay: u32,
+    /// Deliveries that the receiver accepted.
+    delivered: u64,
+    /// Deliveries that were given up.
+    dead: u64,
     /// Records that it is not done with, as `cordon_webhook_lag_records` has them; of a partition that
     /// another node owns, those behind the place that was saved last.
     #[serde(rename = "LagRecords")]
-    pub lag: u64,
+    lag: u64,
     /// The term of its last move, which grows with each and is no count; 0 if there was none.
-    pub term: u32,
+    term: u32,
     /// Since when the receiver counts as down, if it does.
     #[serde(serialize_with = "in_seconds_or_0")]
-    pub down_since: Option<Timestamp>,
+    down_since: Option<Timestamp>,
     /// Why nothing is sent any more, if that is so.
-    pub halted: Box<str>,
+    halted: Box<str>,
     /// What the last failed attempt came to.
     #[serde(rename = "Info")]
-    pub error: Box<str>,
-    /// Users whose calls wait.
+    error: Box<str>,
+    /// Users whose deliveries wait.
     #[serde(rename = "ParkedItem")]
-    pub parked: Vec<ParkedSeen>,
+    parked: Vec<ParkedItem>,
 }
 
-/// A user whose calls wait.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+impl From<Status> for StatusItem {
+    fn from(of: Status) -> Self {
+        Self {
+            name: of.name,
+            replay: of.replay,
+            delivered: of.delivered,
+            dead: of.dead,
+            lag: of.lag,
+            term: of.term,
+            down_since: of.down_since,
+            halted: of.halted,
+            error: of.error,
+            parked: of.parked.into_iter().map(ParkedItem::from).collect(),
+        }
+    }
+}
+
+/// A user whose deliveries wait.
+#[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct ParkedSeen {
+struct ParkedItem {
     /// Who.
     #[serde(rename = "From_Account")]
-    pub user: UserId,
+    user: UserId,
     /// The partition of their records.
-    pub partition: Partition,
-    /// The offset of the first whose call waits.
-    pub offset: Offset,
+    partition: Partition,
+    /// The offset of the first whose delivery waits.
+    offset: Offset,
     /// Attempts that were spent on it.
-    pub attempts: u32,
+    attempts: u32,
     /// Since when it waits.
     #[serde(rename = "Time", serialize_with = "in_seconds")]
-    pub since: Timestamp,
+    since: Timestamp,
     /// What the last attempt came to.
     #[serde(rename = "Info")]
-    pub error: Box<str>,
+    error: Box<str>,
+}
+
+impl From<ParkedUser> for ParkedItem {
+    fn from(ParkedUser { user, partition, offset, attempts, since, error }: ParkedUser) -> Self {
+        Self { user, partition, offset, attempts, since, error }
+    }
 }
 
 fn in_ms<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -288,16 +275,16 @@ pub(in crate::http) async fn events(call: &Call<'_>, body: &str) -> Answered {
     }
     let commands = commands(&asked.commands)?.unwrap_or_default();
     let wanted = EventsWanted { page, commands };
-    let page = ask(call, call.webhooks.events(call.app().id, wanted)).await?;
-    Ok(call.success(&PageAnswer("Events", page)))
+    let page = ask(call, call.subscribers.events(call.app().id, wanted)).await?;
+    Ok(call.success(&PageAnswer("Events", page.map(EventItem::from))))
 }
 
 /// `dead_letters_get`.
 pub(in crate::http) async fn dead_letters(call: &Call<'_>, body: &str) -> Answered {
     let asked: Letters<'_> = call.parse(body)?;
     let wanted = wanted(&asked.name, &asked.cursor, &asked.since, &asked.max)?;
-    let page = ask(call, call.webhooks.dead_letters(call.app().id, wanted)).await?;
-    Ok(call.success(&PageAnswer("DeadLetterItem", page)))
+    let page = ask(call, call.subscribers.dead_letters(call.app().id, wanted)).await?;
+    Ok(call.success(&PageAnswer("DeadLetterItem", page.map(LetterItem::from))))
 }
 
 /// `deliveries_get`.
@@ -315,22 +302,23 @@ pub(in crate::http) async fn log(call: &Call<'_>, body: &str) -> Answered {
         Some(state) => Some(*STATES.iter().find(|known| **known == state).ok_or(wrong)?),
     };
     let wanted = LogWanted { page, id: id.map(str::to_owned), user, state };
-    let page = ask(call, call.webhooks.log(call.app().id, wanted)).await?;
-    Ok(call.success(&PageAnswer("DeliveryItem", page)))
+    let page = ask(call, call.subscribers.log(call.app().id, wanted)).await?;
+    Ok(call.success(&PageAnswer("DeliveryItem", page.map(DeliveryItem::from))))
 }
 
 /// `status_get`.
 pub(in crate::http) async fn status(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let name = name_if_given(&asked.name)?.map(Box::from);
-    let items = ask(call, call.webhooks.statuses(call.app().id, name)).await?;
+    let statuses = ask(call, call.subscribers.statuses(call.app().id, name)).await?;
+    let items = statuses.into_iter().map(StatusItem::from).collect();
     Ok(call.success(&StatusAnswer { items }))
 }
 
 #[derive(serde::Serialize)]
 struct StatusAnswer {
     #[serde(rename = "StatusItem")]
-    items: Vec<StatusSeen>,
+    items: Vec<StatusItem>,
 }
 
 fn wanted(
@@ -348,23 +336,4 @@ fn wanted(
     let wrong = |Malformed| Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
     let items_max = page::items_max(max).map_err(wrong)?;
     Ok(PageWanted { name: name_if_given(name)?.map(Box::from), from, items_max })
-}
-
-#[cfg(any(test, fuzzing))]
-impl Deliveries for super::desk::Nobody {
-    fn events(&self, _: AppId, _: EventsWanted) -> Asked<'_, Page<EventSeen>> {
-        Self::refuse()
-    }
-
-    fn dead_letters(&self, _: AppId, _: PageWanted) -> Asked<'_, Page<LetterSeen>> {
-        Self::refuse()
-    }
-
-    fn log(&self, _: AppId, _: LogWanted) -> Asked<'_, Page<DeliverySeen>> {
-        Self::refuse()
-    }
-
-    fn statuses(&self, _: AppId, _: Option<Box<str>>) -> Asked<'_, Vec<StatusSeen>> {
-        Self::refuse()
-    }
 }

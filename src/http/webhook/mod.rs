@@ -2,21 +2,10 @@
 //! own; the reference has a console for that.
 
 mod deliveries;
-mod desk;
 mod replay;
 mod subscription;
 
-pub use deliveries::{
-    Deliveries, DeliverySeen, EventSeen, EventsWanted, LetterSeen, LogWanted, Page, PageFrom,
-    PageWanted, ParkedSeen, StatusSeen,
-};
 pub(super) use deliveries::{dead_letters, events, log, status};
-#[cfg(any(test, fuzzing))]
-pub(super) use desk::Nobody;
-pub use desk::{
-    Asked, Counted, DeskError, NewSecret, ReplaySeen, SetSubscription, Source, State,
-    SubscriptionSeen, SubscriptionWasSet, Tested, Webhooks,
-};
 pub(super) use replay::{end as replay_end, list as replay_list, start as replay_start};
 pub(super) use subscription::{delete, list, seek, set, test};
 
@@ -25,6 +14,7 @@ use super::call::Call;
 use super::error_code as code;
 use super::shape::{Malformed, Scalar, shape};
 use crate::domain::{Timestamp, is_subscription_name};
+use crate::subscriptions::SubscriptionError;
 
 /// The longest id of a call, in bytes.
 const ID_BYTES_MAX: usize = 80;
@@ -77,15 +67,25 @@ fn seconds(moment: Timestamp) -> i64 {
 }
 
 /// Waits for an answer of whoever knows. Without one the whole call fails.
-async fn ask<T>(call: &Call<'_>, asked: Asked<'_, T>) -> Result<T, Failure> {
-    asked.await.map_err(|error| match error {
-        DeskError::Actors(error) => call.fault(&error),
-        DeskError::Unknown => Failure::Whole(code::SUBSCRIPTION_UNKNOWN),
-        DeskError::OfSettings => Failure::Whole(code::SUBSCRIPTION_OF_SETTINGS),
-        DeskError::Url => Failure::Whole(code::WEBHOOK_URL_WRONG),
-        DeskError::Secret => Failure::Whole(code::WEBHOOK_SECRET_WRONG),
-        DeskError::Cursor => Failure::Whole(code::WEBHOOK_CURSOR_WRONG),
-        DeskError::Range => Failure::Whole(code::WEBHOOK_RANGE_WRONG),
-        DeskError::Broken => Failure::Whole(code::WEBHOOKS_BROKEN),
-    })
+///
+/// What is asked is boxed: the future of every other call would have to be as large.
+fn ask<T>(
+    call: &Call<'_>,
+    asked: impl Future<Output = Result<T, SubscriptionError>>,
+) -> impl Future<Output = Result<T, Failure>> {
+    let asked = Box::pin(asked);
+    async move { asked.await.map_err(|error| failure(call, &error)) }
+}
+
+fn failure(call: &Call<'_>, error: &SubscriptionError) -> Failure {
+    match error {
+        SubscriptionError::Actors(error) => call.fault(error),
+        SubscriptionError::Unknown => Failure::Whole(code::SUBSCRIPTION_UNKNOWN),
+        SubscriptionError::OfSettings => Failure::Whole(code::SUBSCRIPTION_OF_SETTINGS),
+        SubscriptionError::Url => Failure::Whole(code::WEBHOOK_URL_WRONG),
+        SubscriptionError::Secret => Failure::Whole(code::WEBHOOK_SECRET_WRONG),
+        SubscriptionError::Cursor => Failure::Whole(code::WEBHOOK_CURSOR_WRONG),
+        SubscriptionError::Range => Failure::Whole(code::WEBHOOK_RANGE_WRONG),
+        SubscriptionError::Broken => Failure::Whole(code::WEBHOOKS_BROKEN),
+    }
 }

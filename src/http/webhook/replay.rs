@@ -3,15 +3,14 @@
 use serde::Serialize;
 
 use super::subscription::{OFFSETS_MAX, commands};
-use super::{
-    ID_BYTES_MAX, Named, ReplaySeen, ask, moment, name, name_if_given, seconds, switch, whole,
-};
+use super::{ID_BYTES_MAX, Named, ask, moment, name, name_if_given, seconds, switch, whole};
 use crate::domain::subscription::{REPLAYED_IDS_MAX, REPLAYED_USERS_MAX};
 use crate::domain::{Replay, UserId};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
 use crate::http::error_code as code;
 use crate::http::shape::{List, Listed, Malformed, Object, Scalar, shape};
+use crate::subscriptions::ReplaySeen;
 
 shape! {
     /// The body of `replay_start`.
@@ -50,12 +49,12 @@ pub(in crate::http) async fn start(call: &Call<'_>, body: &str) -> Answered {
     let wanted = replay(&asked)?;
     let app = call.app().id;
     if switch(&asked.dry_run, false)? {
-        let counted = ask(call, call.webhooks.count(app, wanted)).await?;
+        let counted = ask(call, call.subscribers.count(app, wanted)).await?;
         let complete = counted.complete.into();
-        return Ok(call.success(&Counted { count: counted.calls, complete }));
+        return Ok(call.success(&Counted { count: counted.deliveries, complete }));
     }
     let (number, position) =
-        ask(call, call.webhooks.start_replay(app, wanted, call.origin())).await?;
+        ask(call, call.subscribers.start_replay(app, wanted, call.origin())).await?;
     Ok(call.success(&Started { number }).at(position))
 }
 
@@ -134,7 +133,7 @@ fn replay(asked: &Start<'_>) -> Result<Replay, Failure> {
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let wanted = name_if_given(&asked.name)?;
-    let mut seen = ask(call, call.webhooks.replays(call.app().id)).await?;
+    let mut seen = ask(call, call.subscribers.replays(call.app().id)).await?;
     seen.retain(|seen| wanted.is_none_or(|wanted| *seen.replay.subscription == *wanted));
     Ok(call.success(&Running { items: seen.iter().map(Item::from).collect() }))
 }
@@ -202,6 +201,6 @@ pub(in crate::http) async fn end(call: &Call<'_>, body: &str) -> Answered {
     let asked: End<'_> = call.parse(body)?;
     let Some(number) = whole(&asked.number) else { return call.fails(code::REPLAY_UNKNOWN) };
     let position =
-        ask(call, call.webhooks.end_replay(call.app().id, number, call.origin())).await?;
+        ask(call, call.subscribers.end_replay(call.app().id, number, call.origin())).await?;
     Ok(call.done().at(position))
 }

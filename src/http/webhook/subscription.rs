@@ -4,21 +4,17 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use super::desk::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
 use super::{Named, ask, moment, name, name_if_given, seconds, switch, whole};
-use crate::domain::subscription::{
-    AFTER_COMMANDS, BEFORE_COMMANDS, REQUEST_OVER_LIMIT, STANDARD_PREFIX,
-};
-use crate::domain::{
-    BeforeTerms, DeliveryTerms, FailurePolicy, Fallback, Format, SealedSecret, SeekTo, Subscription,
-};
+use crate::domain::{BeforeTerms, DeliveryTerms, Format, SealedSecret, SeekTo, Subscription};
 use crate::http::answer::{Answered, Failure};
 use crate::http::call::Call;
-use crate::http::error_code as code;
+use crate::http::error_code::{self as code, ErrorCode};
 use crate::http::shape::{List, Malformed, Object, Scalar, shape};
+use crate::subscriptions::{NewSecret, SetSubscription, Source, State, SubscriptionSeen};
+use crate::tags::{self, ASKED_COMMANDS, TOLD_COMMANDS};
+use crate::webhooks::endpoint::URL_BYTES_MAX;
+use crate::webhooks::{Secret, Signer};
 
-/// The longest address, in bytes.
-const URL_BYTES_MAX: usize = 2048;
 /// The longest secret, in bytes. Rule: webhooks.md 5.
 const SECRET_BYTES_MAX: usize = 128;
 /// How long former secrets go on signing unless the call says otherwise, in seconds.
@@ -83,12 +79,12 @@ pub(in crate::http) async fn set(call: &Call<'_>, body: &str) -> Answered {
     let subscription = subscription(&asked)?;
     if subscription.format == Format::Standard
         && let NewSecret::Given { text, .. } = &secret
-        && !is_standard_secret(text)
+        && Signer::new(Format::Standard, &[Secret::new(text.as_str(), None)]).is_err()
     {
         return call.fails(code::WEBHOOK_SECRET_WRONG);
     }
     let wanted = SetSubscription { subscription, secret };
-    let set = ask(call, call.webhooks.set(call.app().id, wanted, call.origin())).await?;
+    let set = ask(call, call.subscribers.set(call.app().id, wanted, call.origin())).await?;
     Ok(call.success(&WasSet { secret: set.secret }).at(set.position))
 }
 
@@ -112,25 +108,15 @@ fn subscription(asked: &Set<'_>) -> Result<Subscription, Failure> {
     Ok(Subscription {
         name: name(&asked.name)?.into(),
         url,
-        commands: commands(&asked.commands)?.unwrap_or_else(|| told().map(Box::from).collect()),
+        commands: commands(&asked.commands)?
+            .unwrap_or_else(|| TOLD_COMMANDS.map(Box::from).to_vec()),
         enabled: switch(&asked.enabled, true)?,
-        format: match asked.format.text() {
-            Ok(None | Some("reference")) => Format::Reference,
-            Ok(Some("standard")) => Format::Standard,
-            Ok(Some(_)) | Err(Malformed) => {
-                return Err(Failure::Whole(code::WEBHOOK_FORMAT_WRONG));
-            }
-        },
+        format: word(&asked.format, &tags::FORMATS, Format::default(), code::WEBHOOK_FORMAT_WRONG)?,
         secrets: Vec::new(),
         headers: switch(&asked.headers, true)?,
         delivery,
         before: before(asked)?,
     })
-}
-
-/// What is asked for if nothing is said.
-fn told() -> impl Iterator<Item = &'static str> {
-    AFTER_COMMANDS.into_iter().chain([REQUEST_OVER_LIMIT])
 }
 
 /// What is asked for, if anything is said, in the order in which commands are named elsewhere.
@@ -140,7 +126,7 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Option<Vec<Box<str>>>,
     let names: Result<Vec<&str>, Failure> =
         items.iter().map(|item| item.text().ok().flatten().ok_or(wrong)).collect();
     let names = names?;
-    let known = || told().chain(BEFORE_COMMANDS);
+    let known = || TOLD_COMMANDS.into_iter().chain(ASKED_COMMANDS);
     let too_many = names.len() > known().count();
     if names.is_empty() || too_many || names.iter().any(|name| !known().any(|known| known == *name))
     {
@@ -149,55 +135,62 @@ pub(super) fn commands(list: &List<Scalar<'_>>) -> Result<Option<Vec<Box<str>>>,
     Ok(Some(known().filter(|known| names.contains(known)).map(Box::from).collect()))
 }
 
-fn number<T: TryFrom<i64> + PartialOrd>(
+fn number<T: TryFrom<u64>>(
     field: &Scalar<'_>,
-    range: RangeInclusive<T>,
+    range: RangeInclusive<u64>,
     otherwise: T,
 ) -> Result<T, Failure> {
-    match field.number() {
-        Ok(None) => Ok(otherwise),
-        Ok(Some(value)) if range.contains(&value) => Ok(value),
-        Ok(Some(_)) | Err(Malformed) => Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
+    let wrong = Failure::Whole(code::WEBHOOK_NUMBER_WRONG);
+    match field.number::<u64>().map_err(|Malformed| wrong)? {
+        None => Ok(otherwise),
+        Some(value) if range.contains(&value) => T::try_from(value).map_err(|_| wrong),
+        Some(_) => Err(wrong),
+    }
+}
+
+/// What one of `words` means.
+fn word<T: Copy>(
+    field: &Scalar<'_>,
+    words: &[(&str, T)],
+    otherwise: T,
+    wrong: ErrorCode,
+) -> Result<T, Failure> {
+    let wrong = Failure::Whole(wrong);
+    match field.text().map_err(|Malformed| wrong)? {
+        None => Ok(otherwise),
+        Some(text) => tags::meaning(words, text).ok_or(wrong),
     }
 }
 
 fn delivery(asked: &Set<'_>) -> Result<DeliveryTerms, Failure> {
-    let usual = DeliveryTerms::default();
-    let per_second = number(&asked.per_second, 0..=100_000, 0)?;
-    Ok(DeliveryTerms {
-        timeout_ms: number(&asked.timeout_ms, 100..=30_000, usual.timeout_ms)?,
-        retry_min_ms: number(&asked.retry_min_ms, 10..=600_000, usual.retry_min_ms)?,
-        retry_max_ms: number(&asked.retry_max_ms, 10..=86_400_000, usual.retry_max_ms)?,
+    type Terms = DeliveryTerms;
+    let usual = Terms::DEFAULT;
+    let per_second = number(&asked.per_second, Terms::PER_SECOND, 0)?;
+    let wrong = code::WEBHOOK_NUMBER_WRONG;
+    Ok(Terms {
+        timeout_ms: number(&asked.timeout_ms, Terms::TIMEOUT_MS, usual.timeout_ms)?,
+        retry_min_ms: number(&asked.retry_min_ms, Terms::RETRY_MIN_MS, usual.retry_min_ms)?,
+        retry_max_ms: number(&asked.retry_max_ms, Terms::RETRY_MAX_MS, usual.retry_max_ms)?,
         call_once: switch(&asked.call_once, usual.call_once)?,
-        policy: match asked.policy.text() {
-            Ok(None) => usual.policy,
-            Ok(Some("hold-user")) => FailurePolicy::HoldUser,
-            Ok(Some("skip")) => FailurePolicy::Skip,
-            Ok(Some("halt")) => FailurePolicy::Halt,
-            Ok(Some(_)) | Err(Malformed) => {
-                return Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG));
-            }
-        },
-        attempts_max: number(&asked.attempts_max, 1..=1000, usual.attempts_max)?,
-        in_flight_max: number(&asked.in_flight_max, 1..=1024, usual.in_flight_max)?,
+        policy: word(&asked.policy, &tags::FAILURE_POLICIES, usual.policy, wrong)?,
+        attempts_max: number(&asked.attempts_max, Terms::ATTEMPTS_MAX, usual.attempts_max)?,
+        in_flight_max: number(&asked.in_flight_max, Terms::IN_FLIGHT_MAX, usual.in_flight_max)?,
         per_second: (per_second > 0).then_some(per_second),
     })
 }
 
 fn before(asked: &Set<'_>) -> Result<BeforeTerms, Failure> {
-    let fallback = |field: &Scalar<'_>| match field.text() {
-        Ok(None | Some("allow")) => Ok(Fallback::Allow),
-        Ok(Some("deny")) => Ok(Fallback::Deny),
-        Ok(Some(_)) | Err(Malformed) => Err(Failure::Whole(code::WEBHOOK_NUMBER_WRONG)),
+    let usual = BeforeTerms::DEFAULT;
+    let fallback = |field: &Scalar<'_>, otherwise| {
+        word(field, &tags::FALLBACKS, otherwise, code::WEBHOOK_NUMBER_WRONG)
     };
-    let usual = BeforeTerms::default();
     Ok(BeforeTerms {
-        timeout_ms: number(&asked.before_timeout_ms, 100..=5000, usual.timeout_ms)?,
-        on_timeout: fallback(&asked.on_timeout)?,
-        on_unreachable: fallback(&asked.on_unreachable)?,
-        on_status: fallback(&asked.on_status)?,
-        on_malformed: fallback(&asked.on_malformed)?,
-        on_busy: fallback(&asked.on_busy)?,
+        timeout_ms: number(&asked.before_timeout_ms, BeforeTerms::TIMEOUT_MS, usual.timeout_ms)?,
+        on_timeout: fallback(&asked.on_timeout, usual.on_timeout)?,
+        on_unreachable: fallback(&asked.on_unreachable, usual.on_unreachable)?,
+        on_status: fallback(&asked.on_status, usual.on_status)?,
+        on_malformed: fallback(&asked.on_malformed, usual.on_malformed)?,
+        on_busy: fallback(&asked.on_busy, usual.on_busy)?,
     })
 }
 
@@ -225,19 +218,11 @@ fn secret(asked: &Set<'_>) -> Result<NewSecret, Failure> {
     }
 }
 
-fn is_standard_secret(text: &str) -> bool {
-    use base64::Engine;
-    let encoded = text.strip_prefix(STANDARD_PREFIX);
-    let engine = base64::engine::general_purpose::STANDARD;
-    let decoded = encoded.and_then(|encoded| engine.decode(encoded).ok());
-    decoded.is_some_and(|bytes| (24..=64).contains(&bytes.len()))
-}
-
 /// `subscription_list`: all, or the one that is named.
 pub(in crate::http) async fn list(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
     let wanted = name_if_given(&asked.name)?;
-    let mut seen = ask(call, call.webhooks.list(call.app().id)).await?;
+    let mut seen = ask(call, call.subscribers.list(call.app().id)).await?;
     if let Some(wanted) = wanted {
         seen.retain(|seen| *seen.subscription.name == *wanted);
         if seen.is_empty() {
@@ -302,10 +287,7 @@ impl From<&SealedSecret> for SecretItem {
 impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
     fn from(seen: &'a SubscriptionSeen) -> Self {
         let SubscriptionSeen { subscription: set, source, state, term } = seen;
-        let fallback = |fallback| match fallback {
-            Fallback::Allow => "allow",
-            Fallback::Deny => "deny",
-        };
+        let fallback = |fallback| tags::name(&tags::FALLBACKS, &fallback);
         Self {
             name: &set.name,
             source: match source {
@@ -321,21 +303,14 @@ impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
             url: set.url.as_deref().unwrap_or_default(),
             commands: &set.commands,
             enabled: set.enabled.into(),
-            format: match set.format {
-                Format::Reference => "reference",
-                Format::Standard => "standard",
-            },
+            format: tags::name(&tags::FORMATS, &set.format),
             secret_item: set.secrets.iter().map(SecretItem::from).collect(),
             extra_headers: set.headers.into(),
             timeout_ms: set.delivery.timeout_ms,
             retry_min_ms: set.delivery.retry_min_ms,
             retry_max_ms: set.delivery.retry_max_ms,
             call_once: set.delivery.call_once.into(),
-            failure_policy: match set.delivery.policy {
-                FailurePolicy::HoldUser => "hold-user",
-                FailurePolicy::Skip => "skip",
-                FailurePolicy::Halt => "halt",
-            },
+            failure_policy: tags::name(&tags::FAILURE_POLICIES, &set.delivery.policy),
             attempts_max: set.delivery.attempts_max,
             in_flight_max: set.delivery.in_flight_max,
             per_second: set.delivery.per_second.unwrap_or(0),
@@ -353,16 +328,16 @@ impl<'a> From<&'a SubscriptionSeen> for Item<'a> {
 /// `subscription_delete`. Repeat: one that is not there is deleted already.
 pub(in crate::http) async fn delete(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
-    let name = name(&asked.name)?.into();
-    let position = ask(call, call.webhooks.delete(call.app().id, name, call.origin())).await?;
+    let name = name(&asked.name)?;
+    let position = ask(call, call.subscribers.delete(call.app().id, name, call.origin())).await?;
     Ok(call.done().at(position))
 }
 
 /// `subscription_test`: makes a call that tells nothing, and answers what came of it.
 pub(in crate::http) async fn test(call: &Call<'_>, body: &str) -> Answered {
     let asked: Named<'_> = call.parse(body)?;
-    let name = name(&asked.name)?.into();
-    let tested = ask(call, call.webhooks.test(call.app().id, name, call.origin())).await?;
+    let name = name(&asked.name)?;
+    let tested = ask(call, call.subscribers.test(call.app().id, name, call.origin())).await?;
     Ok(call.success(&TestedItem {
         result: tested.result,
         status: tested.status.unwrap_or(0),
@@ -389,7 +364,7 @@ pub(in crate::http) async fn seek(call: &Call<'_>, body: &str) -> Answered {
     let name = name(&asked.name)?.into();
     let to = destination(&asked)?;
     let (term, position) =
-        ask(call, call.webhooks.seek(call.app().id, name, to, call.origin())).await?;
+        ask(call, call.subscribers.seek(call.app().id, name, to, call.origin())).await?;
     Ok(call.success(&Moved { term }).at(position))
 }
 

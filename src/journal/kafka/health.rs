@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use std::sync::Mutex;
 
-use super::lanes::lock;
 use super::metrics::Metrics;
+use super::pipelines::lock;
 use crate::journal::JournalError;
 
 /// How long a record that was not acknowledged counts as a sign of trouble. As long as the next one

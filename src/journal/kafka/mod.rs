@@ -12,8 +12,8 @@ mod board;
 mod client;
 mod health;
 mod labels;
-mod lanes;
 mod metrics;
+mod pipelines;
 mod producer;
 mod read_only;
 mod reader;
@@ -29,7 +29,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::watch;
 
 use self::client::{Client, QUESTION_TIMEOUT};
-use self::lanes::Lanes;
+use self::pipelines::Pipelines;
 use self::producer::Producer;
 use self::reader::{Ends, Pool, READ_TIMEOUT, Readers};
 use self::topics::Purpose;
@@ -125,13 +125,13 @@ impl Journal {
     fn connect(client: Client, settings: &Settings) -> Result<Arc<Self>, JournalError> {
         let metrics = Metrics::new();
         let ends = Arc::new(Ends::new(settings.partitions));
-        let lanes = Arc::new(Lanes::new(
+        let pipelines = Arc::new(Pipelines::new(
             settings.partitions,
             settings.pending_bytes_max,
             ends.clone(),
             metrics.clone(),
         ));
-        let producer = Producer::start(client.clone(), lanes)?;
+        let producer = Producer::start(client.clone(), pipelines)?;
         let pool = Arc::new(Pool::new(client.clone()));
         let readers = Readers::new(&client, pool, ends, settings.partitions);
         Ok(Arc::new(Self { partitions: settings.partitions, client, producer, readers, metrics }))
@@ -198,7 +198,7 @@ impl super::Journal for Journal {
     }
 
     fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
-        self.producer.lanes().attach(partition, settlements);
+        self.producer.pipelines().attach(partition, settlements);
     }
 
     fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {
@@ -210,7 +210,7 @@ impl super::Journal for Journal {
     }
 
     fn progress(&self) -> watch::Receiver<u64> {
-        self.producer.lanes().progress()
+        self.producer.pipelines().progress()
     }
 
     fn is_remote(&self) -> bool {
@@ -222,6 +222,6 @@ impl super::Journal for Journal {
     }
 
     fn writable(&self) -> Result<(), JournalError> {
-        self.producer.lanes().health().writable()
+        self.producer.pipelines().health().writable()
     }
 }

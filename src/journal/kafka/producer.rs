@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use super::archive::Receipts;
 use super::client::{self, Client, unreachable};
 use super::labels::labels;
-use super::lanes::{Lanes, Ticket};
+use super::pipelines::{Pipelines, Ticket};
 use crate::journal::{JournalError, Offset, Partition};
 
 /// How long the thread that takes acknowledgements looks at nothing else: a producer that is broken
@@ -44,7 +44,7 @@ pub(super) enum Sent {
 }
 
 /// Where acknowledgements and errors arrive.
-struct Context(Arc<Lanes>);
+struct Context(Arc<Pipelines>);
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -111,38 +111,38 @@ pub(super) struct Producer {
 struct Shared {
     client: Client,
     topic: String,
-    lanes: Arc<Lanes>,
+    pipelines: Arc<Pipelines>,
     inner: RwLock<Arc<Inner>>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.lanes.close();
+        self.pipelines.close();
     }
 }
 
 impl Producer {
     /// Starts the producer and its two threads.
-    pub(super) fn start(client: Client, lanes: Arc<Lanes>) -> Result<Self, JournalError> {
-        let inner = Arc::new(connect(&client, &lanes)?);
+    pub(super) fn start(client: Client, pipelines: Arc<Pipelines>) -> Result<Self, JournalError> {
+        let inner = Arc::new(connect(&client, &pipelines)?);
         let topic = client.journal_topic();
         let current = inner.clone();
-        let telling = lanes.clone();
-        let shared = Arc::new(Shared { client, topic, lanes, inner: RwLock::new(current) });
+        let telling = pipelines.clone();
+        let shared = Arc::new(Shared { client, topic, pipelines, inner: RwLock::new(current) });
         let weak = Arc::downgrade(&shared);
         spawn("kafka-tell", move || telling.tell_what_is_due())?;
         spawn("kafka-acks", move || take_acknowledgements(&weak, inner))?;
         Ok(Self { shared })
     }
 
-    pub(super) fn lanes(&self) -> &Lanes {
-        &self.shared.lanes
+    pub(super) fn pipelines(&self) -> &Pipelines {
+        &self.shared.pipelines
     }
 
     pub(super) fn append(&self, partition: Partition, record: &[u8]) -> Result<(), JournalError> {
         // Held until the record is in the producer's queue, so that its place is behind those that
         // were appended before.
-        let turn = self.shared.lanes.turn(partition, record.len())?;
+        let turn = self.shared.pipelines.turn(partition, record.len())?;
         let (key, headers) = labels(record);
         let sent = Box::new(Sent::Record(turn.ticket()));
         let mut message = BaseRecord::with_opaque_to(&self.shared.topic, sent)
@@ -209,16 +209,16 @@ impl Shared {
     /// Puts a new producer in place of one that is broken for good: then nobody knows what became of
     /// what was on its way. Answers it.
     fn replace(&self, broken: &Arc<Inner>, fault: &str) -> Arc<Inner> {
-        let lanes = &self.lanes;
+        let pipelines = &self.pipelines;
         tracing::error!(error = fault, "kafka's producer has failed for good: replacing it");
-        lanes.health().failed(&fault);
+        pipelines.health().failed(&fault);
         // Before there is a new one: it must take nothing from owners who have not heard.
-        lanes.lose_all();
-        match connect(&self.client, lanes) {
+        pipelines.lose_all();
+        match connect(&self.client, pipelines) {
             Ok(new) => {
                 let new = Arc::new(new);
                 *self.inner.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
-                lanes.metrics().restarts.inc();
+                pipelines.metrics().restarts.inc();
                 new
             }
             Err(error) => {
@@ -229,8 +229,8 @@ impl Shared {
     }
 }
 
-fn connect(client: &Client, lanes: &Arc<Lanes>) -> Result<Inner, JournalError> {
-    BaseProducer::from_config_and_context(&client.producer_config(), Context(lanes.clone()))
+fn connect(client: &Client, pipelines: &Arc<Pipelines>) -> Result<Inner, JournalError> {
+    BaseProducer::from_config_and_context(&client.producer_config(), Context(pipelines.clone()))
         .map_err(|error| unreachable(&error))
 }
 
@@ -253,10 +253,10 @@ fn take_acknowledgements(shared: &Weak<Shared>, mut inner: Arc<Inner>) {
             if !Arc::ptr_eq(&broken, &inner) {
                 end(broken);
             }
-        } else if shared.lanes.health().is_troubled() {
+        } else if shared.pipelines.health().is_troubled() {
             let answer = inner.client().fetch_metadata(Some(&shared.topic), PROBE_TIMEOUT);
             if answer.is_ok() {
-                shared.lanes.health().answered();
+                shared.pipelines.health().answered();
             }
         }
     }

@@ -14,7 +14,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 use super::client::{
     ASK_AGAIN, Client, Consumer, Manner, QUESTION_TIMEOUT, is_passing, unreachable,
 };
-use super::lanes::lock;
+use super::pipelines::lock;
 use super::topics;
 use crate::journal::{Entry, JournalError, Offset, Partition, Reader, TellEnd};
 

@@ -25,7 +25,7 @@ use bytes::Bytes;
 pub use answer::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
 pub use tls::{Certificate, CertificateError, Tls, TlsError};
 
-use super::digest::CallId;
+use super::digest::DeliveryId;
 use super::endpoint::Endpoint;
 use super::format::{Address, Dressed, Signer};
 use super::guard::Guarded;
@@ -90,7 +90,7 @@ pub struct Link {
     /// Its number, from 1.
     pub seq: u64,
     /// The call before it.
-    pub prev: Option<CallId>,
+    pub prev: Option<DeliveryId>,
 }
 
 /// What came of one attempt at a delivery.

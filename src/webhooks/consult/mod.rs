@@ -25,12 +25,12 @@ use self::metrics::Asked;
 use self::question::Question;
 use super::breaker::{Breaker, Fault};
 use super::caller::{Bounds, Caller, Failure, Post, Tls};
-use super::command::BeforeCommand;
 use super::series::Counts;
 use super::subscription::Subscription;
 use crate::clock::Clock;
 use crate::domain::{AppId, BeforeTerms, Fallback, Ground, Refusal, UserId, Verdict, Words};
 use crate::journal::Origin;
+use crate::tags::BeforeCommand;
 
 pub use self::metrics::Metrics;
 
@@ -38,7 +38,7 @@ pub use self::metrics::Metrics;
 pub const QUESTIONS_OPEN_MAX: usize = 64;
 
 /// The longest limit of time that a question may have, in milliseconds.
-pub const BEFORE_TIMEOUT_MAX_MS: u64 = 5_000;
+pub const BEFORE_TIMEOUT_MAX_MS: u64 = *BeforeTerms::TIMEOUT_MS.end();
 
 /// Somebody who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::super::command::BeforeCommand;
 use super::super::payload::json;
 use crate::domain::{
     Agreement, Matter, Message, NewFriend, OfferForm, RequestAnswer, Timestamp, UserId,
 };
+use crate::tags::BeforeCommand;
 
 /// A question about what `from` is about to do.
 #[derive(Clone, Copy, Debug)]

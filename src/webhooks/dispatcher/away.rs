@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::journal::{Journal, JournalError, Partition};
-use crate::webhooks::feed::{Calls, Tail, read_again};
+use crate::webhooks::feed::{Deliveries, Tail, read_again};
 use crate::webhooks::line::Fetching;
 
 /// What a read came to.
@@ -24,13 +24,13 @@ pub(super) enum Came {
         some: Result<bool, JournalError>,
     },
     /// Of records that were read before.
-    Again { partition: Partition, calls: Vec<(Fetching, Fetched)> },
+    Again { partition: Partition, deliveries: Vec<(Fetching, Fetched)> },
     /// Its thread broke.
     Broken { partition: Partition },
 }
 
-/// The calls of a record that was read again.
-pub(super) type Fetched = Result<Option<Arc<Calls>>, JournalError>;
+/// The deliveries of a record that was read again.
+pub(super) type Fetched = Result<Option<Arc<Deliveries>>, JournalError>;
 
 type Read = Pin<Box<dyn Future<Output = Came>>>;
 
@@ -87,7 +87,7 @@ impl Away {
     fn fetch_all(&mut self, partition: Partition, all: Vec<Fetching>) {
         let journal = Arc::clone(&self.journal);
         self.read(partition, move || {
-            let mut calls = Vec::with_capacity(all.len());
+            let mut deliveries = Vec::with_capacity(all.len());
             let mut failed = false;
             for fetching in all {
                 // The first who waits in vain has waited for all.
@@ -97,9 +97,9 @@ impl Away {
                     read_again(&*journal, partition, fetching.offset)
                 };
                 failed |= read.is_err();
-                calls.push((fetching, read));
+                deliveries.push((fetching, read));
             }
-            Came::Again { partition, calls }
+            Came::Again { partition, deliveries }
         });
     }
 

@@ -109,7 +109,7 @@ pub(super) struct Dispatcher<C> {
     /// Those that could not be read the last time.
     unreadable: BTreeSet<Partition>,
     save_fails: BTreeSet<Partition>,
-    /// The receiver has asked for patience since the last call that came through.
+    /// The receiver has asked for patience since the last delivery that came through.
     put_off: bool,
     work: FuturesUnordered<Waiting>,
     leaves: Vec<(Vec<Partition>, oneshot::Sender<()>)>,

@@ -158,9 +158,9 @@ impl<C: Cursors> Dispatcher<C> {
                     }
                     self.tails.insert(partition, tail);
                 }
-                Came::Again { calls, .. } => {
-                    for (fetching, calls) in calls {
-                        self.fetched(fetching, calls, now);
+                Came::Again { deliveries, .. } => {
+                    for (fetching, deliveries) in deliveries {
+                        self.fetched(fetching, deliveries, now);
                     }
                 }
                 Came::Tail { .. } | Came::Broken { .. } => {}
@@ -170,8 +170,8 @@ impl<C: Cursors> Dispatcher<C> {
     }
 
     /// A record was read again, or could not be.
-    pub(super) fn fetched(&mut self, fetching: Fetching, calls: Fetched, now: Millis) {
-        let calls = calls.unwrap_or_else(|error| {
+    pub(super) fn fetched(&mut self, fetching: Fetching, deliveries: Fetched, now: Millis) {
+        let deliveries = deliveries.unwrap_or_else(|error| {
             tracing::warn!(
                 webhook.subscription = &*self.name,
                 journal.partition = fetching.partition.0,
@@ -181,6 +181,6 @@ impl<C: Cursors> Dispatcher<C> {
             );
             None
         });
-        self.line.fetched(fetching, calls, now);
+        self.line.fetched(fetching, deliveries, now);
     }
 }

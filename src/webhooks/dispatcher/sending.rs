@@ -1,4 +1,4 @@
-//! Sends calls, and takes note of what came of each.
+//! Sends deliveries, and takes note of what came of each.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::webhooks::breaker::Fault;
 use crate::webhooks::caller::{Link, Outcome, Post};
 use crate::webhooks::cursor::Cursors;
 use crate::webhooks::feed::read_again;
-use crate::webhooks::lane::Call;
+use crate::webhooks::lane::Delivery;
 use crate::webhooks::line::{Millis, Next, Sent, Verdict};
 
 impl<C: Cursors> Dispatcher<C> {
-    /// Sends off as many calls as may be out.
+    /// Sends off as many deliveries as may be out.
     pub(super) fn launch(&mut self, now: Millis) {
         while let Some(next) = self.line.next(now) {
             match next {
@@ -23,7 +23,7 @@ impl<C: Cursors> Dispatcher<C> {
                     let (caller, clock) = (Rc::clone(&self.caller), self.tools.clock.clone());
                     self.work.push(Box::pin(async move {
                         let began = Instant::now();
-                        let outcome = caller.attempt(&post(&sent.call), clock.now()).await;
+                        let outcome = caller.attempt(&post(&sent.delivery), clock.now()).await;
                         Happened::Attempted { sent, outcome, took: began.elapsed() }
                     }));
                 }
@@ -31,8 +31,8 @@ impl<C: Cursors> Dispatcher<C> {
                     Some(away) => away.fetch(fetching),
                     None => {
                         let journal = &*self.tools.hub.journal;
-                        let calls = read_again(journal, fetching.partition, fetching.offset);
-                        self.fetched(fetching, calls, now);
+                        let deliveries = read_again(journal, fetching.partition, fetching.offset);
+                        self.fetched(fetching, deliveries, now);
                     }
                 },
             }
@@ -46,7 +46,7 @@ impl<C: Cursors> Dispatcher<C> {
         let verdict = verdict(outcome, self.subscription.delivery.call_once);
         let settled = self.line.settle(sent, &verdict, self.now(), at);
         self.log(sent, outcome, took, was_down);
-        let command = sent.call.id.command;
+        let command = sent.delivery.id.command;
         if outcome.is_delivered() {
             self.counts.done(command, true);
         }
@@ -55,7 +55,7 @@ impl<C: Cursors> Dispatcher<C> {
             self.counts.done(command, false);
             tracing::warn!(
                 webhook.subscription = name,
-                webhook.id = %sent.call.id,
+                webhook.id = %sent.delivery.id,
                 %outcome,
                 "a webhook is given up, a dead letter now: cordon webhooks resend sends it again"
             );
@@ -74,23 +74,23 @@ impl<C: Cursors> Dispatcher<C> {
             tracing::error!(
                 webhook.subscription = name,
                 journal.partition = sent.partition.0,
-                webhook.id = %sent.call.id,
+                webhook.id = %sent.delivery.id,
                 "a webhook has failed too often: the subscription stops in this partition until it is \
                  moved with cordon webhooks seek"
             );
         }
     }
 
-    /// A call that fails is told once, when it begins to fail, and again when it has come through;
-    /// of a receiver that is down, or asks for patience, not every call is told. No body, token or
+    /// A delivery that fails is told once, when it begins to fail, and again when it has come through;
+    /// of a receiver that is down, or asks for patience, not every delivery is told. No body, token or
     /// signature ever is.
     fn log(&mut self, sent: &Sent, outcome: &Outcome, took: Duration, was_down: bool) {
         macro_rules! tell {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
                     webhook.subscription = &*self.name,
-                    webhook.id = %sent.call.id,
-                    webhook.attempt = sent.call.attempts + 1,
+                    webhook.id = %sent.delivery.id,
+                    webhook.attempt = sent.delivery.attempts + 1,
                     duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                     %outcome,
                     $message
@@ -103,7 +103,7 @@ impl<C: Cursors> Dispatcher<C> {
             return;
         }
         self.put_off &= !outcome.is_delivered();
-        match (outcome.is_delivered(), sent.call.attempts) {
+        match (outcome.is_delivered(), sent.delivery.attempts) {
             _ if asks => tell!(debug, "webhook put off"),
             (true, 0) => tell!(debug, "webhook delivered"),
             (true, _) => tell!(info, "webhook delivered after failures"),
@@ -113,20 +113,24 @@ impl<C: Cursors> Dispatcher<C> {
     }
 }
 
-fn post(call: &Call) -> Post {
-    let (record, delivery) = (call.record(), call.delivery());
+fn post(delivery: &Delivery) -> Post {
+    let (record, payload) = (delivery.record(), delivery.payload());
     Post {
-        id: call.id.to_string().into(),
-        command: call.id.command.name(),
+        id: delivery.id.to_string().into(),
+        command: delivery.id.command.name(),
         at: record.at,
-        body: delivery.body.clone(),
+        body: payload.body.clone(),
         by: Arc::clone(&record.by),
-        link: Some(Link { partition: call.id.partition, seq: call.seq, prev: call.prev }),
-        attempt: call.attempts.saturating_add(1),
+        link: Some(Link {
+            partition: delivery.id.partition,
+            seq: delivery.seq,
+            prev: delivery.prev,
+        }),
+        attempt: delivery.attempts.saturating_add(1),
     }
 }
 
-/// What an outcome means. Where each call is made once, whatever comes of it, a receiver that asks for
+/// What an outcome means. Where each delivery is made once, whatever comes of it, a receiver that asks for
 /// patience has refused it.
 fn verdict(outcome: &Outcome, call_once: bool) -> Verdict {
     let failed = |fault| Verdict::Failed { fault, error: outcome.to_string() };

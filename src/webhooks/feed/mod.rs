@@ -3,7 +3,7 @@
 //!
 //! A read of a file is made in place. One that may wait for a network is made on another thread
 //! ([`afar`] for all, `dispatcher::away` for one subscription): one partition that cannot be read for a
-//! while must not hold the calls of all others.
+//! while must not hold the deliveries of all others.
 
 mod afar;
 mod source;
@@ -18,10 +18,11 @@ pub(super) use self::afar::Afar;
 pub(super) use self::source::{Feeds, Source};
 pub(super) use self::tail::{Tail, read_again};
 pub(super) use self::together::{Readers, Seat, Together};
-use super::command::{CallbackCommand, Switches};
-use super::payload::{Delivery, deliveries};
+use super::payload::{Payload, payloads};
+use super::switches::Switches;
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{Admitted, Body, Entry, Offset, Origin, Place, ReaderRule, record};
+use crate::tags::CallbackCommand;
 
 /// Bytes of records that are read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -34,7 +35,7 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What one record owes to a subscription that wants every command.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(super) struct Deliveries {
     /// Whose event it is.
     pub(super) app: AppId,
     pub(super) user: UserId,
@@ -43,21 +44,21 @@ pub(super) struct Calls {
     /// Who caused it.
     pub(super) by: Arc<Origin>,
     /// One per command at most, in the order in which they are made.
-    pub(super) calls: Vec<Delivery>,
+    pub(super) payloads: Vec<Payload>,
 }
 
-impl Calls {
-    /// The calls that are wanted, in order, with their places among all.
+impl Deliveries {
+    /// The deliveries that are wanted, in order, with their places among all.
     pub(super) fn wanted(
         &self,
         want: Switches,
     ) -> impl DoubleEndedIterator<Item = (usize, CallbackCommand)> + '_ {
-        let each = self.calls.iter().map(|call| call.command).enumerate();
+        let each = self.payloads.iter().map(|payload| payload.command).enumerate();
         each.filter(move |(_, command)| want.has(*command))
     }
 
     fn bytes(&self) -> usize {
-        self.calls.iter().map(|call| call.body.len()).sum()
+        self.payloads.iter().map(|payload| payload.body.len()).sum()
     }
 }
 
@@ -73,12 +74,12 @@ pub(super) struct Fed {
 /// What a record says to subscriptions.
 #[derive(Clone, Debug)]
 pub(super) enum Said {
-    /// Facts, with the calls that tell them, if there are any.
+    /// Facts, with the deliveries that tell them, if there are any.
     Commit {
         /// When.
         at: Timestamp,
-        /// The calls.
-        calls: Option<Arc<Calls>>,
+        /// The deliveries.
+        deliveries: Option<Arc<Deliveries>>,
     },
     /// Nothing: it speaks of the journal itself, or counts for nobody.
     Other,
@@ -93,13 +94,13 @@ impl Fed {
         let said = match record::decode(&entry.bytes) {
             Ok(record) => match (rule.admit(&record), record.body) {
                 (Admitted::Valid, Body::Commit(commit)) => {
-                    let calls = deliveries(&commit, Switches::ALL);
+                    let payloads = payloads(&commit, Switches::ALL);
                     let at = commit.at;
-                    let calls = (!calls.is_empty()).then(|| {
+                    let deliveries = (!payloads.is_empty()).then(|| {
                         let (app, user) = (commit.key.app, commit.key.user);
-                        Arc::new(Calls { app, user, at, by: commit.by, calls })
+                        Arc::new(Deliveries { app, user, at, by: commit.by, payloads })
                     });
-                    Said::Commit { at, calls }
+                    Said::Commit { at, deliveries }
                 }
                 (Admitted::Valid | Admitted::Claimed | Admitted::Void, _) => Said::Other,
             },
@@ -152,8 +153,8 @@ impl Feed {
     /// Takes what was read on, and names the `apps` that it concerns.
     fn take(&mut self, read: impl IntoIterator<Item = Fed>, apps: &mut BTreeSet<AppId>) {
         for fed in read {
-            if let Said::Commit { calls: Some(calls), .. } = &fed.said {
-                apps.insert(calls.app);
+            if let Said::Commit { deliveries: Some(deliveries), .. } = &fed.said {
+                apps.insert(deliveries.app);
             }
             self.place = fed.behind();
             self.untold += 1;
@@ -192,7 +193,7 @@ impl Feed {
         self.mark.store(self.next().0, Ordering::Release);
     }
 
-    /// Whether enough was read that subscriptions without calls in it must be told, too; resets the
+    /// Whether enough was read that subscriptions without deliveries in it must be told, too; resets the
     /// count.
     pub(super) fn is_news_to_all(&mut self, records_min: usize) -> bool {
         let is_news = self.untold >= records_min;
@@ -205,7 +206,7 @@ impl Feed {
 
 fn bytes_of(fed: &Fed) -> usize {
     match &fed.said {
-        Said::Commit { calls: Some(calls), .. } => calls.bytes(),
-        Said::Commit { calls: None, .. } | Said::Other | Said::Unreadable => 0,
+        Said::Commit { deliveries: Some(deliveries), .. } => deliveries.bytes(),
+        Said::Commit { deliveries: None, .. } | Said::Other | Said::Unreadable => 0,
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Calls, Fed, READ_BYTES, Said};
-use crate::journal::{Journal, JournalError, Offset, Partition, Place, Reader, ReaderRule, record};
+use super::{Deliveries, Fed, READ_BYTES, Said};
+use crate::journal::{
+    JournalError, Offset, Partition, Place, ReadJournal, Reader, ReaderRule, record,
+};
 
 /// Reads one partition on from a place.
 pub(in crate::webhooks) struct Tail {
@@ -33,7 +35,7 @@ impl Tail {
     /// Reads on if nothing is there to be given. Answers whether something is.
     pub(in crate::webhooks) fn fill(
         &mut self,
-        journal: &dyn Journal,
+        journal: &dyn ReadJournal,
     ) -> Result<bool, JournalError> {
         if self.kept.is_empty() {
             self.kept = self.read(journal)?.into();
@@ -58,7 +60,7 @@ impl Tail {
     /// The next records that are durable by now, none at the end.
     pub(in crate::webhooks) fn read(
         &mut self,
-        journal: &dyn Journal,
+        journal: &dyn ReadJournal,
     ) -> Result<Vec<Fed>, JournalError> {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
@@ -75,12 +77,12 @@ impl Tail {
     }
 }
 
-/// The calls of one record that was read before, and counted.
+/// The deliveries of one record that was read before, and counted.
 pub(in crate::webhooks) fn read_again(
-    journal: &dyn Journal,
+    journal: &dyn ReadJournal,
     partition: Partition,
     offset: Offset,
-) -> Result<Option<Arc<Calls>>, JournalError> {
+) -> Result<Option<Arc<Deliveries>>, JournalError> {
     let entries = journal.reader(&[(partition, offset)])?.next(1)?;
     let entry = entries.first().filter(|entry| entry.offset == offset);
     let Some(Ok(record)) = entry.map(|entry| record::decode(&entry.bytes)) else {
@@ -89,7 +91,7 @@ pub(in crate::webhooks) fn read_again(
     let rule = ReaderRule::resume(record.epoch, record.n.saturating_sub(1));
     let fed = entry.map(|entry| Fed::of(entry, rule));
     Ok(match fed.map(|fed| fed.said) {
-        Some(Said::Commit { calls, .. }) => calls,
+        Some(Said::Commit { deliveries, .. }) => deliveries,
         Some(Said::Other | Said::Unreadable) | None => None,
     })
 }

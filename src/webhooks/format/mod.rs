@@ -37,7 +37,7 @@ const PREV: HeaderName = HeaderName::from_static("webhook-prev");
 const ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 
 /// What a secret of the standard format begins with.
-const KEY_PREFIX: &str = "whsec_";
+pub const STANDARD_PREFIX: &str = "whsec_";
 /// How many bytes such a secret stands for.
 pub const KEY_BYTES_MIN: usize = 24;
 /// At most.
@@ -110,7 +110,7 @@ impl Eq for Key {}
 
 impl Key {
     fn new(secret: &Secret) -> Result<Self, SecretError> {
-        let text = secret.text.strip_prefix(KEY_PREFIX).ok_or(SecretError::Shape)?;
+        let text = secret.text.strip_prefix(STANDARD_PREFIX).ok_or(SecretError::Shape)?;
         let bytes = STANDARD.decode(text).map_err(|_| SecretError::Shape)?;
         if !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&bytes.len()) {
             return Err(SecretError::Shape);

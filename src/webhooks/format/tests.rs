@@ -5,9 +5,9 @@ use standardwebhooks::Webhook;
 
 use super::*;
 use crate::journal::{Offset, Origin, Partition};
+use crate::tags::CallbackCommand;
 use crate::webhooks::caller::Link;
-use crate::webhooks::command::CallbackCommand;
-use crate::webhooks::digest::CallId;
+use crate::webhooks::digest::DeliveryId;
 use crate::webhooks::testing::origin;
 
 const APP: AppId = AppId(1_400_000_001);
@@ -20,9 +20,9 @@ const KEYS: [&str; 3] = [
     "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+Pw==",
 ];
 
-fn id(offset: u64) -> CallId {
+fn id(offset: u64) -> DeliveryId {
     let command = CallbackCommand::BlackListAdd;
-    CallId { partition: Partition(3), offset: Offset(offset), command }
+    DeliveryId { partition: Partition(3), offset: Offset(offset), command }
 }
 
 fn post() -> Post {

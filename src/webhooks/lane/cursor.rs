@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Lane, Queue, QueueState, Queued, SILENT_RECORDS_MAX, Scope, Spot, Target};
 use crate::domain::{AppId, UserId};
 use crate::journal::{Cursor, Filter, Offset, Parked, Partition, Place, Progress, Tally};
-use crate::webhooks::command::CallbackCommand;
+use crate::tags::CallbackCommand;
 
 /// What one save of a cursor covers.
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +201,7 @@ impl Lane {
         (Cursor { place: low.place, term: self.term, ended: false, progress }, mark)
     }
 
-    /// The cursor is durable. Answers the users who waited for that and have more calls.
+    /// The cursor is durable. Answers the users who waited for that and have more deliveries.
     pub(in crate::webhooks) fn saved(&mut self, mark: SaveMark) -> Vec<UserId> {
         self.saved = mark.next;
         self.died.drain(..mark.died.min(self.died.len()));
@@ -230,8 +230,8 @@ mod tests {
     use super::*;
     use crate::domain::Timestamp;
     use crate::journal::{Epoch, ReaderRule};
-    use crate::webhooks::command::Switches;
     use crate::webhooks::feed::{Fed, Said};
+    use crate::webhooks::switches::Switches;
 
     const PARTITION: Partition = Partition(0);
     /// The cursor's place.

@@ -1,15 +1,16 @@
 //! One subscription in one partition: what is owed to whom, and how far it has come; no IO, no time.
 //!
-//! Each user has a queue of calls in journal order, of which the first one alone may be out. A record
-//! is done with when all its calls are; the low-water mark is the first record that is not. A user
-//! whose call fails is parked: the mark passes their records, and the cursor says where to find
-//! them again. So one user's failing call keeps nobody else's from going on, also over a restart.
+//! Each user has a queue of deliveries in journal order, of which the first one alone may be out. A record
+//! is done with when all its deliveries are; the low-water mark is the first record that is not. A user
+//! whose delivery fails is parked: the mark passes their records, and the cursor says where to find
+//! them again. So one user's failing delivery keeps nobody else's from going on, also over a restart.
 //!
-//! The law of [`Progress`](crate::journal::Progress) holds for every cursor that a lane answers: of the calls that the records
-//! up to it owe, each is counted as delivered, counted as dead, or belongs to a parked user.
+//! The law of [`Progress`](crate::journal::Progress) holds for every cursor that a lane answers: of the
+//! deliveries that the records up to it owe, each is counted as delivered, counted as dead, or belongs
+//! to a parked user.
 
-mod call;
 mod cursor;
+mod delivery;
 mod parking;
 mod scope;
 mod stall;
@@ -17,40 +18,40 @@ mod stall;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-pub(super) use self::call::{Call, Start};
 pub(super) use self::cursor::SaveMark;
+pub(super) use self::delivery::{Delivery, Start};
 pub(super) use self::scope::{Bounds, Scope, Target};
 use self::stall::Stall;
-use super::command::Switches;
-use super::digest::{CallId, hash};
-use super::feed::{Calls, Fed, Said};
+use super::digest::{DeliveryId, hash};
+use super::feed::{Deliveries, Fed, Said};
+use super::switches::Switches;
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::{DeadLetter, Offset, Parked, Partition, Place, Tally};
 
-/// Records of one partition with calls that are not done, at most, per subscription; those of parked
+/// Records of one partition with deliveries that are not done, at most, per subscription; those of parked
 /// users not counted.
 pub const WINDOW_RECORDS_MAX: usize = 512;
 /// Bytes of their bodies; a single larger body still goes out.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Records between the low-water mark and the reading position: what a restart repeats at most.
 pub const REPEATED_RECORDS_MAX: u64 = 8_192;
-/// Users that the low-water mark passes although a call of theirs fails, at most. One more holds it.
+/// Users that the low-water mark passes although a delivery of theirs fails, at most. One more holds it.
 pub const PARKED_USERS_MAX: usize = 100;
 /// Records of theirs that wait, at most: with more, the partition is not read on.
 pub(super) const PARKED_RECORDS_MAX: usize = 10_000;
-/// Calls given up between two cursors, at most: with more, nothing goes out until one is saved.
+/// Deliveries given up between two cursors, at most: with more, nothing goes out until one is saved.
 pub(super) const DEAD_LETTERS_PER_CURSOR_MAX: usize = 256;
 /// Changes of what is asked for that a cursor remembers, at most; a further one waits.
 const FILTERS_MAX: usize = 16;
-/// Records without a call for a subscription, after which its cursor is worth saving all the same.
+/// Records without a delivery for a subscription, after which its cursor is worth saving all the same.
 pub const SILENT_RECORDS_MAX: u64 = 10_000;
 
-/// A place in front of a record, with what the chain of calls was there.
+/// A place in front of a record, with what the chain of deliveries was there.
 #[derive(Clone, Debug, Default)]
 struct Spot {
     place: Place,
     seq: u64,
-    last: Option<CallId>,
+    last: Option<DeliveryId>,
 }
 
 /// A partition as one subscription sees it.
@@ -79,7 +80,7 @@ pub(super) struct Lane {
     out: usize,
     /// Users who wait for a cursor.
     stalled: Vec<Stall>,
-    /// Calls given up by this lane.
+    /// Deliveries given up by this lane.
     given_up: u64,
     delivered: Tally,
     dead: Tally,
@@ -95,7 +96,7 @@ pub(super) struct Lane {
     unreadable: bool,
 }
 
-/// A record with calls that are not done, or that waits for an earlier one to be.
+/// A record with deliveries that are not done, or that waits for an earlier one to be.
 struct Owed {
     spot: Spot,
     at: Timestamp,
@@ -106,18 +107,18 @@ struct Owed {
     dead: Tally,
 }
 
-/// A user's calls.
+/// A user's deliveries.
 struct Queue {
     records: VecDeque<Queued>,
     state: QueueState,
     /// The mark may pass this user's records.
     parked: bool,
-    /// Attempts spent on the first call.
+    /// Attempts spent on the first delivery.
     attempts: u32,
     /// Attempts at it in the row of failures `streak`, which may turn out to be the receiver's fault.
     doubtful: u32,
     streak: u64,
-    /// How often the receiver has asked for patience with the first call although others came through
+    /// How often the receiver has asked for patience with the first delivery although others came through
     /// in between, and how many had when it did last.
     put_offs: u32,
     through: u64,
@@ -127,24 +128,24 @@ struct Queue {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueState {
-    /// The first call may go out.
+    /// The first delivery may go out.
     Ready,
-    /// The first call is out, or is being read again.
+    /// The first delivery is out, or is being read again.
     Out,
-    /// The first call waits for its next attempt.
+    /// The first delivery waits for its next attempt.
     Waiting,
-    /// The first call, if there is one, waits until a cursor is behind the dead letter before it.
+    /// The first delivery, if there is one, waits until a cursor is behind the dead letter before it.
     Stalled,
 }
 
-/// A record of a user with calls that are not done.
+/// A record of a user with deliveries that are not done.
 struct Queued {
     spot: Spot,
     want: Switches,
     total: u64,
     done: u64,
-    /// The calls; read again when needed, if they are not kept.
-    calls: Option<Arc<Calls>>,
+    /// The deliveries; read again when needed, if they are not kept.
+    deliveries: Option<Arc<Deliveries>>,
     bytes: usize,
 }
 
@@ -195,7 +196,7 @@ impl Lane {
     }
 
     /// Whether reading is worth while again after a pause: every limit is less than half used. So a full
-    /// lane does not ask for a new reader with each call.
+    /// lane does not ask for a new reader with each delivery.
     pub(super) fn has_room(&self) -> bool {
         !self.exceeds(2)
     }
@@ -212,7 +213,7 @@ impl Lane {
             || self.read.place.next.0.saturating_sub(low) >= REPEATED_RECORDS_MAX / divisor as u64
     }
 
-    /// Calls that are out.
+    /// Deliveries that are out.
     pub(super) fn out(&self) -> usize {
         self.out
     }
@@ -227,12 +228,12 @@ impl Lane {
         self.read.place.next
     }
 
-    /// Records with calls that are not done.
+    /// Records with deliveries that are not done.
     pub(super) fn owed_records(&self) -> usize {
         self.open + self.parked_records
     }
 
-    /// The time of the oldest record with a call that is not done.
+    /// The time of the oldest record with a delivery that is not done.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let owed = self.owed.values().find(|owed| owed.left > 0).map(|owed| owed.at);
         if self.parked_users == 0 {
@@ -257,25 +258,25 @@ impl Lane {
         self.read.place.next < self.floor
     }
 
-    fn want(&self, offset: Offset, calls: &Calls) -> Switches {
+    fn want(&self, offset: Offset, deliveries: &Deliveries) -> Switches {
         let asked = self.filters.iter().rev().find(|(from, _)| *from <= offset);
         let asked = asked.map_or_else(Switches::default, |(_, commands)| *commands);
         match &self.replay {
-            Some(bounds) => bounds.narrow(asked, (self.partition, offset), calls),
+            Some(bounds) => bounds.narrow(asked, (self.partition, offset), deliveries),
             None => asked,
         }
     }
 
-    /// Takes the next record of the partition and queues the calls that it causes. Answers the
-    /// record's user if a call of theirs can go out now that could not before.
+    /// Takes the next record of the partition and queues the deliveries that it causes. Answers the
+    /// record's user if a delivery of theirs can go out now that could not before.
     ///
     /// A record that cannot be read is where the lane stops: to skip it is to lose what it says.
     pub(super) fn take(&mut self, fed: &Fed) -> Option<UserId> {
         if fed.offset < self.read.place.next || self.unreadable {
             return None;
         }
-        let (calls, at) = match &fed.said {
-            Said::Commit { at, calls } => (calls.as_ref(), Some(*at)),
+        let (deliveries, at) = match &fed.said {
+            Said::Commit { at, deliveries } => (deliveries.as_ref(), Some(*at)),
             Said::Other => (None, None),
             Said::Unreadable => {
                 self.unreadable = true;
@@ -296,8 +297,9 @@ impl Lane {
         if at.is_some() && fed.offset >= self.floor {
             self.silent += 1;
         }
-        let calls = calls.filter(|calls| calls.app == self.app && fed.offset >= self.since);
-        let ready = calls.and_then(|calls| self.queue(fed.offset, spot, calls));
+        let deliveries =
+            deliveries.filter(|deliveries| deliveries.app == self.app && fed.offset >= self.since);
+        let ready = deliveries.and_then(|deliveries| self.queue(fed.offset, spot, deliveries));
         if was_searching && !self.is_searching() {
             self.forget_restored();
         }
@@ -305,25 +307,30 @@ impl Lane {
         ready
     }
 
-    fn queue(&mut self, offset: Offset, spot: Spot, calls: &Arc<Calls>) -> Option<UserId> {
-        let want = self.want(offset, calls);
-        let total = calls.wanted(want).count() as u64;
-        let (_, last) = calls.wanted(want).last()?;
+    fn queue(
+        &mut self,
+        offset: Offset,
+        spot: Spot,
+        deliveries: &Arc<Deliveries>,
+    ) -> Option<UserId> {
+        let want = self.want(offset, deliveries);
+        let total = deliveries.wanted(want).count() as u64;
+        let (_, last) = deliveries.wanted(want).last()?;
         self.read.seq += total;
-        self.read.last = Some(CallId { partition: self.partition, offset, command: last });
+        self.read.last = Some(DeliveryId { partition: self.partition, offset, command: last });
         let mut done = 0;
-        let user = calls.user;
+        let user = deliveries.user;
         if offset < self.floor {
             let parked = self.restored.get(&user).filter(|parked| offset >= parked.first)?;
             if offset == parked.first {
                 done = parked.done.min(total.saturating_sub(1));
             }
         }
-        let queue = self.users.entry(user).or_insert_with(|| Queue::new(calls.at));
+        let queue = self.users.entry(user).or_insert_with(|| Queue::new(deliveries.at));
         if offset >= self.floor {
             let owed = Owed {
                 spot: spot.clone(),
-                at: calls.at,
+                at: deliveries.at,
                 left: total,
                 held: queue.parked,
                 delivered: Tally::default(),
@@ -334,16 +341,17 @@ impl Lane {
         }
         let was_idle = queue.state == QueueState::Ready && queue.records.is_empty();
         let kept = !queue.parked || queue.records.is_empty();
-        let wanted = calls.wanted(want).map(|(index, _)| calls.calls[index].body.len());
+        let wanted =
+            deliveries.wanted(want).map(|(index, _)| deliveries.payloads[index].body.len());
         let bytes = if kept { wanted.sum() } else { 0 };
         self.bytes += bytes;
         self.parked_records += usize::from(queue.parked);
-        let calls = kept.then(|| Arc::clone(calls));
-        queue.records.push_back(Queued { spot, want, total, done, calls, bytes });
+        let deliveries = kept.then(|| Arc::clone(deliveries));
+        queue.records.push_back(Queued { spot, want, total, done, deliveries, bytes });
         was_idle.then_some(user)
     }
 
-    /// What `user`, who is ready, needs. A call that is answered is out from now on.
+    /// What `user`, who is ready, needs. A delivery that is answered is out from now on.
     pub(super) fn start(&mut self, user: UserId) -> Start {
         let Some(queue) = self.users.get_mut(&user) else { return Start::Nothing };
         if queue.state != QueueState::Ready {
@@ -355,48 +363,49 @@ impl Lane {
             return Start::Nothing;
         }
         let offset = front.spot.place.next;
-        let Some(calls) = &front.calls else {
+        let Some(deliveries) = &front.deliveries else {
             queue.state = QueueState::Out;
             return Start::Fetch(offset);
         };
-        let mut wanted = calls.wanted(front.want).skip(front.done as usize);
+        let mut wanted = deliveries.wanted(front.want).skip(front.done as usize);
         let Some((index, command)) = wanted.next() else { return Start::Nothing };
-        let id = |command| CallId { partition: self.partition, offset, command };
-        let before = calls.wanted(front.want).take(front.done as usize).last();
+        let id = |command| DeliveryId { partition: self.partition, offset, command };
+        let before = deliveries.wanted(front.want).take(front.done as usize).last();
         self.out += 1;
         queue.state = QueueState::Out;
-        Start::Call(Call {
+        Start::Deliver(Delivery {
             id: id(command),
             seq: front.spot.seq + front.done + 1,
             prev: before.map(|(_, command)| id(command)).or(front.spot.last),
             attempts: queue.attempts + queue.doubtful,
-            calls: Arc::clone(calls),
+            all: Arc::clone(deliveries),
             index,
         })
     }
 
     /// The record that [`Start::Fetch`] asked for, if it was read.
-    pub(super) fn fetched(&mut self, user: UserId, calls: Option<Arc<Calls>>) -> bool {
+    pub(super) fn fetched(&mut self, user: UserId, deliveries: Option<Arc<Deliveries>>) -> bool {
         let Some(queue) = self.users.get_mut(&user) else { return false };
         let Some(front) = queue.records.front_mut() else { return false };
-        let Some(calls) = calls else {
+        let Some(deliveries) = deliveries else {
             queue.state = QueueState::Waiting;
             return false;
         };
-        let wanted = calls.wanted(front.want).map(|(index, _)| calls.calls[index].body.len());
+        let wanted =
+            deliveries.wanted(front.want).map(|(index, _)| deliveries.payloads[index].body.len());
         front.bytes = wanted.sum();
         self.bytes += front.bytes;
-        front.calls = Some(calls);
+        front.deliveries = Some(deliveries);
         queue.state = QueueState::Ready;
         true
     }
 
-    /// The user's call was accepted. Answers whether another one can go out.
+    /// The user's delivery was accepted. Answers whether another one can go out.
     pub(super) fn accepted(&mut self, user: UserId) -> bool {
         self.finish(user, None, QueueState::Ready)
     }
 
-    /// The user's call is given up after its only attempt. Answers as [`Self::accepted`] does.
+    /// The user's delivery is given up after its only attempt. Answers as [`Self::accepted`] does.
     pub(super) fn give_up_at_once(&mut self, user: UserId, at: Timestamp, error: &str) -> bool {
         self.finish(user, Some((at, error)), QueueState::Ready)
     }
@@ -404,12 +413,12 @@ impl Lane {
     fn finish(&mut self, user: UserId, dead: Option<(Timestamp, &str)>, then: QueueState) -> bool {
         let Some(queue) = self.users.get_mut(&user) else { return false };
         let Some(front) = queue.records.front_mut() else { return false };
-        let Some(calls) = &front.calls else { return false };
-        let next = calls.wanted(front.want).nth(front.done as usize);
+        let Some(deliveries) = &front.deliveries else { return false };
+        let next = deliveries.wanted(front.want).nth(front.done as usize);
         let Some((index, command)) = next else { return false };
         let offset = front.spot.place.next;
-        let id = CallId { partition: self.partition, offset, command };
-        let hash = hash(id, &calls.calls[index].body);
+        let id = DeliveryId { partition: self.partition, offset, command };
+        let hash = hash(id, &deliveries.payloads[index].body);
         self.out -= 1;
         front.done += 1;
         queue.state = then;

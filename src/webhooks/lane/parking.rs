@@ -1,10 +1,10 @@
-//! Users whose calls fail: they wait, and the low-water mark may pass their records.
+//! Users whose deliveries fail: they wait, and the low-water mark may pass their records.
 
 use super::{Lane, PARKED_USERS_MAX, QueueState};
 use crate::domain::{Timestamp, UserId};
 
-/// How often a receiver may ask for patience with the same call, others coming through each time, before
-/// that is a failure of this call: one that is busy meets a call a few times, hardly as often.
+/// How often a receiver may ask for patience with the same delivery, others coming through each time, before
+/// that is a failure of this delivery: one that is busy meets a delivery a few times, hardly as often.
 const PUT_OFFS_MAX: u32 = 16;
 
 impl Lane {
@@ -45,15 +45,15 @@ impl Lane {
         }
     }
 
-    /// How many attempts at the user's call have failed, the one that is out included: surely by the
-    /// call's own fault, because others came through meanwhile; and in all.
+    /// How many attempts at the user's delivery have failed, the one that is out included: surely by the
+    /// delivery's own fault, because others came through meanwhile; and in all.
     pub(in crate::webhooks) fn weigh(&self, user: UserId, streak: u64) -> (u32, u32) {
         let Some(queue) = self.users.get(&user) else { return (0, 0) };
         let sure = queue.attempts + if queue.streak == streak { 0 } else { queue.doubtful };
         (sure, queue.attempts.saturating_add(queue.doubtful).saturating_add(1))
     }
 
-    /// The user's call failed, in the row of failures `streak`, and waits. Answers how many attempts
+    /// The user's delivery failed, in the row of failures `streak`, and waits. Answers how many attempts
     /// it has had.
     pub(in crate::webhooks) fn failed(
         &mut self,
@@ -93,7 +93,7 @@ impl Lane {
         for (index, queued) in queue.records.iter_mut().enumerate() {
             if index > 0 {
                 self.bytes -= std::mem::take(&mut queued.bytes);
-                queued.calls = None;
+                queued.deliveries = None;
             }
             if let Some(owed) = self.owed.get_mut(&queued.spot.place.next) {
                 owed.held = true;
@@ -103,8 +103,8 @@ impl Lane {
         self.settle();
     }
 
-    /// The receiver asks for patience with the user's call, when `through` calls have come through by now.
-    /// Answers whether it does so with this user alone.
+    /// The receiver asks for patience with the user's delivery, when `through` deliveries have come
+    /// through by now. Answers whether it does so with this user alone.
     pub(in crate::webhooks) fn put_off(&mut self, user: UserId, through: u64) -> bool {
         let Some(queue) = self.users.get_mut(&user) else { return false };
         queue.put_offs = queue.put_offs.saturating_add(u32::from(queue.through < through));
@@ -112,7 +112,7 @@ impl Lane {
         queue.put_offs > PUT_OFFS_MAX
     }
 
-    /// The user's call goes out again without having been spent.
+    /// The user's delivery goes out again without having been spent.
     pub(in crate::webhooks) fn put_back(&mut self, user: UserId) -> bool {
         let Some(queue) = self.users.get_mut(&user) else { return false };
         self.out -= 1;

@@ -2,9 +2,9 @@
 
 use crate::domain::{Timestamp, UserId};
 use crate::journal::{Offset, Partition};
-use crate::webhooks::command::Switches;
-use crate::webhooks::digest::CallId;
-use crate::webhooks::feed::Calls;
+use crate::webhooks::digest::DeliveryId;
+use crate::webhooks::feed::Deliveries;
+use crate::webhooks::switches::Switches;
 
 /// What a lane tells, and to which part of its partition it is bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub(in crate::webhooks) struct Bounds {
     pub(in crate::webhooks) before: Option<Timestamp>,
     /// Only these users, if any.
     pub(in crate::webhooks) users: Vec<UserId>,
-    /// Only these calls, if any.
-    pub(in crate::webhooks) ids: Vec<CallId>,
+    /// Only these deliveries, if any.
+    pub(in crate::webhooks) ids: Vec<DeliveryId>,
 }
 
 impl Bounds {
@@ -51,12 +51,12 @@ impl Bounds {
         &self,
         asked: Switches,
         id: (Partition, Offset),
-        calls: &Calls,
+        deliveries: &Deliveries,
     ) -> Switches {
         let inside = (self.from..self.until).contains(&id.1)
-            && self.since.is_none_or(|since| calls.at >= since)
-            && self.before.is_none_or(|before| calls.at < before)
-            && (self.users.is_empty() || self.users.contains(&calls.user));
+            && self.since.is_none_or(|since| deliveries.at >= since)
+            && self.before.is_none_or(|before| deliveries.at < before)
+            && (self.users.is_empty() || self.users.contains(&deliveries.user));
         if !inside {
             return Switches::default();
         }

@@ -1,4 +1,4 @@
-//! Users whose next calls wait until a cursor is durable.
+//! Users whose next deliveries wait until a cursor is durable.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,8 @@ use super::{Lane, Queue, QueueState, SaveMark};
 use crate::domain::{Timestamp, UserId};
 use crate::journal::Offset;
 
-/// What a user waits for: a cursor that covers so many calls given up and, if one of them was theirs,
-/// is behind its record. Otherwise a crash would have it called again after the user's next call.
+/// What a user waits for: a cursor that covers so many deliveries given up and, if one of them was theirs,
+/// is behind its record. Otherwise a crash would have it called again after the user's next delivery.
 pub(super) struct Stall {
     pub(super) user: UserId,
     pub(super) given_up: u64,
@@ -15,7 +15,7 @@ pub(super) struct Stall {
 }
 
 impl Stall {
-    /// Whether the cursor of `mark` is what was waited for. A record of several calls that could not be
+    /// Whether the cursor of `mark` is what was waited for. A record of several deliveries that could not be
     /// parked, because so many are, holds the mark itself: then it is enough that the letter is durable.
     pub(super) fn is_over(&self, mark: &SaveMark, users: &HashMap<UserId, Queue>) -> bool {
         let is_passed = self.died_at.is_none_or(|at| {
@@ -28,8 +28,8 @@ impl Stall {
 }
 
 impl Lane {
-    /// The user's call is given up, and becomes a dead letter. Answers as [`Self::accepted`] does.
-    /// The user's next call waits for a cursor behind that: otherwise a crash would have it told first.
+    /// The user's delivery is given up, and becomes a dead letter. Answers as [`Self::accepted`] does.
+    /// The user's next delivery waits for a cursor behind that: otherwise a crash would have it told first.
     pub(in crate::webhooks) fn give_up(
         &mut self,
         user: UserId,
@@ -43,7 +43,7 @@ impl Lane {
             return false;
         };
         if !last {
-            // The record has more calls. It would hold the mark that they wait for.
+            // The record has more deliveries. It would hold the mark that they wait for.
             self.park(user);
         }
         self.finish(user, Some((at, error)), QueueState::Stalled);
@@ -52,7 +52,7 @@ impl Lane {
         false
     }
 
-    /// The user waits for no cursor any more. Answers whether a call can go out.
+    /// The user waits for no cursor any more. Answers whether a delivery can go out.
     pub(super) fn resume(&mut self, user: UserId) -> bool {
         let Some(queue) = self.users.get_mut(&user) else { return false };
         if queue.state == QueueState::Stalled {

@@ -1,4 +1,4 @@
-//! One subscription over all its partitions: whose call goes out next, when a failed one is tried
+//! One subscription over all its partitions: whose delivery goes out next, when a failed one is tried
 //! again, and whether the receiver counts as down. No IO; the time is handed in, so that every
 //! interleaving of answers, crashes and lost partitions can be played through.
 
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 pub(super) use self::verdict::Verdict;
 use super::breaker::Breaker;
-use super::feed::{Calls, Fed};
-use super::lane::{Call, Lane, SaveMark, Start};
+use super::feed::{Deliveries, Fed};
+use super::lane::{Delivery, Lane, SaveMark, Start};
 use super::retry::Schedule;
 use super::subscription::Subscription;
 use crate::domain::{FailurePolicy, Timestamp, UserId};
@@ -32,23 +32,23 @@ const STALE_SAVE_MS: Millis = 60_000;
 pub(super) struct Terms {
     pub(super) enabled: bool,
     pub(super) schedule: Schedule,
-    /// One attempt per call, whatever comes of it.
+    /// One attempt per delivery, whatever comes of it.
     pub(super) call_once: bool,
     pub(super) policy: FailurePolicy,
     /// Attempts after which the policy speaks.
     pub(super) attempts_max: u32,
-    /// Calls out at the same time, at most.
+    /// Deliveries out at the same time, at most.
     pub(super) in_flight_max: usize,
-    /// Calls per second, if that is limited.
+    /// Deliveries per second, if that is limited.
     pub(super) per_second: Option<u32>,
 }
 
-/// A call that is out.
+/// A delivery that is out.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     pub(super) partition: Partition,
     pub(super) user: UserId,
-    pub(super) call: Call,
+    pub(super) delivery: Delivery,
     /// Tells this lane from one that follows the same partition later.
     lane: u64,
 }
@@ -65,7 +65,7 @@ pub(super) struct Fetching {
 /// What is to be done next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Make this call.
+    /// Make this delivery.
     Send(Sent),
     /// Read this record again.
     Fetch(Fetching),
@@ -121,14 +121,14 @@ pub(super) struct Line {
     waiting: BinaryHeap<Reverse<(Millis, Partition, UserId)>>,
     out: usize,
     breaker: Breaker,
-    /// Calls that have come through.
+    /// Deliveries that have come through.
     through: u64,
     down_since: Option<Timestamp>,
     quiet_since: Option<Millis>,
     error: Option<Box<str>>,
     /// The receiver has asked for patience until then.
     paused_until: Millis,
-    /// Calls that may go out at once, in thousandths, and when that was last counted.
+    /// Deliveries that may go out at once, in thousandths, and when that was last counted.
     tokens: u64,
     counted_at: Millis,
 }
@@ -216,7 +216,7 @@ impl Line {
         let terms = subscription.terms();
         let moved = subscription.endpoint != self.subscription.endpoint;
         if moved || terms.call_once != self.terms.call_once {
-            // What the old address did says nothing of the new one, and where each call is made once
+            // What the old address did says nothing of the new one, and where each delivery is made once
             // nobody waits for a receiver.
             self.breaker.forget();
             (self.down_since, self.quiet_since, self.paused_until) = (None, None, 0);
@@ -244,7 +244,7 @@ impl Line {
         reads
     }
 
-    /// Whether enough calls are ready that reading on would not help.
+    /// Whether enough deliveries are ready that reading on would not help.
     pub(super) fn has_enough(&self) -> bool {
         self.ready.len() > 2 * self.terms.in_flight_max
     }
@@ -276,12 +276,12 @@ impl Line {
             }
             let lane = served.id;
             match served.lane.start(user) {
-                Start::Call(call) => {
+                Start::Deliver(delivery) => {
                     self.out += 1;
                     self.tokens = self.tokens.saturating_sub(1000);
                     self.breaker.sent();
                     self.quiet_since.get_or_insert(now);
-                    return Some(Next::Send(Sent { partition, user, call, lane }));
+                    return Some(Next::Send(Sent { partition, user, delivery, lane }));
                 }
                 Start::Fetch(offset) => {
                     return Some(Next::Fetch(Fetching { partition, offset, user, lane }));
@@ -314,11 +314,16 @@ impl Line {
     }
 
     /// A record was read again, or could not be.
-    pub(super) fn fetched(&mut self, fetching: Fetching, calls: Option<Arc<Calls>>, now: Millis) {
+    pub(super) fn fetched(
+        &mut self,
+        fetching: Fetching,
+        deliveries: Option<Arc<Deliveries>>,
+        now: Millis,
+    ) {
         let Fetching { partition, user, lane, .. } = fetching;
         let served = self.lanes.get_mut(&partition).filter(|served| served.id == lane);
         let Some(served) = served else { return };
-        if served.lane.fetched(user, calls) {
+        if served.lane.fetched(user, deliveries) {
             self.ready.push_front((partition, user));
         } else {
             self.waiting.push(Reverse((now + FETCH_AGAIN_MS, partition, user)));
@@ -400,7 +405,7 @@ impl Line {
         left
     }
 
-    /// The time of the oldest record with a call that is not done.
+    /// The time of the oldest record with a delivery that is not done.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         self.lanes.values().filter_map(|served| served.lane.oldest()).min()
     }
@@ -413,7 +418,7 @@ impl Line {
         waiting.into_iter().chain(saves).chain(self.sends_at(now)).min()
     }
 
-    /// When a call can go out that waits for the time alone.
+    /// When a delivery can go out that waits for the time alone.
     fn sends_at(&self, now: Millis) -> Option<Millis> {
         if !self.terms.enabled || self.ready.is_empty() {
             return None;
@@ -431,12 +436,12 @@ impl Line {
         (at > now).then_some(at)
     }
 
-    /// Calls that are out.
+    /// Deliveries that are out.
     pub(super) fn out(&self) -> usize {
         self.out
     }
 
-    /// Since when no call has come through, if any went out.
+    /// Since when no delivery has come through, if any went out.
     pub(super) fn quiet_since(&self) -> Option<Millis> {
         self.quiet_since
     }
@@ -446,13 +451,13 @@ impl Line {
         self.breaker.is_open()
     }
 
-    /// Users whose calls wait although the cursors have passed them.
+    /// Users whose deliveries wait although the cursors have passed them.
     pub(super) fn parked_users(&self) -> usize {
         self.lanes.values().map(|served| served.lane.parked_users()).sum()
     }
 
     /// Of each partition: the first offset that is not read yet, and how many records before it have
-    /// calls that are not done.
+    /// deliveries that are not done.
     pub(super) fn progress(&self) -> impl Iterator<Item = (Partition, Offset, usize)> {
         let lanes = self.lanes.iter().map(|(partition, served)| (*partition, &served.lane));
         lanes.map(|(partition, lane)| (partition, lane.next_offset(), lane.owed_records()))

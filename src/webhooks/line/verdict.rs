@@ -1,4 +1,4 @@
-//! What came of a call, and what that means for its user and for its receiver.
+//! What came of a delivery, and what that means for its user and for its receiver.
 
 use std::cmp::Reverse;
 
@@ -10,7 +10,7 @@ use crate::webhooks::lane::Lane;
 /// How much of what went wrong is kept, in bytes.
 const ERROR_BYTES_MAX: usize = 120;
 
-/// What came of one call.
+/// What came of one delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::webhooks) enum Verdict {
     /// It was accepted.
@@ -29,14 +29,14 @@ pub(in crate::webhooks) enum Verdict {
     },
 }
 
-/// What a settled call meant for its subscription.
+/// What a settled delivery meant for its subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::webhooks) struct Settled {
     /// The receiver counts as down from now on.
     pub(in crate::webhooks) went_down: bool,
     /// It is back.
     pub(in crate::webhooks) came_back: bool,
-    /// The call is a dead letter.
+    /// The delivery is a dead letter.
     pub(in crate::webhooks) gave_up: bool,
     /// Nothing goes out any more in this partition.
     pub(in crate::webhooks) halted: bool,
@@ -67,7 +67,7 @@ struct Before {
 }
 
 impl Line {
-    /// Takes note of what came of a call.
+    /// Takes note of what came of a delivery.
     pub(in crate::webhooks) fn settle(
         &mut self,
         sent: &Sent,
@@ -104,7 +104,7 @@ impl Line {
     }
 
     /// Patience that the receiver asks for again and again with one user alone is a failure of that
-    /// user's call.
+    /// user's delivery.
     fn outcome<'a>(&mut self, sent: &Sent, verdict: &'a Verdict) -> Outcome<'a> {
         match verdict {
             Verdict::Accepted => Outcome::Accepted,
@@ -139,7 +139,7 @@ impl Line {
             }
             Outcome::Failed(Failure { fault, error, .. }) => {
                 self.error = Some(error.into());
-                // The reference's way: a call is done with, whatever comes of it.
+                // The reference's way: a delivery is done with, whatever comes of it.
                 if !self.terms.call_once {
                     settled.went_down = self.breaker.failed(now, user, fault);
                 }
@@ -148,7 +148,7 @@ impl Line {
         settled
     }
 
-    /// The call is given up, goes out again at once, or waits. Answers whether its user's next one can
+    /// The delivery is given up, goes out again at once, or waits. Answers whether its user's next one can
     /// go out.
     fn note_failure(
         &mut self,
@@ -176,23 +176,23 @@ impl Line {
         let attempts = lane.failed(user, before.streak, at, failure.error);
         if judged && terms.policy == FailurePolicy::Halt {
             settled.halted = true;
-            let (id, error) = (&sent.call.id, failure.error);
+            let (id, error) = (&sent.delivery.id, failure.error);
             lane.halt(&format!("{id} has failed {attempts} times: {error}"));
         }
-        let wait = terms.schedule.wait(attempts, &sent.call.id.to_string());
+        let wait = terms.schedule.wait(attempts, &sent.delivery.id.to_string());
         let wait_ms = (wait.as_millis() as Millis).max(failure.wait_min_ms);
         self.waiting.push(Reverse((now + wait_ms, sent.partition, user)));
         false
     }
 
-    /// The lane that the call is of. None for a partition that was left meanwhile: whoever serves it makes
-    /// the call again.
+    /// The lane that the delivery is of. None for a partition that was left meanwhile: whoever serves it makes
+    /// the delivery again.
     fn lane_of(&mut self, sent: &Sent) -> Option<&mut Lane> {
         let served = self.lanes.get_mut(&sent.partition)?;
         (served.id == sent.lane).then_some(&mut served.lane)
     }
 
-    /// The receiver asks for patience with a call. Answers whether it does so with its user alone.
+    /// The receiver asks for patience with a delivery. Answers whether it does so with its user alone.
     fn is_put_off_alone(&mut self, sent: &Sent) -> bool {
         let through = self.through;
         self.lane_of(sent).is_some_and(|lane| lane.put_off(sent.user, through))
@@ -218,7 +218,7 @@ impl Line {
     }
 }
 
-/// Whether a call has failed by its own fault, so often that the policy speaks. An attempt that failed
+/// Whether a delivery has failed by its own fault, so often that the policy speaks. An attempt that failed
 /// while nobody came through may be the receiver's fault. If the receiver answers, and would count as
 /// down by now if it were down, it is not.
 fn is_its_own_fault((sure, all): (u32, u32), fault: Fault, terms: &Terms) -> bool {

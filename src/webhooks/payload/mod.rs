@@ -1,20 +1,21 @@
-//! One record to the calls that it causes; pure. Rule: webhooks.md 7, 8, 13 and 14.
+//! One record to the deliveries that it causes; pure. Rule: webhooks.md 7, 8, 13 and 14.
 //!
-//! A record causes at most one call per command. Bodies have the fields of the reference in the
+//! A record causes at most one delivery per command. Bodies have the fields of the reference in the
 //! order of its samples and no others, because strict receivers decode closed types.
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::command::{CallbackCommand, Switches};
+use super::switches::Switches;
 use crate::domain::{Event, Message, ProfileChange, RemovalReason, UserId};
 use crate::journal::Commit;
 use crate::tags;
+use crate::tags::CallbackCommand;
 
-/// One call owed to a subscriber.
+/// One delivery owed to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct Payload {
     /// What it tells.
     pub command: CallbackCommand,
     /// The JSON of the body, the same on every try.
@@ -70,17 +71,17 @@ const ANSWERED: &str = "friend_response";
 /// The value of `OptPlatform` for calls of the server API. Rule: webhooks.md 2.
 const SERVER_PLATFORM: &str = "RESTAPI";
 
-/// The calls that one record causes, in the order in which they are made; pairs in event order.
+/// The deliveries that one record causes, in the order in which they are made; pairs in event order.
 ///
 /// `FriendDelete` stands before `BlackListAdd`: the receiver never sees a blocked friend.
 /// `FriendAdd` stands before `FriendDelete`, unless the record removes a friend and then adds the
 /// same one again. Rule: webhooks.md 14.
-pub fn deliveries(commit: &Commit, switches: Switches) -> Vec<Delivery> {
+pub fn payloads(commit: &Commit, switches: Switches) -> Vec<Payload> {
     let mut told = Told::default();
     for event in &commit.events {
         told.take(commit.key.user, event);
     }
-    let mut deliveries = Vec::new();
+    let mut payloads = Vec::new();
     let mut order = CallbackCommand::ALL;
     if told.added_again {
         order.swap(0, 1);
@@ -97,9 +98,9 @@ pub fn deliveries(commit: &Commit, switches: Switches) -> Vec<Delivery> {
             }
             CallbackCommand::Test => None,
         };
-        deliveries.extend(body.map(|body| Delivery { command, body: body.into() }));
+        payloads.extend(body.map(|body| Payload { command, body: body.into() }));
     }
-    deliveries
+    payloads
 }
 
 /// What the events of one record tell, sorted by command.
@@ -207,7 +208,7 @@ fn announcement(reason: RemovalReason, announced: bool) -> Announcement {
         // Whoever blocks a friend does not know whether they are one in return, and a look would cost each
         // block a question: both directions are told, as webhooks.md 14 has it for any friend. A receiver
         // may hear of the end of a direction that never was, but never misses one. A blocker who has no
-        // such friend tells of none; then the direction of the blocked comes in a call of its own, below.
+        // such friend tells of none; then the direction of the blocked comes in a delivery of its own, below.
         RemovalReason::Blocked | RemovalReason::DeletedBoth => Announcement::Both,
         RemovalReason::DeletedSingle | RemovalReason::DeletedOneWay => Announcement::Own,
         // The peer's record speaks for both directions if it had a friendship to end; if only the

@@ -32,12 +32,12 @@ fn record(platform: &str, events: Vec<Event>) -> Commit {
     }
 }
 
-fn calls(events: Vec<Event>) -> Vec<(CallbackCommand, String)> {
+fn deliveries(events: Vec<Event>) -> Vec<(CallbackCommand, String)> {
     texts(&record("RESTAPI", events), Switches::ALL)
 }
 
 fn texts(commit: &Commit, switches: Switches) -> Vec<(CallbackCommand, String)> {
-    deliveries(commit, switches)
+    payloads(commit, switches)
         .into_iter()
         .map(|delivery| {
             let text = String::from_utf8(delivery.body.to_vec()).expect("a body is JSON");
@@ -94,7 +94,7 @@ fn settled(friends: &[(&str, bool, bool)]) -> Event {
 #[test]
 fn all_blocked_targets_of_a_record_stand_in_one_call() {
     assert_eq!(
-        calls(vec![blocked("bob"), blocked("carl")]),
+        deliveries(vec![blocked("bob"), blocked("carl")]),
         [(
             CallbackCommand::BlackListAdd,
             r#"{"CallbackCommand":"Sns.CallbackBlackListAdd","PairList":[{"From_Account":"amy","To_Account":"bob"},{"From_Account":"amy","To_Account":"carl"}]}"#.to_owned()
@@ -105,7 +105,7 @@ fn all_blocked_targets_of_a_record_stand_in_one_call() {
 #[test]
 fn an_unblock_is_announced() {
     assert_eq!(
-        calls(vec![Event::UserUnblocked { target: id("bob") }]),
+        deliveries(vec![Event::UserUnblocked { target: id("bob") }]),
         [(
             CallbackCommand::BlackListDelete,
             r#"{"CallbackCommand":"Sns.CallbackBlackListDelete","PairList":[{"From_Account":"amy","To_Account":"bob"}]}"#.to_owned()
@@ -119,7 +119,7 @@ fn a_block_of_a_friend_announces_both_directions_before_the_block() {
     let events =
         vec![blocked("carl"), removed("bob", RemovalReason::Blocked, false), blocked("bob")];
     assert_eq!(
-        calls(events),
+        deliveries(events),
         [
             (
                 CallbackCommand::FriendDelete,
@@ -136,7 +136,7 @@ fn a_block_of_a_friend_announces_both_directions_before_the_block() {
 #[test]
 fn a_block_that_keeps_the_friend_announces_the_block_alone() {
     let events = vec![Event::UserBlocked { target: id("bob"), remain_friends: true }];
-    let commands: Vec<_> = calls(events).into_iter().map(|(command, _)| command).collect();
+    let commands: Vec<_> = deliveries(events).into_iter().map(|(command, _)| command).collect();
     assert_eq!(commands, [CallbackCommand::BlackListAdd]);
 }
 
@@ -160,7 +160,7 @@ fn a_removal_announces_the_directions_that_its_reason_says() {
         (RemovalReason::Withdrawn, true, &[]),
     ];
     for (reason, announced, pairs) in cases {
-        let calls = calls(vec![removed("bob", reason, announced)]);
+        let deliveries = deliveries(vec![removed("bob", reason, announced)]);
         let expected: Vec<String> = pairs
             .iter()
             .map(|(from, to)| format!(r#"{{"From_Account":"{from}","To_Account":"{to}"}}"#))
@@ -171,7 +171,7 @@ fn a_removal_announces_the_directions_that_its_reason_says() {
                 expected.join(",")
             )
         });
-        let told: Vec<String> = calls.into_iter().map(|(_, body)| body).collect();
+        let told: Vec<String> = deliveries.into_iter().map(|(_, body)| body).collect();
         assert_eq!(told, Vec::from_iter(expected), "{reason:?}, announced: {announced}");
     }
 }
@@ -181,7 +181,7 @@ fn settled_offers_announce_each_list_that_grew() {
     let events =
         vec![settled(&[("bob", true, true), ("carl", true, false), ("dora", false, true)])];
     assert_eq!(
-        calls(events),
+        deliveries(events),
         [(
             CallbackCommand::FriendAdd,
             concat!(
@@ -200,20 +200,20 @@ fn settled_offers_announce_each_list_that_grew() {
 #[test]
 fn the_administrator_is_named_for_the_server_api_alone() {
     let commit = record("iOS", vec![settled(&[("bob", true, false)])]);
-    let calls = texts(&commit, Switches::ALL);
-    assert!(calls[0].1.contains(r#""Admin_Account":"","ForceFlag":0"#), "{calls:?}");
+    let deliveries = texts(&commit, Switches::ALL);
+    assert!(deliveries[0].1.contains(r#""Admin_Account":"","ForceFlag":0"#), "{deliveries:?}");
 }
 
 #[test]
 fn a_forced_friendship_says_so() {
     let friends = vec![Settled { peer: id("bob"), mine: true, theirs: true }];
-    let calls = calls(vec![Event::OffersSettled {
+    let deliveries = deliveries(vec![Event::OffersSettled {
         offered: Version(1),
         forced: true,
         waited: false,
         friends,
     }]);
-    assert!(calls[0].1.ends_with(r#""ForceFlag":1}"#), "{calls:?}");
+    assert!(deliveries[0].1.ends_with(r#""ForceFlag":1}"#), "{deliveries:?}");
 }
 
 fn message() -> Message {
@@ -245,7 +245,7 @@ fn a_changed_profile_is_announced_with_the_new_values_and_who_made_them() {
         ..ProfileChange::default()
     };
     assert_eq!(
-        calls(vec![Event::ProfileChanged(change)]),
+        deliveries(vec![Event::ProfileChanged(change)]),
         [(
             CallbackCommand::PortraitSet,
             r#"{"CallbackCommand":"Profile.CallbackPortraitSet","Operator_Account":"administrator","From_Account":"amy","EventTime":0,"ProfileItem":[{"Tag":"Tag_Profile_IM_Nick","Value":"Amy"},{"Tag":"Tag_Profile_IM_AllowType","Value":"AllowType_Type_DenyAny"},{"Tag":"Tag_Profile_IM_BirthDay","Value":19990102},{"Tag":"Tag_Profile_Custom_a","Value":"b"}]}"#.to_owned()
@@ -256,7 +256,7 @@ fn a_changed_profile_is_announced_with_the_new_values_and_who_made_them() {
 #[test]
 fn a_message_is_announced_with_its_body_as_it_was_sent() {
     assert_eq!(
-        calls(vec![Event::MessageAccepted(message())]),
+        deliveries(vec![Event::MessageAccepted(message())]),
         [(
             CallbackCommand::AfterSendMsg,
             r#"{"CallbackCommand":"C2C.CallbackAfterSendMsg","From_Account":"amy","To_Account":"bob","MsgSeq":7,"MsgRandom":8,"MsgTime":1700000100,"MsgKey":"7_8_1700000100","OnlineOnlyFlag":0,"SendMsgResult":0,"ErrorInfo":"send msg succeed","MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}],"CloudCustomData":"x","EventTime":0}"#.to_owned()
@@ -269,7 +269,7 @@ fn a_request_that_was_accepted_later_says_so() {
     let friends = vec![Settled { peer: id("bob"), mine: true, theirs: true }];
     let settled =
         Event::OffersSettled { offered: Version(1), forced: false, waited: true, friends };
-    let said = calls(vec![settled]);
+    let said = deliveries(vec![settled]);
     assert!(said[0].1.contains(r#""ClientCmd":"friend_response""#), "{said:?}");
 }
 
@@ -326,7 +326,7 @@ fn what_announces_nothing_is_silent() {
         Event::PeerForgotten { peer },
     ];
     for event in silent {
-        assert_eq!(calls(vec![event.clone()]), [], "{event:?}");
+        assert_eq!(deliveries(vec![event.clone()]), [], "{event:?}");
     }
 }
 
@@ -342,8 +342,8 @@ fn only_the_commands_that_are_on_are_called() {
     ];
     let commit = record("RESTAPI", events);
     for command in CallbackCommand::ALL {
-        let calls = texts(&commit, Switches::from_iter([command]));
-        let commands: Vec<_> = calls.into_iter().map(|(command, _)| command).collect();
+        let deliveries = texts(&commit, Switches::from_iter([command]));
+        let commands: Vec<_> = deliveries.into_iter().map(|(command, _)| command).collect();
         assert_eq!(commands, [command]);
     }
     assert_eq!(texts(&commit, Switches::default()), []);
@@ -363,7 +363,7 @@ fn a_friend_removed_and_added_again_by_one_record_is_a_friend_in_the_end() {
         (vec![settling, removal], [CallbackCommand::FriendAdd, CallbackCommand::FriendDelete]),
     ];
     for (events, expected) in cases {
-        let commands: Vec<_> = calls(events).into_iter().map(|(command, _)| command).collect();
+        let commands: Vec<_> = deliveries(events).into_iter().map(|(command, _)| command).collect();
         assert_eq!(commands, expected);
     }
 }

@@ -7,9 +7,10 @@ use super::{APP, World};
 use crate::audit::webhooks::{Options, Report, reconcile};
 use crate::domain::UserId;
 use crate::journal::{Cursor, Offset, Partition, Tally};
-use crate::webhooks::command::{CallbackCommand, Switches};
-use crate::webhooks::digest::{CallId, hash};
+use crate::tags::CallbackCommand;
+use crate::webhooks::digest::{DeliveryId, hash};
 use crate::webhooks::feed::{Fed, Said};
+use crate::webhooks::switches::Switches;
 
 impl World {
     pub(super) fn check(&self) {
@@ -47,7 +48,7 @@ impl World {
     }
 
     /// The audit comes to the same end: all balance, and nothing waits. Of a world without moves and
-    /// changes it counts exactly the calls that were made.
+    /// changes it counts exactly the deliveries that were made.
     fn audit(&self) -> Report {
         let written = Written(self.shelves.iter().map(|shelf| shelf.entries.clone()).collect());
         let report = reconcile(&written, &Options::default()).expect("memory is readable");
@@ -59,8 +60,8 @@ impl World {
         if !self.moved && !self.changed {
             let owed =
                 self.shelves.iter().flat_map(|shelf| &shelf.fed).map(|fed| match &fed.said {
-                    Said::Commit { calls: Some(calls), .. } if calls.app == APP => {
-                        calls.calls.len()
+                    Said::Commit { deliveries: Some(deliveries), .. } if deliveries.app == APP => {
+                        deliveries.payloads.len()
                     }
                     _ => 0,
                 });
@@ -91,9 +92,9 @@ impl World {
         for (index, shelf) in self.shelves.iter().enumerate() {
             let partition = Partition(index as u16);
             for fed in &shelf.fed {
-                let Said::Commit { calls: Some(calls), .. } = &fed.said else { continue };
-                for (_, command) in calls.wanted(always).filter(|_| calls.app == APP) {
-                    let id = CallId { partition, offset: fed.offset, command };
+                let Said::Commit { deliveries: Some(deliveries), .. } = &fed.said else { continue };
+                for (_, command) in deliveries.wanted(always).filter(|_| deliveries.app == APP) {
+                    let id = DeliveryId { partition, offset: fed.offset, command };
                     let told = self.accepted.iter().any(|(known, _)| *known == id);
                     let dead = self.dead.contains(&id.to_string());
                     assert!(told || dead, "seed {}: {id} is lost", self.seed);
@@ -126,16 +127,18 @@ fn balances(
     }
     let (mut owed, mut waiting) = (Tally::default(), Tally::default());
     for fed in fed.iter().take(cursor.place.next.0 as usize).skip(progress.since.0 as usize) {
-        let Said::Commit { calls: Some(calls), .. } = &fed.said else { continue };
-        if calls.app != APP {
+        let Said::Commit { deliveries: Some(deliveries), .. } = &fed.said else { continue };
+        if deliveries.app != APP {
             continue;
         }
         let want = filters.range(..=(progress.since, fed.offset)).next_back();
         let want = want.map_or_else(Switches::default, |(_, commands)| *commands);
-        let parked = progress.parked.iter().find(|parked| parked.user == calls.user);
-        for (place, (index, command)) in calls.wanted(want).enumerate() {
-            let hash =
-                hash(CallId { partition, offset: fed.offset, command }, &calls.calls[index].body);
+        let parked = progress.parked.iter().find(|parked| parked.user == deliveries.user);
+        for (place, (index, command)) in deliveries.wanted(want).enumerate() {
+            let hash = hash(
+                DeliveryId { partition, offset: fed.offset, command },
+                &deliveries.payloads[index].body,
+            );
             owed.add(hash);
             let waits = parked.is_some_and(|parked| {
                 fed.offset > parked.first

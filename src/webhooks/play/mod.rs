@@ -2,7 +2,7 @@
 //! for patience and dies behind its answer; a node that crashes between any two steps and loses its
 //! partitions; saves that are lost, or durable without being told.
 //!
-//! Laws: every call is accepted or a dead letter in the end; per user the first acceptances are in the
+//! Laws: every delivery is accepted or a dead letter in the end; per user the first acceptances are in the
 //! order of the journal; the same id has the same bytes; a cursor never goes back but by a move, and each
 //! partition is where it was moved to last;
 //! every durable cursor's count is what the journal says (`balances`); and the audit of all that was
@@ -20,19 +20,20 @@ use uuid::Uuid;
 
 use self::shelf::Shelf;
 use super::breaker::{FAILURES_IN_A_ROW_MAX, Fault};
-use super::command::{CallbackCommand, Switches};
-use super::digest::{CallId, hash};
+use super::digest::{DeliveryId, hash};
 use super::endpoint::Endpoint;
 use super::feed::Said;
 use super::format::Signer;
 use super::guard::Guard;
 use super::line::{Line, Next, SaveToken, Sent, Verdict};
 use super::subscription::Subscription;
+use super::switches::Switches;
 use super::testing::origin;
 use crate::domain::{
     AppId, DeliveryTerms, Event, FailurePolicy, Timestamp, User, UserId, UserKey, Version, keeper,
 };
 use crate::journal::{Body, Commit, Cursor, Partition};
+use crate::tags::CallbackCommand;
 
 const APP: AppId = AppId(7);
 const PARTITIONS: u16 = 2;
@@ -71,11 +72,11 @@ fn id(name: &str) -> UserId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
     Well,
-    /// Some calls fail.
+    /// Some deliveries fail.
     Shaky,
-    /// All calls fail, with this fault.
+    /// All deliveries fail, with this fault.
     Down(Fault),
-    /// Calls of this user fail.
+    /// Deliveries of this user fail.
     Hates(usize),
     /// It asks for patience.
     Busy,
@@ -94,15 +95,15 @@ struct World {
     /// Records of each partition that are read before something else may happen.
     read_max: usize,
     /// Ids in the order of their first acceptance.
-    accepted: Vec<(CallId, UserId)>,
-    known: BTreeMap<CallId, u128>,
-    chain: BTreeMap<(Partition, u64), (CallId, Option<CallId>)>,
+    accepted: Vec<(DeliveryId, UserId)>,
+    known: BTreeMap<DeliveryId, u128>,
+    chain: BTreeMap<(Partition, u64), (DeliveryId, Option<DeliveryId>)>,
     dead: BTreeSet<String>,
     steps: u32,
     attempts_most: u32,
     moved: bool,
     changed: bool,
-    /// Calls of this user are answered late.
+    /// Deliveries of this user are answered late.
     slow: Option<UserId>,
     /// The stream that keeps the subscription's moves.
     keeper: User,
@@ -238,7 +239,7 @@ impl World {
         self.dead.extend(cursor.progress.died.iter().map(|letter| letter.id.to_string()));
     }
 
-    /// What the receiver makes of a call.
+    /// What the receiver makes of a delivery.
     fn verdict(&mut self, sent: &Sent) -> Verdict {
         let fails = |fault| Verdict::Failed { fault, error: "no".into() };
         let user = USERS.iter().position(|name| id(name) == sent.user);
@@ -258,8 +259,8 @@ impl World {
 
     fn answer(&mut self, index: usize) {
         let (sent, _) = self.out.swap_remove(index);
-        let id = sent.call.id;
-        let body = hash(id, &sent.call.delivery().body);
+        let id = sent.delivery.id;
+        let body = hash(id, &sent.delivery.payload().body);
         let known = *self.known.entry(id).or_insert(body);
         assert_eq!(known, body, "seed {}: other bytes under {id}", self.seed);
         let mut verdict = self.verdict(&sent);
@@ -267,13 +268,13 @@ impl World {
             if !self.accepted.iter().any(|(known, _)| *known == id) {
                 self.accepted.push((id, sent.user));
             }
-            self.chain.insert((sent.partition, sent.call.seq), (id, sent.call.prev));
+            self.chain.insert((sent.partition, sent.delivery.seq), (id, sent.delivery.prev));
             // The receiver has it, and nobody hears of that.
             if self.random.one_in(10) {
                 verdict = Verdict::Failed { fault: Fault::Silence, error: "reset".into() };
             }
         }
-        self.attempts_most = self.attempts_most.max(sent.call.attempts);
+        self.attempts_most = self.attempts_most.max(sent.delivery.attempts);
         let (now, at) = (self.now, self.at());
         if let Some(line) = &mut self.line {
             line.settle(&sent, &verdict, now, at);
@@ -303,8 +304,8 @@ impl World {
                 Next::Fetch(fetching) => {
                     let shelf = &self.shelves[usize::from(fetching.partition.0)];
                     let fed = &shelf.fed[fetching.offset.0 as usize];
-                    let Said::Commit { calls, .. } = &fed.said else { panic!("no commit") };
-                    line.fetched(fetching, calls.clone(), now);
+                    let Said::Commit { deliveries, .. } = &fed.said else { panic!("no commit") };
+                    line.fetched(fetching, deliveries.clone(), now);
                 }
             }
         }
@@ -376,7 +377,7 @@ impl World {
             21 if self.moved && self.random.one_in(6) => self.seek(),
             _ => {}
         }
-        // A disk is slow now and then: calls come back between two reads.
+        // A disk is slow now and then: deliveries come back between two reads.
         self.read_max = if self.random.one_in(2) { 1 } else { usize::MAX };
         self.follow_all();
         self.run();
@@ -460,11 +461,11 @@ fn a_week_of_outage_spends_no_attempt() {
         (0..200).for_each(|_| world.append());
         world.mood = Mood::Down(fault);
         let week = 7 * 24 * 60 * 60 * 1000;
-        let mut calls = 0_u64;
+        let mut deliveries = 0_u64;
         while world.now < week {
             world.run();
             while !world.out.is_empty() {
-                calls += 1;
+                deliveries += 1;
                 world.answer(0);
                 world.run();
             }
@@ -475,7 +476,7 @@ fn a_week_of_outage_spends_no_attempt() {
             world.now = line.due(world.now).expect("it tries again").max(world.now + 1);
         }
         assert!(world.line.as_ref().is_some_and(Line::is_down));
-        assert!(calls > 20_000 / 2 && calls < 40_000, "{calls} probes in a week");
+        assert!(deliveries > 20_000 / 2 && deliveries < 40_000, "{deliveries} probes in a week");
         assert!(world.attempts_most < FAILURES_IN_A_ROW_MAX);
         world.come_to_rest();
         assert!(world.dead.is_empty(), "nothing is given up");

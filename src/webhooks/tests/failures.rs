@@ -1,4 +1,4 @@
-//! Calls that fail, a receiver that is down, and one that asks for patience: who waits for whom.
+//! Deliveries that fail, a receiver that is down, and one that asks for patience: who waits for whom.
 
 use std::time::Instant;
 
@@ -20,7 +20,9 @@ async fn a_failed_call_counts_its_tries_and_a_receiver_s_patience_costs_none() {
     let heard = receiver.heard();
     let attempts: Vec<&str> = heard.iter().map(|heard| heard.header("webhook-attempt")).collect();
     assert_eq!(attempts, ["1", "2", "2"]);
-    assert!(heard.iter().all(|call| call.body == heard[0].body && call.id == heard[0].id));
+    assert!(
+        heard.iter().all(|delivery| delivery.body == heard[0].body && delivery.id == heard[0].id)
+    );
 }
 
 #[actix_web::test]
@@ -265,7 +267,7 @@ async fn when_the_receiver_is_back_nobody_waits_for_the_end_of_a_backoff() {
     stop(handle).await;
 }
 
-/// A subscription whose receiver counts as down, with the calls that wait.
+/// A subscription whose receiver counts as down, with the deliveries that wait.
 async fn down(
     owner: &Owner,
     receiver: &Receiver,

@@ -98,7 +98,7 @@ fn owed(subscriber: &Subscriber, log: &Log) -> Vec<Owed> {
         commit.key.app == subscriber.app && *offset >= since
     });
     let owed = commits.flat_map(|((partition, offset), commit)| {
-        let deliveries = payload::deliveries(commit, subscriber.switches).into_iter();
+        let deliveries = payload::payloads(commit, subscriber.switches).into_iter();
         deliveries.map(move |delivery| Owed {
             id: format!("{partition}@{offset}.{}", delivery.command),
             user: commit.key.user,

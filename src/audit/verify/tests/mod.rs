@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::audit::simulation::{APP, Memory, World, id, key};
+use crate::audit::{FINDINGS_SHOWN_MAX, Findings};
 use crate::domain::{
     AllowType, AppId, Card, EdgeId, Event, OfferForm, ProfileChange, RemovalReason, Version,
 };
@@ -24,7 +25,7 @@ fn report(memory: &Memory) -> Report {
     check(memory, &Options::default()).expect("memory is readable")
 }
 
-fn rules(findings: &Findings) -> BTreeSet<Rule> {
+fn rules(findings: &Findings<Finding>) -> BTreeSet<Rule> {
     findings.first.iter().map(|finding| finding.rule).collect()
 }
 

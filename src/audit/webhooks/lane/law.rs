@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Call, Ground, Lane, less, signed};
+use super::{Delivery, Ground, Lane, less, signed};
 use crate::audit::AuditError;
 use crate::audit::webhooks::report::Rule;
 use crate::domain::UserId;
 use crate::journal::{Offset, Parked, Progress, Tally};
-use crate::webhooks::digest::CallId;
+use crate::webhooks::digest::DeliveryId;
 
 impl Lane {
-    /// Each parked user waits with a call of theirs.
+    /// Each parked user waits with a delivery of theirs.
     pub(super) fn check_parked(&mut self, progress: &Progress, ground: &mut Ground<'_>) {
         for Parked { user, first, done, .. } in &progress.parked {
             let front = self.parked.get(user).and_then(VecDeque::front);
-            let front = front.map(|call| (call.id.offset, call.index));
+            let front = front.map(|delivery| (delivery.id.offset, delivery.index));
             if front != Some((*first, *done)) {
                 let found = match front {
                     Some((offset, index)) => format!("the first that waits is {index} of {offset}"),
@@ -31,11 +31,11 @@ impl Lane {
         &mut self,
         progress: &Progress,
         from: Offset,
-        settled: &[Call],
+        settled: &[Delivery],
         ground: &mut Ground<'_>,
     ) -> Result<(), AuditError> {
         let mut waiting = Tally::default();
-        self.parked.values().flatten().for_each(|call| waiting.add(call.hash));
+        self.parked.values().flatten().for_each(|delivery| waiting.add(delivery.hash));
         let mut said = progress.delivered;
         said.add_all(progress.dead);
         said.add_all(waiting);
@@ -49,7 +49,7 @@ impl Lane {
             shelf.visit(ground.journal, from, self.place, &mut |owed| {
                 let mut wanted = owed.wanted(self.want(owed));
                 if let Some((command, _)) = wanted.find(|(_, hash)| *hash == missing.digest) {
-                    let id = CallId { partition, offset: owed.offset, command };
+                    let id = DeliveryId { partition, offset: owed.offset, command };
                     culprit = Some(format!("{id} of {} is in none of them", owed.user));
                 }
                 Ok(())
@@ -78,25 +78,27 @@ impl Lane {
         Ok(())
     }
 
-    /// Whose calls are gone, if those that are missing are all that one user had parked.
-    fn gone(&self, settled: &[Call], missing: Tally) -> Option<String> {
+    /// Whose deliveries are gone, if those that are missing are all that one user had parked.
+    fn gone(&self, settled: &[Delivery], missing: Tally) -> Option<String> {
         let mut lost: BTreeMap<UserId, (Tally, Offset)> = BTreeMap::new();
-        for call in settled {
-            let (tally, _) = lost.entry(call.user).or_insert((Tally::default(), call.id.offset));
-            tally.add(call.hash);
+        for delivery in settled {
+            let (tally, _) =
+                lost.entry(delivery.user).or_insert((Tally::default(), delivery.id.offset));
+            tally.add(delivery.hash);
         }
         let (user, (tally, first)) = lost.into_iter().find(|(_, (tally, _))| *tally == missing)?;
         let (count, partition) = (tally.count, self.whose.partition);
         Some(format!("{user} was parked at {partition}@{first}, and those {count} are gone"))
     }
 
-    /// The number and the name of the last call before the place where reading begins again.
+    /// The number and the name of the last delivery before the place where reading begins again.
     pub(super) fn check_chain(&mut self, progress: &Progress, ground: &mut Ground<'_>) {
-        let first = self.parked.values().filter_map(VecDeque::front).min_by_key(|call| call.seq);
-        let start = first.map_or(self.place, |call| call.id.offset);
-        // The calls of the record that reading begins with are all counted behind it.
+        let first =
+            self.parked.values().filter_map(VecDeque::front).min_by_key(|delivery| delivery.seq);
+        let start = first.map_or(self.place, |delivery| delivery.id.offset);
+        // The deliveries of the record that reading begins with are all counted behind it.
         let (seq, last) = match first {
-            Some(call) if call.index == 0 => (call.seq - 1, call.before),
+            Some(delivery) if delivery.index == 0 => (delivery.seq - 1, delivery.before),
             Some(_) => return,
             None => (self.seq, self.last),
         };

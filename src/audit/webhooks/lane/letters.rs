@@ -1,4 +1,4 @@
-//! The letters of calls that were given up, and which of them a cursor counts.
+//! The letters of deliveries that were given up, and which of them a cursor counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use super::{Ground, Lane, less, signed};
 use crate::audit::AuditError;
 use crate::audit::webhooks::report::Rule;
 use crate::journal::{DeadLetter, Offset, Tally};
-use crate::webhooks::digest::CallId;
+use crate::webhooks::digest::DeliveryId;
 
-/// A letter for a call that the cursor has not passed yet. After a crash the call is made again, and
+/// A letter for a delivery that the cursor has not passed yet. After a crash the delivery is made again, and
 /// may be accepted then.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    id: CallId,
+    id: DeliveryId,
     hash: u128,
     letter: DeadLetter,
     /// The record that says so.
@@ -23,7 +23,7 @@ pub(super) struct Pending {
 #[derive(Default)]
 pub(super) struct Letters {
     /// Those that are counted with this cursor.
-    pub(super) counted: BTreeMap<CallId, DeadLetter>,
+    pub(super) counted: BTreeMap<DeliveryId, DeadLetter>,
 }
 
 impl Lane {
@@ -57,7 +57,7 @@ impl Lane {
             return Ok(letters);
         }
         let grown = less(said, self.dead);
-        // The letters of a follower that crashed before it passed their calls count for nothing; the
+        // The letters of a follower that crashed before it passed their deliveries count for nothing; the
         // later ones, of the one that passed them, do. So they are a tail of all, by age.
         let mut tail = certain;
         let mut taken = passed.len();
@@ -82,13 +82,13 @@ impl Lane {
         Ok(letters)
     }
 
-    /// The call that a letter names, if it was owed.
+    /// The delivery that a letter names, if it was owed.
     fn owed_letter(
         &self,
         letter: &DeadLetter,
         ground: &mut Ground<'_>,
-    ) -> Result<Option<(CallId, u128)>, AuditError> {
-        let id = letter.id.parse::<CallId>().ok();
+    ) -> Result<Option<(DeliveryId, u128)>, AuditError> {
+        let id = letter.id.parse::<DeliveryId>().ok();
         let id = id.filter(|id| id.partition == self.whose.partition && id.offset < self.said_at);
         let owed = match id {
             Some(id) => ground.shelf.find(ground.journal, id.offset)?,

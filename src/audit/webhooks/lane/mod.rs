@@ -1,7 +1,7 @@
 //! One subscription in one partition: each of its cursors is held against what the records owe.
 //!
-//! Kept in memory are running counts, the calls of parked users, and the letters that were written
-//! for calls which the cursor has not passed.
+//! Kept in memory are running counts, the deliveries of parked users, and the letters that were written
+//! for deliveries which the cursor has not passed.
 
 mod law;
 mod letters;
@@ -10,14 +10,14 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::letters::{Letters, Pending};
-use super::super::AuditError;
-use super::calls::{Owed, Shelf};
-use super::report::{Counts, Finding, Findings, Rule};
+use super::super::{AuditError, Findings};
+use super::owed::{Owed, Shelf};
+use super::report::{Counts, Finding, Rule};
 use super::{Quiet, Range, Settled, State, Watch};
 use crate::domain::{AppId, Replay, Timestamp, UserId};
 use crate::journal::{Cursor, Offset, Parked, Partition, Progress, ReadJournal, Tally};
 use crate::webhooks::Switches;
-use crate::webhooks::digest::CallId;
+use crate::webhooks::digest::DeliveryId;
 
 /// Whose cursor it is, and in which partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub(super) struct Ground<'a> {
     pub(super) journal: &'a dyn ReadJournal,
     pub(super) shelf: &'a Shelf,
     pub(super) range: &'a Range,
-    pub(super) findings: &'a mut Findings,
+    pub(super) findings: &'a mut Findings<Finding>,
     pub(super) watch: &'a mut dyn Watch,
 }
 
 impl<'a> Ground<'a> {
     /// The same, for a look that nobody hears of.
-    fn quiet<'b>(&self, findings: &'b mut Findings, watch: &'b mut dyn Watch) -> Ground<'b>
+    fn quiet<'b>(&self, findings: &'b mut Findings<Finding>, watch: &'b mut dyn Watch) -> Ground<'b>
     where
         'a: 'b,
     {
@@ -50,18 +50,18 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// A call that was passed and belongs to a parked user.
+/// A delivery that was passed and belongs to a parked user.
 #[derive(Clone, Debug)]
-struct Call {
-    id: CallId,
+struct Delivery {
+    id: DeliveryId,
     user: UserId,
     at: Timestamp,
     hash: u128,
-    /// Which of its record's wanted calls it is.
+    /// Which of its record's wanted deliveries it is.
     index: u64,
-    /// Its place in the chain, from 1, and the call before it.
+    /// Its place in the chain, from 1, and the delivery before it.
     seq: u64,
-    before: Option<CallId>,
+    before: Option<DeliveryId>,
     in_range: bool,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Lane {
     begun_anew: u64,
     /// Where the last end is said.
     pub(super) ended_at: Offset,
-    /// Counts of the calls that were passed.
+    /// Counts of the deliveries that were passed.
     pub(super) counts: Counts,
     since: Offset,
     place: Offset,
@@ -88,12 +88,12 @@ pub(super) struct Lane {
     filters: Vec<(Offset, Switches)>,
     owed: Tally,
     seq: u64,
-    last: Option<CallId>,
-    parked: BTreeMap<UserId, VecDeque<Call>>,
+    last: Option<DeliveryId>,
+    parked: BTreeMap<UserId, VecDeque<Delivery>>,
     dead: Tally,
     pending: Vec<Pending>,
     /// The ids that the last cursor told of and counted.
-    told: BTreeSet<CallId>,
+    told: BTreeSet<DeliveryId>,
 }
 
 impl Lane {
@@ -246,36 +246,36 @@ impl Lane {
     }
 
     /// Goes on to the cursor's place. Answers what is settled with it among what had been passed
-    /// before: calls of parked users.
+    /// before: deliveries of parked users.
     fn pass(
         &mut self,
         progress: &Progress,
         letters: &Letters,
         ground: &mut Ground<'_>,
-    ) -> Result<Vec<Call>, AuditError> {
+    ) -> Result<Vec<Delivery>, AuditError> {
         let waiting: BTreeMap<UserId, (Offset, u64)> =
             progress.parked.iter().map(|one| (one.user, (one.first, one.done))).collect();
-        let waits = |call: &Call| {
-            let place = waiting.get(&call.user);
-            place.is_some_and(|place| (call.id.offset, call.index) >= *place)
+        let waits = |delivery: &Delivery| {
+            let place = waiting.get(&delivery.user);
+            place.is_some_and(|place| (delivery.id.offset, delivery.index) >= *place)
         };
         let mut settled = Vec::new();
-        for calls in self.parked.values_mut() {
-            let done = calls.iter().take_while(|call| !waits(call)).count();
-            settled.extend(calls.drain(..done));
+        for deliveries in self.parked.values_mut() {
+            let done = deliveries.iter().take_while(|delivery| !waits(delivery)).count();
+            settled.extend(deliveries.drain(..done));
         }
-        self.parked.retain(|_, calls| !calls.is_empty());
-        for call in &settled {
-            self.settle(call, letters, ground)?;
+        self.parked.retain(|_, deliveries| !deliveries.is_empty());
+        for delivery in &settled {
+            self.settle(delivery, letters, ground)?;
         }
         let (journal, shelf) = (ground.journal, ground.shelf);
         let (from, to) = (self.place, self.cursor.place.next);
         shelf.visit(journal, from, to, &mut |owed| {
-            for call in self.owe(owed, ground.range) {
-                if waits(&call) {
-                    self.parked.entry(call.user).or_default().push_back(call);
+            for delivery in self.owe(owed, ground.range) {
+                if waits(&delivery) {
+                    self.parked.entry(delivery.user).or_default().push_back(delivery);
                 } else {
-                    self.settle(&call, letters, ground)?;
+                    self.settle(&delivery, letters, ground)?;
                 }
             }
             Ok(())
@@ -284,38 +284,38 @@ impl Lane {
         Ok(settled)
     }
 
-    /// The calls that a record owes, counted.
-    fn owe(&mut self, owed: &Owed, range: &Range) -> Vec<Call> {
+    /// The deliveries that a record owes, counted.
+    fn owe(&mut self, owed: &Owed, range: &Range) -> Vec<Delivery> {
         if owed.app != self.whose.app || owed.offset < self.since {
             return Vec::new();
         }
         let in_range = range.holds(self.whose.partition, owed.offset, owed.at);
         let want = self.want(owed);
-        let mut calls = Vec::new();
+        let mut deliveries = Vec::new();
         for (index, (command, hash)) in owed.wanted(want).enumerate() {
-            let id = CallId { partition: self.whose.partition, offset: owed.offset, command };
+            let id = DeliveryId { partition: self.whose.partition, offset: owed.offset, command };
             self.seq += 1;
             self.owed.add(hash);
             let before = self.last.replace(id);
             let (user, at) = (owed.user, owed.at);
             let (index, seq) = (index as u64, self.seq);
-            calls.push(Call { id, user, at, hash, index, seq, before, in_range });
+            deliveries.push(Delivery { id, user, at, hash, index, seq, before, in_range });
         }
         if in_range {
             self.counts.calls += owed.count();
-            self.counts.filtered += owed.count() - calls.len() as u64;
+            self.counts.filtered += owed.count() - deliveries.len() as u64;
         }
-        calls
+        deliveries
     }
 
     fn settle(
         &mut self,
-        call: &Call,
+        delivery: &Delivery,
         letters: &Letters,
         ground: &mut Ground<'_>,
     ) -> Result<(), AuditError> {
-        let dead = letters.counted.get(&call.id);
-        if call.in_range {
+        let dead = letters.counted.get(&delivery.id);
+        if delivery.in_range {
             let count = match dead {
                 Some(_) => &mut self.counts.dead,
                 None => &mut self.counts.delivered,
@@ -323,12 +323,12 @@ impl Lane {
             *count += 1;
         }
         let state = dead.map_or(State::Delivered, State::Dead);
-        self.tell(call, state, Some(self.said_at), ground.watch)
+        self.tell(delivery, state, Some(self.said_at), ground.watch)
     }
 
     fn tell(
         &self,
-        call: &Call,
+        delivery: &Delivery,
         state: State<'_>,
         known_at: Option<Offset>,
         watch: &mut dyn Watch,
@@ -336,10 +336,10 @@ impl Lane {
         watch.settled(&Settled {
             cursor: &self.whose.cursor,
             app: self.whose.app,
-            id: call.id,
-            seq: call.seq,
-            user: call.user,
-            at: call.at,
+            id: delivery.id,
+            seq: delivery.seq,
+            user: delivery.user,
+            at: delivery.at,
             state,
             known_at,
         })
@@ -357,30 +357,30 @@ impl Lane {
         range: &Range,
         watch: &mut dyn Watch,
     ) -> Result<(), AuditError> {
-        for call in self.owe(owed, range) {
+        for delivery in self.owe(owed, range) {
             self.counts.behind += 1;
-            let oldest = self.counts.oldest.get_or_insert(call.at);
-            *oldest = call.at.min(*oldest);
-            self.counts.waiting += u64::from(call.in_range);
-            self.tell(&call, State::Waiting, None, watch)?;
+            let oldest = self.counts.oldest.get_or_insert(delivery.at);
+            *oldest = delivery.at.min(*oldest);
+            self.counts.waiting += u64::from(delivery.in_range);
+            self.tell(&delivery, State::Waiting, None, watch)?;
         }
         Ok(())
     }
 
-    /// The calls of parked users, at the end of the journal.
+    /// The deliveries of parked users, at the end of the journal.
     pub(super) fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), AuditError> {
         let parked = std::mem::take(&mut self.parked);
         let named: BTreeMap<UserId, Parked> =
             self.cursor.progress.parked.iter().map(|one| (one.user, one.clone())).collect();
-        for call in parked.values().flatten() {
-            self.counts.parked += u64::from(call.in_range);
+        for delivery in parked.values().flatten() {
+            self.counts.parked += u64::from(delivery.in_range);
             self.counts.behind += 1;
-            let oldest = self.counts.oldest.get_or_insert(call.at);
-            *oldest = call.at.min(*oldest);
-            if let Some(parked) = named.get(&call.user) {
-                let first = (call.id.offset, call.index) == (parked.first, parked.done);
+            let oldest = self.counts.oldest.get_or_insert(delivery.at);
+            *oldest = delivery.at.min(*oldest);
+            if let Some(parked) = named.get(&delivery.user) {
+                let first = (delivery.id.offset, delivery.index) == (parked.first, parked.done);
                 let state = State::Parked { parked, first };
-                self.tell(call, state, Some(self.said_at), watch)?;
+                self.tell(delivery, state, Some(self.said_at), watch)?;
             }
         }
         Ok(())

@@ -1,12 +1,13 @@
 //! What is asked for, and from which place on.
 
 use super::{Ground, Lane};
-use crate::audit::webhooks::calls::Owed;
+use crate::audit::webhooks::owed::Owed;
 use crate::audit::webhooks::report::Rule;
 use crate::domain::Replay;
 use crate::journal::{Offset, Partition, Progress};
-use crate::webhooks::digest::CallId;
-use crate::webhooks::{CallbackCommand, Switches};
+use crate::tags::CallbackCommand;
+use crate::webhooks::Switches;
+use crate::webhooks::digest::DeliveryId;
 
 impl Lane {
     /// What is asked for at `offset`.
@@ -60,7 +61,7 @@ fn narrow(replay: &Replay, partition: Partition, owed: &Owed, asked: Switches) -
         return Switches::default();
     }
     let wanted = CallbackCommand::ALL.into_iter().filter(|command| {
-        let id = CallId { partition, offset: owed.offset, command: *command };
+        let id = DeliveryId { partition, offset: owed.offset, command: *command };
         let named = |names: &[Box<str>], name: &str| {
             names.is_empty() || names.iter().any(|known| **known == *name)
         };

@@ -11,11 +11,11 @@ use crate::audit::AuditError;
 use crate::domain::Timestamp;
 use crate::journal::record::decode;
 use crate::journal::{Body, Epoch, Offset, Partition, Place, ReadJournal, Record};
-use crate::webhooks::digest::CallId;
+use crate::webhooks::digest::DeliveryId;
 
 /// The first byte of every text.
 const LAYOUT: u8 = 1;
-/// How far before a call's record to look for a place with a known epoch and number, nearest first.
+/// How far before a delivery's record to look for a place with a known epoch and number, nearest first.
 const LOOKS_BACK: [u64; 3] = [256, 4_096, 32_768];
 /// Bytes of the sum at the end of a text.
 const SUM_BYTES: usize = 8;
@@ -23,7 +23,7 @@ const SUM_BYTES: usize = 8;
 /// Where a look goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanCursor {
-    /// A place in each partition, and how many calls of the record there were answered already.
+    /// A place in each partition, and how many deliveries of the record there were answered already.
     pub(super) places: Vec<(Place, u32)>,
     /// Records before this are passed over.
     pub(super) since: Option<Timestamp>,
@@ -51,16 +51,16 @@ impl ScanCursor {
         }
     }
 
-    /// In front of the record that one call tells of, if it is a record, or as little before it as is
+    /// In front of the record that one delivery tells of, if it is a record, or as little before it as is
     /// needed to know whether it counts.
     ///
     /// Errors: the journal cannot be read.
     pub fn in_front_of(
         journal: &dyn ReadJournal,
-        id: CallId,
+        id: DeliveryId,
         standpoints: &[Standpoint],
     ) -> Result<Option<Self>, AuditError> {
-        let CallId { partition, offset, .. } = id;
+        let DeliveryId { partition, offset, .. } = id;
         if partition.0 >= journal.partitions() || offset >= journal.end(partition)? {
             return Ok(None);
         }

@@ -1,5 +1,5 @@
 //! Reads a part of the journal, bounded in records, bytes and time, and can resume from there: the
-//! calls that are owed, for callers who fetch them, and the letters of calls that were given up.
+//! deliveries that are owed, for callers who fetch them, and the letters of deliveries that were given up.
 
 mod cursor;
 
@@ -14,9 +14,10 @@ use crate::journal::{
     Admitted, Body, Commit, Cursor, DeadLetter, JournalError, Offset, Partition, Place, Progress,
     ReadJournal, Record,
 };
-use crate::webhooks::digest::CallId;
-use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, CursorName, Switches};
+use crate::tags::CallbackCommand;
+use crate::webhooks::digest::DeliveryId;
+use crate::webhooks::payload::payloads;
+use crate::webhooks::{CursorName, Switches};
 
 /// About how many bytes are read at a time.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -42,11 +43,11 @@ pub struct Scanned<T> {
     pub complete: bool,
 }
 
-/// One call that is owed.
+/// One delivery that is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwedCall {
+pub struct OwedDelivery {
     /// Its id.
-    pub id: CallId,
+    pub id: DeliveryId,
     /// Whose event it tells.
     pub user: UserId,
     /// When that happened.
@@ -55,7 +56,7 @@ pub struct OwedCall {
     pub body: String,
 }
 
-/// One letter of a call that was given up.
+/// One letter of a delivery that was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     /// The subscription.
@@ -66,16 +67,16 @@ pub struct Letter {
     pub letter: DeadLetter,
 }
 
-/// The calls that the records of `app` owe under `wanted`, from `cursor` on, which moves.
+/// The deliveries that the records of `app` owe under `wanted`, from `cursor` on, which moves.
 ///
 /// Errors: the journal cannot be read; the cursor has moved as far as it could.
-pub fn owed_calls(
+pub fn owed_deliveries(
     journal: &dyn ReadJournal,
     app: AppId,
     wanted: Switches,
     cursor: &mut ScanCursor,
     reach: Reach,
-) -> Result<Scanned<OwedCall>, AuditError> {
+) -> Result<Scanned<OwedDelivery>, AuditError> {
     let since = cursor.since;
     let mut items = Vec::new();
     let mut bytes = 0;
@@ -84,32 +85,32 @@ pub fn owed_calls(
         if commit.key.app != app || since.is_some_and(|since| commit.at < since) {
             return None;
         }
-        let calls = told(partition, offset, commit).into_iter().enumerate();
-        for (index, call) in calls.skip(answered as usize) {
-            if !wanted.has(call.id.command) {
+        let deliveries = told(partition, offset, commit).into_iter().enumerate();
+        for (index, delivery) in deliveries.skip(answered as usize) {
+            if !wanted.has(delivery.id.command) {
                 continue;
             }
-            let full = items.len() >= reach.items || bytes + call.body.len() > reach.bytes;
+            let full = items.len() >= reach.items || bytes + delivery.body.len() > reach.bytes;
             if full && (!items.is_empty() || reach.items == 0) {
                 return Some(index as u32);
             }
-            bytes += call.body.len();
-            items.push(call);
+            bytes += delivery.body.len();
+            items.push(delivery);
         }
         None
     })?;
     Ok(Scanned { items, complete })
 }
 
-fn told(partition: Partition, offset: Offset, commit: &Commit) -> Vec<OwedCall> {
-    let calls = deliveries(commit, Switches::ALL).into_iter();
-    let calls = calls.map(|call| OwedCall {
-        id: CallId { partition, offset, command: call.command },
+fn told(partition: Partition, offset: Offset, commit: &Commit) -> Vec<OwedDelivery> {
+    let payloads = payloads(commit, Switches::ALL).into_iter();
+    let deliveries = payloads.map(|payload| OwedDelivery {
+        id: DeliveryId { partition, offset, command: payload.command },
         user: commit.key.user,
         at: commit.at,
-        body: String::from_utf8_lossy(&call.body).into_owned(),
+        body: String::from_utf8_lossy(&payload.body).into_owned(),
     });
-    calls.collect()
+    deliveries.collect()
 }
 
 /// The letters that cursors of `app` tell, of one subscription or of all, from `cursor` on, which
@@ -147,16 +148,16 @@ pub fn letters(
     Ok(Scanned { items, complete })
 }
 
-/// Which calls somebody asks after.
+/// Which deliveries somebody asks after.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Of this subscription only.
     pub subscription: Option<String>,
-    /// Only this call.
-    pub id: Option<CallId>,
-    /// Only calls about this user's events.
+    /// Only this delivery.
+    pub id: Option<DeliveryId>,
+    /// Only deliveries about this user's events.
     pub user: Option<UserId>,
-    /// Only calls in this one of [`STATES`](super::STATES).
+    /// Only deliveries in this one of [`STATES`](super::STATES).
     pub state: Option<String>,
 }
 
@@ -171,13 +172,13 @@ pub struct Standpoint {
     pub cursor: Cursor,
 }
 
-/// What is known of one call.
+/// What is known of one delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
     /// The subscription.
     pub subscription: String,
-    /// The call.
-    pub id: CallId,
+    /// The delivery.
+    pub id: DeliveryId,
     /// Whose event it tells.
     pub user: UserId,
     /// When that happened.
@@ -191,10 +192,10 @@ pub struct Delivered {
     pub error: Box<str>,
 }
 
-/// What became of the calls of `app` that are asked after, from `cursor` on, which moves. Replays
+/// What became of the deliveries of `app` that are asked after, from `cursor` on, which moves. Replays
 /// are left out.
 ///
-/// Whether a call that a cursor has passed was delivered or given up is said by the cursor that
+/// Whether a delivery that a cursor has passed was delivered or given up is said by the cursor that
 /// passed it first, so that one is looked for behind the page.
 ///
 /// Errors: the journal cannot be read; the cursor has moved as far as it could.
@@ -253,7 +254,7 @@ pub fn delivered(
     Ok(Scanned { items, complete: complete || asked.id.is_some() })
 }
 
-/// The calls of one record, as the newest cursors have them, each under its number among all that the
+/// The deliveries of one record, as the newest cursors have them, each under its number among all that the
 /// record could owe. Of those that a cursor is done with, all: what was asked for then is said by the
 /// cursor that passed them.
 fn of_record(
@@ -267,7 +268,7 @@ fn of_record(
         one.partition == partition
             && asked.subscription.as_ref().is_none_or(|wanted| *wanted == one.subscription)
     });
-    let calls = deliveries(commit, Switches::ALL);
+    let payloads = payloads(commit, Switches::ALL);
     for (place, Standpoint { subscription, cursor, .. }) in here.enumerate() {
         let progress = &cursor.progress;
         if offset < progress.since {
@@ -275,9 +276,9 @@ fn of_record(
         }
         let still_matters = offset >= progress.resume.unwrap_or(cursor.place).next;
         let want = if still_matters { in_force(progress, offset) } else { Switches::ALL };
-        let wanted = calls.iter().enumerate().filter(|(_, call)| want.has(call.command));
-        for (index, (number, call)) in wanted.enumerate() {
-            let id = CallId { partition, offset, command: call.command };
+        let wanted = payloads.iter().enumerate().filter(|(_, payload)| want.has(payload.command));
+        for (index, (number, payload)) in wanted.enumerate() {
+            let id = DeliveryId { partition, offset, command: payload.command };
             if asked.id.is_some_and(|wanted| wanted != id) {
                 continue;
             }
@@ -302,7 +303,7 @@ fn of_record(
                     (item.attempts, item.error) = (parked.attempts, parked.error.clone());
                 }
             }
-            items.push(((place * calls.len() + number) as u32, item));
+            items.push(((place * payloads.len() + number) as u32, item));
         }
     }
     items
@@ -315,7 +316,7 @@ fn in_force(progress: &Progress, offset: Offset) -> Switches {
     names.iter().filter_map(|name| CallbackCommand::from_name(name)).collect()
 }
 
-/// What a cursor says of calls that are done with. Those that were not asked for when it passed them
+/// What a cursor says of deliveries that are done with. Those that were not asked for when it passed them
 /// are left out.
 fn note_cursor(
     items: &mut Vec<Delivered>,
@@ -337,7 +338,7 @@ fn note_cursor(
         return;
     }
     items.retain_mut(|item| {
-        let CallId { offset, command, .. } = item.id;
+        let DeliveryId { offset, command, .. } = item.id;
         if item.id.partition != partition
             || item.subscription != subscription
             || item.state.is_some()

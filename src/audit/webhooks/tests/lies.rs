@@ -8,7 +8,7 @@ use crate::domain::{BeforeTerms, DeliveryTerms, Format, Seek, SeekTo, Subscripti
 fn a_call_that_a_cursor_skips_is_named() {
     let mut book = three();
     let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
-    let (_, _, hash) = book.calls(3, 4)[0];
+    let (_, _, hash) = book.deliveries(3, 4)[0];
     cursor.progress.delivered.count -= 1;
     cursor.progress.delivered.digest = cursor.progress.delivered.digest.wrapping_sub(hash);
     book.say(cursor);
@@ -26,7 +26,7 @@ fn a_lie_is_found_once_and_what_is_true_behind_it_is_not_blamed() {
     cursor.place = truth.place;
     cursor.progress.seq = truth.progress.seq;
     cursor.progress.last = truth.progress.last;
-    cursor.progress.delivered.add(book.calls(6, 7)[0].2);
+    cursor.progress.delivered.add(book.deliveries(6, 7)[0].2);
     book.say(cursor);
     book.expect(5, Rule::Count, "2 are counted too many");
 }
@@ -124,7 +124,7 @@ fn a_user_is_parked_where_a_call_of_theirs_waits() {
 fn the_count_of_a_term_begins_where_it_began() {
     let mut book = three();
     let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
-    let (_, _, hash) = book.calls(1, 2)[0];
+    let (_, _, hash) = book.deliveries(1, 2)[0];
     cursor.progress.since = Offset(2);
     cursor.progress.delivered.count -= 1;
     cursor.progress.delivered.digest = cursor.progress.delivered.digest.wrapping_sub(hash);
@@ -168,7 +168,7 @@ fn a_term_that_nobody_began_is_found() {
         let name = "main".into();
         keeper(Event::SubscriptionMoved(Seek { name, term, to: SeekTo::End }))
     };
-    // Without it, the calls before the new beginning would be counted nowhere.
+    // Without it, the deliveries before the new beginning would be counted nowhere.
     let hidden = |book: &Book| {
         let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
         cursor.term = 1;
@@ -198,7 +198,7 @@ fn an_end_without_a_deletion_is_found_and_hides_nothing() {
     let mut book = three();
     book.say(Cursor::ended());
     book.expect(5, Rule::Ended, "was given up 1 times, and deleted 0 times");
-    // The call of the third record is told nowhere.
+    // The delivery of the third record is told nowhere.
     book.say(begin(6));
     book.expect(5, Rule::Ended, "was given up 1 times, and deleted 0 times");
     let problems = verify::check(&book.memory, &verify::Options::default());
@@ -221,7 +221,7 @@ fn whoever_goes_on_behind_an_end_has_not_begun_anew() {
     book.passed(4);
     book.say(Cursor::ended());
     assert!(book.report().balanced);
-    // Where a call is in neither cursor, nothing was gone on with.
+    // Where a delivery is in neither cursor, nothing was gone on with.
     let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
     cursor.progress.delivered = Tally::default();
     book.say(cursor);

@@ -14,9 +14,10 @@ use crate::audit::simulation::{APP, Memory, id};
 use crate::domain::{UserKey, Version};
 use crate::journal::record::encode;
 use crate::journal::{Epoch, Filter, Origin, Place, Progress, Tally};
+use crate::tags::CallbackCommand;
+use crate::webhooks::Switches;
 use crate::webhooks::digest::hash;
-use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, Switches};
+use crate::webhooks::payload::payloads;
 
 const HERE: Partition = Partition(0);
 
@@ -32,7 +33,7 @@ struct Done {
     next: u64,
     /// Who is parked, and from which record on.
     parked: Vec<(&'static str, u64)>,
-    /// The records whose calls were given up.
+    /// The records whose deliveries were given up.
     dead: Vec<u64>,
     /// The letters that this cursor tells.
     letters: Vec<u64>,
@@ -84,7 +85,7 @@ impl Book {
         self.put(&Self::commit(user, vec![event], at))
     }
 
-    /// A record with two calls.
+    /// A record with two deliveries.
     fn block_and_unblock(&mut self, user: &str) -> u64 {
         let at = self.memory.entries.len() as i64 * 1000;
         let blocked = Event::UserBlocked { target: id("zoe"), remain_friends: false };
@@ -92,18 +93,19 @@ impl Book {
         self.put(&Self::commit(user, vec![blocked, unblocked], at))
     }
 
-    /// Who, which call, and its hash, of every record from `since` up to `next`.
-    fn calls(&self, since: u64, next: u64) -> Vec<(UserId, CallId, u128)> {
-        let mut calls = Vec::new();
+    /// Who, which delivery, and its hash, of every record from `since` up to `next`.
+    fn deliveries(&self, since: u64, next: u64) -> Vec<(UserId, DeliveryId, u128)> {
+        let mut deliveries = Vec::new();
         for entry in &self.memory.entries[since as usize..next as usize] {
             let record = decode(&entry.bytes).expect("a record");
             let Body::Commit(commit) = record.body else { continue };
-            for call in deliveries(&commit, Switches::ALL) {
-                let id = CallId { partition: HERE, offset: entry.offset, command: call.command };
-                calls.push((commit.key.user, id, hash(id, &call.body)));
+            for payload in payloads(&commit, Switches::ALL) {
+                let id =
+                    DeliveryId { partition: HERE, offset: entry.offset, command: payload.command };
+                deliveries.push((commit.key.user, id, hash(id, &payload.body)));
             }
         }
-        calls
+        deliveries
     }
 
     /// A true cursor, of a follower that began at the first record.
@@ -117,19 +119,19 @@ impl Book {
             ..Progress::default()
         };
         let start = done.parked.iter().map(|(_, first)| *first).min();
-        for (user, call, hash) in self.calls(1, done.next) {
+        for (user, delivery, hash) in self.deliveries(1, done.next) {
             let waits = done
                 .parked
                 .iter()
-                .any(|(name, first)| user == id(name) && call.offset >= Offset(*first));
-            if start.is_none_or(|start| call.offset < Offset(start)) {
+                .any(|(name, first)| user == id(name) && delivery.offset >= Offset(*first));
+            if start.is_none_or(|start| delivery.offset < Offset(start)) {
                 progress.seq += 1;
-                progress.last = Some(call.to_string().into());
+                progress.last = Some(delivery.to_string().into());
             }
             if waits {
                 continue;
             }
-            if done.dead.contains(&call.offset.0) {
+            if done.dead.contains(&delivery.offset.0) {
                 progress.dead.add(hash);
             } else {
                 progress.delivered.add(hash);
@@ -154,9 +156,9 @@ impl Book {
     }
 
     fn letter(&self, offset: u64) -> DeadLetter {
-        let (user, call, _) = self.calls(offset, offset + 1)[0];
+        let (user, delivery, _) = self.deliveries(offset, offset + 1)[0];
         DeadLetter {
-            id: call.to_string().into(),
+            id: delivery.to_string().into(),
             user,
             attempts: 3,
             at: Timestamp(7),

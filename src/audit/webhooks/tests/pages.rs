@@ -52,7 +52,8 @@ fn done(next: u64, filters: &[(u64, &[CallbackCommand])]) -> Cursor {
     Cursor { place, progress, ..Cursor::default() }
 }
 
-/// What is told of the calls that are asked for, where the newest cursor is `newest`, of so many records.
+/// What is told of the deliveries that are asked for, where the newest cursor is `newest`, of so many
+/// records.
 fn told(book: &Book, asked: &Asked, newest: &Cursor, records: usize) -> Vec<(String, String)> {
     let cursor = newest.clone();
     let newest = [Standpoint { subscription: "main".into(), partition: HERE, cursor }];
@@ -88,15 +89,15 @@ fn what_was_asked_for_is_said_by_the_cursor_that_passed_the_call() {
         assert_eq!(book.block_and_unblock("amy"), 5);
         let newest = done(5, &[(2, later)]);
         book.say(newest.clone());
-        let calls = |offset: u64, asked: &[CallbackCommand], state: &str| {
+        let deliveries = |offset: u64, asked: &[CallbackCommand], state: &str| {
             let name = |command: &CallbackCommand| if *command == ADD { "Add" } else { "Delete" };
-            let call = |command| (format!("0@{offset}.{}", name(command)), state.to_owned());
-            asked.iter().map(call).collect::<Vec<_>>()
+            let delivery = |command| (format!("0@{offset}.{}", name(command)), state.to_owned());
+            asked.iter().map(delivery).collect::<Vec<_>>()
         };
         let expected = [
-            calls(1, first, "delivered"),
-            calls(3, later, "delivered"),
-            calls(5, later, "waiting"),
+            deliveries(1, first, "delivered"),
+            deliveries(3, later, "delivered"),
+            deliveries(5, later, "waiting"),
         ];
         assert_eq!(told(&book, &Asked::default(), &newest, 100), expected.concat());
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::audit::verify;
 use crate::domain::{MAIN, keeper};
 
-/// All calls of the subscription of the settings.
+/// All deliveries of the subscription of the settings.
 fn everything() -> Selection {
     Selection {
         app: APP,
@@ -21,19 +21,19 @@ fn a_replay_is_counted_before_it_is_made() {
     let mut book = three();
     book.block_and_unblock("bob");
     let selection = everything();
-    let calls = |selection: &Selection| {
+    let deliveries = |selection: &Selection| {
         let counted = count(&book.memory, selection).expect("memory is readable");
         (counted.calls, counted.records)
     };
-    assert_eq!(calls(&selection), (5, 4));
-    assert_eq!(calls(&Selection { users: vec![id("bob")], ..selection.clone() }), (3, 2));
+    assert_eq!(deliveries(&selection), (5, 4));
+    assert_eq!(deliveries(&Selection { users: vec![id("bob")], ..selection.clone() }), (3, 2));
     let commands = vec![CallbackCommand::BlackListDelete];
-    assert_eq!(calls(&Selection { commands, ..selection.clone() }), (1, 1));
+    assert_eq!(deliveries(&Selection { commands, ..selection.clone() }), (1, 1));
     let ids = vec!["0@3.Sns.CallbackBlackListAdd".parse().expect("an id")];
-    assert_eq!(calls(&Selection { ids, ..selection.clone() }), (1, 1));
+    assert_eq!(deliveries(&Selection { ids, ..selection.clone() }), (1, 1));
     let to = Some(Bound::Time(Timestamp(3_000)));
     let range = Range { from: None, to };
-    assert_eq!(calls(&Selection { range, ..selection.clone() }), (2, 2));
+    assert_eq!(deliveries(&Selection { range, ..selection.clone() }), (2, 2));
     for other in [
         Selection { app: AppId(3), ..selection.clone() },
         Selection { subscription: "nope".into(), ..selection },
@@ -96,11 +96,11 @@ fn a_replay_is_held_against_what_it_was_to_tell() {
         };
         let begun = Event::ReplayBegun(Box::new(replay));
         let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
-        let calls = book.calls(1, 4);
+        let deliveries = book.deliveries(1, 4);
         cursor.progress.delivered = Tally::default();
-        cursor.progress.delivered.add(calls[0].2);
+        cursor.progress.delivered.add(deliveries[0].2);
         if !skipped {
-            cursor.progress.delivered.add(calls[2].2);
+            cursor.progress.delivered.add(deliveries[2].2);
         }
         cursor.progress.seq = 2;
         let subscription = format!("webhook/{APP}/replay/1");

@@ -94,7 +94,7 @@ fn a_subscription_that_begins_owes_nothing_of_before() {
         "nothing is asked for yet"
     );
     let mut cursor = book.cursor(&Done { next: 4, ..Done::default() });
-    let first = book.calls(1, 2)[0].2;
+    let first = book.deliveries(1, 2)[0].2;
     cursor.progress.since = Offset(2);
     cursor.progress.seq = 1;
     cursor.progress.delivered.count -= 1;
@@ -151,7 +151,7 @@ fn a_range_bounds_what_is_counted_and_not_what_is_held_against_the_records() {
     let range = |from, to| Range { from, to };
     let places = |offset| Some(Bound::Places(vec![(HERE, Offset(offset))]));
     let time = |ms| Some(Bound::Time(Timestamp(ms)));
-    for (range, calls) in [
+    for (range, deliveries) in [
         (range(None, None), 3),
         (range(places(2), None), 2),
         (range(places(2), places(3)), 1),
@@ -162,7 +162,7 @@ fn a_range_bounds_what_is_counted_and_not_what_is_held_against_the_records() {
         let report = reconcile(&book.memory, &options).expect("memory is readable");
         assert!(report.balanced);
         let counts = report.subscriptions[0].counts;
-        assert_eq!((counts.calls, counts.delivered), (calls, calls), "{options:?}");
+        assert_eq!((counts.calls, counts.delivered), (deliveries, deliveries), "{options:?}");
     }
 }
 

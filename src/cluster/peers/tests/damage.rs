@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::cluster::peers::replay::Nonce;
+use crate::cluster::peers::nonces::Nonce;
 use crate::cluster::peers::wire::{Greeting, Hint};
 use crate::cluster::routes::Owner;
 use crate::damage::damaged;

@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use super::*;
-use crate::webhooks::command::CallbackCommand;
+use crate::tags::CallbackCommand;
 use crate::webhooks::testing::{Answer, Heard, Place, Receiver, origin, subscription, within};
 
 const NOW: Timestamp = Timestamp(1_669_872_112_000);

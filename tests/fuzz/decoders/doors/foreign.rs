@@ -10,7 +10,7 @@ use cordon::cluster::owners::Owners;
 use cordon::domain::{User, UserId};
 use cordon::journal::{Cursor, Notice, Partition, record};
 use cordon::store::{Mark, rows};
-use cordon::webhooks::{CallId, CursorName};
+use cordon::webhooks::{CursorName, DeliveryId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -108,7 +108,7 @@ fn cursor_name(bytes: &[u8]) {
     if let Some(read) = CursorName::parse(&text) {
         assert_eq!(CursorName::parse(&read.to_string()), Some(read));
     }
-    if let Ok(read) = text.parse::<CallId>() {
+    if let Ok(read) = text.parse::<DeliveryId>() {
         assert_eq!(read.to_string(), text);
     }
 }

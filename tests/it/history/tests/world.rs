@@ -179,7 +179,7 @@ fn callbacks(records: &[(Place, Record)]) -> Vec<Callback> {
     let mut callbacks = Vec::new();
     for ((partition, offset), record) in records {
         let Body::Commit(commit) = &record.body else { continue };
-        for delivery in payload::deliveries(commit, Switches::ALL) {
+        for delivery in payload::payloads(commit, Switches::ALL) {
             let id = format!("{partition}@{offset}.{}", delivery.command);
             callbacks.push(Callback { id, body: delivery.body.into(), accepted: true });
         }

@@ -1,18 +1,26 @@
-//! Which subscriptions each app has: those of the settings, and those that were set by calls and are
-//! kept by a stream of the app.
+//! Which subscriptions each app has, and what its admins ask about them: those of the settings, and
+//! those that were set by calls and are kept by a stream of the app.
 //!
-//! Every node knows them all: it asks the streams' owners once a second whether anything has changed,
-//! and at once after a change of its own. What it knows goes to the webhooks, which serve exactly that.
-//! A subscription that was set has its place in every partition before anybody is told so, so it does
-//! not matter that other nodes learn of it a moment later.
+//! [`Subscribers`] is the only door. Every node knows all subscriptions: it asks the streams' owners once a
+//! second whether anything has changed, and at once after a change of its own. What it knows goes to the
+//! webhooks, which serve exactly that. A subscription that was set has its place in every partition before
+//! anybody is told so, so it does not matter that other nodes learn of it a moment later.
 //!
 //! The node that owns an app's stream ends its replays once they have told everything, and seals secrets
 //! anew when the app's keys have changed. Each node gives
 //! up, in the partitions that it serves, the places of replays that have ended and of subscriptions that
 //! were deleted. One that has only left the settings keeps its places: it may come back.
+//!
+//! The room knows neither the API edge nor the settings file: it is told its [`App`]s.
 
+mod admin;
+mod deliveries;
 mod ended;
 mod known;
+#[cfg(any(test, fuzzing))]
+mod nobody;
+mod replays;
+mod seal;
 mod sealing;
 mod terms;
 
@@ -24,22 +32,22 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::task::{JoinHandle, spawn_local};
 
-pub(super) use self::ended::replay_cursor;
-pub(super) use self::known::may_go_elsewhere;
-use self::known::{Known, NOWHERE, One};
-pub(super) use self::sealing::Metrics;
-use self::terms::{Configured, Terms, Wire, certificate};
-pub(super) use self::terms::{configured, subscriptions};
-use super::deliveries::Looks;
-use super::seal::Sealer;
-use super::settings::webhook_guard;
+pub use self::admin::{NewSecret, SetSubscription, SubscriptionWasSet, Tested};
+pub use self::deliveries::{
+    Delivered, EventsWanted, Letter, LogWanted, OwedDelivery, Page, PageFrom, PageWanted,
+    ParkedUser, STATES, Status,
+};
+use self::known::{Known, One};
+pub use self::known::{Source, State, SubscriptionSeen, UnservableError};
+pub use self::replays::{Counted, ReplaySeen};
+pub use self::sealing::Metrics;
+use self::terms::Terms;
+pub use self::terms::{App, Configured};
 use crate::actors::{ExecuteError, Users};
 use crate::clock::Clock;
-use crate::config::{self, Config};
-use crate::domain::{AppId, SECRETS_MAX, SeekTo, Subscription, Subscriptions};
-use crate::http::{DeskError, Source};
-use crate::journal::{Cursor, Journal, Partition};
-use crate::webhooks::{self, Secret, SecretError, Signer};
+use crate::domain::{AppId, SeekTo, Subscriptions};
+use crate::journal::{Cursor, Offset, Partition, ReadJournal};
+use crate::webhooks::{self, Guard};
 
 /// How often to ask for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -50,11 +58,63 @@ const LOOKS_PER_SWEEP: u32 = 30;
 /// Partitions that are asked at the same time.
 const ASKED_AT_ONCE: usize = 64;
 
+/// Where a change stands in the journal.
+type Place = (Partition, Offset);
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscriptionError {
+    /// The actors refused, or had no answer.
+    #[error(transparent)]
+    Actors(#[from] ExecuteError),
+    /// There is no such subscription.
+    #[error("there is no such subscription")]
+    Unknown,
+    /// It stands in the settings, and is changed there.
+    #[error("the subscription stands in the settings")]
+    OfSettings,
+    /// Nothing can be called there.
+    #[error("the address cannot be called")]
+    Url,
+    /// It cannot sign the calls of the format.
+    #[error("the secret cannot sign the calls of the format")]
+    Secret,
+    /// There is no such partition, or an id that no call has.
+    #[error("the range lies outside the journal")]
+    Range,
+    /// The place is none of the journal.
+    #[error("the cursor is not of this journal")]
+    Cursor,
+    /// The journal could not be read, or a secret not be sealed; or the settings have no such app.
+    #[error("it cannot be done at present")]
+    Broken,
+}
+
+/// What the subscriptions need of the other rooms.
+pub struct Parts<'p> {
+    /// The door to the streams that keep what was set, and to the owners of cursors.
+    pub users: Users,
+    /// Where owed and given up deliveries are looked up.
+    pub journal: Arc<dyn ReadJournal>,
+    /// The time.
+    pub clock: Clock,
+    /// Who serves the subscriptions.
+    pub webhooks: &'p Arc<webhooks::Handle>,
+    /// Where those are asked who want to be asked beforehand.
+    pub desks: Arc<webhooks::Desks>,
+    /// How many subscriptions the apps' keys do not fit.
+    pub metrics: Metrics,
+    /// The apps, each id once.
+    pub apps: Vec<App>,
+    /// Where addresses may lead that are set by calls.
+    pub guard: Guard,
+}
+
 /// The subscriptions of all apps.
-pub struct Directory {
-    pub(super) users: Users,
-    pub(super) journal: Arc<dyn Journal>,
-    pub(super) clock: Clock,
+pub struct Subscribers {
+    users: Users,
+    journal: Arc<dyn ReadJournal>,
+    clock: Clock,
     webhooks: Weak<webhooks::Handle>,
     desks: Arc<webhooks::Desks>,
     apps: BTreeMap<AppId, Terms>,
@@ -67,44 +127,33 @@ pub struct Directory {
     metrics: Metrics,
 }
 
-impl Directory {
-    /// Of the apps of `config`; nothing that was set by calls is known yet.
-    ///
-    /// Errors: a certificate cannot be read; names the app.
-    pub(super) fn new(
-        config: &Config,
-        users: Users,
-        journal: Arc<dyn Journal>,
-        clock: Clock,
-        webhooks: &Arc<webhooks::Handle>,
-        desks: Arc<webhooks::Desks>,
-        metrics: Metrics,
-    ) -> anyhow::Result<Self> {
-        let guard = webhook_guard(config);
-        let terms = |app: &config::App| {
-            let keys = app.keys.iter().map(config::Secret::reveal);
-            let wire = Wire { guard: guard.clone(), certificate: certificate(app)? };
-            let sealer = Sealer::new(app.id, keys);
-            let (configured, looks) = (configured(app), Looks::default());
-            Ok((app.id, Terms { sealer, configured, wire, looks }))
-        };
-        Ok(Self {
+impl Subscribers {
+    /// Nothing that was set by calls is known yet.
+    pub fn new(parts: Parts<'_>) -> Self {
+        let Parts { users, journal, clock, webhooks, desks, metrics, apps, guard } = parts;
+        let terms = |app: App| (app.id, Terms::of(app, &guard));
+        Self {
             users,
             journal,
             clock,
             webhooks: Arc::downgrade(webhooks),
             desks,
-            apps: config.apps.iter().map(terms).collect::<anyhow::Result<_>>()?,
+            apps: apps.into_iter().map(terms).collect(),
             known: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
             untold: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
             metrics,
-        })
+        }
+    }
+
+    /// Begins to keep up; ends when it is aborted.
+    pub fn begin(self: &Arc<Self>) -> JoinHandle<()> {
+        spawn_local(Arc::clone(self).run())
     }
 
     /// Keeps up until it is aborted.
-    pub(super) async fn run(self: Arc<Self>) {
+    async fn run(self: Arc<Self>) {
         let mut looks = 0_u32;
         loop {
             let changed = join_all(self.apps.keys().map(|app| self.refresh(*app))).await;
@@ -129,13 +178,13 @@ impl Directory {
     }
 
     /// Whether everything was known once: before that nothing is followed.
-    pub(super) fn is_loaded(&self) -> bool {
+    pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 
     /// Asks for what was set in `app`. What is new reaches the rooms that serve it with the next look at
     /// the latest.
-    pub(super) async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
+    async fn refresh(&self, app: AppId) -> Result<(), ExecuteError> {
         let sequence = self.with(|known| known.get(&app).map(|known| known.kept.sequence));
         let Some(new) = self.users.asker().subscriptions(app, sequence).await? else {
             return Ok(());
@@ -153,7 +202,7 @@ impl Directory {
     }
 
     /// Asks for what was set in `app`, and has the webhooks serve it at once.
-    pub(super) async fn renew(&self, app: AppId) -> Result<(), ExecuteError> {
+    async fn renew(&self, app: AppId) -> Result<(), ExecuteError> {
         self.refresh(app).await?;
         self.tell().await;
         Ok(())
@@ -164,7 +213,7 @@ impl Directory {
     }
 
     /// What is known of `app` by now.
-    pub(super) fn known(&self, app: AppId) -> Arc<Known> {
+    fn known(&self, app: AppId) -> Arc<Known> {
         self.with(|known| known.get(&app).cloned()).unwrap_or_default()
     }
 
@@ -239,20 +288,9 @@ impl Directory {
         Known { all, kept, half_sealed, guard: terms.wire.guard.clone() }
     }
 
-    /// Whether the settings have a subscription of this name.
-    pub(super) fn is_configured(&self, app: AppId, name: &str) -> bool {
-        let configured = self.apps.get(&app).map_or(&[][..], |terms| &terms.configured);
-        configured.iter().any(|known| *known.subscription.name == *name)
-    }
-
-    /// Seals and opens the secrets of `app`.
-    pub(super) fn sealer(&self, app: AppId) -> Option<&Sealer> {
-        self.apps.get(&app).map(|terms| &terms.sealer)
-    }
-
-    /// The looks of `app` into the journal.
-    pub(super) fn looks(&self, app: AppId) -> Option<&Looks> {
-        self.apps.get(&app).map(|terms| &terms.looks)
+    /// What the settings say about `app`. Errors: they have no such app.
+    fn terms(&self, app: AppId) -> Result<&Terms, SubscriptionError> {
+        self.apps.get(&app).ok_or(SubscriptionError::Broken)
     }
 
     /// Who is asked before the fact.
@@ -260,47 +298,9 @@ impl Directory {
         self.apps.keys().flat_map(|app| self.known(*app).asked()).collect()
     }
 
-    /// Whether `set` could be served, with these secrets before those that it has.
-    ///
-    /// Errors: no; [`DeskError::Url`] or [`DeskError::Secret`].
-    pub(super) fn check(
-        &self,
-        app: AppId,
-        set: &Subscription,
-        new: Option<&str>,
-        keeps: bool,
-    ) -> Result<(), DeskError> {
-        let terms = self.apps.get(&app).ok_or(DeskError::Broken)?;
-        let url = set.url.as_deref().unwrap_or(NOWHERE);
-        let endpoint = webhooks::Endpoint::parse(url).map_err(|_| DeskError::Url)?;
-        terms.wire.guard.check(&endpoint).map_err(|_| DeskError::Url)?;
-        let new = new.map(|text| Secret::new(text, None));
-        let known = self.known(app);
-        let kept = known.kept.get(&set.name).filter(|_| keeps);
-        let kept = kept.and_then(|known| terms.open(known, self.clock.now())).unwrap_or_default();
-        let all: Vec<Secret> = new.into_iter().chain(kept).take(SECRETS_MAX).collect();
-        match Signer::new(set.format, &all) {
-            // Whether it has any is for its own stream to say.
-            Ok(_) | Err(SecretError::Missing) => Ok(()),
-            Err(_) => Err(DeskError::Secret),
-        }
-    }
-
-    /// Where addresses may lead that are set by calls.
-    pub(super) fn may_call(&self, app: AppId, url: &str) -> bool {
-        let endpoint = webhooks::Endpoint::parse(url);
-        let terms = self.apps.get(&app);
-        let checked = terms.zip(endpoint.ok()).map(|(terms, at)| terms.wire.guard.check(&at));
-        checked.is_some_and(|checked| checked.is_ok())
-    }
-
     /// Gives the subscription a place in every partition, whoever owns it: at its end, if the subscription
     /// was moved there and has not gone there yet.
-    pub(super) async fn begin_everywhere(
-        &self,
-        app: AppId,
-        name: &str,
-    ) -> Result<(), ExecuteError> {
+    async fn begin_everywhere(&self, app: AppId, name: &str) -> Result<(), ExecuteError> {
         self.refresh(app).await?;
         let known = self.known(app);
         let to_end = known.kept.last_move(name).filter(|seek| seek.to == SeekTo::End);
@@ -316,13 +316,13 @@ impl Directory {
 
     /// Records that the subscription of this name, or the replay, is not done with, in each partition
     /// in which it is followed here.
-    pub(super) fn lags(&self, of: &webhooks::CursorName<'_>) -> BTreeMap<Partition, u64> {
+    fn lags(&self, of: &webhooks::CursorName<'_>) -> BTreeMap<Partition, u64> {
         let webhooks = self.webhooks.upgrade();
-        webhooks.map_or_else(BTreeMap::new, |webhooks| webhooks.lags(&*self.journal, of))
+        webhooks.map_or_else(BTreeMap::new, |webhooks| webhooks.lags(of))
     }
 
     /// Where the follower `cursor` stands in each of `partitions`, as far as it has a place there.
-    pub(super) async fn cursors(
+    async fn cursors(
         &self,
         cursor: &str,
         partitions: &[Partition],
@@ -361,9 +361,4 @@ impl Drop for Telling<'_> {
             self.untold.store(true, Ordering::Release);
         }
     }
-}
-
-/// Starts the directory's work; it ends when it is aborted.
-pub(super) fn begin(directory: &Arc<Directory>) -> JoinHandle<()> {
-    spawn_local(Arc::clone(directory).run())
 }

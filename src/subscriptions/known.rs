@@ -2,16 +2,53 @@
 
 use std::collections::BTreeSet;
 
+use super::SubscriptionError;
 use super::terms::{Terms, Wire};
 use crate::domain::{AppId, Format, MAIN, Replay, Subscription, Subscriptions};
-use crate::http::{DeskError, Source, State, SubscriptionSeen};
+use crate::tags::{BeforeCommand, CallbackCommand};
 use crate::webhooks::{self, EndpointError, Guard, Secret, SecretError, Signer};
+
+/// A subscription of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionSeen {
+    /// What was set; of its secrets only how many there are and until when they sign is anybody's
+    /// business.
+    pub subscription: Subscription,
+    /// Who set it.
+    pub source: Source,
+    /// What becomes of its deliveries.
+    pub state: State,
+    /// The term of the last move; 0 if there was none.
+    pub term: u32,
+}
+
+/// Who set a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It stands in the settings of the node.
+    Settings,
+    /// An admin, by a call.
+    Call,
+}
+
+/// What becomes of a subscription's deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They are made.
+    Serving,
+    /// They wait until it is switched on.
+    Off,
+    /// They are fetched.
+    Pulled,
+    /// They wait, because its secrets cannot be read with the keys that the app has now.
+    Held,
+}
 
 /// What is known of an app's subscriptions, with what follows from it.
 #[derive(Default)]
-pub(in crate::app) struct Known {
+pub(super) struct Known {
     /// What was set by calls.
-    pub(in crate::app) kept: Subscriptions,
+    pub(super) kept: Subscriptions,
     /// Every subscription, by name, also those of the settings.
     pub(super) all: Vec<One>,
     /// Those with secrets that are not sealed under each key of the app, by name.
@@ -22,32 +59,29 @@ pub(in crate::app) struct Known {
 
 /// Why a subscription cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RuntimeError {
+pub enum UnservableError {
+    /// Its address cannot be called.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A secret of it cannot sign.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
 impl Known {
     /// Every subscription as it is shown, by name.
-    pub(in crate::app) fn seen(&self) -> Vec<SubscriptionSeen> {
+    pub(super) fn seen(&self) -> Vec<SubscriptionSeen> {
         self.all.iter().map(|one| one.seen.clone()).collect()
     }
 
     /// One subscription, as it is shown and as it is served.
-    pub(in crate::app) fn find(
-        &self,
-        name: &str,
-    ) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
+    pub(super) fn find(&self, name: &str) -> Option<(&SubscriptionSeen, &webhooks::Subscription)> {
         let found = self.all.iter().find(|one| *one.seen.subscription.name == *name);
         found.map(|one| (&one.seen, &one.served))
     }
 
-    /// Those whose calls are made, as they were set and as they are served.
-    pub(in crate::app) fn serving(
-        &self,
-    ) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
+    /// Those whose deliveries are made, as they were set and as they are served.
+    pub(super) fn serving(&self) -> impl Iterator<Item = (&Subscription, &webhooks::Subscription)> {
         let serving = self.all.iter().filter(|one| one.seen.state == State::Serving);
         serving.map(|one| (&one.seen.subscription, &one.served))
     }
@@ -60,12 +94,12 @@ impl Known {
     }
 
     /// A replay as it is served: on the terms of its subscription as they are now. None without that.
-    pub(in crate::app) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
+    pub(super) fn replay(&self, replay: &Replay) -> Option<webhooks::Subscription> {
         let (seen, served) = self.find(&replay.subscription)?;
         let mut served = served.clone();
         if let Some(url) = &replay.url {
             served.endpoint = webhooks::Endpoint::parse(url).ok()?;
-            // Whoever asks for a replay does it by a call.
+            // Replays are asked for by calls.
             served.guard = self.guard.clone();
             // What the settings say may have changed since.
             let may_go = may_go_elsewhere(seen).is_ok();
@@ -74,7 +108,7 @@ impl Known {
         if !replay.commands.is_empty() {
             let narrowed = seen.subscription.commands.iter();
             let narrowed = narrowed.filter(|name| replay.commands.contains(name));
-            let narrowed = narrowed.filter_map(|name| webhooks::CallbackCommand::from_name(name));
+            let narrowed = narrowed.filter_map(|name| CallbackCommand::from_name(name));
             served.commands = narrowed.collect();
         }
         served.seeks = Vec::new();
@@ -85,14 +119,16 @@ impl Known {
 
 /// Whether what a subscription is told may be told to an address that somebody asks for, signed alike.
 ///
-/// Errors: [`DeskError::Secret`]: it has none, because it was only pulled so far.
-/// [`DeskError::OfSettings`]: a secret of the settings would make a `Sign` that says nothing about the
-/// body, so whoever is told it could say anything to the receiver that the settings name.
-pub(in crate::app) fn may_go_elsewhere(seen: &SubscriptionSeen) -> Result<(), DeskError> {
+/// Errors: [`SubscriptionError::Secret`]: it has none, because it was only pulled so far.
+/// [`SubscriptionError::OfSettings`]: a secret of the settings would make a `Sign` that says nothing
+/// about the body, so whoever is told it could say anything to the receiver that the settings name.
+pub(super) fn may_go_elsewhere(seen: &SubscriptionSeen) -> Result<(), SubscriptionError> {
     let set = &seen.subscription;
     match (set.format, set.secrets.is_empty()) {
-        (Format::Standard, true) => Err(DeskError::Secret),
-        (Format::Reference, false) if seen.source == Source::Settings => Err(DeskError::OfSettings),
+        (Format::Standard, true) => Err(SubscriptionError::Secret),
+        (Format::Reference, false) if seen.source == Source::Settings => {
+            Err(SubscriptionError::OfSettings)
+        }
         (Format::Standard, false) | (Format::Reference, _) => Ok(()),
     }
 }
@@ -112,8 +148,8 @@ impl One {
         terms: &Terms,
         known: &Subscriptions,
         source: Source,
-    ) -> Result<Self, RuntimeError> {
-        let mut served = runtime(app, set, secrets, &terms.wire, source)?;
+    ) -> Result<Self, UnservableError> {
+        let mut served = served(app, set, secrets, &terms.wire, source)?;
         served.seeks = known.moves(&set.name).cloned().collect();
         let state = match set {
             _ if secrets.is_none() => State::Held,
@@ -132,7 +168,7 @@ impl One {
         let set = &self.seen.subscription;
         let commands = set.commands.iter();
         let commands: BTreeSet<_> =
-            commands.filter_map(|name| webhooks::BeforeCommand::from_name(name)).collect();
+            commands.filter_map(|name| BeforeCommand::from_name(name)).collect();
         (self.seen.state == State::Serving && !commands.is_empty()).then(|| webhooks::Target {
             subscription: webhooks::Subscription { seeks: Vec::new(), ..self.served.clone() },
             commands,
@@ -141,25 +177,25 @@ impl One {
     }
 }
 
-/// Where the calls of a subscription would go that is only pulled: none are made.
+/// Where the deliveries of a subscription would go that is only pulled: none are made.
 pub(super) const NOWHERE: &str = "http://nowhere.invalid/";
 
 /// A subscription as the webhooks serve it. The one place where what was set becomes what is served.
 /// Without `secrets` it cannot be signed, and is not to be enabled.
-pub(super) fn runtime(
+pub(super) fn served(
     app: AppId,
     set: &Subscription,
     secrets: Option<&[Secret]>,
     wire: &Wire,
     source: Source,
-) -> Result<webhooks::Subscription, RuntimeError> {
+) -> Result<webhooks::Subscription, UnservableError> {
     let names = set.commands.iter();
     Ok(webhooks::Subscription {
         app,
         name: set.name.to_string(),
         endpoint: webhooks::Endpoint::parse(set.url.as_deref().unwrap_or(NOWHERE))?,
         guard: match source {
-            // Who writes the settings may call whom they like.
+            // Who writes the settings may delivery whom they like.
             Source::Settings => Guard::Off,
             Source::Call => wire.guard.clone(),
         },
@@ -173,7 +209,7 @@ pub(super) fn runtime(
             None => Signer::unsigned(),
         },
         headers: set.headers,
-        commands: names.filter_map(|name| webhooks::CallbackCommand::from_name(name)).collect(),
+        commands: names.filter_map(|name| CallbackCommand::from_name(name)).collect(),
         enabled: set.enabled && set.url.is_some() && secrets.is_some(),
         delivery: set.delivery,
         seeks: Vec::new(),
@@ -184,9 +220,9 @@ pub(super) fn runtime(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::deliveries::Looks;
-    use crate::app::seal::Sealer;
     use crate::domain::{BeforeTerms, DeliveryTerms, SealedSecret};
+    use crate::subscriptions::deliveries::Looks;
+    use crate::subscriptions::seal::Sealer;
 
     const ASKED: &str = "Sns.CallbackPrevFriendAdd";
 

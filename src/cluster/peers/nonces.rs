@@ -48,7 +48,7 @@ impl Nonce {
 
 /// The calls that were taken within the time in which they count.
 #[derive(Debug, Default)]
-pub(super) struct Replays(HashMap<Uuid, Session>);
+pub(super) struct Nonces(HashMap<Uuid, Session>);
 
 #[derive(Debug)]
 struct Session {
@@ -59,7 +59,7 @@ struct Session {
     last: Timestamp,
 }
 
-impl Replays {
+impl Nonces {
     /// Takes note of a call that was signed at `at` and counts at `now`. Answers whether it may be
     /// taken: it is the first with its nonce, as far as that can be told.
     pub(super) fn take(&mut self, nonce: Nonce, at: Timestamp, now: Timestamp) -> bool {
@@ -135,35 +135,35 @@ mod tests {
 
     #[test]
     fn a_call_counts_once_in_whatever_order_calls_come() {
-        let mut replays = Replays::default();
+        let mut nonces = Nonces::default();
         for number in [3, 1, 2, 70_000, 69_999, WINDOW, u64::MAX, u64::MAX - WINDOW + 1] {
-            assert!(replays.take(nonce(1, number), NOW, NOW), "{number}");
-            assert!(!replays.take(nonce(1, number), NOW, NOW), "{number}");
+            assert!(nonces.take(nonce(1, number), NOW, NOW), "{number}");
+            assert!(!nonces.take(nonce(1, number), NOW, NOW), "{number}");
         }
-        assert!(replays.take(nonce(2, 3), NOW, NOW), "another session counts for itself");
+        assert!(nonces.take(nonce(2, 3), NOW, NOW), "another session counts for itself");
     }
 
     #[test]
     fn what_is_behind_the_window_is_not_taken() {
-        let mut replays = Replays::default();
-        assert!(replays.take(nonce(1, WINDOW), NOW, NOW));
-        assert!(!replays.take(nonce(1, 0), NOW, NOW));
-        assert!(replays.take(nonce(1, 1), NOW, NOW));
+        let mut nonces = Nonces::default();
+        assert!(nonces.take(nonce(1, WINDOW), NOW, NOW));
+        assert!(!nonces.take(nonce(1, 0), NOW, NOW));
+        assert!(nonces.take(nonce(1, 1), NOW, NOW));
     }
 
     #[test]
     fn sessions_are_bounded_and_forgotten_once_their_calls_are_too_old() {
-        let mut replays = Replays::default();
+        let mut nonces = Nonces::default();
         let sessions = SESSIONS_MAX as u128;
         for session in 0..sessions {
-            assert!(replays.take(nonce(session, 1), NOW, NOW));
+            assert!(nonces.take(nonce(session, 1), NOW, NOW));
         }
-        assert!(!replays.take(nonce(sessions, 1), NOW, NOW));
+        assert!(!nonces.take(nonce(sessions, 1), NOW, NOW));
         let edge = Timestamp(NOW.0 + PATIENCE_MAX.as_millis() as i64);
-        assert!(!replays.take(nonce(sessions, 1), edge, edge));
+        assert!(!nonces.take(nonce(sessions, 1), edge, edge));
         let later = Timestamp(edge.0 + 1);
-        assert!(replays.take(nonce(sessions, 1), later, later));
-        assert_eq!(replays.0.len(), 1);
+        assert!(nonces.take(nonce(sessions, 1), later, later));
+        assert_eq!(nonces.0.len(), 1);
     }
 
     proptest! {
@@ -171,11 +171,11 @@ mod tests {
         fn within_the_window_the_bits_are_a_set(
             numbers in prop::collection::vec(0..WINDOW, 1..300),
         ) {
-            let mut replays = Replays::default();
+            let mut nonces = Nonces::default();
             let mut set = BTreeSet::new();
             for number in numbers {
                 prop_assert_eq!(
-                    replays.take(nonce(1, number), NOW, NOW),
+                    nonces.take(nonce(1, number), NOW, NOW),
                     set.insert(number)
                 );
             }

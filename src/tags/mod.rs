@@ -1,9 +1,14 @@
-//! How the API and its webhooks call the fields of a profile, and how they write values.
-//! Rule: rest-api.md 7.1.
+//! What the API, its webhooks and the settings call things, and how they write values: the fields of a
+//! profile, what a subscription can ask for, and its words. Rules: rest-api.md 7.1 and webhooks.md 1.
+
+mod command;
 
 use serde::Serialize;
 
-use crate::domain::{AllowType, Gender, Profile, ProfileChange};
+pub use self::command::{
+    ASKED_COMMANDS, BeforeCommand, CallbackCommand, REQUEST_OVER_LIMIT, STATE_CHANGE, TOLD_COMMANDS,
+};
+use crate::domain::{AllowType, FailurePolicy, Fallback, Format, Gender, Profile, ProfileChange};
 
 /// `Tag_Profile_IM_Nick`.
 pub const NICK: &str = "Tag_Profile_IM_Nick";
@@ -50,6 +55,20 @@ pub const GENDERS: [(&str, Gender); 3] = [
 pub const ADMIN_FORBID_TYPES: [(&str, bool); 2] =
     [("AdminForbid_Type_None", false), ("AdminForbid_Type_SendOut", true)];
 
+/// The names of [`Format`]s.
+pub const FORMATS: [(&str, Format); 2] =
+    [("reference", Format::Reference), ("standard", Format::Standard)];
+
+/// The names of [`FailurePolicy`]s.
+pub const FAILURE_POLICIES: [(&str, FailurePolicy); 3] = [
+    ("hold-user", FailurePolicy::HoldUser),
+    ("skip", FailurePolicy::Skip),
+    ("halt", FailurePolicy::Halt),
+];
+
+/// The names of [`Fallback`]s.
+pub const FALLBACKS: [(&str, Fallback); 2] = [("allow", Fallback::Allow), ("deny", Fallback::Deny)];
+
 /// A field with its value, as JSON has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Item<'a> {
@@ -72,7 +91,7 @@ pub enum Value<'a> {
 }
 
 /// The name of `value` in `names`, which has all.
-fn name<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
+pub fn name<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
     names.iter().find(|(_, known)| known == value).map_or("", |(name, _)| name)
 }
 

@@ -2,6 +2,30 @@
 
 use std::fmt;
 
+/// What is told of a command that is called nearly as often as it may be, at that moment: no record speaks
+/// of it, so it is owed to nobody. Rule: rest-api.md 10.
+pub const REQUEST_OVER_LIMIT: &str = "Alert.RequestOverLimit";
+/// A client comes or goes. There are no clients here, so the name is accepted and nothing is ever sent.
+pub const STATE_CHANGE: &str = "State.StateChange";
+
+/// What can be told after the fact, in the order in which it is listed: what is asked for if nothing is
+/// said. Rule: webhooks.md 1.
+pub const TOLD_COMMANDS: [&str; 7] = [
+    CallbackCommand::BlackListAdd.name(),
+    CallbackCommand::BlackListDelete.name(),
+    CallbackCommand::FriendAdd.name(),
+    CallbackCommand::FriendDelete.name(),
+    CallbackCommand::PortraitSet.name(),
+    CallbackCommand::AfterSendMsg.name(),
+    REQUEST_OVER_LIMIT,
+];
+/// What can be asked before the fact, in the same order.
+pub const ASKED_COMMANDS: [&str; 3] = [
+    BeforeCommand::PrevFriendAdd.name(),
+    BeforeCommand::PrevFriendResponse.name(),
+    BeforeCommand::BeforeSendMsg.name(),
+];
+
 /// What a subscriber can be told after the fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallbackCommand {
@@ -33,7 +57,7 @@ impl CallbackCommand {
     ];
 
     /// The name on the wire. Rule: webhooks.md 1.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::FriendAdd => "Sns.CallbackFriendAdd",
             Self::FriendDelete => "Sns.CallbackFriendDelete",
@@ -73,7 +97,7 @@ impl BeforeCommand {
     pub const ALL: [Self; 3] = [Self::PrevFriendAdd, Self::PrevFriendResponse, Self::BeforeSendMsg];
 
     /// The name on the wire. Rule: webhooks.md 1.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::PrevFriendAdd => "Sns.CallbackPrevFriendAdd",
             Self::PrevFriendResponse => "Sns.CallbackPrevFriendResponse",
@@ -93,35 +117,6 @@ impl fmt::Display for BeforeCommand {
     }
 }
 
-/// Which commands a subscriber asked for; nothing is sent for the others. Rule: webhooks.md 6.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Switches(u8);
-
-impl Switches {
-    /// Every command is on.
-    pub const ALL: Self = Self((1 << CallbackCommand::ALL.len()) - 1);
-
-    /// Whether `command` is on.
-    pub fn has(self, command: CallbackCommand) -> bool {
-        self.0 & Self::bit(command) != 0
-    }
-
-    /// The names of those that are on.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        CallbackCommand::ALL.into_iter().filter(move |command| self.has(*command)).map(|c| c.name())
-    }
-
-    fn bit(command: CallbackCommand) -> u8 {
-        1 << command as u8
-    }
-}
-
-impl FromIterator<CallbackCommand> for Switches {
-    fn from_iter<I: IntoIterator<Item = CallbackCommand>>(commands: I) -> Self {
-        Self(commands.into_iter().map(Self::bit).fold(0, |all, bit| all | bit))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,16 +130,6 @@ mod tests {
         for command in BeforeCommand::ALL {
             assert_eq!(BeforeCommand::from_name(command.name()), Some(command));
             assert_eq!(CallbackCommand::from_name(command.name()), None);
-        }
-    }
-
-    #[test]
-    fn each_command_has_a_switch_of_its_own() {
-        for command in CallbackCommand::ALL {
-            let only: Switches = [command].into_iter().collect();
-            let on: Vec<_> = CallbackCommand::ALL.into_iter().filter(|c| only.has(*c)).collect();
-            assert_eq!(on, [command]);
-            assert!(Switches::ALL.has(command) && !Switches::default().has(command));
         }
     }
 }

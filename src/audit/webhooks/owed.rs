@@ -11,18 +11,19 @@ use super::super::AuditError;
 use crate::domain::{AppId, Timestamp, UserId};
 use crate::journal::record::decode;
 use crate::journal::{Body, Commit, Offset, Partition, ReadJournal};
-use crate::webhooks::digest::{CallId, hash};
-use crate::webhooks::payload::deliveries;
-use crate::webhooks::{CallbackCommand, Switches};
+use crate::tags::CallbackCommand;
+use crate::webhooks::Switches;
+use crate::webhooks::digest::{DeliveryId, hash};
+use crate::webhooks::payload::{Payload, payloads};
 
-/// Records with calls that are kept, over all partitions, at most.
+/// Records with deliveries that are kept, over all partitions, at most.
 const KEPT_RECORDS_MAX: usize = 262_144;
 /// Those of one partition, at least: more than a follower reads ahead of its cursor.
 const KEPT_RECORDS_MIN: usize = 1_024;
 /// About how many bytes are read again at a time.
 const READ_BYTES_MAX: usize = 1 << 20;
 
-/// The calls that one record owes.
+/// The deliveries that one record owes.
 #[derive(Clone, Debug)]
 pub(super) struct Owed {
     pub(super) offset: Offset,
@@ -30,27 +31,25 @@ pub(super) struct Owed {
     pub(super) app: AppId,
     pub(super) user: UserId,
     /// Each with its hash, in the order in which they are made.
-    calls: SmallVec<[(CallbackCommand, u128); 1]>,
+    deliveries: SmallVec<[(CallbackCommand, u128); 1]>,
 }
 
 impl Owed {
     /// What a record of facts owes, if it owes anything.
     pub(super) fn of(partition: Partition, offset: Offset, commit: &Commit) -> Option<Self> {
-        let calls = deliveries(commit, Switches::ALL);
-        let calls: SmallVec<[_; 1]> = calls
-            .iter()
-            .map(|call| {
-                let id = CallId { partition, offset, command: call.command };
-                (call.command, hash(id, &call.body))
-            })
-            .collect();
+        let hashed = |payload: Payload| {
+            let id = DeliveryId { partition, offset, command: payload.command };
+            (payload.command, hash(id, &payload.body))
+        };
+        let all = payloads(commit, Switches::ALL).into_iter().map(hashed);
+        let deliveries: SmallVec<[_; 1]> = all.collect();
         let (app, user) = (commit.key.app, commit.key.user);
-        (!calls.is_empty()).then_some(Self { offset, at: commit.at, app, user, calls })
+        (!deliveries.is_empty()).then_some(Self { offset, at: commit.at, app, user, deliveries })
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
-        self.calls.len() as u64
+        self.deliveries.len() as u64
     }
 
     /// Those that are wanted, in order.
@@ -58,7 +57,7 @@ impl Owed {
         &self,
         want: Switches,
     ) -> impl Iterator<Item = (CallbackCommand, u128)> + '_ {
-        self.calls.iter().copied().filter(move |(command, _)| want.has(*command))
+        self.deliveries.iter().copied().filter(move |(command, _)| want.has(*command))
     }
 }
 

@@ -5,13 +5,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Directory;
-use super::known::Known;
-use crate::app::own_origin;
-use crate::app::seal::SealError;
+use super::Subscribers;
+use super::known::{Known, State};
+use super::seal::SealError;
 use crate::domain::{AppId, Command, UserKey, keeper};
-use crate::http::State;
-use crate::journal::partition_of;
+use crate::journal::{Origin, partition_of};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfApp {
@@ -20,13 +18,14 @@ struct OfApp {
 
 /// How many subscriptions the app's keys do not fit.
 #[derive(Clone, Debug, Default)]
-pub(in crate::app) struct Metrics {
+pub struct Metrics {
     held: Family<OfApp, Gauge>,
     half_sealed: Family<OfApp, Gauge>,
 }
 
 impl Metrics {
-    pub(in crate::app) fn register(&self, registry: &mut Registry) {
+    /// Names them in `registry`.
+    pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "cordon_webhook_held_subscriptions",
             "Subscriptions that are not served: their secret cannot be read with the keys of the app",
@@ -50,7 +49,7 @@ impl Metrics {
     }
 }
 
-impl Directory {
+impl Subscribers {
     /// Seals anew what is not sealed under each key of its app, for the apps whose streams this node
     /// owns. What fails is tried again with the next look.
     pub(super) async fn seal_anew(&self) {
@@ -82,7 +81,7 @@ impl Directory {
                     continue;
                 }
                 let anew = Command::SealAnew { name: set.name.clone(), seals };
-                if self.users.asker().execute(key, anew, own_origin()).await.is_ok() {
+                if self.users.asker().execute(key, anew, Origin::own()).await.is_ok() {
                     tracing::info!(
                         app.id = app.0,
                         webhook.subscription = &*set.name,

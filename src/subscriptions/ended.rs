@@ -4,21 +4,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Directory;
+use super::Subscribers;
 use super::known::Known;
+use super::terms::Terms;
 use crate::actors::Seat;
-use crate::app::own_origin;
 use crate::domain::{AppId, Command, Replay, UserKey, keeper};
-use crate::journal::{Cursor, Partition, partition_of};
+use crate::journal::{Cursor, Origin, Partition, partition_of};
 use crate::webhooks::{CURSORS, CursorName};
 
 /// The name of a replay's cursors, whether its subscription is there or has left the settings.
-pub(in crate::app) fn replay_cursor(app: AppId, replay: &Replay) -> String {
+pub(super) fn replay_cursor(app: AppId, replay: &Replay) -> String {
     let name = CursorName::of(app, &replay.subscription);
     CursorName { replay: Some(replay.number), ..name }.to_string()
 }
 
-impl Directory {
+impl Subscribers {
     pub(super) fn serves(&self, partition: Partition) -> bool {
         let seats = self.users.seats();
         matches!(seats.get(usize::from(partition.0)), Some(Seat::Serving { .. }))
@@ -36,7 +36,7 @@ impl Directory {
             for replay in &known.kept.replays {
                 if self.is_finished(app, replay).await {
                     let end = Command::EndReplay { number: replay.number, completed: true };
-                    ended |= self.users.asker().execute(key, end, own_origin()).await.is_ok();
+                    ended |= self.users.asker().execute(key, end, Origin::own()).await.is_ok();
                 }
             }
             if ended {
@@ -73,7 +73,8 @@ impl Directory {
             for (name, _) in seen.cursors {
                 let Some(follower) = CursorName::parse(&name) else { continue };
                 let app = follower.app;
-                if !self.apps.contains_key(&app) || !self.is_gone(&self.known(app), &follower) {
+                let Ok(terms) = self.terms(app) else { continue };
+                if !is_gone(&follower, &self.known(app), terms) {
                     continue;
                 }
                 let fresh = match checked.get(&app) {
@@ -83,7 +84,7 @@ impl Directory {
                 checked.insert(app, fresh.clone());
                 let Some(known) = fresh else { continue };
                 // Whatever is in the way, the next sweep meets it again.
-                if self.is_gone(&known, &follower)
+                if is_gone(&follower, &known, terms)
                     && self.users.save_cursor(partition, &name, Cursor::ended()).await.is_ok()
                 {
                     tracing::info!(
@@ -95,18 +96,18 @@ impl Directory {
             }
         }
     }
+}
 
-    fn is_gone(&self, known: &Known, follower: &CursorName<'_>) -> bool {
-        match follower.replay {
-            Some(number) => {
-                let runs = known.kept.replays.iter().any(|replay| replay.number == number);
-                number <= known.kept.last_replay && !runs
-            }
-            None => {
-                let deleted =
-                    known.kept.deleted.iter().any(|name| **name == *follower.subscription);
-                deleted && !self.is_configured(follower.app, follower.subscription)
-            }
+/// Whether what has a place is no more: a replay that has ended, or a subscription that was deleted.
+fn is_gone(follower: &CursorName<'_>, known: &Known, terms: &Terms) -> bool {
+    match follower.replay {
+        Some(number) => {
+            let runs = known.kept.replays.iter().any(|replay| replay.number == number);
+            number <= known.kept.last_replay && !runs
+        }
+        None => {
+            let deleted = known.kept.deleted.iter().any(|name| **name == *follower.subscription);
+            deleted && !terms.configures(follower.subscription)
         }
     }
 }

@@ -13,7 +13,7 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::domain::AppId;
-use crate::domain::subscription::STANDARD_PREFIX;
+use crate::webhooks::format::STANDARD_PREFIX;
 
 /// What tells this use of an app's key from every other.
 const SALT: &[u8] = b"cordon: secrets of webhook subscriptions";

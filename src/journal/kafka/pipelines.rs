@@ -17,8 +17,8 @@ use super::reader::Ends;
 use crate::journal::{JournalError, Offset, Partition, Settlement};
 
 /// Who is told what became of the records of each partition.
-pub(super) struct Lanes {
-    lanes: Vec<Mutex<Lane>>,
+pub(super) struct Pipelines {
+    pipelines: Vec<Mutex<Pipeline>>,
     due: Mutex<Due>,
     more_due: Condvar,
     pending_bytes: AtomicUsize,
@@ -31,7 +31,7 @@ pub(super) struct Lanes {
 
 /// One partition's records on their way.
 #[derive(Default)]
-struct Lane {
+struct Pipeline {
     /// Grows with each attachment: what was appended under an earlier one is nobody's concern.
     generation: u64,
     /// Nothing before the first attachment and after a loss.
@@ -64,8 +64,8 @@ pub(super) struct Ticket {
 
 /// The right to append the next record of a partition. While it is held nobody else appends to it.
 pub(super) struct Turn<'a> {
-    lanes: &'a Lanes,
-    lane: MutexGuard<'a, Lane>,
+    pipelines: &'a Pipelines,
+    pipeline: MutexGuard<'a, Pipeline>,
     partition: Partition,
     bytes: usize,
 }
@@ -75,8 +75,8 @@ impl Turn<'_> {
     pub(super) fn ticket(&self) -> Ticket {
         Ticket {
             partition: self.partition,
-            generation: self.lane.generation,
-            place: self.lane.sent,
+            generation: self.pipeline.generation,
+            place: self.pipeline.sent,
             bytes: self.bytes,
             at: Instant::now(),
         }
@@ -84,16 +84,16 @@ impl Turn<'_> {
 
     /// The record is on its way.
     pub(super) fn taken(mut self) {
-        self.lane.sent += 1;
+        self.pipeline.sent += 1;
     }
 
     /// The record was not taken.
     pub(super) fn refused(self) {
-        self.lanes.release(self.bytes);
+        self.pipelines.release(self.bytes);
     }
 }
 
-impl Lane {
+impl Pipeline {
     /// Tells what was acknowledged; answers how many records.
     fn tell(&mut self) -> u64 {
         let Some((first, count)) = self.untold.take() else { return 0 };
@@ -118,7 +118,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Lanes {
+impl Pipelines {
     pub(super) fn new(
         partitions: u16,
         pending_bytes_max: usize,
@@ -126,7 +126,7 @@ impl Lanes {
         metrics: Metrics,
     ) -> Self {
         Self {
-            lanes: (0..partitions).map(|_| Mutex::default()).collect(),
+            pipelines: (0..partitions).map(|_| Mutex::default()).collect(),
             due: Mutex::default(),
             more_due: Condvar::new(),
             pending_bytes: AtomicUsize::new(0),
@@ -151,12 +151,13 @@ impl Lanes {
     }
 
     pub(super) fn attach(&self, partition: Partition, settlements: UnboundedSender<Settlement>) {
-        let Some(lane) = self.lanes.get(usize::from(partition.0)) else { return };
-        let mut lane = lock(lane);
-        let told = lane.tell();
-        let (generation, is_due) = (lane.generation + 1, lane.is_due);
-        *lane = Lane { generation, settlements: Some(settlements), is_due, ..Lane::default() };
-        drop(lane);
+        let Some(pipeline) = self.pipelines.get(usize::from(partition.0)) else { return };
+        let mut pipeline = lock(pipeline);
+        let told = pipeline.tell();
+        let (generation, is_due) = (pipeline.generation + 1, pipeline.is_due);
+        *pipeline =
+            Pipeline { generation, settlements: Some(settlements), is_due, ..Pipeline::default() };
+        drop(pipeline);
         self.grow(told);
     }
 
@@ -166,12 +167,12 @@ impl Lanes {
         partition: Partition,
         bytes: usize,
     ) -> Result<Turn<'_>, JournalError> {
-        let Some(lane) = self.lanes.get(usize::from(partition.0)) else {
+        let Some(pipeline) = self.pipelines.get(usize::from(partition.0)) else {
             let end = Offset(0);
             return Err(JournalError::NoSuchOffset { partition, offset: end, end });
         };
-        let lane = lock(lane);
-        if lane.settlements.is_none() {
+        let pipeline = lock(pipeline);
+        if pipeline.settlements.is_none() {
             let reason = "the partition's owner has not attached since a loss".into();
             return Err(JournalError::Unavailable { reason });
         }
@@ -181,7 +182,7 @@ impl Lanes {
             return Err(JournalError::Full);
         }
         self.metrics.pending_bytes.inc_by(bytes as i64);
-        Ok(Turn { lanes: self, lane, partition, bytes })
+        Ok(Turn { pipelines: self, pipeline, partition, bytes })
     }
 
     fn release(&self, bytes: usize) {
@@ -196,36 +197,36 @@ impl Lanes {
         self.metrics.bytes.inc_by(ticket.bytes as u64);
         self.metrics.produce_seconds.observe(ticket.at.elapsed().as_secs_f64());
         self.ends.note(ticket.partition, Offset(offset.0 + 1));
-        let mut lane = lock(&self.lanes[usize::from(ticket.partition.0)]);
-        if lane.generation != ticket.generation || lane.settlements.is_none() {
-            drop(lane);
+        let mut pipeline = lock(&self.pipelines[usize::from(ticket.partition.0)]);
+        if pipeline.generation != ticket.generation || pipeline.settlements.is_none() {
+            drop(pipeline);
             return self.grow(1);
         }
-        if lane.acknowledged != ticket.place {
+        if pipeline.acknowledged != ticket.place {
             // A record before it has no place that anybody knows: its owner would take this place
             // for that one's.
             tracing::warn!(
                 journal.partition = ticket.partition.0,
                 "an earlier record has no acknowledgement: the partition is re-read"
             );
-            let told = lane.lose();
-            drop(lane);
+            let told = pipeline.lose();
+            drop(pipeline);
             return self.grow(told + 1);
         }
-        lane.acknowledged += 1;
+        pipeline.acknowledged += 1;
         let mut told = 0;
-        lane.untold = match lane.untold {
+        pipeline.untold = match pipeline.untold {
             Some((first, count)) if first.0 + count == offset.0 => Some((first, count + 1)),
             // A foreign record lies in between.
             _ => {
-                told = lane.tell();
+                told = pipeline.tell();
                 Some((offset, 1))
             }
         };
-        if lane.acknowledged == lane.sent {
-            told += lane.tell();
-        } else if !std::mem::replace(&mut lane.is_due, true) {
-            drop(lane);
+        if pipeline.acknowledged == pipeline.sent {
+            told += pipeline.tell();
+        } else if !std::mem::replace(&mut pipeline.is_due, true) {
+            drop(pipeline);
             self.note_due(ticket.partition);
         }
         self.grow(told);
@@ -235,8 +236,8 @@ impl Lanes {
     pub(super) fn lost(&self, ticket: &Ticket, reason: &dyn std::fmt::Display) {
         self.release(ticket.bytes);
         self.metrics.failures.inc();
-        let mut lane = lock(&self.lanes[usize::from(ticket.partition.0)]);
-        if lane.generation != ticket.generation || lane.settlements.is_none() {
+        let mut pipeline = lock(&self.pipelines[usize::from(ticket.partition.0)]);
+        if pipeline.generation != ticket.generation || pipeline.settlements.is_none() {
             return;
         }
         tracing::warn!(
@@ -244,14 +245,14 @@ impl Lanes {
             journal.partition = ticket.partition.0,
             "a record was not acknowledged: the partition is re-read"
         );
-        let told = lane.lose();
-        drop(lane);
+        let told = pipeline.lose();
+        drop(pipeline);
         self.grow(told);
     }
 
     /// Every owner hears that nobody knows what became of its records.
     pub(super) fn lose_all(&self) {
-        let told = self.lanes.iter().map(|lane| lock(lane).lose()).sum();
+        let told = self.pipelines.iter().map(|pipeline| lock(pipeline).lose()).sum();
         self.grow(told);
     }
 
@@ -271,7 +272,7 @@ impl Lanes {
         }
     }
 
-    /// Tells what is due until the lanes are closed; the telling thread's work.
+    /// Tells what is due until the pipelines are closed; the telling thread's work.
     pub(super) fn tell_what_is_due(&self) {
         let mut partitions = Vec::new();
         loop {
@@ -286,9 +287,9 @@ impl Lanes {
                 std::mem::swap(&mut due.partitions, &mut partitions);
             }
             let tell = |partition: Partition| {
-                let mut lane = lock(&self.lanes[usize::from(partition.0)]);
-                lane.is_due = false;
-                lane.tell()
+                let mut pipeline = lock(&self.pipelines[usize::from(partition.0)]);
+                pipeline.is_due = false;
+                pipeline.tell()
             };
             let told = partitions.drain(..).map(tell).sum();
             self.grow(told);
@@ -310,28 +311,28 @@ mod tests {
 
     const PARTITION: Partition = Partition(1);
 
-    fn lanes() -> Lanes {
-        Lanes::new(2, 100, Arc::new(Ends::new(2)), Metrics::new())
+    fn pipelines() -> Pipelines {
+        Pipelines::new(2, 100, Arc::new(Ends::new(2)), Metrics::new())
     }
 
-    fn attach(lanes: &Lanes) -> UnboundedReceiver<Settlement> {
+    fn attach(pipelines: &Pipelines) -> UnboundedReceiver<Settlement> {
         let (sender, receiver) = unbounded_channel();
-        lanes.attach(PARTITION, sender);
+        pipelines.attach(PARTITION, sender);
         receiver
     }
 
-    fn append(lanes: &Lanes) -> Ticket {
-        let turn = lanes.turn(PARTITION, 10).expect("it is taken");
+    fn append(pipelines: &Pipelines) -> Ticket {
+        let turn = pipelines.turn(PARTITION, 10).expect("it is taken");
         let ticket = turn.ticket();
         turn.taken();
         ticket
     }
 
     /// Lets the telling thread do its work, and end.
-    fn tell(lanes: &Lanes) {
-        lock(&lanes.due).closing = true;
-        lanes.tell_what_is_due();
-        lock(&lanes.due).closing = false;
+    fn tell(pipelines: &Pipelines) {
+        lock(&pipelines.due).closing = true;
+        pipelines.tell_what_is_due();
+        lock(&pipelines.due).closing = false;
     }
 
     fn durable(first: u64, count: u64) -> Settlement {
@@ -344,107 +345,108 @@ mod tests {
 
     #[test]
     fn the_last_one_on_its_way_is_told_at_once_with_all_before_it() {
-        let lanes = lanes();
-        let mut settlements = attach(&lanes);
-        let tickets = [append(&lanes), append(&lanes), append(&lanes)];
+        let pipelines = pipelines();
+        let mut settlements = attach(&pipelines);
+        let tickets = [append(&pipelines), append(&pipelines), append(&pipelines)];
         for (ticket, offset) in tickets.iter().zip(5..7) {
-            lanes.acknowledged(ticket, Offset(offset));
+            pipelines.acknowledged(ticket, Offset(offset));
         }
         assert_eq!(heard(&mut settlements), []);
-        lanes.acknowledged(&tickets[2], Offset(7));
+        pipelines.acknowledged(&tickets[2], Offset(7));
         assert_eq!(heard(&mut settlements), [durable(5, 3)]);
-        tell(&lanes);
+        tell(&pipelines);
         assert_eq!(heard(&mut settlements), []);
-        assert_eq!(*lanes.progress().borrow(), 3);
+        assert_eq!(*pipelines.progress().borrow(), 3);
     }
 
     #[test]
     fn what_came_together_while_more_is_on_its_way_is_told_together() {
-        let lanes = lanes();
-        let mut settlements = attach(&lanes);
-        let tickets = [append(&lanes), append(&lanes), append(&lanes)];
-        lanes.acknowledged(&tickets[0], Offset(0));
-        lanes.acknowledged(&tickets[1], Offset(1));
-        tell(&lanes);
+        let pipelines = pipelines();
+        let mut settlements = attach(&pipelines);
+        let tickets = [append(&pipelines), append(&pipelines), append(&pipelines)];
+        pipelines.acknowledged(&tickets[0], Offset(0));
+        pipelines.acknowledged(&tickets[1], Offset(1));
+        tell(&pipelines);
         assert_eq!(heard(&mut settlements), [durable(0, 2)]);
-        lanes.acknowledged(&tickets[2], Offset(2));
+        pipelines.acknowledged(&tickets[2], Offset(2));
         assert_eq!(heard(&mut settlements), [durable(2, 1)]);
     }
 
     #[test]
     fn a_foreign_record_in_between_parts_the_runs() {
-        let lanes = lanes();
-        let mut settlements = attach(&lanes);
-        let tickets = [append(&lanes), append(&lanes)];
-        lanes.acknowledged(&tickets[0], Offset(3));
-        lanes.acknowledged(&tickets[1], Offset(5));
+        let pipelines = pipelines();
+        let mut settlements = attach(&pipelines);
+        let tickets = [append(&pipelines), append(&pipelines)];
+        pipelines.acknowledged(&tickets[0], Offset(3));
+        pipelines.acknowledged(&tickets[1], Offset(5));
         assert_eq!(heard(&mut settlements), [durable(3, 1), durable(5, 1)]);
     }
 
     /// Rule: nothing is told after a loss, and nothing taken, until the owner attaches again.
     #[test]
     fn a_loss_is_told_once_behind_what_was_acknowledged_before_it() {
-        let lanes = lanes();
-        let mut settlements = attach(&lanes);
-        let tickets = [append(&lanes), append(&lanes), append(&lanes), append(&lanes)];
-        lanes.acknowledged(&tickets[0], Offset(0));
-        lanes.lost(&tickets[1], &"a test");
-        lanes.lost(&tickets[2], &"a test");
-        lanes.acknowledged(&tickets[3], Offset(1));
-        tell(&lanes);
+        let pipelines = pipelines();
+        let mut settlements = attach(&pipelines);
+        let tickets =
+            [append(&pipelines), append(&pipelines), append(&pipelines), append(&pipelines)];
+        pipelines.acknowledged(&tickets[0], Offset(0));
+        pipelines.lost(&tickets[1], &"a test");
+        pipelines.lost(&tickets[2], &"a test");
+        pipelines.acknowledged(&tickets[3], Offset(1));
+        tell(&pipelines);
         assert_eq!(heard(&mut settlements), [durable(0, 1), Settlement::Lost]);
-        assert!(matches!(lanes.turn(PARTITION, 1), Err(JournalError::Unavailable { .. })));
-        let mut settlements = attach(&lanes);
-        let ticket = append(&lanes);
-        lanes.acknowledged(&ticket, Offset(2));
+        assert!(matches!(pipelines.turn(PARTITION, 1), Err(JournalError::Unavailable { .. })));
+        let mut settlements = attach(&pipelines);
+        let ticket = append(&pipelines);
+        pipelines.acknowledged(&ticket, Offset(2));
         assert_eq!(heard(&mut settlements), [durable(2, 1)]);
     }
 
     /// Rule: cluster.md 7, row 20. The place of the second must not pass for the first one's.
     #[test]
     fn an_acknowledgement_out_of_order_is_a_loss() {
-        let lanes = lanes();
-        let mut settlements = attach(&lanes);
-        let tickets = [append(&lanes), append(&lanes)];
-        lanes.acknowledged(&tickets[1], Offset(0));
+        let pipelines = pipelines();
+        let mut settlements = attach(&pipelines);
+        let tickets = [append(&pipelines), append(&pipelines)];
+        pipelines.acknowledged(&tickets[1], Offset(0));
         assert_eq!(heard(&mut settlements), [Settlement::Lost]);
-        lanes.acknowledged(&tickets[0], Offset(1));
+        pipelines.acknowledged(&tickets[0], Offset(1));
         assert_eq!(heard(&mut settlements), []);
     }
 
     #[test]
     fn an_earlier_attachment_is_no_concern_of_a_later_one() {
-        let lanes = lanes();
-        let mut earlier = attach(&lanes);
-        let tickets = [append(&lanes), append(&lanes), append(&lanes)];
-        lanes.acknowledged(&tickets[0], Offset(0));
-        let mut later = attach(&lanes);
-        let own = append(&lanes);
-        lanes.acknowledged(&tickets[1], Offset(1));
-        lanes.lost(&tickets[2], &"a test");
-        tell(&lanes);
+        let pipelines = pipelines();
+        let mut earlier = attach(&pipelines);
+        let tickets = [append(&pipelines), append(&pipelines), append(&pipelines)];
+        pipelines.acknowledged(&tickets[0], Offset(0));
+        let mut later = attach(&pipelines);
+        let own = append(&pipelines);
+        pipelines.acknowledged(&tickets[1], Offset(1));
+        pipelines.lost(&tickets[2], &"a test");
+        tell(&pipelines);
         assert_eq!(heard(&mut earlier), [durable(0, 1)]);
         assert_eq!(heard(&mut later), []);
-        lanes.acknowledged(&own, Offset(3));
+        pipelines.acknowledged(&own, Offset(3));
         assert_eq!(heard(&mut later), [durable(3, 1)]);
-        assert_eq!(*lanes.progress().borrow(), 3);
+        assert_eq!(*pipelines.progress().borrow(), 3);
     }
 
     #[test]
     fn bytes_on_their_way_are_bounded_and_given_back() {
-        let lanes = lanes();
-        let mut settlements = attach(&lanes);
-        let tickets: Vec<Ticket> = (0..10).map(|_| append(&lanes)).collect();
-        assert!(matches!(lanes.turn(PARTITION, 1), Err(JournalError::Full)));
-        lanes.acknowledged(&tickets[0], Offset(0));
-        lanes.turn(PARTITION, 10).expect("there is room").refused();
-        append(&lanes);
+        let pipelines = pipelines();
+        let mut settlements = attach(&pipelines);
+        let tickets: Vec<Ticket> = (0..10).map(|_| append(&pipelines)).collect();
+        assert!(matches!(pipelines.turn(PARTITION, 1), Err(JournalError::Full)));
+        pipelines.acknowledged(&tickets[0], Offset(0));
+        pipelines.turn(PARTITION, 10).expect("there is room").refused();
+        append(&pipelines);
         for ticket in &tickets[1..] {
-            lanes.lost(ticket, &"a test");
+            pipelines.lost(ticket, &"a test");
         }
         assert_eq!(heard(&mut settlements), [durable(0, 1), Settlement::Lost]);
-        attach(&lanes);
-        lanes.turn(PARTITION, 90).expect("there is room").refused();
-        assert!(matches!(lanes.turn(PARTITION, 91), Err(JournalError::Full)));
+        attach(&pipelines);
+        pipelines.turn(PARTITION, 90).expect("there is room").refused();
+        assert!(matches!(pipelines.turn(PARTITION, 91), Err(JournalError::Full)));
     }
 }
