@@ -161,7 +161,10 @@ fn what_the_disk_may_have_lost_is_not_acknowledged_and_known_after_a_restart() {
         for _ in 0..3 {
             assert_eq!(disk.block(&mut caller).code(), BROKEN);
             let (status, reason) = disk.readiness();
-            assert!(status == 503 && reason.contains("until the node is restarted"), "{status}: {reason}");
+            assert!(
+                status == 503 && reason.contains("until the node is restarted"),
+                "{status}: {reason}"
+            );
         }
         assert_eq!(disk.check(), disk.blocked, "questions are answered, of durable facts");
         drop(caller);
