@@ -6,6 +6,7 @@
 mod again;
 mod asking;
 mod checkpoint;
+mod claim;
 mod context;
 pub mod elsewhere;
 mod gathering;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use uuid::Uuid;
 
-use super::ownership::ClaimError;
+use super::claim::ClaimError;
 use super::recovery::Recovered;
 use crate::journal::{Epoch, Offset};
 

@@ -173,9 +173,18 @@ impl Receiver {
         assert!(waited.is_ok(), "the receiver has gone");
     }
 
+    /// Waits until so many calls were accepted. Each next call may take as long as anything: a backlog of
+    /// thousands takes longer on a busy machine.
     pub(super) async fn until_accepted(&self, count: usize) {
-        let what = format!("{count} accepted calls");
-        self.until(&what, |heard| heard.iter().filter(|h| h.accepted).count() >= count).await;
+        let mut heard = self.shared.heard.subscribe();
+        let (mut looked_at, mut accepted) = (0, 0);
+        while accepted < count {
+            let what = format!("{count} accepted calls, of which {accepted} came");
+            let more = within(&what, heard.wait_for(|heard| heard.len() > looked_at)).await;
+            let more = more.expect("the receiver is there");
+            accepted += more[looked_at..].iter().filter(|heard| heard.accepted).count();
+            looked_at = more.len();
+        }
     }
 }
 

@@ -313,7 +313,7 @@ fn only_admins_have_to_do_with_subscriptions_and_no_account_is_called_like_their
     node.stop();
     let refused = TestNode::try_start(Setup::new().set("APP_ADMIN", "~webhooks"), NOW_S);
     let reason = refused.err().expect("such a node does not start");
-    assert!(reason.contains("no account may be called ~webhooks"), "{reason}");
+    assert!(reason.contains("the name ~webhooks is reserved"), "{reason}");
 }
 
 #[test]

@@ -13,10 +13,9 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
+use crate::actors::claim::{ClaimError, LEASE_WAIT_TENTHS, take_office};
 use crate::actors::ledger::{Confirmation, Status};
-use crate::actors::ownership::{
-    ClaimError, Gap, Keeping, LEASE_WAIT_TENTHS, drop_all, judge_gap, take_in, take_office,
-};
+use crate::actors::ownership::{Gap, Keeping, drop_all, judge_gap, take_in};
 use crate::actors::partition::{Answered, Confirm, Effects, Execute, PartitionActor, Standings};
 use crate::actors::recovery::{Recovered, RecoveryError, read_to_the_end};
 use crate::actors::snapshot::Snapshots;
@@ -158,7 +157,7 @@ impl Office {
         actix::Handler::handle(&mut self.actor, Confirm(confirmation), &mut self.here);
     }
 
-    /// `ownership::recovered`. Errors: as there, but that nothing except what `trouble` does may happen.
+    /// `claim::recovered`. Errors: as there, but that nothing except what `trouble` does may happen.
     fn recovered(&self) -> Result<Recovered, Box<RecoveryError>> {
         let ledger = &self.keeping.ledger;
         let context = self.context();
@@ -195,7 +194,7 @@ impl Office {
         self.phase = Phase::Doubtful;
     }
 
-    /// `ownership::claim`, up to where it waits for the journal.
+    /// `claim::claim`, up to where it waits for the journal.
     pub(super) fn claim(&mut self) {
         let context = self.context();
         let recovered = match self.recovered() {
@@ -277,7 +276,7 @@ impl Office {
         true
     }
 
-    /// `ownership::claim`, behind the journal's answer.
+    /// `claim::claim`, behind the journal's answer.
     fn claimed(&mut self, nonce: Uuid, epoch: Epoch, first: Offset, vacated: Option<Instant>) {
         let context = self.context();
         let acknowledged = context.seats.now();
