@@ -58,11 +58,13 @@ impl Seen {
 /// Answers how many looks fell on a blocked pair.
 pub(super) fn check(operations: &[Operation], violations: &mut Vec<Violation>) -> usize {
     let mut looks = 0;
-    for between in pairs(operations).into_values() {
+    for (pair, between) in pairs(operations) {
         let text = |span: Span| operations[span.operation].to_string();
         between.check_stale(|change, seen| {
+            let among = operations.iter().filter(|one| one.changes_between(pair));
+            let among = among.map(Operation::to_string).collect();
             let (change, seen) = (text(change), text(seen));
-            violations.push(Violation::FriendsStale { change, seen });
+            violations.push(Violation::FriendsStale { change, seen, among });
         });
         looks += between.check(|block, seen| {
             let (block, seen) = (text(block), text(seen));

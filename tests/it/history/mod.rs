@@ -143,6 +143,14 @@ impl Operation {
         }
     }
 
+    /// Whether it may change something between the two.
+    fn changes_between(&self, [one, other]: [UserId; 2]) -> bool {
+        let Call { deed, owner, targets, .. } = &self.call;
+        let is_of =
+            |owner_is: UserId, about: UserId| *owner == owner_is && targets.contains(&about);
+        !deed.is_read() && (is_of(one, other) || is_of(other, one))
+    }
+
     /// Each target with what became of it.
     fn items(&self) -> impl Iterator<Item = (UserId, Verdict)> {
         let verdict = |index: usize| match &self.outcome {

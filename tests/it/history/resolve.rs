@@ -31,6 +31,10 @@ pub(crate) fn resolve(operations: &[Operation], log: &Log) -> Vec<Operation> {
                 // The other side follows later.
                 Event::FriendRemoved { peer, reason: RemovalReason::DeletedBoth, .. }
                 | Event::UnfriendAsked { peer } => (Deed::Unfriend, *peer, Nanos::MAX),
+                // What had come of the offer by then is ended when the other side hears of it.
+                Event::OfferWithdrawn { peer, .. } if takes_back_alone(commit, *peer) => {
+                    (Deed::Unfriend, *peer, Nanos::MAX)
+                }
                 Event::FriendOffered { peer, edge, .. } => {
                     let end = ends.get(&(owner, *peer, *edge)).copied();
                     (Deed::Befriend, *peer, end.unwrap_or(Nanos::MAX))
@@ -54,6 +58,16 @@ pub(crate) fn resolve(operations: &[Operation], log: &Log) -> Vec<Operation> {
     }
     resolved.sort_by_key(|operation| operation.invoked_at);
     resolved
+}
+
+/// Whether a removal of `peer` has taken back an offer, and not a block or another offer has.
+fn takes_back_alone(commit: &Commit, peer: UserId) -> bool {
+    let also = |event: &Event| match event {
+        Event::UserBlocked { target, .. } => *target == peer,
+        Event::FriendOffered { peer: to, .. } => *to == peer,
+        _ => false,
+    };
+    !commit.events.iter().any(also)
 }
 
 /// The changes that were answered, by request.

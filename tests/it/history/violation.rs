@@ -16,7 +16,7 @@ pub(crate) enum Violation {
     /// A friendship was seen although a block had been answered.
     FriendsDespiteBlock { block: String, seen: String },
     /// A look at a friendship does not show what was answered before.
-    FriendsStale { change: String, seen: String },
+    FriendsStale { change: String, seen: String, among: Vec<String> },
     /// No moment of the journal explains a whole blocklist.
     ListUnexplained { owner: UserId, at: String },
     /// No moment of the journal explains what was seen of a friendship.
@@ -56,8 +56,12 @@ impl fmt::Display for Violation {
             Self::FriendsDespiteBlock { block, seen } => {
                 write!(f, "a friendship was seen:\n    {seen}\n  although blocked:\n    {block}")
             }
-            Self::FriendsStale { change, seen } => {
-                write!(f, "seen:\n    {seen}\n  although done, and not undone:\n    {change}")
+            Self::FriendsStale { change, seen, among } => {
+                write!(
+                    f,
+                    "seen:\n    {seen}\n  although done, and not undone:\n    {change}\n  among"
+                )?;
+                among.iter().try_for_each(|operation| write!(f, "\n    {operation}"))
             }
             Self::ListUnexplained { owner, at } => {
                 write!(f, "no moment of the journal explains the blocklist of {owner}:\n    {at}")

@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use cordon::domain::{EdgeId, Event, Version};
 use cordon::journal::{Offset, Partition};
 use uuid::Uuid;
 
@@ -103,6 +104,21 @@ fn what_is_in_the_journal_happened_between_its_neighbours() {
     // Without the journal, it might have happened after the second block.
     assert!(check(&history(list(7, 8, &[]))).is_ok());
     assert!(!passes(list(7, 8, &[])));
+}
+
+/// A removal waits until the peer has let go of an offer that it took back, so it may be left without an
+/// answer.
+#[test]
+fn an_offer_that_was_taken_back_in_secret_may_end_what_came_of_it() {
+    let mut world = World::default();
+    let made = told(&mut world, befriend(1, 2, 0), 1);
+    let history = [made, friends(9, 10, false, false)];
+    let records = world.records.clone();
+    assert!(check(&resolve(&history, &Log::from_records(records))).is_err());
+    let edge = EdgeId { offerer: user("bob"), version: Version(7) };
+    let taken_back = Event::OfferWithdrawn { peer: user("amy"), edge };
+    world.record(user("bob"), Uuid::from_u128(2), None, vec![taken_back]);
+    assert!(seen(world, &history));
 }
 
 #[test]

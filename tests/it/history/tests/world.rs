@@ -347,7 +347,7 @@ impl World {
         self.record(owner, request, Some((peer, answered)), events);
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         owner: UserId,
         request: Uuid,
